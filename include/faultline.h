@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * faultline.h - page memory in user space.
+ *
+ * A runtime (struct fl) manages regions of the calling process's address
+ * space and keeps their resident memory below a limit, moving pages to swap
+ * areas and back.  The calls are named for the system calls whose contract
+ * they follow; each has a manual page in section 3 that lists every
+ * difference.  faultline(7) explains the terms.
+ *
+ * Return values.  Functions that return int or ssize_t return 0 (or a count)
+ * on success and -errno on failure; errno itself is left alone.  fl_mmap()
+ * and fl_mremap() return an address, or FL_FAILED with errno set, as mmap(2).
+ *
+ * Threads.  Every function may be called from any thread, concurrently, and
+ * on the same runtime, except fl_close(), which must be the last call on it.
+ * None may be called from a signal handler.
+ *
+ * fork(2).  A child does not inherit managed memory that is armed (see
+ * faultline(7)): it is unmapped there, and a touch raises SIGSEGV, never
+ * reads zeros.  A child must not use a runtime that it inherited.
+ */
+#ifndef FAULTLINE_H
+#define FAULTLINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FL_VERSION_MAJOR 0
+#define FL_VERSION_MINOR 1
+
+/** What fl_mmap() and fl_mremap() return on failure; equals MAP_FAILED. */
+#define FL_FAILED ((void *)-1)
+
+/** A runtime.  Opaque; made by fl_open(), ended by fl_close(). */
+struct fl;
+
+/** How pages that were written since they were read in are told apart. */
+enum fl_wp {
+	FL_WP_AUTO = 0, /**< write-protect where it pays, else compare checksums */
+	FL_WP_SYNC = 1, /**< a synchronous write-protect fault for each first write */
+	FL_WP_OFF = 2,	/**< never write-protect; compare checksums */
+};
+
+/** Who does the block I/O. */
+enum fl_engine {
+	FL_ENGINE_AUTO = 0,  /**< io_uring where the kernel allows it, else sync */
+	FL_ENGINE_URING = 1, /**< io_uring(7), or fail */
+	FL_ENGINE_SYNC = 2,  /**< pread(2) and pwrite(2) */
+};
+
+enum fl_log_level {
+	FL_LOG_ERROR = 0,
+	FL_LOG_WARN = 1,
+	FL_LOG_INFO = 2,
+	FL_LOG_DEBUG = 3,
+};
+
+/**
+ * Receives one log line, without a newline.  Called on the thread that has
+ * something to say, often a pager: it must be async-signal-safe
+ * (signal-safety(7)), must not touch managed memory and must not call faultline.
+ */
+typedef void (*fl_log_fn)(void *arg, enum fl_log_level level, const char *line);
+
+/** One swap area; see fl_swapon(). */
+struct fl_swap_spec {
+	const char *path; /**< file or block device; NULL: a private, growing file in swap_dir */
+	uint64_t size;	  /**< bytes; 0: as large as the file, or (private) as the disk allows */
+	int prio;	  /**< 0 to 32767, higher is filled first; -1: below all others, in order */
+};
+
+/**
+ * Options of fl_open().  Zero-initialise, set .size = sizeof(struct
+ * fl_options), then what you need: every zero means its default.
+ */
+struct fl_options {
+	size_t size;		  /**< sizeof(struct fl_options), for later growth */
+	uint64_t limit;		  /**< bytes of frames; 0: three quarters of RAM.  At least FL_LIMIT_MIN */
+	const struct fl_swap_spec *areas; /**< swap areas to start with */
+	unsigned nareas;	  /**< how many; 0: one private area, made when first needed */
+	enum fl_engine engine;	  /**< block I/O */
+	enum fl_wp wp;		  /**< dirty tracking */
+	unsigned pagers;	  /**< pager threads, 1 to 16; 0: 1 */
+	size_t fault_around;	  /**< largest fault-around in bytes, 4096 to 2 MiB; 0: 2 MiB */
+	size_t readahead;	  /**< largest read-ahead window in bytes, 4096 to 2 MiB; 0: 1 MiB */
+	const char *swap_dir;	  /**< where private areas live; NULL: /var/tmp */
+	enum fl_log_level log_level; /**< lines above this level are dropped */
+	fl_log_fn log;		  /**< NULL: standard error */
+	void *log_arg;		  /**< first argument of log */
+};
+
+/** The smallest limit: below it a single instruction may not make progress. */
+#define FL_LIMIT_MIN ((uint64_t)2 << 20)
+
+/** Most swap areas of one runtime. */
+#define FL_SWAP_MAX 32
+
+int fl_open(struct fl **out, const struct fl_options *options);
+int fl_close(struct fl *fl);
+
+void *fl_mmap(struct fl *fl, void *addr, size_t length, int prot, int flags, int fd, off_t offset);
+int fl_munmap(struct fl *fl, void *addr, size_t length);
+void *fl_mremap(struct fl *fl, void *old_addr, size_t old_size, size_t new_size, int flags,
+		... /* void *new_addr */);
+int fl_mprotect(struct fl *fl, void *addr, size_t length, int prot);
+int fl_madvise(struct fl *fl, void *addr, size_t length, int advice);
+int fl_mlock(struct fl *fl, const void *addr, size_t length);
+int fl_mlock2(struct fl *fl, const void *addr, size_t length, unsigned flags);
+int fl_munlock(struct fl *fl, const void *addr, size_t length);
+
+int fl_register(struct fl *fl, void *addr, size_t length);
+int fl_unregister(struct fl *fl, void *addr, size_t length);
+
+int fl_swapon(struct fl *fl, const struct fl_swap_spec *spec);
+int fl_swapoff(struct fl *fl, const char *path);
+int fl_set_limit(struct fl *fl, uint64_t limit);
+
+/** State of one page, as fl_page_state() tells it. */
+enum fl_page_kind {
+	FL_PAGE_UNMANAGED = 0, /**< no region of this runtime */
+	FL_PAGE_NONE = 1,      /**< never touched, or dropped: reads as zeros */
+	FL_PAGE_PRESENT = 2,   /**< a frame is mapped */
+	FL_PAGE_STAGED = 3,    /**< a frame waits between application and slot */
+	FL_PAGE_SWAPPED = 4,   /**< in a slot */
+	FL_PAGE_FILLED = 5,    /**< one repeated word, no frame and no slot */
+	FL_PAGE_POISONED = 6,  /**< unreadable: a touch raises SIGBUS */
+	FL_PAGE_UNTRACKED = 7, /**< managed, not armed: the kernel's alone */
+};
+
+#define FL_PAGE_KIND(v) ((enum fl_page_kind)((v)&0x0f)) /**< the kind, of a byte of fl_page_state() */
+#define FL_PAGE_HAS_SLOT 0x10 /**< a slot holds a copy of the page */
+#define FL_PAGE_LOCKED 0x20   /**< fl_mlock() */
+#define FL_PAGE_WP 0x40	      /**< write-protected: known not to be written since it was read in */
+#define FL_PAGE_BUSY 0x80     /**< I/O in flight */
+
+int fl_page_state(struct fl *fl, const void *addr, size_t length, unsigned char *vec);
+
+/** Buckets of the fault-latency histogram: bucket i counts faults of [2^i, 2^(i+1)) nanoseconds. */
+#define FL_LATENCY_BUCKETS 32
+
+/** Counters of a runtime; sizes in pages of 4096 bytes unless said otherwise. */
+struct fl_stats {
+	uint64_t limit;		 /**< frames allowed */
+	uint64_t mapped;	 /**< pages of all managed regions */
+	uint64_t armed;		 /**< 1 once the runtime pages, else 0 */
+	uint64_t resident;	 /**< frames mapped into the application */
+	uint64_t resident_max;	 /**< the most frames ever held, staging included */
+	uint64_t staged;	 /**< frames in staging */
+	uint64_t swapped;	 /**< pages in slots only */
+	uint64_t filled;	 /**< same-filled pages */
+	uint64_t poisoned;	 /**< unreadable pages */
+	uint64_t locked;	 /**< pages of locked regions */
+	uint64_t slots_total;	 /**< slots of all areas */
+	uint64_t slots_used;	 /**< slots in use */
+	uint64_t faults_minor;	 /**< faults answered without I/O */
+	uint64_t faults_major;	 /**< faults that waited for I/O */
+	uint64_t faults_zero;	 /**< of these: read of a new page */
+	uint64_t faults_anon;	 /**< write to a new page */
+	uint64_t faults_wp;	 /**< write to a write-protected page */
+	uint64_t faults_staged;	 /**< refault of a staged page */
+	uint64_t faults_swap;	 /**< page was in a slot */
+	uint64_t faults_filled;	 /**< page was same-filled */
+	uint64_t faults_stale;	 /**< page was there already */
+	uint64_t faults_around;	 /**< pages given beside the faulting one */
+	uint64_t reads;		 /**< read requests */
+	uint64_t read_pages;	 /**< pages read */
+	uint64_t writes;	 /**< write requests */
+	uint64_t write_pages;	 /**< pages written */
+	uint64_t io_errors;	 /**< requests that failed */
+	uint64_t csum_errors;	 /**< pages whose checksum did not match */
+	uint64_t readahead_hits; /**< pages read ahead and then asked for */
+	uint64_t readahead_misses; /**< pages read ahead and dropped unasked */
+	uint64_t evicted;	 /**< pages taken from the application */
+	uint64_t dropped_clean;	 /**< of these: dropped without I/O */
+	uint64_t evict_busy;	 /**< frames that refused (pinned, shared) */
+	uint64_t bookkeeping;	 /**< bytes of page tables, slot tables and staging descriptors */
+	uint64_t latency[FL_LATENCY_BUCKETS]; /**< faults by time from read to answer */
+};
+
+int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * blkio.h - block I/O: requests, merging, bounds, completion.
+ *
+ * A request names a device, a byte range of it and the memory for it.  It is
+ * queued with blkio_queue() and started by blkio_flush(), which sorts what was
+ * queued, merges neighbours that touch on the device into one submission, and
+ * hands it to the engine.  blkio_reap() calls back each request that ended.
+ *
+ * A queue belongs to one pager; no function here locks.  The callbacks run in
+ * blkio_reap() (never in blkio_flush()), so the caller decides what it holds.
+ * A request ends whole: short transfers are continued, EINTR and EAGAIN tried
+ * again, and a transfer that makes no progress ends as -EIO.  When a merged
+ * submission fails, its requests are tried one by one, so that an error meets
+ * only the request that it belongs to.
+ *
+ * Both engines serve the same interface.  io_uring: asynchronous.  sync:
+ * preadv(2)/pwritev(2) inside blkio_flush().
+ */
+#ifndef FL_BLKIO_H
+#define FL_BLKIO_H
+
+#include "faultline.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+/* A file or block device that holds an area.  Immutable once in use, except size (grows only). */
+struct blk_dev {
+	int fd;		  /* in the pagers' descriptor table */
+	uint64_t size;	  /* bytes; a request beyond it ends as -ERANGE without being started */
+	const char *name; /* for messages; lives as long as the device */
+};
+
+enum blk_op { BLK_READ, BLK_WRITE };
+
+struct blk_req {
+	/* set by the caller */
+	const struct blk_dev *dev;
+	enum blk_op op;
+	uint64_t off;		 /* bytes, a multiple of 4096 */
+	const struct iovec *iov; /* each a multiple of 4096, aligned; stays put until done */
+	unsigned niov;		 /* 1 to BLK_IOV_MAX */
+	void (*done)(struct blk_req *req, int res); /* res: 0 or -errno; may free or reuse req */
+	/* blkio's own until done is called */
+	uint64_t len;		 /* sum of iov */
+	struct blk_req *next;
+	int res;
+};
+
+#define BLK_IOV_MAX 512
+
+struct blkio;
+
+/* Names of the engines: "uring", "sync". */
+const char *blkio_engine_name(const struct blkio *q);
+
+/*
+ * Open a queue of `depth` submissions.  FL_ENGINE_AUTO takes io_uring, and
+ * sync where that is refused.  Returns 0 or -errno.
+ */
+int blkio_open(struct blkio **out, enum fl_engine engine, unsigned depth);
+
+/* No request may be in flight. */
+void blkio_close(struct blkio *q);
+
+void blkio_queue(struct blkio *q, struct blk_req *req);
+
+/* Start all that is queued.  Never fails: what cannot be started ends with its error. */
+void blkio_flush(struct blkio *q);
+
+/* Requests that were queued or started and not yet called back. */
+unsigned blkio_inflight(const struct blkio *q);
+
+/*
+ * Sleep until a request ended, or fd (-1: none) is readable, or timeout_ns
+ * passed (UINT64_MAX: for ever; 0: do not sleep).  Flushes first.  Returns a
+ * mask of BLKIO_READABLE, BLKIO_COMPLETED (0: neither), or -errno.
+ */
+#define BLKIO_READABLE 1
+#define BLKIO_COMPLETED 2
+int blkio_wait(struct blkio *q, int fd, uint64_t timeout_ns);
+
+/* Call back every request that ended; how many there were. */
+unsigned blkio_reap(struct blkio *q);
+
+/*
+ * Error injection for tests: called before each submission to a device, with
+ * the requests' bytes; what it returns: 0 go on, -errno end with that error,
+ * n > 0 transfer only n bytes in this attempt.  NULL: none.  Set while no
+ * queue is open.
+ */
+extern long (*blkio_inject)(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len);
+
+/* Called after a read's bytes arrived and before its callback, so that a test may spoil them. */
+extern void (*blkio_inject_data)(const struct blk_req *req);
+
+#endif

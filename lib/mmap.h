@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * mmap.h - the memory calls of a managed process, with the kernel's contract.
+ *
+ * Each function stands in for the system call of its name: same arguments,
+ * same result or -errno.  It may be given any range: what is not managed by
+ * mm goes to the kernel as it is.  Callers are application threads, in the API
+ * or in a hook; never a pager.
+ *
+ * No lock is held while the kernel could make the caller wait for a pager:
+ * while nothing is armed the calling thread does the work itself under the mm
+ * lock with signals blocked; afterwards it hands the call to a pager (hop.h).
+ */
+#ifndef FL_MMAP_H
+#define FL_MMAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct mm;
+
+long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off);
+long mm_munmap(struct mm *mm, uintptr_t addr, size_t len);
+long mm_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t new_addr);
+long mm_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey); /* pkey -1: mprotect(2) */
+long mm_madvise(struct mm *mm, uintptr_t addr, size_t len, int advice);
+long mm_mlock2(struct mm *mm, uintptr_t addr, size_t len, unsigned flags);
+long mm_munlock(struct mm *mm, uintptr_t addr, size_t len);
+long mm_mlockall(struct mm *mm, int flags);
+long mm_munlockall(struct mm *mm);
+long mm_brk(struct mm *mm, uintptr_t addr);
+long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, size_t pgoff, int flags);
+long mm_shmat(struct mm *mm, int shmid, uintptr_t addr, int flags);
+long mm_shmdt(struct mm *mm, uintptr_t addr);
+
+/*
+ * Around the clone(2) of a fork: mm_fork_begin() returns 0 and holds what must
+ * be consistent in the child, or -errno when a child could not be given its memory; mm_fork_end() in both.
+ */
+long mm_fork_begin(struct mm *mm);
+void mm_fork_end(struct mm *mm, int in_child);
+
+#endif

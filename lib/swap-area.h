@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * swap-area.h - swap areas: files and block devices that hold slots.
+ *
+ * An area is a file or a block device whose first page is a header
+ * (struct area_header, below) and whose page n is slot n.  It is locked with
+ * flock(2) for as long as it is on.  Its extents say where runs of slots lie
+ * on the backing file, so that I/O goes there directly.
+ *
+ * A private area is an unlinked file (O_TMPFILE where the filesystem knows it)
+ * that is preallocated and grows in steps up to its size; nothing is left
+ * of it when the process ends, whatever way it ends.
+ *
+ * Areas are filled by priority, highest first, in turn among equals, a
+ * cluster at a time.  Areas given without a priority come last, each below
+ * the one before.
+ *
+ * Opening and closing happens on a pager, in its descriptor table.  Every
+ * function is called with the runtime's mm lock held.
+ */
+#ifndef FL_SWAP_AREA_H
+#define FL_SWAP_AREA_H
+
+#include "blkio.h"
+#include "faultline.h"
+#include "swap-slot.h"
+
+#define AREA_MAGIC "FAULTLINE-SWAP-1" /* 16 bytes, no terminator */
+#define AREA_MIN_SLOTS 16U	      /* header included: 64 KiB */
+
+/* Page 0 of an area, little-endian. */
+struct area_header {
+	char magic[16];
+	uint32_t version;   /* 1 */
+	uint32_t page_size; /* 4096 */
+	uint64_t slots;	    /* header's page included */
+	uint8_t uuid[16];
+};
+
+struct swap_area {
+	struct blk_dev dev;
+	struct slot_map *map;
+	char path[256];
+	int prio;
+	unsigned index;
+	bool on;	/* slots may be handed out */
+	bool private_file; /* grows, is removed */
+	uint64_t max_slots; /* a private area's bound */
+	uint64_t io_errors;
+};
+
+/* The areas of one runtime. */
+struct swap {
+	struct swap_area *area[FL_SWAP_MAX];
+	unsigned narea;	  /* indexes in use are below it */
+	unsigned current; /* where allocation goes on */
+	int next_prio;	  /* for areas without one */
+};
+
+/*
+ * Check a spec without keeping anything: 0, or -errno with one line in why
+ * ("swap area /x: too small: 4096 bytes, at least 65536 are needed").  The
+ * command line uses it before a program starts; swap_on() uses it first.
+ */
+int swap_check(const struct fl_swap_spec *spec, const char *swap_dir, char *why, size_t why_size);
+
+/* Write a header: makes a blank file or device an area.  Size 0: as large as it is. */
+int swap_format(const char *path, uint64_t size, char *why, size_t why_size);
+
+int swap_on(struct swap *s, const struct fl_swap_spec *spec, const char *swap_dir, unsigned *index,
+	    char *why, size_t why_size);
+/* The area must be empty (swap_area_used() == 0). */
+int swap_close_area(struct swap *s, unsigned index);
+void swap_close_all(struct swap *s);
+int swap_find(const struct swap *s, const char *path); /* index or -ENOENT */
+
+/*
+ * Take up to `want` adjacent slots from the best area, growing a private one
+ * where needed.  The first, and the run's length in *got; SWP_NONE: all full.
+ */
+swp_t swap_alloc(struct swap *s, uint32_t want, uint32_t *got);
+int swap_get(struct swap *s, swp_t e);
+bool swap_put(struct swap *s, swp_t e);
+unsigned swap_count(const struct swap *s, swp_t e);
+void swap_csum_set(struct swap *s, swp_t e, uint64_t csum);
+uint64_t swap_csum(const struct swap *s, swp_t e);
+
+/*
+ * Where a run of slots lies: the device, the byte offset, and in *run how many
+ * of the n slots from e are contiguous there.
+ */
+const struct blk_dev *swap_extent(const struct swap *s, swp_t e, uint32_t n, uint64_t *off, uint32_t *run);
+
+uint64_t swap_area_used(const struct swap_area *a);
+uint64_t swap_total(const struct swap *s); /* usable slots of areas that are on, growth included */
+uint64_t swap_used(const struct swap *s);
+bool swap_half_full(const struct swap *s, swp_t e); /* the entry's area is more than half full */
+uint64_t swap_bytes(const struct swap *s);	    /* bookkeeping */
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * sys.c - the bare system call and the table around it; see sys.h.
+ */
+#include "sys.h"
+
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#ifndef SYS_process_madvise
+#define SYS_process_madvise 440
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+/*
+ * With inline assembly rather than syscall(3): no errno, and no site that the
+ * interception of a program's own calls could catch.
+ */
+long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
+{
+#if defined(__x86_64__)
+	long ret;
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return ret;
+#elif defined(__aarch64__)
+	register long x8 __asm__("x8") = nr;
+	register long x0 __asm__("x0") = a;
+	register long x1 __asm__("x1") = b;
+	register long x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d;
+	register long x4 __asm__("x4") = e;
+	register long x5 __asm__("x5") = f;
+	__asm__ volatile("svc 0"
+			 : "+r"(x0)
+			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+			 : "memory");
+	return x0;
+#else
+#error "faultline knows the system call instruction of x86-64 and arm64 only"
+#endif
+}
+
+#define ROW(name, number)                                                                          \
+	static long row_##name(long a, long b, long c, long d, long e, long f)                      \
+	{                                                                                           \
+		return sys_bare(number, a, b, c, d, e, f);                                          \
+	}
+#define SYS_NR_TABLE(X)                                                                            \
+	X(openat, SYS_openat)                                                                       \
+	X(close, SYS_close)                                                                         \
+	X(read, SYS_read)                                                                           \
+	X(write, SYS_write)                                                                         \
+	X(pread, SYS_pread64)                                                                       \
+	X(pwrite, SYS_pwrite64)                                                                     \
+	X(preadv, SYS_preadv)                                                                       \
+	X(pwritev, SYS_pwritev)                                                                     \
+	X(fstat, SYS_fstat)                                                                         \
+	X(fallocate, SYS_fallocate)                                                                 \
+	X(ftruncate, SYS_ftruncate)                                                                 \
+	X(flock, SYS_flock)                                                                         \
+	X(unlink, SYS_unlinkat)                                                                     \
+	X(ioctl, SYS_ioctl)                                                                         \
+	X(mmap, SYS_mmap)                                                                           \
+	X(munmap, SYS_munmap)                                                                       \
+	X(mremap, SYS_mremap)                                                                       \
+	X(mprotect, SYS_mprotect)                                                                   \
+	X(madvise, SYS_madvise)                                                                     \
+	X(mlock2, SYS_mlock2)                                                                       \
+	X(munlock, SYS_munlock)                                                                     \
+	X(brk, SYS_brk)                                                                             \
+	X(process_madvise, SYS_process_madvise)                                                     \
+	X(memfd_create, SYS_memfd_create)                                                           \
+	X(poll, SYS_ppoll)                                                                          \
+	X(futex, SYS_futex)                                                                         \
+	X(clone, SYS_clone)                                                                         \
+	X(close_range, SYS_close_range)                                                             \
+	X(kill, SYS_kill)                                                                           \
+	X(uffd_open, SYS_ioctl)                                                                     \
+	X(uffd_api, SYS_ioctl)                                                                      \
+	X(uffd_register, SYS_ioctl)                                                                 \
+	X(uffd_unregister, SYS_ioctl)                                                               \
+	X(uffd_copy, SYS_ioctl)                                                                     \
+	X(uffd_zeropage, SYS_ioctl)                                                                 \
+	X(uffd_move, SYS_ioctl)                                                                     \
+	X(uffd_writeprotect, SYS_ioctl)                                                             \
+	X(uffd_poison, SYS_ioctl)                                                                   \
+	X(uffd_wake, SYS_ioctl)                                                                     \
+	X(uffd_read, SYS_read)                                                                      \
+	X(pagemap_scan, SYS_ioctl)                                                                  \
+	X(uring_setup, 425)                                                                         \
+	X(uring_enter, 426)
+
+SYS_NR_TABLE(ROW)
+
+struct sys_entry sys_table[SYSROW_COUNT] = {
+#define X(name, number) [SYSROW_##name] = {#name, number, row_##name},
+	SYS_NR_TABLE(X)
+#undef X
+};
+
+void *sys_mem_alloc(size_t bytes)
+{
+	long r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return sys_err(r) ? NULL : (void *)r;
+}
+
+void sys_mem_free(void *p, size_t bytes)
+{
+	if (p != NULL)
+		SYS2(munmap, p, bytes);
+}
+
+uint64_t sys_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+}
