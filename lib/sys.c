@@ -98,7 +98,17 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 	X(uffd_read, SYS_read)                                                                      \
 	X(pagemap_scan, SYS_ioctl)                                                                  \
 	X(uring_setup, 425)                                                                         \
-	X(uring_enter, 426)
+	X(uring_enter, 426)                                                                        \
+	X(getpid, SYS_getpid)                                                                      \
+	X(gettid, SYS_gettid)                                                                      \
+	X(pidfd_open, SYS_pidfd_open)                                                              \
+	X(pidfd_getfd, SYS_pidfd_getfd)                                                            \
+	X(sigaction, SYS_rt_sigaction)                                                             \
+	X(sigprocmask, SYS_rt_sigprocmask)                                                         \
+	X(sigpending, SYS_rt_sigpending)                                                           \
+	X(sigtimedwait, SYS_rt_sigtimedwait)                                                       \
+	X(tgkill, SYS_tgkill)                                                                      \
+	X(exit_group, SYS_exit_group)
 
 SYS_NR_TABLE(ROW)
 

@@ -25,7 +25,8 @@
 	X(poll) X(futex) X(clone) X(close_range) X(kill) X(uffd_open) X(uffd_api)                    \
 	X(uffd_register) X(uffd_unregister) X(uffd_copy) X(uffd_zeropage) X(uffd_move)               \
 	X(uffd_writeprotect) X(uffd_poison) X(uffd_wake) X(uffd_read) X(pagemap_scan)                \
-	X(uring_setup) X(uring_enter)
+	X(uring_setup) X(uring_enter) X(getpid) X(gettid) X(pidfd_open) X(pidfd_getfd)             \
+	X(sigaction) X(sigprocmask) X(sigpending) X(sigtimedwait) X(tgkill) X(exit_group)
 
 enum sys_row {
 #define X(name) SYSROW_##name,
