@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+bin_PROGRAMS += src/cli/faultline
+src_cli_faultline_CPPFLAGS = $(AM_CPPFLAGS) -DFL_LIBDIR='"$(libdir)"'
+src_cli_faultline_LDADD = lib/libfaultline-core.la
+src_cli_faultline_SOURCES = \
+	src/cli/cli.h \
+	src/cli/main.c

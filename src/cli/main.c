@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * main.c - faultline(1): picks the subcommand.
+ */
+#include "cli.h"
+
+#include "config.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static int cmd_help(int argc, char **argv);
+static int cmd_version(int argc, char **argv);
+
+static const struct command {
+	const char *name;
+	int (*fn)(int argc, char **argv);
+	const char *what;
+} commands[] = {
+	{ "help", cmd_help, "show this text, or the help of a command" },
+	{ "version", cmd_version, "show the version" },
+};
+
+#define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void message(const char *fmt, va_list ap)
+{
+	fputs("faultline: ", stderr);
+	vfprintf(stderr, fmt, ap);
+}
+
+void cli_error(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	message(fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+int cli_usage(const char *command, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	message(fmt, ap);
+	va_end(ap);
+	fprintf(stderr, " (see 'faultline %s%s--help')\n", command, *command != '\0' ? " " : "");
+	return EXIT_USAGE;
+}
+
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < NCOMMANDS; i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+static void show_help(FILE *to)
+{
+	fputs("usage: faultline COMMAND [ARGUMENT...]\n"
+	      "\n"
+	      "Run programs in less memory than they ask for: pages beyond a limit go to swap\n"
+	      "areas and come back when they are touched, all of it in user space.\n"
+	      "\n",
+	      to);
+	for (size_t i = 0; i < NCOMMANDS; i++)
+		fprintf(to, "  %-8s  %s\n", commands[i].name, commands[i].what);
+	fputs("\n'faultline COMMAND --help' tells more about a command.\n", to);
+}
+
+static int cmd_help(int argc, char **argv)
+{
+	const struct command *c;
+
+	if (argc < 2 || strcmp(argv[1], "--help") == 0) {
+		show_help(stdout);
+		return EXIT_OK;
+	}
+	c = find_command(argv[1]);
+	if (c == NULL)
+		return cli_usage("", "there is no command '%s'", argv[1]);
+	if (c->fn == cmd_help || c->fn == cmd_version) {
+		show_help(stdout);
+		return EXIT_OK;
+	}
+	return c->fn(2, (char *[]){ argv[1], (char[]){ "--help" }, NULL });
+}
+
+static int cmd_version(int argc, char **argv)
+{
+	if (argc > 1 && strcmp(argv[1], "--help") != 0)
+		return cli_usage("", "version takes no argument: '%s'", argv[1]);
+	if (argc > 1)
+		puts("usage: faultline version");
+	else
+		printf("faultline %s\n", PACKAGE_VERSION);
+	return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *c;
+
+	if (argc < 2) {
+		show_help(stderr);
+		return EXIT_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		show_help(stdout);
+		return EXIT_OK;
+	}
+	if (strcmp(argv[1], "--version") == 0)
+		return cmd_version(1, argv + 1);
+	if (argv[1][0] == '-')
+		return cli_usage("", "unknown option '%s'", argv[1]);
+	c = find_command(argv[1]);
+	if (c == NULL)
+		return cli_usage("", "there is no command '%s'", argv[1]);
+	return c->fn(argc - 1, argv + 1);
+}

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# A C test is a cmocka program with one group of cases; it speaks TAP, so that
+# each case is counted.  A shell test (.sh) is one case: 0 passed, anything
+# else failed.  Each group of tests has a target of its own: make check-unit.
+#
+# Every test is ended after TEST_TIMEOUT seconds: a hang is a failure.
+
+TEST_TIMEOUT = 900
+TEST_EXTENSIONS = .sh
+LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+LOG_COMPILER = timeout
+AM_LOG_FLAGS = -k 10 $(TEST_TIMEOUT)
+SH_LOG_COMPILER = timeout
+AM_SH_LOG_FLAGS = -k 10 $(TEST_TIMEOUT) $(SHELL)
+AM_TESTS_ENVIRONMENT = \
+	CMOCKA_MESSAGE_OUTPUT=TAP; export CMOCKA_MESSAGE_OUTPUT; \
+	FL_SRC='$(abs_top_srcdir)'; export FL_SRC; \
+	FL_BUILD='$(abs_top_builddir)'; export FL_BUILD; \
+	FL_CC='$(CC)'; export FL_CC;
+
+test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+test_ldadd = lib/libfaultline-core.la $(CMOCKA_LIBS)
+
+unit_tests =
+live_tests =
+fault_tests =
+program_tests =
+torture_tests =
+test_programs = # C programs among the tests
+test_scripts =  # shell scripts among the tests
+
+# unit
+
+test_programs += tests/unit/test-lock tests/unit/test-pool tests/unit/test-log tests/unit/test-sys
+unit_tests += tests/unit/test-lock tests/unit/test-pool tests/unit/test-log tests/unit/test-sys
+
+tests_unit_test_lock_SOURCES = tests/unit/test-lock.c tests/unit/test.h
+tests_unit_test_lock_CPPFLAGS = $(test_cppflags)
+tests_unit_test_lock_LDADD = $(test_ldadd)
+
+tests_unit_test_pool_SOURCES = tests/unit/test-pool.c tests/unit/test.h
+tests_unit_test_pool_CPPFLAGS = $(test_cppflags)
+tests_unit_test_pool_LDADD = $(test_ldadd)
+
+tests_unit_test_log_SOURCES = tests/unit/test-log.c tests/unit/test.h
+tests_unit_test_log_CPPFLAGS = $(test_cppflags)
+tests_unit_test_log_LDADD = $(test_ldadd)
+
+tests_unit_test_sys_SOURCES = tests/unit/test-sys.c tests/unit/test.h
+tests_unit_test_sys_CPPFLAGS = $(test_cppflags)
+tests_unit_test_sys_LDADD = $(test_ldadd)
+
+# live
+
+# fault
+
+# programs
+
+# torture
+
+if HAVE_CMOCKA
+check_PROGRAMS += $(test_programs)
+TESTS += $(unit_tests) $(live_tests) $(fault_tests) $(program_tests) $(torture_tests)
+else
+check-local:
+	@echo 'faultline: the tests need cmocka; on Debian: apt-get install libcmocka-dev' >&2; exit 1
+endif
+EXTRA_DIST += $(test_scripts)
+
+.PHONY: check-unit check-live check-fault check-programs check-torture
+check-unit:
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(unit_tests)'
+check-live:
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(live_tests)'
+check-fault:
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(fault_tests)'
+check-programs:
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(program_tests)'
+check-torture:
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(torture_tests)'
