@@ -12,6 +12,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/log.c lib/log.h \
 	lib/mmap.h \
 	lib/open.h \
+	lib/options.c lib/options.h \
 	lib/pool.c lib/pool.h \
 	lib/swap-area.h \
 	lib/swap-slot.h \

@@ -51,6 +51,13 @@ tests_unit_test_sys_SOURCES = tests/unit/test-sys.c tests/unit/test.h
 tests_unit_test_sys_CPPFLAGS = $(test_cppflags)
 tests_unit_test_sys_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-options
+unit_tests += tests/unit/test-options
+
+tests_unit_test_options_SOURCES = tests/unit/test-options.c tests/unit/test.h
+tests_unit_test_options_CPPFLAGS = $(test_cppflags)
+tests_unit_test_options_LDADD = $(test_ldadd)
+
 # live
 
 # fault
