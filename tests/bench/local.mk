@@ -1,1 +1,44 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# make bench prints the table of docs/performance.md (minutes; the kernel's
+# sides need root); make bench-quick a small one in under a minute.  More
+# options in BENCH_ARGS: see tests/bench/bench.py --help.
+
+PYTHON3 = python3
+BENCH_ARGS =
+
+bench_programs = \
+	tests/bench/bench-device \
+	tests/bench/bench-empty \
+	tests/bench/bench-startup \
+	tests/bench/bench-worker \
+	tests/bench/bench-worker-faultline
+EXTRA_PROGRAMS = $(bench_programs)
+CLEANFILES += $(bench_programs) bench.csv
+EXTRA_DIST += \
+	tests/bench/bench.py \
+	tests/bench/device.py \
+	tests/bench/programs.py \
+	tests/bench/sides.py
+
+# Optimised whatever the build is: what is timed is the paging, not the worker.
+tests_bench_bench_worker_SOURCES = tests/bench/worker.c tests/bench/mem.h tests/bench/mem-plain.c
+tests_bench_bench_worker_CFLAGS = $(AM_CFLAGS) -O2 -pthread
+
+tests_bench_bench_worker_faultline_SOURCES = \
+	tests/bench/worker.c tests/bench/mem.h tests/bench/mem-faultline.c
+tests_bench_bench_worker_faultline_CFLAGS = $(AM_CFLAGS) -O2 -pthread
+tests_bench_bench_worker_faultline_LDADD = lib/libfaultline.la
+tests_bench_bench_worker_faultline_LDFLAGS = $(AM_LDFLAGS) -no-install
+
+tests_bench_bench_empty_SOURCES = tests/bench/empty.c
+tests_bench_bench_startup_SOURCES = tests/bench/startup.c
+
+tests_bench_bench_device_SOURCES = tests/bench/device.c
+tests_bench_bench_device_CPPFLAGS = $(AM_CPPFLAGS) $(LIBURING_CFLAGS)
+tests_bench_bench_device_LDADD = $(LIBURING_LIBS)
+
+.PHONY: bench bench-quick
+bench bench-quick: all $(bench_programs)
+	$(PYTHON3) $(srcdir)/tests/bench/bench.py --build . --csv bench.csv \
+		`test $@ = bench || echo --quick` $(BENCH_ARGS)

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * device.c - what the disk under a directory gives: the rows that stand for
+ * fio(1) where that is not installed.
+ *
+ *	bench-device DIR MIB SECONDS
+ *
+ * writes a file of MIB, then reads it with O_DIRECT through io_uring for
+ * SECONDS each: 4 KiB at random places one at a time, 4 KiB with 32 in flight,
+ * 1 MiB in sequence with 4 in flight.  Prints "row NAME MICROSECONDS MIB/s"
+ * for each.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define DEPTH_MAX 32U
+#define BIG (1U << 20)
+
+static _Noreturn void die(const char *what, int err)
+{
+	fprintf(stderr, "faultline: bench-device: %s: %s\n", what, strerror(err));
+	exit(1);
+}
+
+static double now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static int make_file(const char *dir, uint64_t bytes, char *buf)
+{
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_DIRECT, 0600);
+
+	if (fd < 0)
+		die(dir, errno);
+	for (uint64_t off = 0; off < bytes; off += BIG) {
+		ssize_t r;
+
+		memset(buf, (int)(off / BIG) + 1, BIG);
+		r = pwrite(fd, buf, BIG, (off_t)off);
+		if (r != (ssize_t)BIG)
+			die("write", r < 0 ? errno : EIO);
+	}
+	if (fdatasync(fd))
+		die("fdatasync", errno);
+	return fd;
+}
+
+static void probe(const char *name, int fd, uint64_t bytes, char *buf, unsigned size,
+		  unsigned depth, int random, double seconds)
+{
+	uint64_t seed = 88172645463325252ULL, next = 0, ended = 0;
+	struct io_uring ring;
+	double start, end;
+	int err = io_uring_queue_init(DEPTH_MAX, &ring, 0);
+	unsigned inflight = 0;
+
+	if (err)
+		die("io_uring", -err);
+	start = now_s();
+	end = start + seconds;
+	do {
+		struct io_uring_cqe *cqe;
+
+		for (; inflight < depth; inflight++) {
+			struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+			/* Content is of no interest: buffers may be read into twice. */
+			char *to = buf + (uint64_t)(next % depth) * size;
+			uint64_t at = next++;
+
+			if (random) {
+				seed ^= seed << 13;
+				seed ^= seed >> 7;
+				seed ^= seed << 17;
+				at = seed;
+			}
+			io_uring_prep_read(sqe, fd, to, size, at % (bytes / size) * size);
+		}
+		err = io_uring_submit_and_wait(&ring, 1);
+		if (err < 0)
+			die("io_uring_enter", -err);
+		while (!io_uring_peek_cqe(&ring, &cqe)) {
+			if (cqe->res != (int)size)
+				die("read", cqe->res < 0 ? -cqe->res : EIO);
+			io_uring_cqe_seen(&ring, cqe);
+			inflight--;
+			ended++;
+		}
+	} while (now_s() < end);
+	end = now_s();
+	io_uring_queue_exit(&ring);
+	printf("row %s %.1f %.0f\n", name, (end - start) * 1e6 / (double)ended,
+	       (double)ended * size / (double)BIG / (end - start));
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t bytes = argc == 4 ? strtoull(argv[2], NULL, 10) << 20 : 0;
+	double seconds = argc == 4 ? atof(argv[3]) : 0;
+	void *buf;
+	int fd;
+
+	if (bytes < BIG || seconds <= 0) {
+		fputs("usage: bench-device DIR MIB SECONDS\n", stderr);
+		return 2;
+	}
+	if (posix_memalign(&buf, 4096, 4 * (size_t)BIG))
+		die("memory", ENOMEM);
+	fd = make_file(argv[1], bytes, buf);
+	probe("randread-1", fd, bytes, buf, 4096, 1, 1, seconds);
+	probe("randread-32", fd, bytes, buf, 4096, 32, 1, seconds);
+	probe("seqread", fd, bytes, buf, BIG, 4, 0, seconds);
+	close(fd);
+	free(buf);
+	return 0;
+}

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Programs that fit the limit: what faultline costs when there is nothing to page.
+
+Each runs natively and under `faultline run` with a limit that it never
+reaches.  What is timed is the whole process, start to end; of redis-server, the
+time that redis-benchmark takes against it.
+"""
+
+import base64
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import sides
+
+PYTHON = """
+import random
+r = random.Random(1)
+d = {r.getrandbits(64): r.getrandbits(64) for _ in range(%d)}
+r = random.Random(1)
+for _ in range(len(d)):
+    k = r.getrandbits(64)
+    assert d[k] == r.getrandbits(64)
+"""
+
+SQL = """
+create table t(k integer primary key, a integer, b text);
+insert into t with recursive n(i) as (select 1 union all select i + 1 from n where i < %d)
+  select i, random(), hex(randomblob(16)) from n;
+create index t_a on t(a);
+create index t_b on t(b);
+select count(*), sum(a & 1) >= 0 from t where b > '8';
+pragma integrity_check;
+"""
+
+
+def timed(command):
+    start = time.monotonic()
+    sides.run(command)
+    return time.monotonic() - start
+
+
+class Program:
+    needs = ()
+
+    def __init__(self, setup, scale):
+        self.setup, self.scale = setup, scale
+
+    def prepare(self):
+        for name in self.needs:
+            if not shutil.which(name):
+                raise sides.NotMeasured(f"{name} is not installed")
+
+    def seconds(self, prefix):
+        return timed([*prefix, *self.command()])
+
+
+class Sort(Program):
+    title, needs = "sort", ("sort",)
+
+    def prepare(self):
+        super().prepare()
+        self.input = self.setup.work / "text"
+        with open(self.input, "wb") as f:
+            r = random.Random(1)
+            for _ in range(int(80 * self.scale)):
+                f.write(base64.encodebytes(r.randbytes(3 << 18)))
+
+    def command(self):
+        return ["sort", "--parallel=2", "-S", "512M", "-o", "/dev/null", self.input]
+
+
+class Python(Program):
+    title = "python3"
+
+    def command(self):
+        return [sys.executable, "-c", PYTHON % int(1_500_000 * self.scale)]
+
+
+class Sqlite(Program):
+    title, needs = "sqlite3", ("sqlite3",)
+
+    def command(self):
+        return ["sqlite3", ":memory:", SQL % int(600_000 * self.scale)]
+
+
+class Redis(Program):
+    title, needs = "redis-server", ("redis-server", "redis-benchmark", "redis-cli")
+
+    def seconds(self, prefix):
+        socket = self.setup.work / "redis"
+        command = [*prefix, "redis-server", "--port", "0", "--unixsocket", socket,
+                   "--save", "", "--appendonly", "no", "--dir", self.setup.work]
+        with subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              env=sides.clean_env()) as server:
+            try:
+                last = "no message"
+                for line in server.stdout:
+                    last = line.strip() or last
+                    if "eady to accept connections" in line:
+                        break
+                else:
+                    raise sides.Failed(f"redis-server: {last}")
+                took = timed(["redis-benchmark", "-s", socket, "-t", "set,get", "-q", "-P", "16",
+                              "-n", int(1_000_000 * self.scale), "-r", int(400_000 * self.scale),
+                              "-d", "100"])
+                sides.run(["redis-cli", "-s", socket, "shutdown", "nosave"])
+                server.stdout.read()
+                if server.wait(60):
+                    raise sides.Failed(f"redis-server: exit {server.returncode}")
+                return took
+            finally:
+                server.kill()
+
+
+class Empty:
+    """Start-up: milliseconds of a program that does nothing."""
+
+    title = "start-up of an empty program"
+
+    def __init__(self, setup, runs):
+        self.setup, self.runs = setup, runs
+
+    def prepare(self):
+        pass
+
+    def seconds(self, prefix):
+        out, _ = sides.run([self.setup.program("bench-startup"), self.runs, *prefix,
+                            self.setup.program("bench-empty")])
+        return float(out) / 1e6
+
+
+def all_programs(setup, scale, startups):
+    return [Sort(setup, scale), Python(setup, scale), Sqlite(setup, scale), Redis(setup, scale),
+            Empty(setup, startups)]

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The sides of the benchmark: who pages the worker's memory, and what each needs.
+
+Everything that outlives a process (swap that is on, control groups, a zram
+device, files) carries the name of one work directory, which is locked while
+its owner lives.  It is given back when the benchmark ends, whatever way; what
+a killed one left is found by the next start, in sweep().
+"""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+
+PREFIX = "faultline-bench."
+MIB = 1 << 20
+WORKER_TIMEOUT = 1800  # seconds; a hang is a failure, not a wait
+
+
+class NotMeasured(Exception):
+    """A side cannot run here; the text says why."""
+
+
+class Failed(Exception):
+    """A side ran and was wrong; the text says how."""
+
+
+def read(path, default=""):
+    try:
+        return pathlib.Path(path).read_text().strip()
+    except OSError:
+        return default
+
+
+def write(path, text):
+    pathlib.Path(path).write_text(str(text))
+
+
+def call(*command):
+    """Run a system tool; its complaint is the reason why a side is not measured."""
+    try:
+        p = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True, check=False)
+    except OSError as e:
+        raise NotMeasured(f"{command[0]}: {e.strerror}") from e
+    if p.returncode:
+        lines = p.stdout.strip().splitlines()
+        raise NotMeasured(f"{command[0]}: {lines[-1] if lines else f'exit {p.returncode}'}")
+    return p.stdout
+
+
+# The memory controller, version 1 or 2.
+
+def cgroup_root():
+    v1 = pathlib.Path("/sys/fs/cgroup/memory")
+    if (v1 / "memory.limit_in_bytes").exists():
+        return 1, v1
+    v2 = pathlib.Path("/sys/fs/cgroup")
+    if "memory" in read(v2 / "cgroup.controllers").split():
+        return 2, v2
+    raise NotMeasured("no memory control group is mounted")
+
+
+class Cgroup:
+    """One control group for one process: a limit (or none), and its peak."""
+
+    def __init__(self, token, limit):
+        self.version, root = cgroup_root()
+        self.dir = root / token
+        try:
+            if self.version == 2:
+                write(root / "cgroup.subtree_control", "+memory")
+            self.dir.mkdir()
+        except OSError as e:
+            raise NotMeasured(f"control group {self.dir}: {e.strerror}") from e
+        try:
+            if limit:
+                write(self.dir / ("memory.max" if self.version == 2 else "memory.limit_in_bytes"),
+                      limit)
+        except OSError as e:
+            self.remove()
+            raise NotMeasured(f"limit of {self.dir}: {e.strerror}") from e
+
+    def enter(self):
+        write(self.dir / "cgroup.procs", os.getpid())
+
+    def peak(self):
+        name = "memory.peak" if self.version == 2 else "memory.max_usage_in_bytes"
+        return int(read(self.dir / name, "0"))
+
+    def remove(self):
+        with contextlib.suppress(FileNotFoundError):
+            self.dir.rmdir()
+
+
+# What is to be cleaned up.
+
+def swaps():
+    """The swap that is on, as /proc/swaps names it."""
+    return [line.split()[0] for line in read("/proc/swaps").splitlines()[1:]]
+
+
+def zram_remove(number):
+    with contextlib.suppress(OSError):
+        write(f"/sys/block/zram{number}/reset", 1)
+    with contextlib.suppress(OSError):
+        write("/sys/class/zram-control/hot_remove", number)
+
+
+def release(path):
+    """Give back all that carries a work directory's name, and the directory."""
+    zram = read(path / "zram")
+    for on in swaps():
+        if on.startswith(f"{path}/") or (zram and on == f"/dev/zram{zram}"):
+            call("swapoff", on)
+    if zram:
+        zram_remove(zram)
+    with contextlib.suppress(NotMeasured):
+        group = cgroup_root()[1] / path.name
+        for pid in read(group / "cgroup.procs").split():
+            os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            group.rmdir()
+    shutil.rmtree(path)
+
+
+def lock(path):
+    """Lock a work directory; None when its owner lives."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def sweep(parent, say):
+    for path in pathlib.Path(parent).glob(PREFIX + "*"):
+        try:
+            fd = lock(path)
+        except OSError:
+            continue
+        if fd is not None:
+            say(f"cleaning up what an earlier run left: {path}")
+            release(path)
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def work_dir(parent, say):
+    sweep(parent, say)
+    path = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
+    fd = lock(path)
+    try:
+        yield path
+    finally:
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sig, signal.SIG_IGN)
+        release(path)
+        os.close(fd)
+
+
+# Processes.
+
+def clean_env():
+    env = {k: v for k, v in os.environ.items()
+           if not k.startswith("FAULTLINE_") and k != "LD_PRELOAD"}
+    env["LC_ALL"] = "C"
+    return env
+
+
+def run(command, group=None):
+    """Run one process to its end: (standard output, peak bytes or None)."""
+    enter = group.enter if group else None
+    try:
+        p = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             env=clean_env(), preexec_fn=enter)
+    except OSError as e:
+        raise Failed(f"{command[0]}: {e.strerror}") from e
+    with p:
+        try:
+            out, err = p.communicate(timeout=WORKER_TIMEOUT)
+        except BaseException as e:
+            p.kill()
+            if isinstance(e, subprocess.TimeoutExpired):
+                raise Failed(f"no end after {WORKER_TIMEOUT} s") from e
+            raise
+    if p.returncode:
+        lines = err.strip().splitlines()
+        how = f"signal {-p.returncode}" if p.returncode < 0 else f"exit {p.returncode}"
+        raise Failed(f"{how}: {lines[-1] if lines else 'no message'}")
+    return out, group.peak() if group else None
+
+
+# The sides.
+
+class Side:
+    """Native: nobody pages.  The others differ in what they override."""
+
+    key, title = "native", "native"
+    limited = False
+    rooted = False  # cannot do without root
+
+    def __init__(self, setup):
+        self.setup_ = setup  # bench.Setup: sizes, directories, programs, options
+
+    def prepare(self):
+        """Once, before the first round; raises NotMeasured."""
+        if self.rooted and os.geteuid():
+            raise NotMeasured("needs root (control groups and swapon)")
+        try:
+            run(self.command())  # nothing to do: memory is opened and closed
+        except Failed as e:
+            raise NotMeasured(str(e)) from e
+
+    def command(self, *args):
+        return [self.setup_.program("bench-worker"), *args]
+
+    def on(self):
+        """Before each run."""
+
+    def off(self):
+        """After each run, also a failed one."""
+
+    def measure(self, seed):
+        s = self.setup_
+        try:
+            group = Cgroup(s.work.name, s.limit if self.limited else 0)
+        except NotMeasured:
+            if self.limited:
+                raise
+            group = None
+        try:
+            self.on()
+            return run(self.command("--mib", s.size // MIB, "--ops", s.ops, "--seed", seed,
+                                    "--content", s.content, "--last-part", s.last_part), group)
+        finally:
+            self.off()
+            if group:
+                group.remove()
+
+
+class KernelFile(Side):
+    key, title = "file", "kernel swap, file"
+    limited = rooted = True
+    device = None
+
+    def prepare(self):
+        super().prepare()
+        cgroup_root()
+        self.device = self.setup_.work / "swapfile"
+        # The limit's worth on top: the kernel frees slots late.
+        bytes_ = self.setup_.size + self.setup_.limit
+        try:
+            with open(self.device, "xb") as f:
+                os.fchmod(f.fileno(), 0o600)
+                os.posix_fallocate(f.fileno(), 0, bytes_)
+        except OSError as e:
+            raise NotMeasured(f"{self.device}: {e.strerror}") from e
+        call("mkswap", str(self.device))
+        self.try_()
+
+    def try_(self):
+        self.on()
+        self.off()
+
+    def on(self):
+        call("swapon", "--priority", "32767", str(self.device))
+
+    def off(self):
+        if str(self.device) in swaps():
+            call("swapoff", str(self.device))
+
+
+class KernelZram(KernelFile):
+    key, title = "zram", "kernel swap, zram"
+
+    def prepare(self):
+        Side.prepare(self)
+        cgroup_root()
+        if not os.path.exists("/sys/class/zram-control/hot_add"):
+            try:
+                call("modprobe", "zram")
+            except NotMeasured as e:
+                raise NotMeasured("the kernel has no zram") from e
+        number = read("/sys/class/zram-control/hot_add")
+        if not number:
+            raise NotMeasured("no zram device to be had")
+        write(self.setup_.work / "zram", number)
+        sys = pathlib.Path(f"/sys/block/zram{number}")
+        algorithms = read(sys / "comp_algorithm").replace("[", "").replace("]", "").split()
+        if "lz4" not in algorithms:
+            raise NotMeasured(f"zram knows no lz4, only {' '.join(algorithms)}")
+        write(sys / "comp_algorithm", "lz4")
+        write(sys / "disksize", self.setup_.size + self.setup_.limit)
+        self.device = pathlib.Path(f"/dev/zram{number}")
+        call("mkswap", str(self.device))
+        self.try_()
+
+
+class Api(Side):
+    key, title = "api", "faultline API"
+
+    def command(self, *args):
+        s = self.setup_
+        pagers = ["--pagers", s.pagers] if s.pagers else []
+        return [s.program("bench-worker-faultline"), "--limit-mib", s.limit // MIB,
+                "--swap-dir", s.work, "--engine", s.engine, "--wp", s.wp, *pagers, *args]
+
+
+class Run(Side):
+    key, title = "run", "faultline run"
+
+    def command(self, *args):
+        s = self.setup_
+        return [*s.faultline_run(s.limit), s.program("bench-worker"), *args]
+
+
+ALL = (Side, KernelFile, KernelZram, Api, Run)

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * worker.c - the work that `make bench` times, on memory from mem.h.
+ *
+ * One run does, in this order and on the same pages: fill, sequential re-read,
+ * random read and random write by 1, 2 and 8 threads, and a last sequential
+ * re-read of the pages that random writes have scattered (--last-part=N: only
+ * of one Nth of them, where time is short).  An operation
+ * touches one page; what is printed is elapsed microseconds for one
+ * operation, all threads together.
+ *
+ * Each page proves its own content: word 0 says which page it is, word 1 which
+ * write of that page was the last.  The number of writes of each page is kept
+ * apart (4 bytes a page), so a stale page is found as surely as a foreign one.
+ * Threads that write own the pages whose number is theirs modulo the number of
+ * threads; no word is shared.  With --content=whole the fill writes every
+ * word, in pages that do not compress; otherwise the rest of a page is zeros,
+ * which is the best case of a compressing swap device.
+ */
+#include "mem.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#define PAGE_WORDS 512U
+#define THREADS_MAX 64U
+
+static uint64_t (*pages)[PAGE_WORDS];
+static uint32_t *written; /* writes of each page since the fill */
+static uint64_t npages;
+static int whole_pages;
+
+void die(const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	va_start(ap, fmt);
+	fputs("faultline: bench worker: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+	exit(1);
+}
+
+static double now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+/* The finaliser of splitmix64: a different word for each page and write. */
+static uint64_t mix(uint64_t page, uint64_t n)
+{
+	uint64_t z = page * 0x9e3779b97f4a7c15ULL + n * 0xd1b54a32d192ed03ULL + 1;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+	return z ^ (z >> 31);
+}
+
+static uint64_t xorshift(uint64_t *s)
+{
+	*s ^= *s << 13;
+	*s ^= *s >> 7;
+	*s ^= *s << 17;
+	return *s;
+}
+
+static void check(uint64_t p)
+{
+	uint64_t want0 = mix(p, 0);
+	uint64_t want1 = written[p] ? mix(p, written[p]) : whole_pages ? mix(p, ~1ULL) : 0;
+	uint64_t got0 = pages[p][0], got1 = pages[p][1];
+
+	if (got0 != want0 || got1 != want1)
+		die("page %llu holds %016llx %016llx, must hold %016llx %016llx",
+		    (unsigned long long)p, (unsigned long long)got0, (unsigned long long)got1,
+		    (unsigned long long)want0, (unsigned long long)want1);
+}
+
+static void fill(void)
+{
+	for (uint64_t p = 0; p < npages; p++) {
+		pages[p][0] = mix(p, 0);
+		if (whole_pages)
+			for (unsigned i = 1; i < PAGE_WORDS; i++)
+				pages[p][i] = mix(p, ~(uint64_t)i);
+	}
+}
+
+static void read_in_order(uint64_t n)
+{
+	for (uint64_t p = 0; p < n; p++)
+		check(p);
+}
+
+struct job {
+	pthread_t thread;
+	unsigned index, threads;
+	uint64_t ops, seed;
+	int write;
+	double start, end;
+};
+
+static pthread_barrier_t barrier;
+
+static void random_ops(struct job *j)
+{
+	uint64_t seed = j->seed;
+
+	for (uint64_t i = 0; i < j->ops; i++) {
+		uint64_t p = xorshift(&seed) % (npages / j->threads) * j->threads + j->index;
+
+		if (j->write)
+			pages[p][1] = mix(p, ++written[p]);
+		else
+			check(p);
+	}
+}
+
+static void *job_thread(void *arg)
+{
+	struct job *j = arg;
+
+	pthread_barrier_wait(&barrier);
+	j->start = now_us();
+	random_ops(j);
+	j->end = now_us();
+	return NULL;
+}
+
+/* Microseconds from the first thread's start to the last one's end. */
+static double run_random(int write, unsigned threads, uint64_t ops, uint64_t seed)
+{
+	static struct job jobs[THREADS_MAX];
+	double start = 0, end = 0;
+	int err;
+
+	pthread_barrier_init(&barrier, NULL, threads);
+	for (unsigned t = 0; t < threads; t++) {
+		jobs[t] = (struct job){.index = t,
+				       .threads = threads,
+				       .ops = ops / threads,
+				       .seed = mix(seed, t),
+				       .write = write};
+		err = pthread_create(&jobs[t].thread, NULL, job_thread, &jobs[t]);
+		if (err)
+			die("cannot start a thread: %s", strerror(err));
+	}
+	for (unsigned t = 0; t < threads; t++) {
+		pthread_join(jobs[t].thread, NULL);
+		if (!t || jobs[t].start < start)
+			start = jobs[t].start;
+		if (!t || jobs[t].end > end)
+			end = jobs[t].end;
+	}
+	pthread_barrier_destroy(&barrier);
+	return end - start;
+}
+
+static void row(const char *work, unsigned threads, double us, uint64_t ops)
+{
+	printf("row %s %u %.4f\n", work, threads, us / (double)ops);
+	fflush(stdout);
+}
+
+static void run_all(uint64_t ops, uint64_t seed, uint64_t last_part)
+{
+	static const unsigned threads[] = {1, 2, 8};
+	double start = now_us();
+
+	fill();
+	row("fill", 1, now_us() - start, npages);
+	start = now_us();
+	read_in_order(npages);
+	row("seqread", 1, now_us() - start, npages);
+	for (int write = 0; write < 2; write++)
+		for (unsigned i = 0; i < 3; i++)
+			row(write ? "randwrite" : "randread", threads[i],
+			    run_random(write, threads[i], ops, seed++), ops);
+	start = now_us();
+	read_in_order(npages / last_part);
+	row("reread", 1, now_us() - start, npages / last_part);
+}
+
+/* What a huge region costs that is mapped and never touched. */
+static void run_reserve(uint64_t bytes)
+{
+	double start = now_us();
+	void *p = mem_map(bytes, 1);
+
+	row("reserve", 1, now_us() - start, 1);
+	mem_report();
+	mem_unmap(p, bytes);
+}
+
+static uint64_t number(const char *option, const char *text)
+{
+	char *end;
+	unsigned long long v;
+
+	errno = 0;
+	v = strtoull(text, &end, 10);
+	if (errno || end == text || *end || *text == '-')
+		die("--%s: '%s' is not a number", option, text);
+	return v;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"mib", required_argument, NULL, 'm'},
+		{"ops", required_argument, NULL, 'o'},
+		{"seed", required_argument, NULL, 's'},
+		{"content", required_argument, NULL, 'c'},
+		{"last-part", required_argument, NULL, 'L'},
+		{"reserve-gib", required_argument, NULL, 'r'},
+		{"limit-mib", required_argument, NULL, 'l'},
+		{"swap-dir", required_argument, NULL, 'd'},
+		{"engine", required_argument, NULL, 'e'},
+		{"wp", required_argument, NULL, 'w'},
+		{"pagers", required_argument, NULL, 'p'},
+		{0},
+	};
+	struct mem_options mo = {.engine = "auto", .wp = "auto"};
+	uint64_t mib = 0, ops = 0, seed = 1, last_part = 1, reserve_gib = 0;
+	size_t written_bytes;
+	int c, at;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while ((c = getopt_long(argc, argv, "", options, &at)) != -1) {
+		if (strchr("ldewp", c) && !mem_takes_options)
+			die("--%s is for the worker that is linked with faultline",
+			    options[at].name);
+		switch (c) {
+		case 'm':
+			mib = number("mib", optarg);
+			break;
+		case 'o':
+			ops = number("ops", optarg);
+			break;
+		case 's':
+			seed = number("seed", optarg);
+			break;
+		case 'c':
+			if (strcmp(optarg, "word") && strcmp(optarg, "whole"))
+				die("--content is 'word' or 'whole', not '%s'", optarg);
+			whole_pages = !strcmp(optarg, "whole");
+			break;
+		case 'L':
+			last_part = number("last-part", optarg);
+			break;
+		case 'r':
+			reserve_gib = number("reserve-gib", optarg);
+			break;
+		case 'l':
+			mo.limit = number("limit-mib", optarg) << 20;
+			break;
+		case 'd':
+			mo.swap_dir = optarg;
+			break;
+		case 'e':
+			mo.engine = optarg;
+			break;
+		case 'w':
+			mo.wp = optarg;
+			break;
+		case 'p':
+			mo.pagers = (unsigned)number("pagers", optarg);
+			break;
+		default:
+			return 2;
+		}
+	}
+	if (optind != argc)
+		die("what is '%s'?", argv[optind]);
+	mem_open(&mo);
+	if (reserve_gib)
+		run_reserve(reserve_gib << 30);
+	if (mib) {
+		npages = mib << 8;
+		if (ops < THREADS_MAX)
+			die("--ops must be at least %u", THREADS_MAX);
+		if (last_part < 1 || last_part > npages)
+			die("--last-part must be at least 1");
+		written_bytes = npages * sizeof(*written);
+		written = mmap(NULL, written_bytes, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+		if (written == MAP_FAILED)
+			die("cannot map %zu bytes: %s", written_bytes, strerror(errno));
+		pages = mem_map(npages * sizeof(*pages), 0);
+		run_all(ops, seed, last_part);
+		mem_report();
+		mem_unmap(pages, npages * sizeof(*pages));
+	}
+	mem_close();
+	return 0;
+}
