@@ -16,7 +16,6 @@ enum lock_rank {
 	RANK_NONE = 0,
 	RANK_PATCH, /* preload: the list of patched system-call sites */
 	RANK_MM,    /* mm.h: a runtime's regions, page entries, staging, areas */
-	RANK_LOG,   /* log.c: one line at a time */
 };
 
 struct lock {

@@ -89,7 +89,7 @@ static void out_number(struct out *o, unsigned long long v, unsigned base, int n
 
 size_t log_vformat(char *buf, size_t size, const char *fmt, va_list ap)
 {
-	struct out o = { buf, size - 1, 0 };
+	struct out o = {buf, size - 1, 0};
 
 	if (size == 0)
 		return 0;
@@ -123,7 +123,7 @@ size_t log_vformat(char *buf, size_t size, const char *fmt, va_list ap)
 			break;
 		}
 		case 'c': {
-			char s[2] = { (char)va_arg(ap, int), '\0' };
+			char s[2] = {(char)va_arg(ap, int), '\0'};
 
 			out_text(&o, s, width);
 			break;
@@ -196,7 +196,7 @@ static void write_quietly(int fd, const char *text, size_t len)
 
 	SYS2(sigpending, &pending, sizeof(pending));
 	if (write_all(fd, text, len) == -EPIPE && (pending & pipe_set) == 0) {
-		struct timespec none = { 0, 0 };
+		struct timespec none = {0, 0};
 
 		SYS4(sigtimedwait, &pipe_set, NULL, &none, sizeof(pipe_set));
 	}
@@ -266,7 +266,7 @@ void log_line(const struct log_sink *sink, enum fl_log_level level, const char *
 void log_fatal(const char *fmt, ...)
 {
 	char line[LOG_LINE_MAX];
-	struct ksigaction dfl = { .handler = SIG_DFL };
+	struct ksigaction dfl = {.handler = SIG_DFL};
 	ksigset abort_set = KSIG(SIGABRT);
 	va_list ap;
 	size_t n;

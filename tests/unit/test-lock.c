@@ -131,11 +131,11 @@ static void violations_abort(void **state)
 		void (*fn)(void *);
 		const char *says;
 	} cases[] = {
-		{ take_falling, "faultline: lock rank 1 taken while 2 is held\n" },
-		{ take_twice, "faultline: lock rank 1 taken while 1 is held\n" },
-		{ drop_crossed, "faultline: lock rank 1 dropped out of order\n" },
-		{ drop_free, "faultline: lock rank 1 dropped out of order\n" },
-		{ assert_free, "faultline: lock rank 1 is not held\n" },
+		{take_falling, "faultline: lock rank 1 taken while 2 is held\n"},
+		{take_twice, "faultline: lock rank 1 taken while 1 is held\n"},
+		{drop_crossed, "faultline: lock rank 1 dropped out of order\n"},
+		{drop_free, "faultline: lock rank 1 dropped out of order\n"},
+		{assert_free, "faultline: lock rank 1 is not held\n"},
 	};
 
 	(void)state;
@@ -153,10 +153,8 @@ static void violations_abort(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(init_frees),
-		cmocka_unit_test(excludes),
-		cmocka_unit_test(futex_times_out),
-		cmocka_unit_test(rising_is_allowed),
+		cmocka_unit_test(init_frees),	    cmocka_unit_test(excludes),
+		cmocka_unit_test(futex_times_out),  cmocka_unit_test(rising_is_allowed),
 #ifdef FL_DEBUG
 		cmocka_unit_test(violations_abort),
 #endif

@@ -82,8 +82,8 @@ static void catch_line(void *arg, enum fl_log_level level, const char *line)
 
 static void levels_and_sinks(void **state)
 {
-	struct caught c = { .n = 0 };
-	struct log_sink sink = { FL_LOG_WARN, catch_line, &c };
+	struct caught c = {.n = 0};
+	struct log_sink sink = {FL_LOG_WARN, catch_line, &c};
 	char text[2 * LOG_LINE_MAX];
 
 	(void)state;
@@ -101,7 +101,7 @@ static void levels_and_sinks(void **state)
 
 static void say(void *arg)
 {
-	struct log_sink sink = { FL_LOG_INFO, NULL, NULL };
+	struct log_sink sink = {FL_LOG_INFO, NULL, NULL};
 
 	(void)arg;
 	log_line(&sink, FL_LOG_INFO, "limit %u", 5U);

@@ -110,12 +110,9 @@ static void clock_goes_forward(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rows_are_filled),
-		cmocka_unit_test(errors_leave_errno_alone),
-		cmocka_unit_test(six_arguments_arrive),
-		cmocka_unit_test(replaced_row_is_called),
-		cmocka_unit_test(memory_is_zeroed),
-		cmocka_unit_test(clock_goes_forward),
+		cmocka_unit_test(rows_are_filled),	cmocka_unit_test(errors_leave_errno_alone),
+		cmocka_unit_test(six_arguments_arrive), cmocka_unit_test(replaced_row_is_called),
+		cmocka_unit_test(memory_is_zeroed),	cmocka_unit_test(clock_goes_forward),
 	};
 
 	return cmocka_run_group_tests_name("sys", tests, NULL, NULL);
