@@ -51,6 +51,9 @@ tests_unit_test_sys_SOURCES = tests/unit/test-sys.c tests/unit/test.h
 tests_unit_test_sys_CPPFLAGS = $(test_cppflags)
 tests_unit_test_sys_LDADD = $(test_ldadd)
 
+test_scripts += tests/unit/test-cli.sh
+unit_tests += tests/unit/test-cli.sh
+
 test_programs += tests/unit/test-options
 unit_tests += tests/unit/test-options
 
@@ -73,7 +76,7 @@ else
 check-local:
 	@echo 'faultline: the tests need cmocka; on Debian: apt-get install libcmocka-dev' >&2; exit 1
 endif
-EXTRA_DIST += $(test_scripts)
+EXTRA_DIST += $(test_scripts) tests/summary
 
 .PHONY: check-unit check-live check-fault check-programs check-torture
 check-unit:

@@ -11,7 +11,7 @@
 enum {
 	EXIT_OK = 0,
 	EXIT_FAILED = 1, /* it was tried and did not work */
-	EXIT_USAGE = 2,  /* it was not understood */
+	EXIT_USAGE = 2,	 /* it was not understood */
 };
 
 int cmd_doctor(int argc, char **argv);
@@ -21,5 +21,8 @@ void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* A usage error of a subcommand: the message, where help is, and EXIT_USAGE. */
 int cli_usage(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* The same for what getopt_long(3) answered ('?' or ':') with opterr 0 and a leading ':'. */
+int cli_bad_option(const char *command, char **argv, int answer);
 
 #endif

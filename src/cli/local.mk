@@ -5,4 +5,6 @@ src_cli_faultline_CPPFLAGS = $(AM_CPPFLAGS) -DFL_LIBDIR='"$(libdir)"'
 src_cli_faultline_LDADD = lib/libfaultline-core.la
 src_cli_faultline_SOURCES = \
 	src/cli/cli.h \
+	src/cli/doctor.c src/cli/doctor.h \
+	src/cli/doctor-uffd.c \
 	src/cli/main.c

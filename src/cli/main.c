@@ -6,6 +6,7 @@
 
 #include "config.h"
 
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,8 +19,9 @@ static const struct command {
 	int (*fn)(int argc, char **argv);
 	const char *what;
 } commands[] = {
-	{ "help", cmd_help, "show this text, or the help of a command" },
-	{ "version", cmd_version, "show the version" },
+	{"doctor", cmd_doctor, "tell whether this machine can run faultline"},
+	{"help", cmd_help, "show this text, or the help of a command"},
+	{"version", cmd_version, "show the version"},
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -49,6 +51,19 @@ int cli_usage(const char *command, const char *fmt, ...)
 	va_end(ap);
 	fprintf(stderr, " (see 'faultline %s%s--help')\n", command, *command != '\0' ? " " : "");
 	return EXIT_USAGE;
+}
+
+int cli_bad_option(const char *command, char **argv, int answer)
+{
+	const char *arg = argv[optind - 1];
+
+	if (answer == ':')
+		return cli_usage(command, "option '%s' wants an argument", arg);
+	if (optopt == 0)
+		return cli_usage(command, "unknown option '%s'", arg);
+	if (strncmp(arg, "--", 2) == 0)
+		return cli_usage(command, "this option takes no argument: '%s'", arg);
+	return cli_usage(command, "unknown option '-%c'", optopt);
 }
 
 static const struct command *find_command(const char *name)
@@ -87,7 +102,7 @@ static int cmd_help(int argc, char **argv)
 		show_help(stdout);
 		return EXIT_OK;
 	}
-	return c->fn(2, (char *[]){ argv[1], (char[]){ "--help" }, NULL });
+	return c->fn(2, (char *[]){argv[1], (char[]){"--help"}, NULL});
 }
 
 static int cmd_version(int argc, char **argv)

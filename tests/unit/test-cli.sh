@@ -1,0 +1,113 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# faultline(1)'s manners: help on standard output and status 0; what is not
+# understood, one line on standard error and status 2; doctor says missing, and
+# fails, where something is missing.
+set -eu
+
+faultline=$FL_BUILD/src/cli/faultline
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
+
+fail() {
+	echo "$*"
+	sed 's/^/  out: /' "$work/out"
+	sed 's/^/  err: /' "$work/err"
+	exit 1
+}
+
+# run STATUS ARGUMENT...
+run() {
+	want=$1
+	shift
+	status=0
+	"$faultline" "$@" >"$work/out" 2>"$work/err" || status=$?
+	[ "$status" -eq "$want" ] || fail "faultline $*: status $status instead of $want"
+}
+
+helps() {
+	run 0 "$@"
+	grep -q '^usage: faultline' "$work/out" || fail "faultline $*: no usage"
+	[ ! -s "$work/err" ] || fail "faultline $*: help on standard error"
+}
+
+# refuses TEXT ARGUMENT...
+refuses() {
+	text=$1
+	shift
+	run 2 "$@"
+	[ ! -s "$work/out" ] || fail "faultline $*: standard output is not empty"
+	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "faultline $*: not one line"
+	grep -q "^faultline: .*$text" "$work/err" || fail "faultline $*: does not say '$text'"
+}
+
+helps --help
+helps help
+helps doctor --help
+helps help doctor
+helps version --help
+run 0 version
+grep -q '^faultline [0-9.]*$' "$work/out" || fail "version: no version"
+run 0 --version
+run 2
+grep -q '^usage: faultline' "$work/err" || fail "no usage without a command"
+
+refuses "unknown option '-x'" -x
+refuses "unknown option '--bogus'" --bogus
+refuses "no command 'bogus'" bogus
+refuses "no command 'bogus'" help bogus
+refuses "no argument: 'x'" version x
+refuses "unknown option '--bogus'" doctor --bogus
+refuses "unknown option '-z'" doctor -zy
+refuses "takes no argument: '--help=3'" doctor --help=3
+refuses "'--swap-dir' wants an argument" doctor --swap-dir
+refuses "no argument: 'x'" doctor x
+
+# Every command that help lists answers --help.
+"$faultline" --help | sed -n 's/^  \([a-z]*\)  .*/\1/p' >"$work/commands"
+[ "$(wc -l <"$work/commands")" -ge 3 ] || fail "help lists no commands"
+while read -r command; do
+	helps "$command" --help
+done <"$work/commands"
+
+# This machine runs the tests, so it can run faultline.
+run 0 doctor --swap-dir "$work"
+grep -q '^This machine can run faultline\.$' "$work/out" || fail "doctor: no verdict"
+if grep -q 'missing' "$work/out"; then
+	fail "doctor: something is missing, and status 0"
+fi
+for row in kernel userfaultfd 'absent-page faults' 'write-protect faults' 'move pages' \
+	'poison pages' PAGEMAP_SCAN; do
+	grep -q "^$row  *ok " "$work/out" || fail "doctor: $row is not ok"
+done
+
+run 1 doctor --swap-dir "$work/nowhere"
+grep -q '^swap directory  *missing .*No such file' "$work/out" ||
+	fail "doctor: a directory that is not there is not missing"
+grep -q '^This machine cannot run faultline: 1 needed thing is missing\.$' "$work/out" ||
+	fail "doctor: no verdict about one missing thing"
+[ -z "$(ls "$work" | grep -v -e '^out$' -e '^err$' -e '^commands$')" ] ||
+	fail "doctor left something behind"
+
+# One who may not open the device is told what to do, and gets status 1.
+if [ "$(id -u)" -eq 0 ]; then
+	cp "$faultline" "$work/faultline"
+	chmod 755 "$work/faultline"
+	mkdir -m 777 "$work/dir"
+	device=$(stat -c %a /dev/userfaultfd)
+	if [ "${device#"${device%?}"}" -eq 0 ] &&
+		[ "$(cat /proc/sys/vm/unprivileged_userfaultfd)" -eq 0 ]; then
+		status=0
+		setpriv --reuid=65534 --regid=65534 --clear-groups "$work/faultline" doctor \
+			--swap-dir "$work/dir" >"$work/out" 2>"$work/err" || status=$?
+		[ "$status" -eq 1 ] || fail "doctor as nobody: status $status instead of 1"
+		grep -q '^userfaultfd  *missing  */dev/userfaultfd: Permission denied' "$work/out" ||
+			fail "doctor as nobody: the device is not missing"
+		grep -q 'mend: sudo .*chgrp faultline /dev/userfaultfd' "$work/out" ||
+			fail "doctor as nobody: nothing mends it"
+		grep -q '^move pages  *untried ' "$work/out" ||
+			fail "doctor as nobody: features were tried"
+	fi
+fi
