@@ -69,6 +69,10 @@ tests_unit_test_options_LDADD = $(test_ldadd)
 
 # torture
 
+# What scripts measure with.
+check_PROGRAMS += tests/measure
+tests_measure_SOURCES = tests/measure.c
+
 if HAVE_CMOCKA
 check_PROGRAMS += $(test_programs)
 TESTS += $(unit_tests) $(live_tests) $(fault_tests) $(program_tests) $(torture_tests)
@@ -76,7 +80,7 @@ else
 check-local:
 	@echo 'faultline: the tests need cmocka; on Debian: apt-get install libcmocka-dev' >&2; exit 1
 endif
-EXTRA_DIST += $(test_scripts) tests/summary
+EXTRA_DIST += $(test_scripts) tests/summary .ci/run scripts/common.sh scripts/demo scripts/test
 
 .PHONY: check-unit check-live check-fault check-programs check-torture
 check-unit:

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=sh
+#
+# What scripts/demo and scripts/test share: packages, and the build below
+# ./build.  Sourced, with the top of the checkout as working directory.
+
+build_packages="gcc make autoconf automake libtool pkg-config libc6-dev linux-libc-dev
+	liburing-dev libxxhash-dev libfuse3-dev libseccomp-dev"
+
+die() {
+	echo "faultline: $*" >&2
+	exit 1
+}
+
+say() {
+	echo "==> $*"
+}
+
+# Go on as root: packages are to be installed and /dev/userfaultfd to be opened.
+become_root() {
+	[ "$(id -u)" -eq 0 ] && return
+	command -v sudo >/dev/null || die "run this as root; there is no sudo"
+	say "going on as root, by sudo"
+	exec sudo -- "$@"
+}
+
+# What is built belongs to whom the checkout belongs to, whoever runs us.
+owner=$(stat -c %U .)
+as_owner() {
+	if [ "$(id -u)" -eq 0 ] && [ "$owner" != root ] && [ "$owner" != UNKNOWN ]; then
+		runuser -u "$owner" -- "$@"
+	else
+		"$@"
+	fi
+}
+
+give_back() {
+	if [ -d build ]; then
+		chown -R --reference=. build
+	fi
+}
+
+apt_install() {
+	env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
+		--no-install-recommends install "$@" </dev/null
+}
+
+apt_update() {
+	apt-get -qq -o DPkg::Lock::Timeout=300 update </dev/null
+}
+
+# Install those of the packages that are not there yet.
+need_packages() {
+	missing=
+	for package in "$@"; do
+		status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+		[ "$status" = installed ] || missing="$missing $package"
+	done
+	[ -n "$missing" ] || return 0
+	command -v apt-get >/dev/null ||
+		die "these Debian packages are needed and there is no apt-get:$missing"
+	say "installing$missing"
+	[ -n "$(find /var/lib/apt/lists -name '*_Packages*' 2>/dev/null | head -n 1)" ] || apt_update
+	# shellcheck disable=SC2086
+	apt_install $missing >/dev/null || {
+		# the lists may name versions that the mirror has dropped
+		apt_update
+		apt_install $missing >/dev/null || die "apt-get could not install$missing"
+	}
+}
+
+# quietly LOG COMMAND...: the end of LOG is shown only if the command fails
+quietly() {
+	log=$1
+	shift
+	"$@" >>"$log" 2>&1 || {
+		tail -n 40 "$log" >&2
+		die "'$*' failed; all it said is in $log"
+	}
+}
+
+# build_tree DIRECTORY [CONFIGURE OPTION...]: bring a build below ./build up to date
+build_tree() {
+	tree=$1
+	shift
+	as_owner mkdir -p "$tree"
+	log=$tree/build.log
+	as_owner rm -f "$log"
+	as_owner touch "$log"
+	if [ ! -e configure ] || [ ! -e build-aux/ltmain.sh ]; then
+		say "making configure"
+		quietly "$log" as_owner autoreconf -i
+	fi
+	if [ ! -e "$tree/config.status" ]; then
+		say "configuring $tree"
+		quietly "$log" as_owner env -C "$tree" "$PWD/configure" --silent "$@"
+	fi
+	say "building $tree"
+	quietly "$log" as_owner make -C "$tree" -j"$(nproc)"
+}
