@@ -16,7 +16,8 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/pool.c lib/pool.h \
 	lib/swap-area.h \
 	lib/swap-slot.h \
-	lib/sys.c lib/sys.h
+	lib/sys.c lib/sys.h \
+	lib/uffd-abi.h
 
 lib_LTLIBRARIES += lib/libfaultline.la
 lib_libfaultline_la_SOURCES =
