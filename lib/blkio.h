@@ -10,12 +10,17 @@
  * A queue belongs to one pager; no function here locks.  The callbacks run in
  * blkio_reap() (never in blkio_flush()), so the caller decides what it holds.
  * A request ends whole: short transfers are continued, EINTR and EAGAIN tried
- * again, and a transfer that makes no progress ends as -EIO.  When a merged
+ * again (BLKIO_TRIES times without progress), and a transfer that makes no
+ * progress, as a read at the end of a file, ends as -EIO.  When a merged
  * submission fails, its requests are tried one by one, so that an error meets
  * only the request that it belongs to.
  *
+ * Order.  Requests of one queue whose bytes overlap, one of them a write, are
+ * carried out in the order in which they were queued.  All others may be
+ * carried out in any order; reads are started before writes.
+ *
  * Both engines serve the same interface.  io_uring: asynchronous.  sync:
- * preadv(2)/pwritev(2) inside blkio_flush().
+ * preadv(2)/pwritev(2) inside blkio_flush() and blkio_wait().
  */
 #ifndef FL_BLKIO_H
 #define FL_BLKIO_H
@@ -45,12 +50,17 @@ struct blk_req {
 	unsigned niov;		 /* 1 to BLK_IOV_MAX */
 	void (*done)(struct blk_req *req, int res); /* res: 0 or -errno; may free or reuse req */
 	/* blkio's own until done is called */
-	uint64_t len;		 /* sum of iov */
+	uint64_t len; /* sum of iov */
+	uint64_t seq; /* the order in which requests were queued */
 	struct blk_req *next;
 	int res;
+	bool alone; /* was in a merged submission that failed: not merged again */
 };
 
-#define BLK_IOV_MAX 512
+#define BLK_IOV_MAX 512U
+#define BLK_MERGE_MAX ((uint64_t)2 << 20) /* bytes of a merged submission */
+#define BLKIO_DEPTH_MAX 4096U
+#define BLKIO_TRIES 64U
 
 struct blkio;
 
@@ -58,17 +68,26 @@ struct blkio;
 const char *blkio_engine_name(const struct blkio *q);
 
 /*
- * Open a queue of `depth` submissions.  FL_ENGINE_AUTO takes io_uring, and
- * sync where that is refused.  Returns 0 or -errno.
+ * Open a queue of `depth` submissions, 1 to BLKIO_DEPTH_MAX.  FL_ENGINE_AUTO
+ * takes io_uring, and sync where that is refused.  Returns 0 or -errno.  The
+ * queue is used and closed on the thread that opened it.
  */
 int blkio_open(struct blkio **out, enum fl_engine engine, unsigned depth);
 
 /* No request may be in flight. */
 void blkio_close(struct blkio *q);
 
+/*
+ * A request that cannot be is ended without being started: -ERANGE beyond the
+ * device, -EINVAL without a whole number of pages.
+ */
 void blkio_queue(struct blkio *q, struct blk_req *req);
 
-/* Start all that is queued.  Never fails: what cannot be started ends with its error. */
+/*
+ * Start all that is queued, as far as the depth allows; the rest follows when
+ * something ended.  Never fails: what cannot be started ends with its error.
+ * Not needed before blkio_wait(), which starts and waits in one system call.
+ */
 void blkio_flush(struct blkio *q);
 
 /* Requests that were queued or started and not yet called back. */
@@ -77,20 +96,31 @@ unsigned blkio_inflight(const struct blkio *q);
 /*
  * Sleep until a request ended, or fd (-1: none) is readable, or timeout_ns
  * passed (UINT64_MAX: for ever; 0: do not sleep).  Flushes first.  Returns a
- * mask of BLKIO_READABLE, BLKIO_COMPLETED (0: neither), or -errno.
+ * mask of BLKIO_READABLE, BLKIO_COMPLETED (0: neither), or -errno: -EINVAL
+ * when there is nothing that could end the wait.  Readiness is a level: it is
+ * told again for as long as fd is readable (an error or hang-up of fd counts).
+ * It may be told once too often when fd was read without having been told.
  */
 #define BLKIO_READABLE 1
 #define BLKIO_COMPLETED 2
 int blkio_wait(struct blkio *q, int fd, uint64_t timeout_ns);
 
+/*
+ * Forget the fd of blkio_wait().  Needed before that fd is closed: until then
+ * the queue keeps its file open, and would take another file of the same
+ * number for it.  blkio_close() does it.
+ */
+void blkio_unwatch(struct blkio *q);
+
 /* Call back every request that ended; how many there were. */
 unsigned blkio_reap(struct blkio *q);
 
 /*
- * Error injection for tests: called before each submission to a device, with
- * the requests' bytes; what it returns: 0 go on, -errno end with that error,
- * n > 0 transfer only n bytes in this attempt.  NULL: none.  Set while no
- * queue is open.
+ * Error injection for tests: called before each attempt to move bytes (a
+ * submission, its continuation after a short transfer, or a retry), with the
+ * bytes that it is for; what it returns: 0 go on, -errno the attempt ends with
+ * that error, n > 0 transfer only n bytes in it (rounded up to 512, direct I/O
+ * knows nothing smaller).  NULL: none.  Set while no queue is open.
  */
 extern long (*blkio_inject)(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len);
 

@@ -7,7 +7,9 @@ noinst_LTLIBRARIES += lib/libfaultline-core.la
 lib_libfaultline_core_la_CPPFLAGS = $(AM_CPPFLAGS) $(LIBURING_CFLAGS) $(LIBXXHASH_CFLAGS)
 lib_libfaultline_core_la_LIBADD = $(LIBURING_LIBS) $(LIBXXHASH_LIBS)
 lib_libfaultline_core_la_SOURCES = \
-	lib/blkio.h \
+	lib/blkio.c lib/blkio.h lib/blkio-engine.h \
+	lib/blkio-sync.c \
+	lib/blkio-uring.c \
 	lib/lock.c lib/lock.h \
 	lib/log.c lib/log.h \
 	lib/mmap.h \

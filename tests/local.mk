@@ -61,6 +61,13 @@ tests_unit_test_options_SOURCES = tests/unit/test-options.c tests/unit/test.h
 tests_unit_test_options_CPPFLAGS = $(test_cppflags)
 tests_unit_test_options_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-blkio
+unit_tests += tests/unit/test-blkio
+
+tests_unit_test_blkio_SOURCES = tests/unit/test-blkio.c tests/unit/test.h
+tests_unit_test_blkio_CPPFLAGS = $(test_cppflags)
+tests_unit_test_blkio_LDADD = $(test_ldadd)
+
 # live
 
 # fault

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * blkio-sync.c - the engine without an asynchronous interface: an attempt is a
+ * system call, made when it is started.
+ *
+ * Everything has ended when blkio_flush() returns, so a wait is for the
+ * descriptor alone.
+ */
+#include "blkio-engine.h"
+
+#include "sys.h"
+
+#include <errno.h>
+#include <linux/time_types.h>
+#include <poll.h>
+
+int64_t sync_attempt(const struct blk_sub *sub)
+{
+	int fd = sub->dev->fd;
+	uint64_t pos = sub_pos(sub);
+
+	/* The high half of the position (the fifth argument) is for 32-bit machines. */
+	if (sub->niov == 1) {
+		void *base = sub->iov[0].iov_base;
+		size_t len = sub->iov[0].iov_len;
+
+		return sub->op == BLK_READ ? SYS4(pread, fd, base, len, pos)
+					   : SYS4(pwrite, fd, base, len, pos);
+	}
+	return sub->op == BLK_READ ? SYS5(preadv, fd, sub->iov, sub->niov, pos, 0)
+				   : SYS5(pwritev, fd, sub->iov, sub->niov, pos, 0);
+}
+
+int sync_poll(int fd, uint64_t timeout_ns)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+	struct __kernel_timespec ts = {
+		.tv_sec = (int64_t)(timeout_ns / 1000000000U),
+		.tv_nsec = (int64_t)(timeout_ns % 1000000000U),
+	};
+	long r = SYS5(poll, &pfd, fd >= 0, timeout_ns != UINT64_MAX ? &ts : NULL, NULL, 8);
+
+	if (r == -EINTR)
+		return 0;
+	if (r > 0 && (pfd.revents & POLLNVAL) != 0)
+		return -EBADF;
+	return r < 0 ? (int)r : r > 0;
+}
+
+static int sync_open(struct blkio *q)
+{
+	(void)q;
+	return 0;
+}
+
+static void sync_nothing(struct blkio *q)
+{
+	(void)q;
+}
+
+static void sync_start(struct blkio *q, struct blk_sub *sub)
+{
+	sub_ended(q, sub, sync_attempt(sub));
+}
+
+static void sync_collect(struct blkio *q, bool enter)
+{
+	(void)q;
+	(void)enter;
+}
+
+static int sync_wait(struct blkio *q, int fd, uint64_t timeout_ns)
+{
+	(void)q;
+	if (fd < 0 && timeout_ns == 0)
+		return 0;
+	return sync_poll(fd, timeout_ns);
+}
+
+const struct blkio_engine blkio_sync = {
+	.name = "sync",
+	.open = sync_open,
+	.close = sync_nothing,
+	.start = sync_start,
+	.submit = sync_nothing,
+	.collect = sync_collect,
+	.wait = sync_wait,
+	.unwatch = sync_nothing,
+};

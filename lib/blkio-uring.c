@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * blkio-uring.c - the engine on io_uring(7).
+ *
+ * One ring a queue, made and used by one thread, so that the kernel needs no
+ * lock of its own for it and runs completions only when that thread enters
+ * the kernel for them (SINGLE_ISSUER, DEFER_TASKRUN).  Attempts become
+ * entries of the submission ring when they are started; the kernel learns of
+ * them with the next io_uring_enter(2), which for a pager that waits is the
+ * wait itself.
+ *
+ * liburing maps the ring and prepares its entries, without malloc and errno:
+ * these functions are inline or make bare system calls.  io_uring_setup and
+ * io_uring_enter are made through the table of sys.h.
+ *
+ * Invariants.
+ * 1. The submission ring has room for every submission of the queue and the
+ *    two entries of the watch below, and the completion ring for twice that:
+ *    neither is ever full.
+ * 2. An attempt is in the submission ring, in the kernel, or in blkio.ended.
+ * 3. At most one poll request is armed.  Its user_data holds a generation, so
+ *    that the completion of one that was cancelled is told from the present one.
+ *
+ * Readiness is a level although a poll request completes once: completions of
+ * the poll count only during a wait, and a wait that finds none armed arms
+ * one, which completes at once when the descriptor is still readable.  The
+ * entry rides on the io_uring_enter(2) of the wait and costs no call.
+ *
+ * Trouble.  When io_uring_enter(2) refuses new entries (no memory, a
+ * completion backlog), what it has not taken is taken back and done by
+ * preadv(2) and pwritev(2): slower, but nobody waits for the kernel to recover.
+ */
+#include "blkio-engine.h"
+
+#include "sys.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <string.h>
+
+#define TAG_POLL 1U /* low bits of user_data; a submission's address has none */
+#define TAG_CANCEL 2U
+#define TAG_MASK 3U
+#define GENERATION 4U
+#define TROUBLE_NS 1000000U /* how often completions are looked for when waits fail */
+#define TROUBLE_MAX 1000U   /* failures in a row after which a wait gives up */
+
+struct uring {
+	struct io_uring ring;
+	uint64_t poll_tag; /* user_data of the present poll request */
+	int fd;		   /* what it polls */
+	bool armed;	   /* it has not completed */
+	bool polled;	   /* it completed since this was cleared, with */
+	int poll_res;
+	unsigned failures; /* of io_uring_enter(2) in waits, in a row */
+};
+
+static struct uring *ring_of(const struct blkio *q)
+{
+	return q->priv;
+}
+
+/* Entries that the kernel has not taken. */
+static unsigned untaken(const struct uring *u)
+{
+	return u->ring.sq.sqe_tail - io_uring_smp_load_acquire(u->ring.sq.khead);
+}
+
+/* Take every completion out of the ring. */
+static void drain(struct blkio *q)
+{
+	struct uring *u = ring_of(q);
+	struct io_uring_cqe *cqe;
+	unsigned head, n = 0;
+
+	io_uring_for_each_cqe(&u->ring, head, cqe)
+	{
+		uint64_t data = cqe->user_data;
+
+		n++;
+		if ((data & TAG_MASK) == 0) {
+			sub_ended(q, (struct blk_sub *)(uintptr_t)data, cqe->res);
+		} else if (u->armed && data == u->poll_tag) {
+			u->armed = false;
+			u->polled = true;
+			u->poll_res = cqe->res;
+		}
+	}
+	io_uring_cq_advance(&u->ring, n);
+}
+
+/*
+ * io_uring_enter(2): hand over what is in the submission ring and wait for
+ * min_complete completions.  How many entries were taken, or -errno.
+ */
+static long enter(struct uring *u, unsigned min_complete, uint64_t timeout_ns)
+{
+	struct __kernel_timespec ts = {
+		.tv_sec = (int64_t)(timeout_ns / 1000000000U),
+		.tv_nsec = (int64_t)(timeout_ns % 1000000000U),
+	};
+	struct io_uring_getevents_arg arg = {.ts = (uint64_t)(uintptr_t)&ts};
+	bool timed = min_complete != 0 && timeout_ns != UINT64_MAX;
+	unsigned flags = IORING_ENTER_GETEVENTS | (timed ? IORING_ENTER_EXT_ARG : 0);
+
+	/*
+	 * The entries are in place before the tail that shows them: pairs with
+	 * the kernel's acquire load of the tail.
+	 */
+	io_uring_smp_store_release(u->ring.sq.ktail, u->ring.sq.sqe_tail);
+	u->ring.sq.sqe_head = u->ring.sq.sqe_tail;
+	return SYS6(uring_enter, u->ring.ring_fd, untaken(u), min_complete, flags,
+		    timed ? &arg : NULL, timed ? sizeof(arg) : 0);
+}
+
+/* An error of io_uring_enter(2) after which all is as before. */
+static bool passes(long err)
+{
+	return err == -EINTR || err == -ETIME;
+}
+
+/*
+ * Take back the entries that the kernel would not take, and do them without
+ * it.  The kernel reads the tail in io_uring_enter(2) alone, so it may move back.
+ */
+static void take_back(struct blkio *q)
+{
+	struct uring *u = ring_of(q);
+	unsigned head = io_uring_smp_load_acquire(u->ring.sq.khead);
+	unsigned tail = u->ring.sq.sqe_tail;
+
+	u->ring.sq.sqe_tail = u->ring.sq.sqe_head = head;
+	io_uring_smp_store_release(u->ring.sq.ktail, head);
+	for (; head != tail; head++) {
+		uint64_t data = u->ring.sq.sqes[head & u->ring.sq.ring_mask].user_data;
+
+		if ((data & TAG_MASK) == 0) {
+			struct blk_sub *sub = (struct blk_sub *)(uintptr_t)data;
+
+			sub_ended(q, sub, sync_attempt(sub));
+		} else if (data == u->poll_tag) {
+			u->armed = false;
+		}
+	}
+}
+
+static void uring_submit(struct blkio *q)
+{
+	struct uring *u = ring_of(q);
+
+	while (untaken(u) != 0) {
+		long r = enter(u, 0, 0);
+
+		if (r <= 0 && !passes(r)) {
+			take_back(q);
+			return;
+		}
+	}
+}
+
+static struct io_uring_sqe *entry(struct blkio *q)
+{
+	struct uring *u = ring_of(q);
+	struct io_uring_sqe *sqe;
+
+	/* Invariant 1 holds as long as each wait hands over what it adds. */
+	while ((sqe = io_uring_get_sqe(&u->ring)) == NULL)
+		uring_submit(q);
+	return sqe;
+}
+
+/* Attempts. */
+
+static void uring_start(struct blkio *q, struct blk_sub *sub)
+{
+	struct io_uring_sqe *sqe = entry(q);
+	bool vec = sub->niov != 1;
+	const void *addr = vec ? (const void *)sub->iov : sub->iov[0].iov_base;
+	unsigned len = vec ? sub->niov : (unsigned)sub->iov[0].iov_len;
+	int op;
+
+	if (sub->op == BLK_READ)
+		op = vec ? IORING_OP_READV : IORING_OP_READ;
+	else
+		op = vec ? IORING_OP_WRITEV : IORING_OP_WRITE;
+	io_uring_prep_rw(op, sqe, sub->dev->fd, addr, len, sub_pos(sub));
+	io_uring_sqe_set_data(sqe, sub);
+}
+
+/* The kernel has completions that are not in the ring yet. */
+static bool more(const struct uring *u)
+{
+	return (IO_URING_READ_ONCE(*u->ring.sq.kflags) &
+		(IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+static void uring_collect(struct blkio *q, bool ask)
+{
+	struct uring *u = ring_of(q);
+
+	if (ask && more(u))
+		(void)enter(u, 0, 0); /* an error is left to the next wait */
+	drain(q);
+}
+
+/* The watch. */
+
+static void disarm(struct blkio *q)
+{
+	struct io_uring_sqe *sqe = entry(q);
+
+	io_uring_prep_rw(IORING_OP_POLL_REMOVE, sqe, -1, NULL, 0, 0);
+	sqe->addr = ring_of(q)->poll_tag;
+	io_uring_sqe_set_data64(sqe, TAG_CANCEL);
+}
+
+static void arm(struct blkio *q, int fd)
+{
+	struct uring *u = ring_of(q);
+	struct io_uring_sqe *sqe;
+
+	if (u->armed && u->fd == fd)
+		return;
+	if (u->armed)
+		disarm(q);
+	sqe = entry(q);
+	u->poll_tag += GENERATION;
+	u->fd = fd;
+	u->armed = true;
+	io_uring_prep_poll_add(sqe, fd, POLLIN);
+	io_uring_sqe_set_data64(sqe, u->poll_tag);
+}
+
+static void uring_unwatch(struct blkio *q)
+{
+	struct uring *u = ring_of(q);
+
+	uring_submit(q);
+	if (u->armed)
+		disarm(q);
+	while (u->armed) {
+		long r = enter(u, 1, UINT64_MAX);
+
+		drain(q);
+		if (r < 0 && !passes(r))
+			return; /* closing the ring does it, if later */
+	}
+}
+
+/* io_uring_enter(2) failed: go on without it.  As uring_wait(). */
+static int in_trouble(struct blkio *q, int fd, uint64_t timeout_ns, int err)
+{
+	struct uring *u = ring_of(q);
+
+	take_back(q);
+	if (q->ended != NULL)
+		return 0;
+	if (++u->failures > TROUBLE_MAX && q->nactive != 0)
+		return err;   /* what is in flight will not be heard of again */
+	(void)enter(u, 0, 0); /* what it refuses may be the new entries alone */
+	drain(q);
+	if (q->ended != NULL)
+		return 0;
+	return sync_poll(fd, timeout_ns < TROUBLE_NS ? timeout_ns : TROUBLE_NS);
+}
+
+static int uring_wait(struct blkio *q, int fd, uint64_t timeout_ns)
+{
+	struct uring *u = ring_of(q);
+	bool hand_over;
+	long r;
+
+	u->polled = false;
+	if (fd >= 0)
+		arm(q, fd);
+	hand_over = untaken(u) != 0;
+	if (hand_over || timeout_ns != 0 || more(u)) {
+		r = enter(u, timeout_ns != 0, timeout_ns);
+		drain(q);
+		if ((r < 0 && !passes(r)) || (r == 0 && hand_over))
+			return in_trouble(q, fd, timeout_ns, (int)r);
+		u->failures = 0;
+	} else {
+		drain(q);
+	}
+	if (fd < 0 || !u->polled || u->poll_res == -ECANCELED)
+		return 0;
+	return u->poll_res < 0 ? u->poll_res : 1;
+}
+
+static int setup(struct uring *u, unsigned entries, unsigned flags)
+{
+	struct io_uring_params p = {.flags = flags};
+	unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
+	long fd = SYS2(uring_setup, entries, &p);
+	int err;
+
+	if (fd < 0)
+		return (int)fd;
+	err = (p.features & needed) == needed ? io_uring_queue_mmap((int)fd, &p, &u->ring)
+					      : -ENOSYS;
+	if (err != 0) {
+		SYS1(close, fd);
+		return err;
+	}
+	u->ring.features = p.features;
+	/* Entry i of the ring is element i of the array of entries, always. */
+	for (unsigned i = 0; i < u->ring.sq.ring_entries; i++)
+		u->ring.sq.array[i] = i;
+	/* Else the mapping in a child would keep the ring, and what it polls, alive. */
+	(void)io_uring_ring_dontfork(&u->ring);
+	return 0;
+}
+
+static int uring_open(struct blkio *q)
+{
+	/* The kernel takes the best that it knows. */
+	static const unsigned tries[] = {
+		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+			IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+		0,
+	};
+	struct uring *u = ring_of(q);
+	int err = -EINVAL;
+
+	u->poll_tag = TAG_POLL;
+	for (unsigned i = 0; i < sizeof(tries) / sizeof(tries[0]) && err == -EINVAL; i++)
+		err = setup(u, q->depth + 8, tries[i]);
+	return err;
+}
+
+static void uring_close(struct blkio *q)
+{
+	io_uring_queue_exit(&ring_of(q)->ring);
+}
+
+const struct blkio_engine blkio_uring = {
+	.name = "uring",
+	.priv_size = sizeof(struct uring),
+	.open = uring_open,
+	.close = uring_close,
+	.start = uring_start,
+	.submit = uring_submit,
+	.collect = uring_collect,
+	.wait = uring_wait,
+	.unwatch = uring_unwatch,
+};
