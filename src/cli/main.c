@@ -26,7 +26,7 @@ static const struct command {
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-static void message(const char *fmt, va_list ap)
+__attribute__((format(printf, 1, 0))) static void message(const char *fmt, va_list ap)
 {
 	fputs("faultline: ", stderr);
 	vfprintf(stderr, fmt, ap);
