@@ -280,7 +280,7 @@ static bool write_protect_works(void)
 	if (pthread_create(&thread, NULL, touch, &t) != 0)
 		return false;
 	told = next_fault(&msg) == 0 && (msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0 &&
-	       page[0] == 0x42 && ioctl(uffd, UFFDIO_WRITEPROTECT, &wp) == 0;
+	       ioctl(uffd, UFFDIO_WRITEPROTECT, &wp) == 0;
 	if (!told)
 		drop_pages(page, 1);
 	pthread_join(thread, NULL);
