@@ -91,6 +91,34 @@ grep -q '^This machine cannot run faultline: 1 needed thing is missing\.$' "$wor
 [ -z "$(ls "$work" | grep -v -e '^out$' -e '^err$' -e '^commands$')" ] ||
 	fail "doctor left something behind"
 
+# limited ULIMIT... PATTERN STATUS: doctor under a limit
+limited() {
+	status=0
+	(ulimit "$1" "$2" && exec "$faultline" doctor --swap-dir "$work") \
+		>"$work/out" 2>"$work/err" || status=$?
+	[ "$status" -eq "$4" ] || fail "doctor, ulimit $1 $2: status $status instead of $4"
+	grep -q "$3" "$work/out" || fail "doctor, ulimit $1 $2: no line '$3'"
+}
+limited -n 32 '^open files  *missing  *32 descriptors' 1
+limited -v 68719476736 '^address space  *optional  *64T of mappings (RLIMIT_AS)' 0
+
+# An area in memory would save none: said, but no reason to stop.
+if [ "$(id -u)" -eq 0 ]; then
+	mkdir "$work/dir"
+	status=0
+	unshare -m sh -c 'mount -t tmpfs -o size=128m none "$2" && exec "$1" doctor --swap-dir "$2"' \
+		sh "$faultline" "$work/dir" >"$work/out" 2>"$work/err" || status=$?
+	[ "$status" -eq 0 ] || fail "doctor, tmpfs: status $status instead of 0"
+	grep -q '^swap directory  *optional .*lies in memory' "$work/out" ||
+		fail "doctor, tmpfs: not told"
+	status=0
+	unshare -m sh -c 'mount -t tmpfs -o size=1m none "$2" && exec "$1" doctor --swap-dir "$2"' \
+		sh "$faultline" "$work/dir" >"$work/out" 2>"$work/err" || status=$?
+	[ "$status" -eq 1 ] || fail "doctor, full disk: status $status instead of 1"
+	grep -q '^swap directory  *missing .*too little' "$work/out" || fail "doctor, full disk: not told"
+	rmdir "$work/dir"
+fi
+
 # One who may not open the device is told what to do, and gets status 1.
 if [ "$(id -u)" -eq 0 ]; then
 	cp "$faultline" "$work/faultline"
