@@ -133,9 +133,6 @@ def measure_memory(setup, wanted, rounds):
         except sides.NotMeasured as e:
             results.why[side.key] = str(e)
             say(f"{side.title}: not measured: {e}")
-    if able:
-        say("warming up")  # a fresh virtual machine is given its memory page by page
-        sides.Side(setup).measure(1)
     for r in range(rounds):
         turn = r % len(able) if able else 0
         for side in able[turn:] + able[:turn]:

@@ -9,6 +9,7 @@ a killed one left is found by the next start, in sweep().
 
 import contextlib
 import fcntl
+import mmap
 import os
 import pathlib
 import shutil
@@ -198,6 +199,13 @@ def run(command, group=None):
     return out, group.peak() if group else None
 
 
+def warm(size):
+    """Touch memory and free it: a virtual machine may have to ask its host for every
+    page that it has not used for a while, and that is nobody's paging."""
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as m:
+        m[::mmap.PAGESIZE] = bytes(size // mmap.PAGESIZE)
+
+
 # The sides.
 
 class Side:
@@ -238,6 +246,7 @@ class Side:
             group = None
         try:
             self.on()
+            warm(s.size)
             return run(self.command("--mib", s.size // MIB, "--ops", s.ops, "--seed", seed,
                                     "--content", s.content, "--last-part", s.last_part), group)
         finally:
