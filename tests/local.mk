@@ -54,6 +54,17 @@ tests_unit_test_sys_LDADD = $(test_ldadd)
 test_scripts += tests/unit/test-cli.sh
 unit_tests += tests/unit/test-cli.sh
 
+if INTERCEPT
+test_programs += tests/unit/test-patch
+unit_tests += tests/unit/test-patch
+endif
+
+tests_unit_test_patch_SOURCES = tests/unit/test-patch.c tests/unit/test.h \
+	src/preload/entry.S src/preload/entry-init.c src/preload/entry.h src/preload/hook.h \
+	src/preload/patch.c src/preload/patch.h
+tests_unit_test_patch_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/src/preload
+tests_unit_test_patch_LDADD = $(test_ldadd)
+
 test_programs += tests/unit/test-options
 unit_tests += tests/unit/test-options
 
@@ -67,6 +78,13 @@ unit_tests += tests/unit/test-blkio
 tests_unit_test_blkio_SOURCES = tests/unit/test-blkio.c tests/unit/test.h
 tests_unit_test_blkio_CPPFLAGS = $(test_cppflags)
 tests_unit_test_blkio_LDADD = $(test_ldadd)
+
+test_programs += tests/unit/test-swap-slot
+unit_tests += tests/unit/test-swap-slot
+
+tests_unit_test_swap_slot_SOURCES = tests/unit/test-swap-slot.c tests/unit/test.h
+tests_unit_test_swap_slot_CPPFLAGS = $(test_cppflags)
+tests_unit_test_swap_slot_LDADD = $(test_ldadd)
 
 # live
 
