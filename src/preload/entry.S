@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * entry.S - from a patched system-call site into C and back (x86-64).
+ *
+ * A trampoline (patch.c draws it) leaves on the stack, from the top down:
+ *
+ *	the site's red zone	128 bytes
+ *	where the site resumes	  8 bytes, for unwinders only
+ *	the call's number	  8 bytes
+ *	the trampoline's return	  8 bytes
+ *
+ * and every register as the system call instruction would find it.  The entry
+ * calls hook_call() and returns with rax holding the result and the carry flag
+ * clear, or, when the hook leaves the call to the kernel, with rax as it was
+ * and the carry flag set.  All other registers are as they were: those that
+ * the instruction itself would spoil (rcx, r11) too, since a watched site need
+ * not be followed by it at once.
+ *
+ * To an unwinder the entry's caller is the site: the frame description below
+ * skips the trampoline, which has none.
+ *
+ * The general registers are laid out as struct hook_call (hook.h).
+ */
+
+#define TRAMPOLINE 152 /* bytes of the drawing above */
+#define NUMBER 16      /* the number, from the frame pointer */
+#define SAVED (9 * 8)  /* struct hook_call */
+
+	.text
+
+	.macro	enter
+	endbr64
+	.cfi_startproc
+	.cfi_def_cfa	%rsp, TRAMPOLINE
+	.cfi_offset	%rip, -136
+	push	%rbp
+	.cfi_def_cfa_offset	TRAMPOLINE + 8
+	.cfi_offset	%rbp, -(TRAMPOLINE + 8)
+	mov	%rsp, %rbp
+	.cfi_def_cfa_register	%rbp
+	push	%rax
+	push	%r11
+	push	%rcx
+	push	%r9
+	push	%r8
+	push	%r10
+	push	%rdx
+	push	%rsi
+	push	%rdi
+	mov	%rsp, %rdi
+	mov	NUMBER(%rbp), %rsi
+	.endm
+
+	/* eax: 1 when the hook served the call.  No instruction after cmp alters the carry flag. */
+	.macro	leave_by_eax
+	lea	-SAVED(%rbp), %rsp
+	cmp	$1, %eax
+	pop	%rdi
+	pop	%rsi
+	pop	%rdx
+	pop	%r10
+	pop	%r8
+	pop	%r9
+	pop	%rcx
+	pop	%r11
+	pop	%rax
+	pop	%rbp
+	.cfi_def_cfa	%rsp, TRAMPOLINE
+	.cfi_restore	%rbp
+	ret
+	.cfi_endproc
+	.endm
+
+	.globl	entry_plain
+	.hidden	entry_plain
+	.type	entry_plain, @function
+	.balign	16
+entry_plain:
+	enter
+	and	$-16, %rsp
+	call	hook_call
+	leave_by_eax
+	.size	entry_plain, . - entry_plain
+
+	/* Not wanted: straight on to the kernel, nothing saved, nothing spoilt but flags. */
+	.globl	entry_any
+	.hidden	entry_any
+	.type	entry_any, @function
+	.balign	16
+entry_any:
+	.cfi_startproc
+	.cfi_def_cfa	%rsp, TRAMPOLINE
+	.cfi_offset	%rip, -136
+	endbr64
+	cmp	$511, %rax
+	ja	1f
+	bt	%rax, entry_wanted(%rip)
+	jc	entry_saving
+1:	stc
+	ret
+	.cfi_endproc
+	.size	entry_any, . - entry_any
+
+	.globl	entry_saving
+	.hidden	entry_saving
+	.type	entry_saving, @function
+	.balign	16
+entry_saving:
+	enter
+	sub	entry_area_size(%rip), %rsp
+	and	$-64, %rsp
+	mov	entry_xsave_mask(%rip), %rax
+	test	%rax, %rax
+	jz	1f
+	/* xrstor refuses a header with stray bits, and xsave does not clear them. */
+	xor	%edx, %edx
+	mov	%rdx, 512(%rsp)
+	mov	%rdx, 520(%rsp)
+	mov	%rdx, 528(%rsp)
+	mov	%rdx, 536(%rsp)
+	mov	%rdx, 544(%rsp)
+	mov	%rdx, 552(%rsp)
+	mov	%rdx, 560(%rsp)
+	mov	%rdx, 568(%rsp)
+	xsave64	(%rsp)
+	call	hook_call
+	mov	%eax, %ecx
+	mov	entry_xsave_mask(%rip), %rax
+	xor	%edx, %edx
+	xrstor64 (%rsp)
+	mov	%ecx, %eax
+	jmp	2f
+1:	fxsave64 (%rsp)
+	call	hook_call
+	fxrstor64 (%rsp)
+2:
+	leave_by_eax
+	.size	entry_saving, . - entry_saving
+
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * hook.c - from a system call's number to the mm's function; see hook.h.
+ *
+ * Runs on the program's threads, wherever the program makes the call: between
+ * vfork and exec, in signal handlers, inside malloc.  It calls nothing of the
+ * C library but memory and string functions.  The hook itself holds no lock
+ * while the kernel or the mm works, except around a fork.
+ *
+ * What is left to the kernel: a clone that shares memory or starts on a stack
+ * of its own (threads, vfork, posix_spawn), and whatever only watches.
+ */
+#include "hook.h"
+
+#include "entry.h"
+#include "mmap.h"
+#include "patch.h"
+#include "report.h"
+#include "sys.h"
+
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#ifndef SYS_process_madvise
+#define SYS_process_madvise 440
+#endif
+
+#define PAGE_MASK 4095UL
+
+/* process_madvise(2)'s own name for the calling process (Linux 6.14). */
+#define PIDFD_SELF_PROCESS (-10001)
+#define PIDFD_SELF_THREAD (-10000)
+
+#define SERVED 1
+#define IN_PLACE 0
+
+static struct mm *hook_mm;
+
+/* The bytes of a mapping of `len` bytes from `off` that are backed by the file fd. */
+static size_t backed(int fd, long off, size_t len)
+{
+	struct stat st;
+	size_t whole;
+
+	if (sys_err(SYS2(fstat, fd, &st)) || st.st_size <= off)
+		return 0;
+	whole = (size_t)(st.st_size - off);
+	return whole < len ? whole : len;
+}
+
+/* Code that arrives now (dlopen, dlmopen) brings system-call sites of its own. */
+static long do_mmap(const long *a)
+{
+	size_t len = (size_t)a[1];
+	int prot = (int)a[2], flags = (int)a[3], fd = (int)a[4];
+	long r = mm_mmap(hook_mm, (uintptr_t)a[0], len, prot, flags, fd, a[5]);
+
+	if (!sys_err(r) && (prot & PROT_EXEC) != 0 && (prot & PROT_READ) != 0 &&
+	    (flags & (MAP_ANONYMOUS | MAP_TYPE)) == MAP_PRIVATE)
+		patch_mapping((unsigned char *)r, backed(fd, a[5], len));
+	return r;
+}
+
+/* A child with memory of its own, on the caller's stack. */
+static int do_fork(struct hook_call *c, long nr)
+{
+	uint64_t all = ~(uint64_t)0, old;
+	long r;
+
+	SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
+	patch_fork_begin();
+	r = mm_fork_begin(hook_mm);
+	if (r == 0) {
+		r = sys_bare(nr, c->arg[0], c->arg[1], c->arg[2], c->arg[3], c->arg[4], c->arg[5]);
+		mm_fork_end(hook_mm, r == 0);
+		if (r == 0)
+			report_forked();
+	}
+	patch_fork_end();
+	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
+	c->result = r;
+	return SERVED;
+}
+
+static bool is_fork(unsigned long flags, unsigned long stack)
+{
+	return (flags & CLONE_VM) == 0 && stack == 0;
+}
+
+static int do_clone3(struct hook_call *c, long nr)
+{
+	const struct clone_args *args = (const struct clone_args *)c->arg[0];
+
+	if (args == NULL || c->arg[1] < CLONE_ARGS_SIZE_VER0 || !is_fork(args->flags, args->stack))
+		return IN_PLACE;
+	return do_fork(c, nr);
+}
+
+/* Does this pidfd stand for the calling process?  The kernel tells in its fdinfo. */
+static bool is_self(int pidfd)
+{
+	char path[64], text[1024];
+	const char *line;
+	long fd, n, pid = 0;
+
+	if (pidfd == PIDFD_SELF_PROCESS || pidfd == PIDFD_SELF_THREAD)
+		return true;
+	log_format(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	fd = SYS4(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	if (sys_err(fd))
+		return false;
+	n = SYS3(read, fd, text, sizeof(text) - 1);
+	SYS1(close, fd);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	line = strstr(text, "\nPid:\t");
+	if (line == NULL)
+		return false;
+	for (line += 6; *line >= '0' && *line <= '9'; line++)
+		pid = pid * 10 + (*line - '0');
+	return pid == SYS0(getpid);
+}
+
+/* As the kernel does it: range by range, the bytes advised so far, else the first error. */
+static int do_process_madvise(struct hook_call *c)
+{
+	const struct iovec *iov = (const struct iovec *)c->arg[1];
+	unsigned long n = (unsigned long)c->arg[2];
+	long done = 0, r = 0;
+
+	if (n == 0 || n > IOV_MAX || c->arg[4] != 0 || !is_self((int)c->arg[0]))
+		return IN_PLACE;
+	for (unsigned long i = 0; i < n && r == 0; i++) {
+		uintptr_t start = (uintptr_t)iov[i].iov_base;
+
+		r = mm_madvise(hook_mm, start, iov[i].iov_len, (int)c->arg[3]);
+		if (r == 0)
+			done += (long)((iov[i].iov_len + PAGE_MASK) & ~PAGE_MASK);
+	}
+	c->result = done != 0 ? done : r;
+	return SERVED;
+}
+
+int hook_call(struct hook_call *c, long nr)
+{
+	struct mm *mm = hook_mm;
+	const long *a = c->arg;
+	uintptr_t addr = (uintptr_t)a[0];
+	size_t len = (size_t)a[1];
+
+	if (mm == NULL)
+		return IN_PLACE;
+	switch (nr) {
+	case SYS_mmap:
+		c->result = do_mmap(a);
+		return SERVED;
+	case SYS_munmap:
+		c->result = mm_munmap(mm, addr, len);
+		return SERVED;
+	case SYS_mremap:
+		c->result = mm_mremap(mm, addr, len, (size_t)a[2], (int)a[3], (uintptr_t)a[4]);
+		return SERVED;
+	case SYS_mprotect:
+		c->result = mm_mprotect(mm, addr, len, (int)a[2], -1);
+		return SERVED;
+	case SYS_pkey_mprotect:
+		c->result = mm_mprotect(mm, addr, len, (int)a[2], (int)a[3]);
+		return SERVED;
+	case SYS_madvise:
+		c->result = mm_madvise(mm, addr, len, (int)a[2]);
+		return SERVED;
+	case SYS_process_madvise:
+		return do_process_madvise(c);
+	case SYS_brk:
+		c->result = mm_brk(mm, addr);
+		return SERVED;
+	case SYS_remap_file_pages:
+		c->result = mm_remap_file_pages(mm, addr, len, (int)a[2], (size_t)a[3], (int)a[4]);
+		return SERVED;
+	case SYS_shmat:
+		c->result = mm_shmat(mm, (int)a[0], (uintptr_t)a[1], (int)a[2]);
+		return SERVED;
+	case SYS_shmdt:
+		c->result = mm_shmdt(mm, addr);
+		return SERVED;
+	case SYS_mlock:
+		c->result = mm_mlock2(mm, addr, len, 0);
+		return SERVED;
+	case SYS_mlock2:
+		c->result = mm_mlock2(mm, addr, len, (unsigned)a[2]);
+		return SERVED;
+	case SYS_munlock:
+		c->result = mm_munlock(mm, addr, len);
+		return SERVED;
+	case SYS_mlockall:
+		c->result = mm_mlockall(mm, (int)a[0]);
+		return SERVED;
+	case SYS_munlockall:
+		c->result = mm_munlockall(mm);
+		return SERVED;
+	case SYS_fork:
+		return do_fork(c, nr);
+	case SYS_clone:
+		return is_fork((unsigned long)a[0], (unsigned long)a[1]) ? do_fork(c, nr)
+									 : IN_PLACE;
+	case SYS_clone3:
+		return do_clone3(c, nr);
+	case SYS_exit_group:
+		report_exit();
+		return IN_PLACE;
+	case SYS_close:
+		report_closing((int)a[0]);
+		return IN_PLACE;
+	default:
+		return IN_PLACE;
+	}
+}
+
+void hook_init(struct mm *mm)
+{
+	static const short calls[] = {
+		SYS_mmap,	SYS_munmap, SYS_mremap,		 SYS_mprotect, SYS_pkey_mprotect,
+		SYS_madvise,	SYS_brk,    SYS_process_madvise, SYS_shmat,    SYS_remap_file_pages,
+		SYS_shmdt,	SYS_mlock,  SYS_mlock2,		 SYS_munlock,  SYS_mlockall,
+		SYS_munlockall, SYS_fork,   SYS_clone,		 SYS_clone3,
+	};
+
+	hook_mm = mm;
+	for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		entry_want((unsigned)calls[i]);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * hook.h - a system call of the program, as its patched site makes it.
+ */
+#ifndef FL_HOOK_H
+#define FL_HOOK_H
+
+struct mm;
+
+/* The registers of the call.  entry.S knows this layout. */
+struct hook_call {
+	long arg[6];
+	long rcx, r11; /* kept, of no meaning */
+	long result;   /* rax, to be left alone when the call is made where it stands */
+};
+
+/*
+ * Called by entry.S: 1 when the call was made and its result is in c->result,
+ * 0 when it is to be made where it stands.
+ */
+int hook_call(struct hook_call *c, long nr);
+
+/*
+ * Choose the calls that reach hook_call(), and the mm that serves them; NULL:
+ * every call is made where it stands.  While the process has one thread.
+ */
+void hook_init(struct mm *mm);
+
+#endif

@@ -1,0 +1,628 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * patch.c - find system-call sites and turn them into jumps; see patch.h.
+ *
+ * A site is a five-byte instruction that the compiler or the C library's
+ * authors put before a system call:
+ *
+ *	b8 nr nr nr nr      mov $nr,%eax        the number is known here
+ *	0f 05               syscall
+ *
+ *	4c 8b 4c 24 08      mov 8(%rsp),%r9     syscall(2): the number is in rax
+ *	0f 05               syscall
+ *
+ * or, in _exit(2), whose loop loads the number first and makes the call later:
+ *
+ *	b8+r e7 00 00 00    mov $231,%r32       watched only
+ *
+ * The five bytes become a jump to a trampoline of the site's own; the system
+ * call instruction stays where it is and is what a call that the hook leaves
+ * alone goes back to.  Nobody can jump between the two instructions'
+ * beginnings and ends, so no thread ever meets half a jump, provided that none
+ * stands on the site while it is written: the program's libraries are patched
+ * while it has one thread, a mapping before anybody runs it.
+ *
+ * A trampoline, TRAMPOLINE_SIZE bytes within reach of its site:
+ *
+ *	 0  the site's own five bytes
+ *	 5  lea -128(%rsp),%rsp		step over the red zone
+ *	10  push [48]			where the site resumes, for unwinders
+ *	16  push $nr, or push %rax	the number
+ *	21  call *[56]			entry.S
+ *	27  lea 144(%rsp),%rsp
+ *	35  jc 42
+ *	37  jmp site + 7		behind the system call: it was served
+ *	42  jmp site + 5		at the system call: the kernel's
+ *	48  site + 7
+ *	56  the entry
+ *
+ * Trampolines live on islands, mapped readable and executable.  Text is
+ * written through /proc/self/mem, which leaves protections and mappings as
+ * they are; where that is refused, by making it writable for a moment.
+ *
+ * Vector registers.  The C library's sites stand in short functions with
+ * nothing but a system call in them.  At the entry of a function no vector
+ * register is in use, so if no instruction between entry and site can load
+ * one, none is at the site: there entry_plain serves.  Everywhere else
+ * entry_saving does.
+ *
+ * Locks: patch_lock (RANK_PATCH) guards islands and the writing of text once
+ * the program runs; it is taken with signals blocked.
+ *
+ * Accepted: a system call whose number is not loaded right before it is not
+ * seen, nor is one in the program itself or in the libraries that it is linked
+ * with, other than the C library and the loader.  Seven bytes of data in a
+ * text segment that look like a site are taken for one.  The trampolines of a
+ * library that is unloaded are not used again.
+ */
+#include "patch.h"
+
+#include "entry.h"
+#include "lock.h"
+#include "log.h"
+#include "sys.h"
+
+#include <emmintrin.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <gnu/lib-names.h>
+#include <link.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#define PAGE 4096UL
+
+#define INSN_SIZE 5 /* what a jump needs and a site has */
+#define SITE_SIZE 7 /* with the system call instruction */
+
+#define TRAMPOLINE_SIZE 64U
+#define ISLAND_SIZE (2 * PAGE)
+#define ISLANDS_MAX 64U
+#define ISLAND_STEP (16UL << 20) /* between the places tried for an island */
+#define ISLAND_TRIES 64UL
+#define REACH ((1L << 31) - (1L << 20))
+
+#define NR_ANY (-1)
+
+typedef unsigned char byte;
+
+struct site {
+	byte *at;
+	int nr;	      /* NR_ANY: in rax */
+	bool watch;   /* no system call instruction behind it */
+	bool vectors; /* vector registers may be in use */
+};
+
+struct island {
+	byte *base;
+	size_t used;
+};
+
+/* The C library's functions with a site, and how far behind the entry to look for it. */
+static const struct wrapper {
+	const char *name;
+	int nr;
+	unsigned window;
+	bool optional; /* younger than the oldest C library that we know */
+	bool watch;
+} wrappers[] = {
+	{"mmap", SYS_mmap, 96, false, false},
+	{"munmap", SYS_munmap, 96, false, false},
+	{"mremap", SYS_mremap, 96, false, false},
+	{"mprotect", SYS_mprotect, 96, false, false},
+	{"pkey_mprotect", SYS_pkey_mprotect, 96, false, false},
+	{"madvise", SYS_madvise, 96, false, false},
+	{"posix_madvise", SYS_madvise, 96, false, false},
+	{"process_madvise", SYS_process_madvise, 96, true, false},
+	{"brk", SYS_brk, 96, false, false},
+	{"remap_file_pages", SYS_remap_file_pages, 96, false, false},
+	{"shmat", SYS_shmat, 96, false, false},
+	{"shmdt", SYS_shmdt, 96, false, false},
+	{"mlock", SYS_mlock, 96, false, false},
+	{"mlock2", SYS_mlock2, 96, false, false},
+	{"munlock", SYS_munlock, 96, false, false},
+	{"mlockall", SYS_mlockall, 96, false, false},
+	{"munlockall", SYS_munlockall, 96, false, false},
+	{"_Fork", SYS_clone, 96, false, false},
+	{"syscall", NR_ANY, 96, false, false},
+	{"_exit", SYS_exit_group, 96, false, true},
+	{"close", SYS_close, 96, false, true},
+	{"__close_nocancel", SYS_close, 32, false, true},
+};
+
+/* The loader's private copies, which have no names. */
+static const int loader_calls[] = {SYS_mmap, SYS_munmap, SYS_mprotect};
+
+#define NWRAPPERS (sizeof(wrappers) / sizeof(wrappers[0]))
+#define NLOADER_CALLS (sizeof(loader_calls) / sizeof(loader_calls[0]))
+#define SITES_MAX 128U
+
+struct text {
+	byte *start, *end;
+};
+
+struct site_list {
+	struct site site[SITES_MAX];
+	unsigned n;
+};
+
+static struct lock patch_lock = LOCK_INIT(RANK_PATCH);
+static struct island islands[ISLANDS_MAX];
+static unsigned nislands;
+
+/* ---- finding ---- */
+
+static int32_t load32(const byte *p)
+{
+	int32_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+/* The site at p, of which SITE_SIZE bytes are readable. */
+static bool match_call(byte *p, struct site *s)
+{
+	static const byte from_stack[INSN_SIZE] = {0x4c, 0x8b, 0x4c, 0x24, 0x08};
+
+	if (p[5] != 0x0f || p[6] != 0x05)
+		return false;
+	*s = (struct site){.at = p, .nr = NR_ANY, .vectors = true};
+	if (memcmp(p, from_stack, INSN_SIZE) == 0)
+		return true;
+	s->nr = load32(p + 1);
+	return p[0] == 0xb8 && entry_wants((unsigned)s->nr);
+}
+
+/* "mov $nr,%r32", whatever comes behind. */
+static bool match_load(byte *p, int nr, struct site *s)
+{
+	if ((p[0] & 0xf8) != 0xb8 || load32(p + 1) != nr)
+		return false;
+	*s = (struct site){.at = p, .nr = nr, .watch = true, .vectors = true};
+	return true;
+}
+
+/* The next system call instruction in [p, end), or NULL. */
+static byte *next_syscall(byte *p, const byte *end)
+{
+	const __m128i first = _mm_set1_epi8(0x0f), second = _mm_set1_epi8(0x05);
+
+	for (; p + 17 <= end; p += 16) {
+		__m128i a = _mm_loadu_si128((const __m128i *)p);
+		__m128i b = _mm_loadu_si128((const __m128i *)(p + 1));
+		int hits = _mm_movemask_epi8(
+			_mm_and_si128(_mm_cmpeq_epi8(a, first), _mm_cmpeq_epi8(b, second)));
+
+		if (hits != 0)
+			return p + __builtin_ctz((unsigned)hits);
+	}
+	for (; p + 2 <= end; p++)
+		if (p[0] == 0x0f && p[1] == 0x05)
+			return p;
+	return NULL;
+}
+
+static bool list_add(struct site_list *l, const struct site *s)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		if (l->site[i].at == s->at) { /* seen from a neighbour, too */
+			l->site[i].vectors &= s->vectors;
+			return true;
+		}
+	if (l->n == SITES_MAX)
+		return false;
+	l->site[l->n++] = *s;
+	return true;
+}
+
+/*
+ * Can an instruction in [p, end) load a vector register?  Looks at every
+ * offset for a prefix or an opcode that does, so it errs towards yes.
+ */
+static bool may_load_vectors(const byte *p, const byte *end)
+{
+	for (; p < end; p++) {
+		if (p[0] == 0xc4 || p[0] == 0xc5 || p[0] == 0x62) /* VEX, EVEX */
+			return true;
+		if (p[0] != 0x0f || p + 1 == end)
+			continue;
+		if ((p[1] & 0xf8) == 0x10 || (p[1] & 0xf8) == 0x28 || p[1] == 0x38 ||
+		    p[1] == 0x3a || (p[1] >= 0x50 && p[1] <= 0x7f) || p[1] == 0xc2 ||
+		    (p[1] >= 0xc4 && p[1] <= 0xc6) || p[1] >= 0xd0)
+			return true;
+	}
+	return false;
+}
+
+/* Every site within a wrapper's window; false when the one that it must have is not there. */
+static bool find_in_wrapper(const struct wrapper *w, byte *entry, const struct text *libc,
+			    struct site_list *l)
+{
+	const byte *end = libc->end - entry > w->window ? entry + w->window : libc->end;
+	bool found = false;
+	struct site s;
+
+	for (byte *p = entry; p + SITE_SIZE <= end; p++) {
+		bool load = w->nr == SYS_exit_group && match_load(p, w->nr, &s);
+
+		if (!load && !match_call(p, &s))
+			continue;
+		if (w->watch && s.nr != w->nr)
+			continue; /* a neighbour's */
+		s.vectors = w->watch || w->nr == SYS_clone || may_load_vectors(entry, p);
+		if (!list_add(l, &s))
+			return false;
+		found |= s.nr == w->nr;
+	}
+	return found;
+}
+
+static bool find_in_loader(const struct text *loader, struct site_list *l)
+{
+	bool found[NLOADER_CALLS] = {false};
+	byte *p = loader->start;
+	struct site s;
+
+	for (; (p = next_syscall(p, loader->end)) != NULL; p += 2) {
+		if (p - loader->start < INSN_SIZE || !match_call(p - INSN_SIZE, &s))
+			continue;
+		if (!list_add(l, &s))
+			return false;
+		for (unsigned i = 0; i < NLOADER_CALLS; i++)
+			found[i] |= s.nr == loader_calls[i];
+	}
+	for (unsigned i = 0; i < NLOADER_CALLS; i++)
+		if (!found[i])
+			return false;
+	return true;
+}
+
+/* A library of the program: its text, and what is needed to look up a name in it. */
+struct library {
+	struct text text;
+	const ElfW(Sym) * symbols;
+	const char *names;
+	const uint32_t *hash; /* DT_GNU_HASH */
+	ElfW(Addr) base;
+};
+
+struct libraries {
+	struct library libc, loader;
+};
+
+static bool is_named(const char *path, const char *name)
+{
+	const char *slash = strrchr(path, '/');
+
+	return strcmp(slash != NULL ? slash + 1 : path, name) == 0;
+}
+
+static void note_dynamic(struct library *lib, const ElfW(Dyn) * dyn)
+{
+	for (; dyn->d_tag != DT_NULL; dyn++) {
+		uintptr_t at = dyn->d_un.d_ptr;
+
+		if (at < lib->base) /* the loader has not relocated it */
+			at += lib->base;
+		if (dyn->d_tag == DT_SYMTAB)
+			lib->symbols = (const void *)at;
+		else if (dyn->d_tag == DT_STRTAB)
+			lib->names = (const void *)at;
+		else if (dyn->d_tag == DT_GNU_HASH)
+			lib->hash = (const void *)at;
+	}
+}
+
+static int note_library(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct libraries *l = arg;
+	struct library *lib;
+
+	(void)size;
+	if (info->dlpi_name == NULL)
+		return 0;
+	if (is_named(info->dlpi_name, LIBC_SO))
+		lib = &l->libc;
+	else if (is_named(info->dlpi_name, LD_SO))
+		lib = &l->loader;
+	else
+		return 0;
+	lib->base = info->dlpi_addr;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+		byte *at = (byte *)(lib->base + ph->p_vaddr);
+
+		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0)
+			lib->text = (struct text){at, at + ph->p_memsz};
+		else if (ph->p_type == PT_DYNAMIC)
+			note_dynamic(lib, (const void *)at);
+	}
+	return l->libc.text.start != NULL && l->loader.text.start != NULL;
+}
+
+/*
+ * A function of a library, whoever else defines one of that name; NULL when it
+ * has none.  dlsym(3) would do, but wants a handle, and dlopen(3) allocates.
+ */
+static byte *look_up(const struct library *lib, const char *name)
+{
+	const uint32_t *h = lib->hash, *buckets, *chain;
+	uint32_t hash = 5381, buckets_n, first, i;
+
+	if (lib->symbols == NULL || lib->names == NULL || h == NULL)
+		return NULL;
+	for (const char *p = name; *p != '\0'; p++)
+		hash = hash * 33 + (unsigned char)*p;
+	buckets_n = h[0];
+	first = h[1];
+	buckets = h + 4 + h[2] * (sizeof(ElfW(Addr)) / sizeof(*h)); /* behind the Bloom filter */
+	chain = buckets + buckets_n;
+	i = buckets[hash % buckets_n];
+	if (i < first)
+		return NULL;
+	for (;; i++) {
+		uint32_t entry = chain[i - first];
+		const ElfW(Sym) *sym = &lib->symbols[i];
+
+		if ((entry | 1) == (hash | 1) && sym->st_shndx != SHN_UNDEF &&
+		    strcmp(lib->names + sym->st_name, name) == 0)
+			return (byte *)(lib->base + sym->st_value);
+		if ((entry & 1) != 0)
+			return NULL;
+	}
+}
+
+/* ---- writing ---- */
+
+struct writer {
+	long mem; /* /proc/self/mem, or -errno */
+};
+
+static void writer_open(struct writer *w)
+{
+	w->mem = SYS4(openat, AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0);
+}
+
+static void writer_close(struct writer *w)
+{
+	if (!sys_err(w->mem))
+		SYS1(close, w->mem);
+}
+
+/*
+ * /proc/self/mem breaks the page's sharing as a debugger's write does.  A
+ * kernel may keep that to debuggers (proc_mem.force_override=), and /proc may
+ * not be there.
+ */
+static bool write_text(struct writer *w, byte *to, const byte *from, size_t len)
+{
+	uintptr_t first = (uintptr_t)to & ~(PAGE - 1);
+	size_t span = (((uintptr_t)to + len + PAGE - 1) & ~(PAGE - 1)) - first;
+
+	if (!sys_err(w->mem) && SYS4(pwrite, w->mem, from, len, to) == (long)len)
+		return true;
+	if (sys_err(SYS3(mprotect, first, span, PROT_READ | PROT_WRITE | PROT_EXEC)))
+		return false;
+	memcpy(to, from, len);
+	SYS3(mprotect, first, span, PROT_READ | PROT_EXEC);
+	return true;
+}
+
+static bool in_reach(const byte *from, const byte *to)
+{
+	return to - from < REACH && from - to < REACH;
+}
+
+static byte *map_island(byte *hint, int flags)
+{
+	long r = SYS6(mmap, hint, ISLAND_SIZE, PROT_READ | PROT_EXEC,
+		      MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+
+	return sys_err(r) ? NULL : (byte *)r;
+}
+
+static byte *new_island(byte *at)
+{
+	byte *page = at - ((uintptr_t)at & (PAGE - 1));
+	byte *base = map_island(NULL, 0);
+
+	if (base != NULL && in_reach(at, base))
+		return base;
+	if (base != NULL)
+		SYS2(munmap, base, ISLAND_SIZE);
+	for (size_t i = 1; i <= ISLAND_TRIES; i++) {
+		base = map_island(page - i * ISLAND_STEP, MAP_FIXED_NOREPLACE);
+		if (base == NULL)
+			base = map_island(page + i * ISLAND_STEP, MAP_FIXED_NOREPLACE);
+		if (base != NULL)
+			return base;
+	}
+	return NULL;
+}
+
+/* Room for a trampoline that the site can jump to; NULL when there is none. */
+static byte *new_trampoline(byte *at)
+{
+	byte *base;
+
+	for (unsigned i = 0; i < nislands; i++) {
+		struct island *is = &islands[i];
+
+		if (is->used + TRAMPOLINE_SIZE <= ISLAND_SIZE && in_reach(at, is->base)) {
+			is->used += TRAMPOLINE_SIZE;
+			return is->base + is->used - TRAMPOLINE_SIZE;
+		}
+	}
+	if (nislands == ISLANDS_MAX)
+		return NULL;
+	base = new_island(at);
+	if (base == NULL)
+		return NULL;
+	islands[nislands].base = base;
+	islands[nislands++].used = TRAMPOLINE_SIZE;
+	return base;
+}
+
+static void store32(byte *p, long v)
+{
+	int32_t v32 = (int32_t)v;
+
+	memcpy(p, &v32, sizeof(v32));
+}
+
+static void store64(byte *p, uintptr_t v)
+{
+	memcpy(p, &v, sizeof(v));
+}
+
+static void store_jump(byte *p, const byte *from, const byte *to)
+{
+	p[0] = 0xe9;
+	store32(p + 1, to - (from + INSN_SIZE));
+}
+
+/* The drawing at the top of this file. */
+static void compose(byte code[TRAMPOLINE_SIZE], const byte *tramp, const struct site *s)
+{
+	static const byte skeleton[TRAMPOLINE_SIZE] = {
+		0x90, 0x90, 0x90, 0x90, 0x90,			/*  0 */
+		0x48, 0x8d, 0x64, 0x24, 0x80,			/*  5 */
+		0xff, 0x35, 32,	  0,	0,    0,		/* 10 */
+		0x50, 0x0f, 0x1f, 0x40, 0x00,			/* 16: push %rax; nop */
+		0xff, 0x15, 29,	  0,	0,    0,		/* 21 */
+		0x48, 0x8d, 0xa4, 0x24, 0x90, 0x00, 0x00, 0x00, /* 27 */
+		0x72, 0x05,					/* 35 */
+		0xe9, 0,    0,	  0,	0,			/* 37 */
+		0xe9, 0,    0,	  0,	0,			/* 42 */
+		0xcc,						/* 47 */
+	};
+	void (*entry)(void) = s->nr == NR_ANY ? entry_any : s->vectors ? entry_saving : entry_plain;
+	byte *back = s->at + INSN_SIZE;
+	byte *served = s->watch ? back : s->at + SITE_SIZE;
+
+	memcpy(code, skeleton, TRAMPOLINE_SIZE);
+	memcpy(code, s->at, INSN_SIZE);
+	if (s->nr != NR_ANY) {
+		code[16] = 0x68;
+		store32(code + 17, s->nr);
+	}
+	store_jump(code + 37, tramp + 37, served);
+	store_jump(code + 42, tramp + 42, back);
+	store64(code + 48, (uintptr_t)served);
+	store64(code + 56, (uintptr_t)entry);
+}
+
+static bool patch_site(struct writer *w, const struct site *s)
+{
+	byte *tramp = new_trampoline(s->at);
+	byte code[TRAMPOLINE_SIZE], jump[INSN_SIZE];
+
+	if (tramp == NULL)
+		return false;
+	compose(code, tramp, s);
+	store_jump(jump, s->at, tramp);
+	return write_text(w, tramp, code, sizeof(code)) && write_text(w, s->at, jump, sizeof(jump));
+}
+
+/* ---- the program's libraries ---- */
+
+static int find_sites(bool watch, struct site_list *l, char *why, size_t why_size)
+{
+	struct libraries libs;
+	const struct text *libc = &libs.libc.text;
+
+	memset(&libs, 0, sizeof(libs));
+	dl_iterate_phdr(note_library, &libs);
+	if (libc->start == NULL || libs.loader.text.start == NULL) {
+		log_format(why, why_size, "this program has no " LIBC_SO " or no " LD_SO);
+		return -ENOSYS;
+	}
+	for (unsigned i = 0; i < NWRAPPERS; i++) {
+		const struct wrapper *w = &wrappers[i];
+		byte *entry;
+
+		if (w->watch && !watch)
+			continue;
+		entry = look_up(&libs.libc, w->name);
+		if (entry == NULL && w->optional)
+			continue;
+		if (entry < libc->start || entry >= libc->end ||
+		    !find_in_wrapper(w, entry, libc, l)) {
+			log_format(why, why_size,
+				   "this C library's %s() does not make its system call in the "
+				   "known way",
+				   w->name);
+			return -ENOSYS;
+		}
+	}
+	if (!find_in_loader(&libs.loader.text, l)) {
+		log_format(why, why_size,
+			   "this loader does not make its system calls in the known way");
+		return -ENOSYS;
+	}
+	return 0;
+}
+
+int patch_program(bool watch, char *why, size_t why_size)
+{
+	static struct site_list list;
+	struct writer w;
+	int r;
+
+	if (watch) {
+		entry_want(SYS_exit_group);
+		entry_want(SYS_close);
+	}
+	r = find_sites(watch, &list, why, why_size);
+	if (r != 0)
+		return r;
+	writer_open(&w);
+	for (unsigned i = 0; i < list.n && r == 0; i++)
+		if (!patch_site(&w, &list.site[i])) {
+			log_format(why, why_size, "the C library's text cannot be written");
+			r = -EACCES;
+		}
+	writer_close(&w);
+	return r;
+}
+
+/* ---- what is mapped later ---- */
+
+void patch_mapping(byte *start, size_t len)
+{
+	const byte *end = start + len;
+	uint64_t all = ~(uint64_t)0, old;
+	struct writer w;
+	bool open = false;
+	struct site s;
+
+	SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
+	lock_take(&patch_lock);
+	for (byte *p = start; (p = next_syscall(p, end)) != NULL; p += 2) {
+		if (p - start < INSN_SIZE || !match_call(p - INSN_SIZE, &s))
+			continue;
+		if (!open)
+			writer_open(&w);
+		open = true;
+		if (!patch_site(&w, &s))
+			break;
+	}
+	if (open)
+		writer_close(&w);
+	lock_drop(&patch_lock);
+	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
+}
+
+void patch_fork_begin(void)
+{
+	lock_take(&patch_lock);
+}
+
+void patch_fork_end(void)
+{
+	lock_drop(&patch_lock);
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * report.c - the summary at the end of a process; see report.h.
+ *
+ * A process reports in the last moment of its first thread that calls
+ * exit_group(2), after everything that the program does at exit.  Programs
+ * close standard error before that, so the descriptor is duplicated in the
+ * moment in which the program closes it; until then nothing of it shows.
+ *
+ * Between vfork and exec a child runs in its parent's memory: the process
+ * number tells it apart.
+ *
+ * Nothing is locked: of several threads that end the process at once one wins
+ * the exchange on `pending`.
+ */
+#include "report.h"
+
+#include "faultline.h"
+#include "log.h"
+#include "open.h"
+#include "sys.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#define STDERR_FD 2
+#define SAVED_FD_MIN 100 /* above what a program may expect to be free */
+
+#define COMMAND_MAX 64
+#define TEXT_MAX 4096
+
+static struct {
+	struct mm *mm;
+	const char *where;
+	char command[COMMAND_MAX];
+	pid_t main_pid;
+	pid_t pid;
+	int saved_fd; /* the program's standard error, once closed; -1 */
+	bool pending; /* atomic */
+} report = {.saved_fd = -1};
+
+struct text {
+	size_t len;
+	char buf[TEXT_MAX];
+};
+
+/* The time that `permille` of the faults stayed below, in nanoseconds: a bucket's upper end. */
+static uint64_t percentile(const struct fl_stats *s, unsigned permille)
+{
+	uint64_t total = 0, sum = 0, want;
+
+	for (unsigned i = 0; i < FL_LATENCY_BUCKETS; i++)
+		total += s->latency[i];
+	want = (total * permille + 999) / 1000;
+	for (unsigned i = 0; i < FL_LATENCY_BUCKETS; i++) {
+		sum += s->latency[i];
+		if (sum >= want)
+			return (uint64_t)2 << i;
+	}
+	return 0;
+}
+
+#define ADD(t, ...) ((t)->len += log_format((t)->buf + (t)->len, TEXT_MAX - (t)->len, __VA_ARGS__))
+
+/* One decimal, in the unit that fits. */
+static void add_size(struct text *t, const char *label, uint64_t pages)
+{
+	uint64_t kib = pages * 4;
+
+	if (kib < 1024)
+		ADD(t, "  %s%7llu KiB\n", label, (unsigned long long)kib);
+	else if (kib < 1024 * 1024)
+		ADD(t, "  %s%5llu.%llu MiB\n", label, (unsigned long long)(kib / 1024),
+		    (unsigned long long)(kib % 1024 * 10 / 1024));
+	else
+		ADD(t, "  %s%5llu.%llu GiB\n", label, (unsigned long long)(kib >> 20),
+		    (unsigned long long)(kib % (1024 * 1024) * 10 >> 20));
+}
+
+static void add_count(struct text *t, const char *label, uint64_t n)
+{
+	ADD(t, "  %s%11llu\n", label, (unsigned long long)n);
+}
+
+static void add_time(struct text *t, const char *label, uint64_t ns)
+{
+	ADD(t, "  %s%5llu.%llu us\n", label, (unsigned long long)(ns / 1000),
+	    (unsigned long long)(ns % 1000 / 100));
+}
+
+static void compose(struct text *t, const struct fl_stats *s)
+{
+	t->len = 0;
+	ADD(t, "faultline: %s (process %d)%s\n", report.command, (int)report.pid,
+	    s->armed != 0 ? "" : ": memory never got tight, nothing was paged");
+	add_size(t, "limit                       ", s->limit);
+	add_size(t, "mapped at the end           ", s->mapped);
+	if (s->armed == 0)
+		return;
+	add_size(t, "most held                   ", s->resident_max);
+	add_size(t, "held at the end             ", s->resident + s->staged);
+	add_size(t, "in swap at the end          ", s->swapped);
+	add_size(t, "one repeated word           ", s->filled);
+	add_count(t, "minor faults                ", s->faults_minor);
+	add_count(t, "major faults                ", s->faults_major);
+	add_count(t, "  first read                ", s->faults_zero);
+	add_count(t, "  first write               ", s->faults_anon);
+	add_count(t, "  write to a protected page ", s->faults_wp);
+	add_count(t, "  page in staging           ", s->faults_staged);
+	add_count(t, "  page in swap              ", s->faults_swap);
+	add_count(t, "  page of one repeated word ", s->faults_filled);
+	add_count(t, "  page was there already    ", s->faults_stale);
+	add_count(t, "pages given beside these    ", s->faults_around);
+	add_size(t, "read from swap              ", s->read_pages);
+	add_count(t, "  in requests               ", s->reads);
+	add_size(t, "written to swap             ", s->write_pages);
+	add_count(t, "  in requests               ", s->writes);
+	add_count(t, "pages evicted               ", s->evicted);
+	add_count(t, "  clean, not written        ", s->dropped_clean);
+	add_count(t, "pages read ahead and used   ", s->readahead_hits);
+	add_count(t, "  and not used              ", s->readahead_misses);
+	add_count(t, "errors of swap              ", s->io_errors + s->csum_errors);
+	if (s->faults_minor + s->faults_major != 0) {
+		add_time(t, "half of the faults within   ", percentile(s, 500));
+		add_time(t, "90 % within                 ", percentile(s, 900));
+		add_time(t, "99 % within                 ", percentile(s, 990));
+		add_time(t, "99.9 % within               ", percentile(s, 999));
+	}
+}
+
+/* The process ends in any case: a broken pipe must not make its signal the reason. */
+static void write_all(long fd, const char *p, size_t len)
+{
+	uint64_t broken_pipe = (uint64_t)1 << (SIGPIPE - 1);
+
+	SYS4(sigprocmask, SIG_BLOCK, &broken_pipe, NULL, sizeof(broken_pipe));
+	while (len > 0) {
+		long n = SYS3(write, fd, p, len);
+
+		if (n <= 0)
+			return;
+		p += n;
+		len -= (size_t)n;
+	}
+}
+
+void report_init(struct mm *mm, const char *where, const char *command, pid_t main_pid)
+{
+	const char *slash = strrchr(command, '/');
+
+	report.mm = mm;
+	report.where = where;
+	report.main_pid = main_pid;
+	report.pid = (pid_t)SYS0(getpid);
+	log_format(report.command, COMMAND_MAX, "%s", slash != NULL ? slash + 1 : command);
+	__atomic_store_n(&report.pending, true, __ATOMIC_RELEASE);
+}
+
+void report_exit(void)
+{
+	struct fl_stats stats;
+	struct text text;
+	long fd;
+
+	if (!__atomic_load_n(&report.pending, __ATOMIC_ACQUIRE) || SYS0(getpid) != report.pid)
+		return;
+	mm_stats(report.mm, &stats);
+	if (stats.armed == 0 && report.main_pid != 0 && report.main_pid != report.pid)
+		return;
+	if (!__atomic_exchange_n(&report.pending, false, __ATOMIC_ACQ_REL))
+		return;
+	compose(&text, &stats);
+	if (strcmp(report.where, "-") == 0) {
+		write_all(report.saved_fd >= 0 ? report.saved_fd : STDERR_FD, text.buf, text.len);
+		return;
+	}
+	fd = SYS4(openat, AT_FDCWD, report.where, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+	if (sys_err(fd))
+		return;
+	write_all(fd, text.buf, text.len);
+	SYS1(close, fd);
+}
+
+void report_closing(int fd)
+{
+	long saved;
+
+	if (fd != STDERR_FD || report.saved_fd >= 0 || report.where == NULL ||
+	    strcmp(report.where, "-") != 0 || SYS0(getpid) != report.pid)
+		return;
+	saved = sys_bare(SYS_fcntl, STDERR_FD, F_DUPFD_CLOEXEC, SAVED_FD_MIN, 0, 0, 0);
+	if (!sys_err(saved))
+		report.saved_fd = (int)saved;
+}
+
+void report_forked(void)
+{
+	report.pid = (pid_t)SYS0(getpid);
+	__atomic_store_n(&report.pending, report.mm != NULL, __ATOMIC_RELEASE);
+}
