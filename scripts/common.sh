@@ -40,13 +40,13 @@ give_back() {
 	fi
 }
 
-apt_install() {
-	env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
-		--no-install-recommends install "$@" </dev/null
-}
-
-apt_update() {
-	apt-get -qq -o DPkg::Lock::Timeout=300 update </dev/null
+# apt COMMAND...: what it says is shown only if it fails
+apt() {
+	said=$(env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
+		--no-install-recommends "$@" </dev/null 2>&1) || {
+		echo "$said" >&2
+		return 1
+	}
 }
 
 # Install those of the packages that are not there yet.
@@ -60,12 +60,12 @@ need_packages() {
 	command -v apt-get >/dev/null ||
 		die "these Debian packages are needed and there is no apt-get:$missing"
 	say "installing$missing"
-	[ -n "$(find /var/lib/apt/lists -name '*_Packages*' 2>/dev/null | head -n 1)" ] || apt_update
+	lists=$(find /var/lib/apt/lists -name '*_Packages*' | head -n 1)
+	[ -n "$lists" ] || apt update || die "apt-get could not get its lists"
 	# shellcheck disable=SC2086
-	apt_install $missing >/dev/null || {
+	apt install $missing || {
 		# the lists may name versions that the mirror has dropped
-		apt_update
-		apt_install $missing >/dev/null || die "apt-get could not install$missing"
+		apt update && apt install $missing || die "apt-get could not install$missing"
 	}
 }
 
