@@ -16,7 +16,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/open.h \
 	lib/options.c lib/options.h \
 	lib/pool.c lib/pool.h \
-	lib/swap-area.h \
+	lib/swap-area.c lib/swap-area.h \
 	lib/swap-slot.c lib/swap-slot.h \
 	lib/sys.c lib/sys.h \
 	lib/uffd-abi.h

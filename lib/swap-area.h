@@ -5,11 +5,17 @@
  * An area is a file or a block device whose first page is a header
  * (struct area_header, below) and whose page n is slot n.  It is locked with
  * flock(2) for as long as it is on.  Its extents say where runs of slots lie
- * on the backing file, so that I/O goes there directly.
+ * on the backing file, so that I/O goes there directly.  What is neither blank
+ * nor an area is refused, so that nobody's data are overwritten.
  *
- * A private area is an unlinked file (O_TMPFILE where the filesystem knows it)
- * that is preallocated and grows in steps up to its size; nothing is left
- * of it when the process ends, whatever way it ends.
+ * A private area is an unlinked file: without a path (O_TMPFILE where the
+ * filesystem knows it) it grows in steps up to its bound; with the path of a
+ * file that does not exist and a size it is made there, whole, and unlinked at
+ * once.  Nothing is left of it when the process ends, whatever way it ends.
+ * It has no header: nobody can open it again.
+ *
+ * All bytes of an area are allocated on the filesystem before slots are handed
+ * out there, so that a full disk is met here and not by a page's write.
  *
  * Areas are filled by priority, highest first, in turn among equals, a
  * cluster at a time.  Areas given without a priority come last, each below
@@ -43,33 +49,41 @@ struct swap_area {
 	char path[256];
 	int prio;
 	unsigned index;
-	bool on;	/* slots may be handed out */
-	bool private_file; /* grows, is removed */
-	uint64_t max_slots; /* a private area's bound */
+	bool on;	    /* slots may be handed out */
+	bool private_file;  /* unlinked; may grow */
+	uint64_t max_slots; /* a private area's bound, header's page included */
+	uint64_t step;	    /* bytes by which it grows next */
 	uint64_t io_errors;
+	uint64_t bad_slots; /* slots that could not be written and stay in use for ever */
 };
 
 /* The areas of one runtime. */
 struct swap {
 	struct swap_area *area[FL_SWAP_MAX];
 	unsigned narea;	  /* indexes in use are below it */
-	unsigned current; /* where allocation goes on */
+	unsigned current; /* where allocation goes on, for */
+	uint32_t turn;	  /* this many slots before it is the next one's turn */
 	int next_prio;	  /* for areas without one */
 };
 
 /*
  * Check a spec without keeping anything: 0, or -errno with one line in why
  * ("swap area /x: too small: 4096 bytes, at least 65536 are needed").  The
- * command line uses it before a program starts; swap_on() uses it first.
+ * command line uses it before a program starts; swap_on() makes the same checks.
+ * swap_dir NULL: /var/tmp.
  */
 int swap_check(const struct fl_swap_spec *spec, const char *swap_dir, char *why, size_t why_size);
 
-/* Write a header: makes a blank file or device an area.  Size 0: as large as it is. */
+/*
+ * Write a header: makes a blank file or device an area, or an area a new one.
+ * Size 0: as large as it is.  With a size a file that does not exist is made,
+ * and a smaller one made larger.
+ */
 int swap_format(const char *path, uint64_t size, char *why, size_t why_size);
 
 int swap_on(struct swap *s, const struct fl_swap_spec *spec, const char *swap_dir, unsigned *index,
 	    char *why, size_t why_size);
-/* The area must be empty (swap_area_used() == 0). */
+/* -EBUSY unless the area is empty, bad slots aside. */
 int swap_close_area(struct swap *s, unsigned index);
 void swap_close_all(struct swap *s);
 int swap_find(const struct swap *s, const char *path); /* index or -ENOENT */
@@ -89,7 +103,8 @@ uint64_t swap_csum(const struct swap *s, swp_t e);
  * Where a run of slots lies: the device, the byte offset, and in *run how many
  * of the n slots from e are contiguous there.
  */
-const struct blk_dev *swap_extent(const struct swap *s, swp_t e, uint32_t n, uint64_t *off, uint32_t *run);
+const struct blk_dev *swap_extent(const struct swap *s, swp_t e, uint32_t n, uint64_t *off,
+				  uint32_t *run);
 
 uint64_t swap_area_used(const struct swap_area *a);
 uint64_t swap_total(const struct swap *s); /* usable slots of areas that are on, growth included */

@@ -108,7 +108,10 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 	X(sigpending, SYS_rt_sigpending)                                                           \
 	X(sigtimedwait, SYS_rt_sigtimedwait)                                                       \
 	X(tgkill, SYS_tgkill)                                                                      \
-	X(exit_group, SYS_exit_group)
+	X(exit_group, SYS_exit_group)                                                               \
+	X(fcntl, SYS_fcntl)                                                                         \
+	X(fstatfs, SYS_fstatfs)                                                                     \
+	X(getrandom, SYS_getrandom)
 
 SYS_NR_TABLE(ROW)
 

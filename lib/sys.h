@@ -26,7 +26,8 @@
 	X(uffd_register) X(uffd_unregister) X(uffd_copy) X(uffd_zeropage) X(uffd_move)               \
 	X(uffd_writeprotect) X(uffd_poison) X(uffd_wake) X(uffd_read) X(pagemap_scan)                \
 	X(uring_setup) X(uring_enter) X(getpid) X(gettid) X(pidfd_open) X(pidfd_getfd)             \
-	X(sigaction) X(sigprocmask) X(sigpending) X(sigtimedwait) X(tgkill) X(exit_group)
+	X(sigaction) X(sigprocmask) X(sigpending) X(sigtimedwait) X(tgkill) X(exit_group)               \
+	X(fcntl) X(fstatfs) X(getrandom)
 
 enum sys_row {
 #define X(name) SYSROW_##name,

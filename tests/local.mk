@@ -86,6 +86,13 @@ tests_unit_test_swap_slot_SOURCES = tests/unit/test-swap-slot.c tests/unit/test.
 tests_unit_test_swap_slot_CPPFLAGS = $(test_cppflags)
 tests_unit_test_swap_slot_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-swap-area
+unit_tests += tests/unit/test-swap-area
+
+tests_unit_test_swap_area_SOURCES = tests/unit/test-swap-area.c tests/unit/test.h
+tests_unit_test_swap_area_CPPFLAGS = $(test_cppflags)
+tests_unit_test_swap_area_LDADD = $(test_ldadd)
+
 # live
 
 # fault
