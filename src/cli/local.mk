@@ -7,4 +7,5 @@ src_cli_faultline_SOURCES = \
 	src/cli/cli.h \
 	src/cli/doctor.c src/cli/doctor.h \
 	src/cli/doctor-uffd.c \
-	src/cli/main.c
+	src/cli/main.c \
+	src/cli/mkswap.c

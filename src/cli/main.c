@@ -21,6 +21,7 @@ static const struct command {
 } commands[] = {
 	{"doctor", cmd_doctor, "tell whether this machine can run faultline"},
 	{"help", cmd_help, "show this text, or the help of a command"},
+	{"mkswap", cmd_mkswap, "make a file or a block device a swap area"},
 	{"version", cmd_version, "show the version"},
 };
 

@@ -65,6 +65,46 @@ refuses "takes no argument: '--help=3'" doctor --help=3
 refuses "'--swap-dir' wants an argument" doctor --swap-dir
 refuses "no argument: 'x'" doctor x
 
+# mkswap takes what is blank, says why it does not take the rest, and leaves nothing behind.
+# unmakeable TEXT ARGUMENT...
+unmakeable() {
+	text=$1
+	shift
+	run 1 mkswap "$@"
+	[ ! -s "$work/out" ] || fail "mkswap $*: standard output is not empty"
+	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "mkswap $*: not one line"
+	grep -q "^faultline: swap area .*$text" "$work/err" || fail "mkswap $*: does not say '$text'"
+}
+
+refuses "'--size' wants an argument" mkswap --size
+refuses "'5x' is not a size" mkswap --size 5x "$work/a"
+refuses "'0' is not a size" mkswap --size 0 "$work/a"
+refuses "wants a file" mkswap
+refuses "one file: 'b'" mkswap a b
+unmakeable "no such file" "$work/a"
+unmakeable "too small" --size 4096 "$work/a"
+unmakeable "is a directory" "$work"
+unmakeable "do not fit" --size 8192T "$work/a"
+unmakeable "neither a file nor a block device" /dev/null
+[ ! -e "$work/a" ] || fail "mkswap left a file behind"
+
+run 0 mkswap --size 1.5M "$work/a"
+[ "$(stat -c %s "$work/a")" -eq 1572864 ] || fail "mkswap: 1.5M are not 1572864 bytes"
+[ "$(head -c 16 "$work/a")" = FAULTLINE-SWAP-1 ] || fail "mkswap: no header"
+[ "$(stat -c %a "$work/a")" -eq 600 ] || fail "mkswap: others may look into the area"
+run 0 mkswap "$work/a"
+
+head -c 1000000 /dev/urandom >"$work/data"
+cp "$work/data" "$work/copy"
+unmakeable "not blank" "$work/data"
+cmp -s "$work/data" "$work/copy" || fail "mkswap wrote into what was not blank"
+
+(
+	flock 9
+	unmakeable "in use" "$work/a"
+) 9<"$work/a"
+rm "$work/a" "$work/data" "$work/copy"
+
 # Every command that help lists answers --help.
 "$faultline" --help | sed -n 's/^  \([a-z]*\)  .*/\1/p' >"$work/commands"
 [ "$(wc -l <"$work/commands")" -ge 3 ] || fail "help lists no commands"
