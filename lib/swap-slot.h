@@ -60,7 +60,8 @@ int slot_map_grow(struct slot_map *m, uint32_t nslots);
  */
 uint32_t slot_alloc(struct slot_map *m, uint32_t want, uint32_t *first);
 
-int slot_get(struct slot_map *m, uint32_t slot);  /* one user more; -ENOMEM when the side table cannot grow */
+/* One user more; -ENOMEM when the side table cannot grow. */
+int slot_get(struct slot_map *m, uint32_t slot);
 bool slot_put(struct slot_map *m, uint32_t slot); /* one user less; true when that was the last */
 unsigned slot_count(const struct slot_map *m, uint32_t slot);
 
