@@ -211,10 +211,10 @@ static int header_write(int fd, uint64_t slots)
 }
 
 /*
- * Look at what the backing holds: *slots gets what its header says, 0 when it
- * is blank.  What is neither is refused with the words in `refusal`.
+ * Look at what the backing holds: a header, and *slots gets what it says, or
+ * nothing (b->blank).  What is neither is refused with the words in `refusal`.
  */
-static int header_read(const struct line *l, const struct backing *b, const char *refusal,
+static int header_read(const struct line *l, struct backing *b, const char *refusal,
 		       uint64_t *slots)
 {
 	uint64_t edge = b->bytes < BLANK_EDGE ? b->bytes : BLANK_EDGE;
@@ -233,7 +233,7 @@ static int header_read(const struct line *l, const struct backing *b, const char
 			r = is_blank(b, b->bytes - edge, b->bytes);
 		if (r < 0)
 			return refuse_errno(l, r, "cannot be read");
-		*slots = 0;
+		b->blank = true;
 		return r == 1 ? 0 : refuse(l, -EINVAL, "%s", refusal);
 	}
 	if (le32toh(h.version) != HEADER_VERSION || le32toh(h.page_size) != PAGE)
@@ -293,7 +293,7 @@ static int open_path(const struct line *l, const char *path, struct backing *b, 
 
 static int open_area(const struct line *l, const struct fl_swap_spec *spec, struct backing *b)
 {
-	uint64_t size = round_size(spec->size), slots;
+	uint64_t size = round_size(spec->size), slots = 0;
 	struct stat st;
 	int r = open_path(l, spec->path, b, &st);
 
@@ -310,8 +310,9 @@ static int open_area(const struct line *l, const struct fl_swap_spec *spec, stru
 			&slots);
 	if (r != 0)
 		return r;
-	b->blank = slots == 0;
-	b->used = b->blank ? round_size(b->bytes) : slots * PAGE;
+	if (b->blank)
+		slots = round_size(b->bytes) / PAGE;
+	b->used = slots * PAGE;
 	if (slots > UINT32_MAX || b->used > b->bytes)
 		return refuse(l, -EINVAL, "damaged: its header says %llu bytes, it has %llu",
 			      (ull)b->used, (ull)b->bytes);
