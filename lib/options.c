@@ -242,8 +242,10 @@ int options_swap(const char *text, struct fl_swap_spec *spec, char *path, size_t
 		int r;
 
 		n = strcspn(text, ",");
-		if (n >= sizeof(attr))
-			n = sizeof(attr) - 1;
+		if (n >= sizeof(attr)) {
+			log_format(why, why_size, "'%s' is too long", text);
+			return -EINVAL;
+		}
 		memcpy(attr, text, n);
 		attr[n] = '\0';
 		r = swap_attribute(attr, spec, why, why_size);
