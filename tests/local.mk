@@ -25,6 +25,7 @@ test_ldadd = lib/libfaultline-core.la $(CMOCKA_LIBS)
 unit_tests =
 live_tests =
 fault_tests =
+fuzz_tests =
 program_tests =
 torture_tests =
 test_programs = # C programs among the tests
@@ -97,6 +98,19 @@ tests_unit_test_swap_area_LDADD = $(test_ldadd)
 
 # fault
 
+# fuzz
+
+test_programs += tests/fuzz/fuzz-area tests/fuzz/fuzz-options
+fuzz_tests += tests/fuzz/fuzz-area tests/fuzz/fuzz-options
+
+tests_fuzz_fuzz_area_SOURCES = tests/fuzz/fuzz-area.c tests/fuzz/fuzz.h tests/unit/test.h
+tests_fuzz_fuzz_area_CPPFLAGS = $(test_cppflags)
+tests_fuzz_fuzz_area_LDADD = $(test_ldadd)
+
+tests_fuzz_fuzz_options_SOURCES = tests/fuzz/fuzz-options.c tests/fuzz/fuzz.h tests/unit/test.h
+tests_fuzz_fuzz_options_CPPFLAGS = $(test_cppflags)
+tests_fuzz_fuzz_options_LDADD = $(test_ldadd) -lm
+
 # programs
 
 # torture
@@ -107,20 +121,22 @@ tests_measure_SOURCES = tests/measure.c
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(test_programs)
-TESTS += $(unit_tests) $(live_tests) $(fault_tests) $(program_tests) $(torture_tests)
+TESTS += $(unit_tests) $(live_tests) $(fault_tests) $(fuzz_tests) $(program_tests) $(torture_tests)
 else
 check-local:
 	@echo 'faultline: the tests need cmocka; on Debian: apt-get install libcmocka-dev' >&2; exit 1
 endif
 EXTRA_DIST += $(test_scripts) tests/summary .ci/run scripts/common.sh scripts/demo scripts/test
 
-.PHONY: check-unit check-live check-fault check-programs check-torture
+.PHONY: check-unit check-live check-fault check-fuzz check-programs check-torture
 check-unit:
 	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(unit_tests)'
 check-live:
 	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(live_tests)'
 check-fault:
 	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(fault_tests)'
+check-fuzz:
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(fuzz_tests)'
 check-programs:
 	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(program_tests)'
 check-torture:

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fuzz.h - random input for what reads untrusted bytes.
+ *
+ * Everything follows from one seed, so a failure is repeated with FUZZ_SEED;
+ * FUZZ_ROUNDS makes a run longer.
+ */
+#ifndef FL_FUZZ_H
+#define FL_FUZZ_H
+
+#include "../unit/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static uint64_t fuzz_state;
+
+static inline uint64_t fuzz_random(void)
+{
+	fuzz_state ^= fuzz_state << 13;
+	fuzz_state ^= fuzz_state >> 7;
+	fuzz_state ^= fuzz_state << 17;
+	return fuzz_state;
+}
+
+static inline unsigned fuzz_below(unsigned n)
+{
+	return (unsigned)(fuzz_random() % n);
+}
+
+static inline unsigned long fuzz_number(const char *variable, unsigned long otherwise)
+{
+	const char *text = getenv(variable);
+
+	return text != NULL ? strtoul(text, NULL, 0) : otherwise;
+}
+
+/* Called first by every case: the same input whatever ran before. */
+static inline void fuzz_begin(void)
+{
+	unsigned long seed = fuzz_number("FUZZ_SEED", 1);
+
+	fuzz_state = seed * 0x9e3779b97f4a7c15U + 1;
+	for (int i = 0; i < 8; i++)
+		fuzz_random();
+}
+
+/* Memory of `size` bytes that ends where no memory is: reading or writing on is caught. */
+static inline char *fuzz_edge(size_t size)
+{
+	size_t whole = (size + 4095) & ~(size_t)4095;
+	char *p = mmap(NULL, whole + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(mprotect(p + whole, 4096, PROT_NONE), 0);
+	return p + whole - size;
+}
+
+#endif
