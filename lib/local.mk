@@ -7,22 +7,42 @@ noinst_LTLIBRARIES += lib/libfaultline-core.la
 lib_libfaultline_core_la_CPPFLAGS = $(AM_CPPFLAGS) $(LIBURING_CFLAGS) $(LIBXXHASH_CFLAGS)
 lib_libfaultline_core_la_LIBADD = $(LIBURING_LIBS) $(LIBXXHASH_LIBS)
 lib_libfaultline_core_la_SOURCES = \
-	lib/blkio.c lib/blkio.h lib/blkio-engine.h \
+	lib/blkio-engine.h \
 	lib/blkio-sync.c \
 	lib/blkio-uring.c \
+	lib/blkio.c lib/blkio.h \
+	lib/do-madvise.c \
+	lib/do-mmap.c \
+	lib/do.h \
+	lib/fault-anon.c \
+	lib/fault-swap.c \
+	lib/fault-wp.c \
+	lib/fault.c lib/fault.h \
+	lib/fill.c lib/fill.h \
+	lib/hop.c lib/hop.h \
 	lib/lock.c lib/lock.h \
 	lib/log.c lib/log.h \
-	lib/mmap.h \
-	lib/open.h \
+	lib/mm.h \
+	lib/mmap.c lib/mmap.h \
+	lib/open.c lib/open.h \
 	lib/options.c lib/options.h \
+	lib/pager.c lib/pager.h \
 	lib/pool.c lib/pool.h \
+	lib/pte.c lib/pte.h \
+	lib/readahead.c lib/readahead.h \
+	lib/reclaim.c lib/reclaim.h \
+	lib/region.c lib/region.h \
+	lib/staging.c lib/staging.h \
 	lib/swap-area.c lib/swap-area.h \
+	lib/swap-off.c \
 	lib/swap-slot.c lib/swap-slot.h \
 	lib/sys.c lib/sys.h \
-	lib/uffd-abi.h
+	lib/uffd-abi.h \
+	lib/uffd.c lib/uffd.h
 
 lib_LTLIBRARIES += lib/libfaultline.la
-lib_libfaultline_la_SOURCES =
+lib_libfaultline_la_SOURCES = lib/api.c
+lib_libfaultline_la_CPPFLAGS = $(AM_CPPFLAGS) $(LIBURING_CFLAGS) $(LIBXXHASH_CFLAGS)
 lib_libfaultline_la_LIBADD = lib/libfaultline-core.la
 lib_libfaultline_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(FL_LT_VERSION) \
 	-Wl,--version-script=$(srcdir)/lib/libfaultline.map

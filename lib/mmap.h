@@ -33,6 +33,12 @@ long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, si
 long mm_shmat(struct mm *mm, int shmid, uintptr_t addr, int flags);
 long mm_shmdt(struct mm *mm, uintptr_t addr);
 
+/* Arm when what is mapped could pass the limit: after the limit or the regions changed. */
+long mm_arm_if_tight(struct mm *mm);
+
+/* The state of each page of a range into vec, which is not managed memory. */
+long mm_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);
+
 /*
  * Around the clone(2) of a fork: mm_fork_begin() returns 0 and holds what must
  * be consistent in the child, or -errno when a child could not be given its memory; mm_fork_end() in both.

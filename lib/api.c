@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * api.c - the public functions: arguments, errno, and what pagers must not
+ * touch (buffers of the application) copied on the way.
+ *
+ * Every result passes one gate, which lets only documented errors out.
+ */
+#include "faultline.h"
+
+#include "do.h"
+#include "hop.h"
+#include "log.h"
+#include "mm.h"
+#include "mmap.h"
+#include "open.h"
+#include "pager.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define API __attribute__((visibility("default")))
+
+struct fl {
+	struct mm *mm;
+};
+
+/* The errors that the manual names; anything else is a defect of ours, told as EIO. */
+static int gate(long r)
+{
+	static const short known[] = {
+		EPERM,	ENOENT, EIO,	EBADF,	EAGAIN,	 ENOMEM,       EACCES, EFAULT,
+		EBUSY,	EEXIST, ENODEV, EISDIR, EINVAL,	 ENFILE,       EMFILE, EFBIG,
+		ENOSPC, EROFS,	ENOSYS, ERANGE, EOVERFLOW, ENAMETOOLONG, ETXTBSY, ENOTBLK,
+		EMEDIUMTYPE, EOPNOTSUPP,
+	};
+
+	if (r >= 0)
+		return (int)r;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (r == -known[i])
+			return (int)r;
+	return -EIO;
+}
+
+static void *address(long r)
+{
+	if (!sys_err(r))
+		return (void *)r;
+	errno = -gate(r);
+	return FL_FAILED;
+}
+
+API int fl_open(struct fl **out, const struct fl_options *options)
+{
+	const struct fl_options def = {.size = sizeof(def)};
+	char why[LOG_LINE_MAX];
+	struct mm *mm;
+	struct fl *fl;
+	int r;
+
+	*out = NULL;
+	if (options == NULL)
+		options = &def;
+	r = mm_open(&mm, options, 0, why, sizeof(why));
+	if (r != 0) {
+		struct log_sink sink = {.level = FL_LOG_ERROR};
+
+		if (options->size == sizeof(*options)) {
+			sink.fn = options->log;
+			sink.arg = options->log_arg;
+		}
+		log_line(&sink, FL_LOG_ERROR, "%s", why);
+		return gate(r);
+	}
+	fl = sys_mem_alloc(sizeof(*fl));
+	if (fl == NULL) {
+		mm_close(mm);
+		return -ENOMEM;
+	}
+	fl->mm = mm;
+	*out = fl;
+	return 0;
+}
+
+API int fl_close(struct fl *fl)
+{
+	int r = mm_close(fl->mm);
+
+	if (r == 0)
+		sys_mem_free(fl, sizeof(*fl));
+	return gate(r);
+}
+
+API void *fl_mmap(struct fl *fl, void *addr, size_t length, int prot, int flags, int fd,
+		  off_t offset)
+{
+	return address(mm_mmap(fl->mm, (uintptr_t)addr, length, prot, flags, fd, offset));
+}
+
+API int fl_munmap(struct fl *fl, void *addr, size_t length)
+{
+	return gate(mm_munmap(fl->mm, (uintptr_t)addr, length));
+}
+
+API void *fl_mremap(struct fl *fl, void *old_addr, size_t old_size, size_t new_size, int flags, ...)
+{
+	uintptr_t new_addr = 0;
+	va_list ap;
+
+	va_start(ap, flags);
+	/* as mremap(2): the fifth argument is there with MREMAP_FIXED and MREMAP_DONTUNMAP's hint */
+	if (flags & MREMAP_FIXED)
+		new_addr = (uintptr_t)va_arg(ap, void *);
+	va_end(ap);
+	return address(mm_mremap(fl->mm, (uintptr_t)old_addr, old_size, new_size, flags, new_addr));
+}
+
+API int fl_mprotect(struct fl *fl, void *addr, size_t length, int prot)
+{
+	return gate(mm_mprotect(fl->mm, (uintptr_t)addr, length, prot, -1));
+}
+
+API int fl_madvise(struct fl *fl, void *addr, size_t length, int advice)
+{
+	return gate(mm_madvise(fl->mm, (uintptr_t)addr, length, advice));
+}
+
+API int fl_mlock(struct fl *fl, const void *addr, size_t length)
+{
+	return gate(mm_mlock2(fl->mm, (uintptr_t)addr, length, 0));
+}
+
+API int fl_mlock2(struct fl *fl, const void *addr, size_t length, unsigned flags)
+{
+	return gate(mm_mlock2(fl->mm, (uintptr_t)addr, length, flags));
+}
+
+API int fl_munlock(struct fl *fl, const void *addr, size_t length)
+{
+	return gate(mm_munlock(fl->mm, (uintptr_t)addr, length));
+}
+
+/* Read-write private anonymous memory, by /proc/self/maps: its protection, or -errno. */
+static int check_mapping(uintptr_t start, uintptr_t end)
+{
+	const size_t size = (size_t)1 << 20;
+	char *text = sys_mem_alloc(size);
+	long fd = SYS4(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	size_t len = 0;
+	int prot = -1;
+	long n = 0;
+
+	if (text == NULL || sys_err(fd)) {
+		sys_mem_free(text, size);
+		return text == NULL ? -ENOMEM : (int)fd;
+	}
+	while (len < size - 1 && (n = SYS3(read, fd, text + len, size - 1 - len)) > 0)
+		len += (size_t)n;
+	SYS1(close, fd);
+	text[len] = '\0';
+	for (char *line = text; *line != '\0' && start < end;) {
+		char *eol = strchr(line, '\n');
+		char *at;
+		uintptr_t a = strtoul(line, &at, 16);
+		uintptr_t b = strtoul(at + 1, &at, 16);
+		const char *perm = at + 1;
+		int p = (perm[0] == 'r' ? PROT_READ : 0) | (perm[1] == 'w' ? PROT_WRITE : 0) |
+			(perm[2] == 'x' ? PROT_EXEC : 0);
+
+		if (a <= start && start < b) {
+			unsigned long inode;
+
+			strtoul(perm + 5, &at, 16); /* offset */
+			at = strchr(at + 1, ' ');   /* device */
+			inode = strtoul(at, NULL, 10);
+			if (perm[3] != 'p' || inode != 0 || (prot != -1 && p != prot)) {
+				prot = -EINVAL;
+				break;
+			}
+			prot = p;
+			start = b;
+		}
+		line = eol != NULL ? eol + 1 : line + strlen(line);
+	}
+	sys_mem_free(text, size);
+	return start < end && prot != -EINVAL ? -ENOMEM : prot;
+}
+
+/* Pagers run, so that a call can be handed to one. */
+static long need_pagers(struct mm *mm)
+{
+	long r = 0;
+
+	lock_take(&mm->lock);
+	if (!mm->pagers_up)
+		r = pager_start(mm);
+	lock_drop(&mm->lock);
+	return r;
+}
+
+static bool bad_range(uintptr_t addr, size_t length)
+{
+	return (addr & ~PAGE_MASK) || length == 0 || addr + page_up(length) < addr;
+}
+
+API int fl_register(struct fl *fl, void *addr, size_t length)
+{
+	uintptr_t start = (uintptr_t)addr;
+	uintptr_t end = start + page_up(length);
+	int prot;
+	long r;
+
+	if (bad_range(start, length))
+		return -EINVAL;
+	prot = check_mapping(start, end);
+	if (prot < 0)
+		return gate(prot);
+	r = need_pagers(fl->mm);
+	if (r == 0)
+		r = hop_call(fl->mm, HOP_REGISTER, (long)start, (long)end, prot, 0, 0, 0, 0);
+	if (r == 0)
+		r = mm_arm_if_tight(fl->mm);
+	return gate(r);
+}
+
+API int fl_unregister(struct fl *fl, void *addr, size_t length)
+{
+	uintptr_t start = (uintptr_t)addr;
+	long r;
+
+	if (bad_range(start, length))
+		return -EINVAL;
+	r = need_pagers(fl->mm);
+	if (r == 0)
+		r = hop_call(fl->mm, HOP_UNREGISTER, (long)start, (long)(start + page_up(length)), 0,
+			     0, 0, 0, 0);
+	return gate(r);
+}
+
+/* Memory of our own for what a pager reads and writes for a call. */
+struct bounce {
+	struct fl_swap_spec spec;
+	char path[512];
+	char why[LOG_LINE_MAX];
+};
+
+static int swap_call(struct fl *fl, enum hop_op op, const struct fl_swap_spec *spec)
+{
+	struct bounce *b;
+	long r = need_pagers(fl->mm);
+
+	if (r != 0)
+		return gate(r);
+	if (spec->path != NULL && strlen(spec->path) >= sizeof(b->path))
+		return -ENAMETOOLONG;
+	b = sys_mem_alloc(sizeof(*b));
+	if (b == NULL)
+		return -ENOMEM;
+	b->spec = *spec;
+	if (spec->path != NULL) {
+		strcpy(b->path, spec->path);
+		b->spec.path = b->path;
+	}
+	if (op == HOP_SWAPON)
+		r = hop_call(fl->mm, op, (long)&b->spec, (long)b->why, sizeof(b->why), 0, 0, 0, 0);
+	else
+		r = hop_call(fl->mm, op, (long)b->path, 0, 0, 0, 0, 0, 0);
+	if (r != 0 && b->why[0] != '\0')
+		mm_log(fl->mm, FL_LOG_ERROR, "%s", b->why);
+	sys_mem_free(b, sizeof(*b));
+	return gate(r);
+}
+
+API int fl_swapon(struct fl *fl, const struct fl_swap_spec *spec)
+{
+	return swap_call(fl, HOP_SWAPON, spec);
+}
+
+API int fl_swapoff(struct fl *fl, const char *path)
+{
+	const struct fl_swap_spec spec = {.path = path};
+
+	return path != NULL ? swap_call(fl, HOP_SWAPOFF, &spec) : -EINVAL;
+}
+
+API int fl_set_limit(struct fl *fl, uint64_t limit)
+{
+	long r;
+
+	if (limit < FL_LIMIT_MIN || limit >> PAGE_SHIFT > UINT64_MAX / 4)
+		return -EINVAL;
+	r = need_pagers(fl->mm);
+	if (r == 0)
+		r = hop_call(fl->mm, HOP_SET_LIMIT, (long)(limit >> PAGE_SHIFT), 0, 0, 0, 0, 0, 0);
+	if (r == 0)
+		r = mm_arm_if_tight(fl->mm);
+	return gate(r);
+}
+
+API int fl_page_state(struct fl *fl, const void *addr, size_t length, unsigned char *vec)
+{
+	const size_t chunk = 65536;
+	uintptr_t at = (uintptr_t)addr;
+	uintptr_t end = at + page_up(length);
+	struct mm *mm = fl->mm;
+	unsigned char *own;
+	long r = 0;
+
+	if (bad_range(at, length))
+		return -EINVAL;
+	own = sys_mem_alloc(chunk);
+	if (own == NULL)
+		return -ENOMEM;
+	while (at < end && r == 0) {
+		size_t n = end - at < chunk * PAGE_SIZE ? end - at : chunk * PAGE_SIZE;
+
+		r = mm_page_state(mm, at, n, own);
+		memcpy(vec, own, n >> PAGE_SHIFT);
+		vec += n >> PAGE_SHIFT;
+		at += n;
+	}
+	sys_mem_free(own, chunk);
+	return gate(r);
+}
+
+API int fl_stats(struct fl *fl, struct fl_stats *out, size_t size)
+{
+	struct fl_stats s;
+
+	if (size == 0 || size > sizeof(s))
+		return -EINVAL;
+	mm_stats(fl->mm, &s);
+	memcpy(out, &s, size);
+	return 0;
+}

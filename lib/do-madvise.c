@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * do-madvise.c - advice, locking and page states; see do.h.
+ *
+ * Advice that empties pages is given to the kernel first, for its checks and
+ * its answer, and the page entries follow: ENOMEM still means that the mapped
+ * parts of the range were done.
+ */
+#include "do.h"
+
+#include "fault.h"
+#include "log.h"
+#include "mm.h"
+#include "reclaim.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
+
+static long set_flags(struct mm *mm, uintptr_t addr, size_t len, uint32_t set, uint32_t clear)
+{
+	return region_change(&mm->regions, addr, addr + page_up(len), -1, set, clear);
+}
+
+/* Every managed part of a range; what is in between is the kernel's. */
+static void each_managed(struct mm *mm, uintptr_t start, uintptr_t end,
+			 void (*fn)(struct pager *, vpn_t, vpn_t), struct pager *p)
+{
+	const struct region *r;
+
+	while (start < end && (r = region_next(&mm->regions, start)) != NULL && r->start < end) {
+		uintptr_t s = r->start > start ? r->start : start;
+		uintptr_t e = r->end < end ? r->end : end;
+
+		start = e;
+		fn(p, vpn_of(s), vpn_of(e));
+	}
+}
+
+static void will_need(struct pager *p, vpn_t vpn, vpn_t end)
+{
+	fault_swap_prefetch(p, vpn, end, false);
+}
+
+/* Old, and next under the hand. */
+static void make_cold(struct pager *p, vpn_t vpn, vpn_t end)
+{
+	struct mm *mm = p->mm;
+
+	mm->hand = vpn;
+	for (; (vpn = pte_next(&mm->ptes, vpn, end, 1U << PTE_PRESENT)) < end; vpn++)
+		pte_set_bits(&mm->ptes, vpn, 0, PTE_YOUNG);
+}
+
+static void page_out(struct pager *p, vpn_t vpn, vpn_t end)
+{
+	reclaim_range(p, vpn, end);
+}
+
+long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int advice)
+{
+	uintptr_t end = addr + page_up(len);
+	int given = advice;
+	long r;
+
+	/* Freed lazily, a page could vanish at any time; at once is as good by the contract. */
+	if (advice == MADV_FREE && mm->armed)
+		given = MADV_DONTNEED;
+	/* Armed memory is never inherited: only our own record changes. */
+	if (advice == MADV_DOFORK && mm->armed)
+		given = MADV_DONTFORK;
+	/* Advice about swap that the kernel does not have for us; its checks still hold. */
+	if ((advice == MADV_COLD || advice == MADV_PAGEOUT || advice == MADV_WILLNEED) && mm->armed)
+		given = MADV_NORMAL;
+	r = SYS3(madvise, addr, len, given);
+	if (sys_err(r) && r != -ENOMEM)
+		return r;
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_FREE:
+	case MADV_DONTNEED_LOCKED:
+	case MADV_GUARD_INSTALL:
+		if (mm->armed)
+			drop_entries(mm, addr, end);
+		break;
+	case MADV_DONTFORK:
+		set_flags(mm, addr, len, REGION_DONTFORK, 0);
+		break;
+	case MADV_DOFORK:
+		set_flags(mm, addr, len, 0, REGION_DONTFORK);
+		break;
+	case MADV_WIPEONFORK:
+		set_flags(mm, addr, len, REGION_WIPEONFORK, 0);
+		break;
+	case MADV_KEEPONFORK:
+		set_flags(mm, addr, len, 0, REGION_WIPEONFORK);
+		break;
+	case MADV_SEQUENTIAL:
+		set_flags(mm, addr, len, REGION_SEQUENTIAL, REGION_RANDOM);
+		break;
+	case MADV_RANDOM:
+		set_flags(mm, addr, len, REGION_RANDOM, REGION_SEQUENTIAL);
+		break;
+	case MADV_NORMAL:
+		set_flags(mm, addr, len, 0, REGION_RANDOM | REGION_SEQUENTIAL);
+		break;
+	case MADV_WILLNEED:
+		if (p != NULL)
+			each_managed(mm, addr, end, will_need, p);
+		break;
+	case MADV_COLD:
+		if (p != NULL)
+			each_managed(mm, addr, end, make_cold, p);
+		break;
+	case MADV_PAGEOUT:
+		if (p != NULL)
+			each_managed(mm, addr, end, page_out, p);
+		break;
+	default:
+		break;
+	}
+	return r;
+}
+
+/*
+ * The kernel is asked to lock on fault, for its limits and its answer; the
+ * caller brings the pages in afterwards.  A part of the limit stays free of
+ * locked pages, or nothing else could make progress.
+ */
+long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
+{
+	uintptr_t start = addr & PAGE_MASK;
+	size_t span = page_up(addr + len) - start;
+	long r;
+
+	if (mm->armed &&
+	    mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_budget(mm) - mm_budget(mm) / 4)
+		return -ENOMEM;
+	r = SYS3(mlock2, addr, len, mm->armed ? MLOCK_ONFAULT : flags);
+	if (sys_err(r))
+		return r;
+	return set_flags(mm, start, span,
+			 REGION_LOCKED | (flags & MLOCK_ONFAULT ? REGION_LOCKONFAULT : 0),
+			 flags & MLOCK_ONFAULT ? 0 : REGION_LOCKONFAULT);
+}
+
+long do_munlock(struct mm *mm, uintptr_t addr, size_t len)
+{
+	uintptr_t start = addr & PAGE_MASK;
+	long r = SYS2(munlock, addr, len);
+
+	if (sys_err(r))
+		return r;
+	return set_flags(mm, start, page_up(addr + len) - start, 0,
+			 REGION_LOCKED | REGION_LOCKONFAULT);
+}
+
+static unsigned char state_of(struct mm *mm, const struct region *r, vpn_t vpn)
+{
+	unsigned char v = r->flags & REGION_LOCKED ? FL_PAGE_LOCKED : 0;
+	const struct stage_page *sp;
+	pte_t pte;
+
+	if (!mm->armed)
+		return v | FL_PAGE_UNTRACKED;
+	pte = pte_get(&mm->ptes, vpn);
+	switch (pte_state(pte)) {
+	case PTE_NONE:
+		return v | FL_PAGE_NONE;
+	case PTE_PRESENT:
+		return (unsigned char)(v | FL_PAGE_PRESENT |
+				       (pte_swp(pte) != SWP_NONE ? FL_PAGE_HAS_SLOT : 0) |
+				       (pte & PTE_WP ? FL_PAGE_WP : 0));
+	case PTE_STAGED:
+		sp = &mm->staging.page[pte_payload(pte)];
+		if (sp->state == STAGE_READING || sp->state == STAGE_WRITING)
+			v |= FL_PAGE_BUSY;
+		if (sp->state != STAGE_FILLED && sp->swp != SWP_NONE)
+			v |= FL_PAGE_HAS_SLOT;
+		return v | FL_PAGE_STAGED;
+	case PTE_SWAPPED:
+		return v | FL_PAGE_SWAPPED | FL_PAGE_HAS_SLOT;
+	case PTE_FILLED:
+		return v | FL_PAGE_FILLED;
+	default:
+		return v | FL_PAGE_POISONED;
+	}
+}
+
+long do_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec)
+{
+	for (uintptr_t a = addr; a < addr + len; a += PAGE_SIZE) {
+		const struct region *r = region_find(&mm->regions, a);
+
+		*vec++ = r != NULL ? state_of(mm, r, vpn_of(a)) : FL_PAGE_UNMANAGED;
+	}
+	return 0;
+}

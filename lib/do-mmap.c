@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * do-mmap.c - mapping, unmapping, moving and protecting managed memory; see do.h.
+ */
+#include "do.h"
+
+#include "log.h"
+#include "mm.h"
+#include "pager.h"
+#include "sys.h"
+#include "uffd.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+/*
+ * The kernel's heuristic overcommit: one request beyond all there is fails;
+ * and when the areas are full nothing new is promised.
+ */
+static bool overcommitted(const struct mm *mm, uint64_t pages, int flags)
+{
+	uint64_t slots = swap_total(&mm->swap) - swap_used(&mm->swap);
+
+	if (!mm->armed)
+		return false;
+	if (mm->swap_full && slots < pages && mm_frames(mm) + pages > mm_budget(mm))
+		return true;
+	return !(flags & MAP_NORESERVE) && pages > mm->limit + slots;
+}
+
+void drop_entries(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	const unsigned any = ((1U << PTE_STATES) - 1) & ~(1U << PTE_NONE);
+	vpn_t vpn = vpn_of(start);
+
+	if (mm->ptes.chunk == NULL)
+		return;
+	while ((vpn = pte_next(&mm->ptes, vpn, vpn_of(end), any)) < vpn_of(end)) {
+		pte_t pte = pte_get(&mm->ptes, vpn);
+
+		switch (pte_state(pte)) {
+		case PTE_STAGED:
+			stage_detach(mm, vpn);
+			break;
+		case PTE_PRESENT:
+		case PTE_SWAPPED:
+			if (pte_swp(pte) != SWP_NONE && swap_put(&mm->swap, pte_swp(pte)))
+				mm->swap_full = false;
+			pte_set(&mm->ptes, vpn, 0);
+			break;
+		case PTE_FILLED:
+			fill_put(&mm->fills, (uint32_t)pte_payload(pte));
+			pte_set(&mm->ptes, vpn, 0);
+			break;
+		default:
+			pte_set(&mm->ptes, vpn, 0);
+			break;
+		}
+		vpn++;
+	}
+	pte_trim(&mm->ptes, vpn_of(start), vpn_of(end));
+}
+
+long do_forget(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	drop_entries(mm, start, end);
+	return region_remove(&mm->regions, start, end);
+}
+
+/* A new range is ours from now on.  On failure it is unmapped again. */
+static long take_over(struct mm *mm, uintptr_t start, uintptr_t end, int prot, uint32_t flags)
+{
+	long r;
+
+	drop_entries(mm, start, end);
+	if (mm->lock_future)
+		flags |= REGION_LOCKED;
+	r = region_insert(&mm->regions, start, end, prot, flags);
+	if (r == 0 && mm->armed) {
+		r = pager_register(mm, start, end);
+		if (r != 0)
+			do_forget(mm, start, end);
+	}
+	if (r == 0)
+		return 0;
+	SYS2(munmap, start, end - start);
+	return -ENOMEM;
+}
+
+long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags)
+{
+	uint64_t pages = page_up(len) >> PAGE_SHIFT;
+	long r;
+	long err;
+
+	if (overcommitted(mm, pages, flags))
+		return -ENOMEM;
+	r = SYS6(mmap, addr, len, prot, flags, -1, 0);
+	if (sys_err(r))
+		return r;
+	err = take_over(mm, (uintptr_t)r, (uintptr_t)r + page_up(len), prot,
+			flags & MAP_NORESERVE ? REGION_NORESERVE : 0);
+	return err != 0 ? err : r;
+}
+
+long do_munmap(struct mm *mm, uintptr_t addr, size_t len)
+{
+	long r = SYS2(munmap, addr, len);
+
+	if (!sys_err(r))
+		do_forget(mm, addr, addr + page_up(len));
+	return r;
+}
+
+long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
+{
+	long r = pkey == -1 ? SYS3(mprotect, addr, len, prot)
+			    : sys_bare(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey, 0, 0);
+
+	/* PROT_GROWSDOWN and the like are not protections of a region */
+	if (!sys_err(r) && len != 0)
+		r = region_change(&mm->regions, addr, addr + page_up(len),
+				  prot & (PROT_READ | PROT_WRITE | PROT_EXEC), 0, 0);
+	return r;
+}
+
+/*
+ * Entries follow their pages.  The kernel forgets write-protection when it
+ * moves a page, so nothing that moved is known to be clean: its checksum
+ * tells, or (exact tracking) its slot is given back.
+ */
+static void move_entries(struct mm *mm, uintptr_t from, uintptr_t to, size_t len)
+{
+	const unsigned any = ((1U << PTE_STATES) - 1) & ~(1U << PTE_NONE);
+	vpn_t end = vpn_of(from + len);
+	vpn_t delta = vpn_of(to) - vpn_of(from);
+
+	for (vpn_t v = vpn_of(from); (v = pte_next(&mm->ptes, v, end, any)) < end; v++) {
+		pte_t pte = pte_get(&mm->ptes, v);
+
+		if (pte_reserve(&mm->ptes, v + delta, 1) != 0)
+			log_fatal("no memory for page entries while memory was moved");
+		if (pte_state(pte) == PTE_STAGED)
+			stage_rename(mm, (uint32_t)pte_payload(pte), v + delta);
+		if (pte_state(pte) == PTE_PRESENT) {
+			swp_t swp = pte_swp(pte);
+
+			if ((pte & PTE_WP) && mm->opt.wp == FL_WP_SYNC && swp != SWP_NONE) {
+				swap_put(&mm->swap, swp);
+				swp = SWP_NONE;
+			}
+			pte = pte_make(PTE_PRESENT, swp, pte & PTE_YOUNG);
+		}
+		pte_set(&mm->ptes, v, 0);
+		pte_set(&mm->ptes, v + delta, pte);
+	}
+	pte_trim(&mm->ptes, vpn_of(from), end);
+}
+
+/* Regions follow their memory: a copy of those in [from, from + len) at `to`. */
+static long copy_regions(struct mm *mm, uintptr_t from, uintptr_t to, size_t len)
+{
+	uintptr_t at = from;
+	const struct region *r;
+
+	while ((r = region_next(&mm->regions, at)) != NULL && r->start < from + len) {
+		uintptr_t s = r->start > from ? r->start : from;
+		uintptr_t e = r->end < from + len ? r->end : from + len;
+		int prot = r->prot;
+		uint32_t flags = r->flags;
+		long err;
+
+		at = r->end;
+		err = region_insert(&mm->regions, s - from + to, e - from + to, prot, flags);
+		if (err == 0 && mm->armed)
+			err = pager_register(mm, s - from + to, e - from + to);
+		if (err != 0)
+			return err;
+	}
+	return 0;
+}
+
+long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
+	       uintptr_t new_addr)
+{
+	uintptr_t from_len = page_up(old_len);
+	uintptr_t to_len = page_up(new_len);
+	uintptr_t both = from_len < to_len ? from_len : to_len;
+	const struct region *last = NULL;
+	int prot = PROT_NONE;
+	uint32_t rflags = 0;
+	uintptr_t to;
+	long r;
+
+	if (from_len != 0)
+		last = region_find(&mm->regions, old + from_len - 1);
+	if (last != NULL) {
+		prot = last->prot;
+		rflags = last->flags;
+		if (to_len > from_len &&
+		    overcommitted(mm, (to_len - from_len) >> PAGE_SHIFT,
+				  rflags & REGION_NORESERVE ? MAP_NORESERVE : 0))
+			return -ENOMEM;
+	}
+	r = SYS5(mremap, old, old_len, new_len, flags, new_addr);
+	if (sys_err(r))
+		return r;
+	to = (uintptr_t)r;
+	if (to != old) {
+		long err = 0;
+
+		do_forget(mm, to, to + to_len);
+		if (mm->armed)
+			move_entries(mm, old, to, both);
+		err = copy_regions(mm, old, to, both);
+		if (err != 0)
+			log_fatal("cannot register memory that was moved: %s", log_strerror((int)err));
+		if (flags & MREMAP_DONTUNMAP) {
+			if (mm->armed)
+				drop_entries(mm, old, old + from_len);
+		} else {
+			do_forget(mm, old, old + from_len);
+		}
+	} else if (to_len < from_len) {
+		do_forget(mm, old + to_len, old + from_len);
+	}
+	if (to_len > from_len && last != NULL) {
+		long err = region_insert(&mm->regions, to + from_len, to + to_len, prot, rflags);
+
+		if (err == 0 && mm->armed)
+			err = pager_register(mm, to + from_len, to + to_len);
+		if (err != 0)
+			log_fatal("cannot register memory that grew: %s", log_strerror((int)err));
+	}
+	return r;
+}
+
+long do_brk(struct mm *mm, uintptr_t addr)
+{
+	uintptr_t cur = mm->brk != 0 ? mm->brk : (uintptr_t)SYS1(brk, 0);
+	uintptr_t now;
+
+	if (mm->brk == 0)
+		mm->brk_start = page_up(cur);
+	mm->brk = cur;
+	if (addr > cur && overcommitted(mm, (page_up(addr) - page_up(cur)) >> PAGE_SHIFT, 0))
+		return (long)cur;
+	now = (uintptr_t)SYS1(brk, addr);
+	if (page_up(now) > page_up(cur)) {
+		if (take_over(mm, page_up(cur), page_up(now), PROT_READ | PROT_WRITE, 0) != 0) {
+			SYS1(brk, cur);
+			return (long)cur;
+		}
+	} else if (page_up(now) < page_up(cur)) {
+		/* what was there before us is not managed, and forgetting it does nothing */
+		do_forget(mm, page_up(now), page_up(cur));
+	}
+	mm->brk = now;
+	return (long)now;
+}
+
+long do_register(struct mm *mm, uintptr_t start, uintptr_t end, int prot)
+{
+	long r;
+
+	if (region_overlaps(&mm->regions, start, end))
+		return -EEXIST;
+	r = region_insert(&mm->regions, start, end, prot, REGION_FOREIGN);
+	if (r == 0 && mm->armed) {
+		r = pager_register(mm, start, end);
+		if (r != 0)
+			do_forget(mm, start, end);
+	}
+	return r;
+}
+
+long do_unregister(struct pager *p, uintptr_t start, uintptr_t end)
+{
+	struct mm *mm = p->mm;
+	long r;
+
+	if (mm->armed) {
+		r = region_change(&mm->regions, start, end, -1, REGION_HELD, 0);
+		if (r == 0)
+			r = bring_back(p, start, end);
+		if (r != 0) {
+			region_change(&mm->regions, start, end, -1, 0, REGION_HELD);
+			return r;
+		}
+		uffd_unregister(mm->uffd, start, end - start);
+		SYS3(madvise, start, end - start, MADV_DOFORK);
+	}
+	return do_forget(mm, start, end);
+}

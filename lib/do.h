@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * do.h - the work of the memory calls, with the mm lock held (the kernel's
+ * do_mmap, do_munmap, ...).
+ *
+ * Called by mmap.c on the application's thread while nothing is armed, and by
+ * hop.c on a pager afterwards.  Each makes the system call first and follows
+ * with regions and page entries, so that the kernel's answer is the answer.
+ */
+#ifndef FL_DO_H
+#define FL_DO_H
+
+#include "faultline.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mm;
+struct pager;
+
+/* do-mmap.c.  flags without MAP_POPULATE and MAP_LOCKED: the caller sees to those. */
+long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags);
+long do_munmap(struct mm *mm, uintptr_t addr, size_t len);
+long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t new_addr);
+long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey);
+long do_brk(struct mm *mm, uintptr_t addr);
+
+/* Regions and entries of [start, end) are no longer ours; the mapping is not touched. */
+long do_forget(struct mm *mm, uintptr_t start, uintptr_t end);
+
+/* Take over what the application mapped; let it go again, with every page back. */
+long do_register(struct mm *mm, uintptr_t start, uintptr_t end, int prot);
+long do_unregister(struct pager *p, uintptr_t start, uintptr_t end);
+
+/* Entries of [start, end) become none and what they held is given back. */
+void drop_entries(struct mm *mm, uintptr_t start, uintptr_t end);
+
+/* do-madvise.c.  p is NULL while nothing is armed. */
+long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int advice);
+long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags);
+long do_munlock(struct mm *mm, uintptr_t addr, size_t len);
+long do_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);
+
+/* swap-off.c: calls that bring pages back, and so wait for I/O. */
+long do_swapon(struct mm *mm, const struct fl_swap_spec *spec, char *why, size_t why_size);
+long do_swapoff(struct pager *p, const char *path);
+long do_set_limit(struct pager *p, uint64_t pages);
+long do_close(struct pager *p);
+
+/* Bring every page of [start, end) back into frames.  0 or -ENOMEM. */
+long bring_back(struct pager *p, uintptr_t start, uintptr_t end);
+
+static inline uintptr_t page_up(uintptr_t v)
+{
+	return (v + 4095) & ~(uintptr_t)4095;
+}
+
+#endif

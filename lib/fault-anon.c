@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fault-anon.c - first touches (the kernel's do_anonymous_page) and same-filled pages.
+ *
+ * A read gets the kernel's zero page, a write a private zeroed frame; a write
+ * after a read is upgraded by the kernel itself, which is why the zero page is
+ * charged as a frame from the start.  Sequential first touches are answered in
+ * windows that double (fault-around).
+ */
+#include "fault.h"
+#include "reclaim.h"
+#include "uffd.h"
+
+#include <errno.h>
+
+/* As many zero bytes as the largest window; only ever read, so one zero page stands behind all. */
+static const char zeros[FL_WINDOW_MAX * PAGE_SIZE] __attribute__((aligned(4096)));
+
+/* How many pages from vpn are none, up to n and the region's end. */
+static uint32_t none_run(struct mm *mm, const struct region *r, vpn_t vpn, uint32_t n)
+{
+	uint32_t k = 1;
+
+	if (n > vpn_of(r->end) - vpn)
+		n = (uint32_t)(vpn_of(r->end) - vpn);
+	while (k < n && pte_state(pte_get(&mm->ptes, vpn + k)) == PTE_NONE)
+		k++;
+	return k;
+}
+
+enum fault_result fault_anon(struct pager *p, const struct fault *f, const struct region *r)
+{
+	struct mm *mm = p->mm;
+	vpn_t vpn = vpn_of(f->addr);
+	enum uffd_result res;
+	struct stream *stream;
+	uint32_t window;
+	uint32_t n;
+	uint32_t got;
+	size_t done;
+
+	window = stream_fault(&mm->ra.touch, vpn, mm->opt.fault_around, &stream);
+	if (r->flags & REGION_RANDOM)
+		window = 1;
+	/* never more than a part of what the limit allows at once */
+	if (window > mm_budget(mm) / 16)
+		window = (uint32_t)(mm_budget(mm) / 16);
+	if (window == 0)
+		window = 1;
+	n = none_run(mm, r, vpn, window);
+	if (n > 1 && !reclaim_make_room(p, n))
+		n = 1;
+	if (n == 1 && !reclaim_make_room(p, 1))
+		return FAULT_DEFER;
+	if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_NONE || pte_reserve(&mm->ptes, vpn, n) != 0)
+		return FAULT_DEFER;
+	if (f->write)
+		res = uffd_copy(mm->uffd, addr_of(vpn), zeros, n * PAGE_SIZE, false, &done);
+	else
+		res = uffd_zeropage(mm->uffd, addr_of(vpn), n * PAGE_SIZE, &done);
+	got = (uint32_t)(done >> PAGE_SHIFT);
+	for (uint32_t i = 0; i < got; i++)
+		pte_set(&mm->ptes, vpn + i, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
+	if (got == 0) {
+		if (res == UFFD_NOMEM)
+			return FAULT_DEFER;
+		if (res == UFFD_EXIST)
+			pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
+		fault_wake(mm, vpn);
+		got = 1;
+	}
+	stream_done(stream, vpn + got);
+	stat_add(&mm->stats.faults_around, got - 1);
+	stat_add(f->write ? &mm->stats.faults_anon : &mm->stats.faults_zero, 1);
+	stat_add(&mm->stats.faults_minor, 1);
+	fault_latency(mm, f->t0);
+	return FAULT_DONE;
+}
+
+enum fault_result fault_filled(struct pager *p, const struct fault *f)
+{
+	struct mm *mm = p->mm;
+	vpn_t vpn = vpn_of(f->addr);
+	uint64_t page[PAGE_SIZE / sizeof(uint64_t)] __attribute__((aligned(64)));
+	enum uffd_result res;
+	uint64_t word;
+	uint32_t index;
+	size_t done;
+
+	if (!reclaim_make_room(p, 1))
+		return FAULT_DEFER;
+	if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_FILLED)
+		return FAULT_DEFER;
+	index = (uint32_t)pte_payload(pte_get(&mm->ptes, vpn));
+	word = fill_word(&mm->fills, index);
+	if (word == 0 && !f->write) {
+		res = uffd_zeropage(mm->uffd, addr_of(vpn), PAGE_SIZE, &done);
+	} else {
+		for (unsigned i = 0; i < PAGE_SIZE / sizeof(uint64_t); i++)
+			page[i] = word;
+		res = uffd_copy(mm->uffd, addr_of(vpn), page, PAGE_SIZE, false, &done);
+	}
+	if (res == UFFD_NOMEM)
+		return FAULT_DEFER;
+	if (res == UFFD_OK || res == UFFD_EXIST) {
+		fill_put(&mm->fills, index);
+		pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
+	}
+	if (res != UFFD_OK)
+		fault_wake(mm, vpn);
+	stat_add(&mm->stats.faults_filled, 1);
+	stat_add(&mm->stats.faults_minor, 1);
+	fault_latency(mm, f->t0);
+	return FAULT_DONE;
+}

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fault-swap.c - swap-in (the kernel's do_swap_page).
+ *
+ * A SWAPPED page becomes STAGED on a buffer page in state READING, and the read
+ * is queued.  When it ends every page is checked against the checksum of its
+ * slot; those that are asked for are installed by one UFFDIO_COPY a run, those
+ * that were read ahead wait as CACHED.
+ *
+ * Two stages: a fault that meets its stream reads a window and installs all of
+ * it; behind the window a second one is read ahead without being installed,
+ * and the first touch of it installs it whole and starts the next.  The reader
+ * thus faults once a window and finds it read.
+ *
+ * A read that fails, or a page that does not match: the page that a thread
+ * waits for is poisoned; a page that was only read ahead goes back to SWAPPED,
+ * so that the touch decides.
+ */
+#include "fault.h"
+#include "reclaim.h"
+#include "uffd.h"
+
+#include <errno.h>
+
+#define AHEAD_MIN 8U /* windows from this size on are read ahead of */
+
+static void read_done(struct blk_req *req, int res);
+
+/*
+ * Install n buffer pages from `first`, adjacent in address too, as far as
+ * frames allow; how many were.  Pages that stay keep their state.
+ */
+static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
+{
+	struct mm *mm = p->mm;
+	struct stage_page *sp = &mm->staging.page[first];
+	vpn_t vpn = sp->vpn;
+	struct region *r = region_find(&mm->regions, addr_of(vpn));
+	enum uffd_result res;
+	uint32_t got;
+	size_t done;
+	bool wp;
+
+	if (r == NULL)
+		return 0;
+	if (n > vpn_of(r->end) - vpn)
+		n = (uint32_t)(vpn_of(r->end) - vpn);
+	if (!reclaim_make_room(p, n)) {
+		if (n == 1 || !reclaim_make_room(p, 1))
+			return 0;
+		n = 1;
+	}
+	wp = mm->opt.wp == FL_WP_SYNC ? !write || n > 1 : !write && fault_wp_wanted(mm, r);
+	res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp, &done);
+	got = (uint32_t)(done >> PAGE_SHIFT);
+	for (uint32_t i = 0; i < got; i++) {
+		swp_t swp = sp[i].swp;
+
+		/* A page that is about to be written has no use for its slot; nor has an area that fills up. */
+		if ((write && n == 1) || swap_half_full(&mm->swap, swp)) {
+			if (swap_put(&mm->swap, swp))
+				mm->swap_full = false;
+			swp = SWP_NONE;
+		}
+		if (sp[i].flags & STAGE_AHEAD)
+			stat_add(&mm->stats.readahead_hits, 1);
+		pte_set(&mm->ptes, vpn + i,
+			pte_make(PTE_PRESENT, swp, PTE_YOUNG | (wp && swp != SWP_NONE ? PTE_WP : 0)));
+		stage_buffer_put(mm, first + i);
+	}
+	if (got == n || res == UFFD_NOMEM)
+		return got;
+	if (res == UFFD_EXIST) {
+		/* there already, from behind our back: that frame counts, ours goes */
+		swap_put(&mm->swap, sp[got].swp);
+		pte_set(&mm->ptes, vpn + got, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
+		stage_buffer_put(mm, first + got);
+		fault_wake(mm, vpn + got);
+		return got + 1;
+	}
+	fault_wake(mm, vpn + got);
+	return got;
+}
+
+/* Read SWAPPED pages from vpn whose slots are adjacent, n at most; how many were started. */
+static uint32_t read_start(struct pager *p, vpn_t vpn, uint32_t n, unsigned flags, uint64_t t0)
+{
+	struct mm *mm = p->mm;
+	swp_t swp = pte_swp(pte_get(&mm->ptes, vpn));
+	struct swap_io *io;
+	const struct blk_dev *dev;
+	uint32_t run = 1;
+	uint32_t first;
+	uint64_t off;
+
+	while (run < n) {
+		pte_t q = pte_get(&mm->ptes, vpn + run);
+
+		if (pte_state(q) != PTE_SWAPPED || pte_swp(q) != swp + run)
+			break;
+		run++;
+	}
+	dev = swap_extent(&mm->swap, swp, run, &off, &run);
+	io = pool_get(&mm->io_pool);
+	if (io == NULL)
+		return 0;
+	run = stage_buffer_get(mm, run, &first);
+	if (run == 0) {
+		pool_put(&mm->io_pool, io);
+		return 0;
+	}
+	for (uint32_t i = 0; i < run; i++) {
+		swap_get(&mm->swap, swp + i); /* the read's own */
+		mm->staging.page[first + i] = (struct stage_page){
+			.vpn = vpn + i,
+			.state = STAGE_READING,
+			.flags = i == 0 ? flags : flags & ~STAGE_WRITE,
+			.swp = swp + i,
+		};
+		pte_set(&mm->ptes, vpn + i, pte_make(PTE_STAGED, first + i, 0));
+	}
+	io->pager = p;
+	io->swp = swp;
+	io->t0 = t0;
+	io->first = first;
+	io->n = (uint16_t)run;
+	io->iov[0] = (struct iovec){stage_addr(mm, first), run * PAGE_SIZE};
+	io->req.dev = dev;
+	io->req.op = BLK_READ;
+	io->req.off = off;
+	io->req.iov = io->iov;
+	io->req.niov = 1;
+	io->req.done = read_done;
+	stat_add(&mm->stats.reads, 1);
+	stat_add(&mm->stats.read_pages, run);
+	blkio_queue(p->io, &io->req);
+	return run;
+}
+
+/* Read what is SWAPPED in the n pages from vpn, in as many runs as their slots make. */
+static uint32_t read_window(struct pager *p, vpn_t vpn, uint32_t n, unsigned flags, uint64_t t0)
+{
+	struct mm *mm = p->mm;
+	uint32_t at = 0;
+
+	while (at < n && pte_state(pte_get(&mm->ptes, vpn + at)) == PTE_SWAPPED) {
+		uint32_t run = read_start(p, vpn + at, n - at, flags, at == 0 ? t0 : 0);
+
+		if (run == 0)
+			break;
+		at += run;
+		flags &= ~STAGE_WRITE;
+	}
+	return at;
+}
+
+uint32_t fault_swap_prefetch(struct pager *p, vpn_t vpn, vpn_t end, bool do_install)
+{
+	struct mm *mm = p->mm;
+	uint32_t total = 0;
+
+	while ((vpn = pte_next(&mm->ptes, vpn, end, 1U << PTE_SWAPPED)) < end) {
+		uint32_t n = end - vpn < FL_WINDOW_MAX ? (uint32_t)(end - vpn) : FL_WINDOW_MAX;
+		uint32_t run;
+
+		/* half of the buffer stays for faults */
+		if (mm->staging.buffer_used >= mm->staging.buffer_pages / 2)
+			break;
+		if (n > mm->staging.buffer_pages / 4)
+			n = mm->staging.buffer_pages / 4;
+		run = read_start(p, vpn, n, do_install ? STAGE_DEMAND : STAGE_AHEAD, 0);
+		if (run == 0)
+			break;
+		total += run;
+		vpn += run;
+	}
+	return total;
+}
+
+/*
+ * A fault that met no stream reads neighbours by slot: those pages of its leaf
+ * whose slots lie in the same small cluster come with the same request, or
+ * with one that is merged with it.
+ */
+static void read_cluster(struct pager *p, vpn_t vpn, swp_t swp)
+{
+	struct mm *mm = p->mm;
+	uint32_t k = cluster_window(&mm->ra);
+	swp_t low = swp - swp % k;
+	vpn_t leaf = vpn & ~(vpn_t)(PTE_LEAF_PAGES - 1);
+	const pte_t *e = pte_leaf(&mm->ptes, vpn);
+	uint32_t along = 0;
+
+	if (k == 1 || mm->staging.buffer_used + k >= mm->staging.buffer_pages / 2)
+		return;
+	/* pages that left together lie near each other: look outwards from the one that faulted */
+	for (uint32_t d = 1; d < 2 * k; d++) {
+		vpn_t near[2] = {vpn + d, vpn - d};
+
+		for (unsigned s = 0; s < 2; s++) {
+			pte_t q;
+
+			if (near[s] < leaf || near[s] >= leaf + PTE_LEAF_PAGES)
+				continue;
+			q = e[near[s] % PTE_LEAF_PAGES];
+			if (pte_state(q) == PTE_SWAPPED && pte_swp(q) >= low && pte_swp(q) < low + k)
+				along += read_start(p, near[s], 1, STAGE_AHEAD | STAGE_CLUSTER, 0);
+		}
+	}
+	cluster_read(&mm->ra, along);
+}
+
+/* The largest window that the buffer can serve twice over. */
+static uint32_t window_max(const struct mm *mm)
+{
+	uint32_t part = mm->staging.buffer_pages / 4;
+
+	return mm->opt.readahead < part ? mm->opt.readahead : part;
+}
+
+enum fault_result fault_swap(struct pager *p, const struct fault *f, struct region *r)
+{
+	struct mm *mm = p->mm;
+	vpn_t vpn = vpn_of(f->addr);
+	swp_t swp = pte_swp(pte_get(&mm->ptes, vpn));
+	unsigned flags = STAGE_DEMAND | (f->write ? STAGE_WRITE : 0);
+	struct stream *stream;
+	uint32_t window;
+	uint32_t n;
+
+	window = stream_fault(&mm->ra.swap, vpn, window_max(mm), &stream);
+	if (r->flags & REGION_SEQUENTIAL)
+		window = stream->window = window_max(mm);
+	if (r->flags & REGION_RANDOM)
+		window = 1;
+	if (window > vpn_of(r->end) - vpn)
+		window = (uint32_t)(vpn_of(r->end) - vpn);
+	n = read_window(p, vpn, window, flags, f->t0);
+	if (n == 0)
+		return FAULT_DEFER;
+	stream_done(stream, vpn + n);
+	if (window == 1 && !(r->flags & REGION_RANDOM))
+		read_cluster(p, vpn, swp);
+	else if (n >= AHEAD_MIN && vpn + n < vpn_of(r->end))
+		read_window(p, vpn + n, n, STAGE_AHEAD, 0);
+	stat_add(&mm->stats.faults_swap, 1);
+	stat_add(&mm->stats.faults_major, 1);
+	return FAULT_WAITS;
+}
+
+/*
+ * A page that was read along or ahead was asked for at vpn; the pages up to
+ * `next` are served.  Where that goes on with a stream, the next window is
+ * read ahead, behind what is on its way already.
+ */
+static void follow_stream(struct pager *p, vpn_t vpn, vpn_t next, const struct region *r)
+{
+	struct mm *mm = p->mm;
+	struct stream *stream;
+	uint32_t window = stream_fault(&mm->ra.swap, vpn, window_max(mm), &stream);
+	vpn_t end = vpn_of(r->end);
+
+	stream_done(stream, next);
+	if (window == 1 || (r->flags & REGION_RANDOM))
+		return;
+	while (next < end && next < vpn + 2 * window &&
+	       pte_state(pte_get(&mm->ptes, next)) == PTE_STAGED)
+		next++;
+	if (next < end && next < vpn + 2 * window)
+		read_window(p, next, end - next < window ? (uint32_t)(end - next) : window,
+			    STAGE_AHEAD, 0);
+}
+
+/*
+ * The first touch of a window that was read ahead: all of it that is there is
+ * installed.
+ */
+static enum fault_result fault_cached(struct pager *p, const struct fault *f, const struct region *r,
+				      uint32_t index)
+{
+	struct mm *mm = p->mm;
+	struct stage_page *buf = mm->staging.page;
+	vpn_t vpn = vpn_of(f->addr);
+	uint32_t n = 1;
+	uint32_t got;
+
+	if (buf[index].flags & STAGE_CLUSTER) {
+		cluster_hit(&mm->ra);
+	} else {
+		while (index + n < STAGE_BLOCK_PAGES + mm->staging.buffer_pages &&
+		       buf[index + n].state == STAGE_CACHED && buf[index + n].vpn == vpn + n)
+			n++;
+	}
+	got = install(p, index, n, f->write);
+	if (got == 0)
+		return FAULT_DEFER;
+	stat_add(&mm->stats.faults_staged, 1);
+	stat_add(&mm->stats.faults_minor, 1);
+	fault_latency(mm, f->t0);
+	follow_stream(p, vpn, vpn + got, r);
+	return FAULT_DONE;
+}
+
+enum fault_result fault_staged(struct pager *p, const struct fault *f, struct region *r)
+{
+	struct mm *mm = p->mm;
+	vpn_t vpn = vpn_of(f->addr);
+	pte_t pte = pte_get(&mm->ptes, vpn);
+	uint32_t index = (uint32_t)pte_payload(pte);
+	struct stage_page *sp = &mm->staging.page[index];
+
+	if (sp->state == STAGE_READING) {
+		/* One read serves all who wait. */
+		if (!(sp->flags & STAGE_DEMAND)) {
+			uint32_t n = 1;
+
+			/* a window read ahead is installed whole when it arrives */
+			if (sp->flags & STAGE_CLUSTER)
+				cluster_hit(&mm->ra);
+			else
+				while (index + n < STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX &&
+				       sp[n].state == STAGE_READING && sp[n].vpn == vpn + n)
+					sp[n++].flags |= STAGE_DEMAND;
+			sp->flags |= STAGE_DEMAND;
+			follow_stream(p, vpn, vpn + n, r);
+		}
+		if (f->write)
+			sp->flags |= STAGE_WRITE;
+		stat_add(&mm->stats.faults_major, 1);
+		return FAULT_WAITS;
+	}
+	if (sp->state == STAGE_CACHED)
+		return fault_cached(p, f, r, index);
+	if (!stage_refault(p, vpn, pte, f->write))
+		return FAULT_DEFER;
+	stat_add(&mm->stats.faults_staged, 1);
+	stat_add(&mm->stats.faults_minor, 1);
+	fault_latency(mm, f->t0);
+	return FAULT_DONE;
+}
+
+/* One page of a read that ended; true when it holds its bytes and is somebody's. */
+static bool page_arrived(struct mm *mm, uint32_t index, int res)
+{
+	struct stage_page *sp = &mm->staging.page[index];
+	swp_t swp = sp->swp;
+	vpn_t vpn = sp->vpn;
+	bool bad = false;
+
+	if (sp->flags & STAGE_DETACHED) {
+		stage_buffer_put(mm, index);
+		return false;
+	}
+	if (res == 0 && stage_csum(mm, stage_addr(mm, index), swp) != swap_csum(&mm->swap, swp)) {
+		stat_add(&mm->stats.csum_errors, 1);
+		res = -EILSEQ;
+		bad = true;
+	}
+	if (res == 0) {
+		sp->state = STAGE_CACHED;
+		return true;
+	}
+	if (!(sp->flags & STAGE_DEMAND)) {
+		/* only read ahead: the touch will read it again, and decide */
+		pte_set(&mm->ptes, vpn, pte_make(PTE_SWAPPED, swp, 0));
+		stage_buffer_put(mm, index);
+		return false;
+	}
+	mm_log(mm, FL_LOG_ERROR, "swap area %s, slot %u, address 0x%lx: %s: the page is lost (SIGBUS)",
+	       mm->swap.area[swp_area(swp)]->path, swp_slot(swp), (unsigned long)addr_of(vpn),
+	       bad ? "checksum does not match" : log_strerror(res));
+	swap_put(&mm->swap, swp);
+	stage_buffer_put(mm, index);
+	fault_poison(mm, vpn);
+	return false;
+}
+
+static void read_done(struct blk_req *req, int res)
+{
+	struct swap_io *io = (struct swap_io *)(void *)req;
+	struct pager *p = io->pager;
+	struct mm *mm = p->mm;
+	struct stage_page *sp = &mm->staging.page[io->first];
+	uint32_t n = io->n;
+	uint32_t first = io->first;
+	uint64_t t0 = io->t0;
+
+	if (res != 0) {
+		stat_add(&mm->stats.io_errors, 1);
+		mm->swap.area[swp_area(io->swp)]->io_errors++;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		swp_t swp = io->swp + i;
+
+		page_arrived(mm, first + i, res);
+		if (swap_put(&mm->swap, swp)) /* the read's own */
+			mm->swap_full = false;
+	}
+	pool_put(&mm->io_pool, io);
+	for (uint32_t i = 0; i < n;) {
+		uint32_t run = 1;
+		uint32_t got;
+
+		if (sp[i].state != STAGE_CACHED || !(sp[i].flags & STAGE_DEMAND)) {
+			i++;
+			continue;
+		}
+		while (i + run < n && sp[i + run].state == STAGE_CACHED &&
+		       (sp[i + run].flags & STAGE_DEMAND) && sp[i + run].vpn == sp[i].vpn + run)
+			run++;
+		got = install(p, first + i, run, sp[i].flags & STAGE_WRITE);
+		for (uint32_t k = got; k < run; k++) {
+			/* no frame for it: it stays cached, who waits faults again and is deferred */
+			sp[i + k].flags &= (uint16_t)~STAGE_DEMAND;
+			fault_wake(mm, sp[i + k].vpn);
+		}
+		i += run;
+	}
+	if (t0 != 0)
+		fault_latency(mm, t0);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fault-wp.c - writes to write-protected pages (the first half of do_wp_page).
+ *
+ * A page that was read in for a read is write-protected: as long as it is, it
+ * equals its slot.  The first write lifts the protection and gives the slot
+ * back; whether the frame is then reused or copied (shared after fork) is the
+ * kernel's do_wp_page, when the thread writes again.
+ *
+ * Lifting costs a fault, so FL_WP_AUTO write-protects in a region only while
+ * fewer than half of the pages so protected get written; a sample goes on, so
+ * that the decision can change.
+ */
+#include "fault.h"
+#include "uffd.h"
+
+#define WP_SAMPLE 64U  /* installs before a region's figures count */
+#define WP_DECAY 4096U /* installs after which they are halved */
+#define WP_PROBE 16U   /* of a region that lost it, one install in this many is protected */
+
+bool fault_wp_wanted(struct mm *mm, struct region *r)
+{
+	if (mm->opt.wp != FL_WP_AUTO)
+		return mm->opt.wp == FL_WP_SYNC;
+	if (++r->wp_installs >= WP_DECAY) {
+		r->wp_installs /= 2;
+		r->wp_faults /= 2;
+	}
+	if (r->wp_installs < WP_SAMPLE || r->wp_faults * 2 < r->wp_installs)
+		return true;
+	if (r->wp_installs % WP_PROBE != 0)
+		return false;
+	/* a probe stands for the installs that were not protected */
+	r->wp_faults -= r->wp_faults > WP_PROBE / 2 ? WP_PROBE / 2 : r->wp_faults;
+	return true;
+}
+
+enum fault_result fault_wp(struct pager *p, const struct fault *f, struct region *r)
+{
+	struct mm *mm = p->mm;
+	vpn_t vpn = vpn_of(f->addr);
+	struct stream *stream;
+	uint32_t window;
+	uint32_t n = 0;
+
+	if (!(pte_get(&mm->ptes, vpn) & PTE_WP)) {
+		/* lifted already, or protected by nobody we know: lift it, who waits goes on */
+		uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false);
+		stat_add(&mm->stats.faults_stale, 1);
+		return FAULT_DONE;
+	}
+	window = stream_fault(&mm->ra.wp, vpn, mm->opt.fault_around, &stream);
+	if (window > vpn_of(r->end) - vpn)
+		window = (uint32_t)(vpn_of(r->end) - vpn);
+	while (n < window) {
+		pte_t pte = pte_get(&mm->ptes, vpn + n);
+
+		if (pte_state(pte) != PTE_PRESENT || !(pte & PTE_WP))
+			break;
+		n++;
+	}
+	if (uffd_writeprotect(mm->uffd, addr_of(vpn), n * PAGE_SIZE, false) != UFFD_OK) {
+		fault_wake(mm, vpn);
+		return FAULT_DONE;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		swp_t swp = pte_swp(pte_get(&mm->ptes, vpn + i));
+		bool exact = i == 0 || mm->opt.wp == FL_WP_SYNC;
+
+		/* A page beside the one that faulted may stay unwritten: its checksum will tell. */
+		if (exact && swp != SWP_NONE) {
+			if (swap_put(&mm->swap, swp))
+				mm->swap_full = false;
+			swp = SWP_NONE;
+		}
+		pte_set(&mm->ptes, vpn + i, pte_make(PTE_PRESENT, swp, PTE_YOUNG));
+	}
+	stream_done(stream, vpn + n);
+	r->wp_faults += n;
+	stat_add(&mm->stats.faults_wp, 1);
+	stat_add(&mm->stats.faults_minor, 1);
+	fault_latency(mm, f->t0);
+	return FAULT_DONE;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fault.c - dispatch and deferral of faults; see fault.h.
+ *
+ * A fault that needs a frame when none is free is kept in mm->defer and tried
+ * again after each round of the pager's loop.  The list is bounded: what does
+ * not fit is woken, and its thread faults again.
+ */
+#include "fault.h"
+
+#include "reclaim.h"
+#include "sys.h"
+#include "uffd.h"
+
+#include <errno.h>
+#include <signal.h>
+
+void fault_wake(struct mm *mm, vpn_t vpn)
+{
+	uffd_wake(mm->uffd, addr_of(vpn), PAGE_SIZE);
+}
+
+void fault_latency(struct mm *mm, uint64_t t0)
+{
+	uint64_t ns = sys_now() - t0;
+	unsigned b = ns != 0 ? 63U - (unsigned)__builtin_clzll(ns) : 0;
+
+	stat_add(&mm->stats.latency[b < FL_LATENCY_BUCKETS ? b : FL_LATENCY_BUCKETS - 1], 1);
+}
+
+void fault_poison(struct mm *mm, vpn_t vpn)
+{
+	pte_set(&mm->ptes, vpn, pte_make(PTE_POISONED, 0, 0));
+	uffd_poison(mm->uffd, addr_of(vpn), PAGE_SIZE);
+	fault_wake(mm, vpn);
+}
+
+/*
+ * A missing fault on a page that should be present: either it came meanwhile
+ * (then waking is all), or it went behind our back, by a lazy MADV_FREE from
+ * before arming or by a system call that was not ours.  Both mean zeros.
+ */
+static enum fault_result fault_present(struct pager *p, const struct fault *f, const struct region *r)
+{
+	struct mm *mm = p->mm;
+	vpn_t vpn = vpn_of(f->addr);
+	struct page_region run;
+	uintptr_t next;
+	swp_t swp;
+
+	if (uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) != 0) {
+		stat_add(&mm->stats.faults_stale, 1);
+		fault_wake(mm, vpn);
+		return FAULT_DONE;
+	}
+	swp = pte_swp(pte_get(&mm->ptes, vpn));
+	if (swp != SWP_NONE)
+		swap_put(&mm->swap, swp);
+	pte_set(&mm->ptes, vpn, 0);
+	return fault_anon(p, f, r);
+}
+
+enum fault_result fault_handle(struct pager *p, const struct fault *f)
+{
+	struct mm *mm = p->mm;
+	vpn_t vpn = vpn_of(f->addr);
+	struct region *r = region_find(&mm->regions, f->addr);
+	pte_t pte;
+
+	lock_assert_held(&mm->lock);
+	if (r == NULL) {
+		/* Being unmapped or replaced: who touches it again meets the kernel's answer. */
+		fault_wake(mm, vpn);
+		return FAULT_DONE;
+	}
+	pte = pte_get(&mm->ptes, vpn);
+	if (f->wp && pte_state(pte) != PTE_PRESENT) {
+		fault_wake(mm, vpn);
+		return FAULT_DONE;
+	}
+	switch (pte_state(pte)) {
+	case PTE_NONE:
+		return fault_anon(p, f, r);
+	case PTE_PRESENT:
+		return f->wp ? fault_wp(p, f, r) : fault_present(p, f, r);
+	case PTE_STAGED:
+		return fault_staged(p, f, r);
+	case PTE_SWAPPED:
+		return fault_swap(p, f, r);
+	case PTE_FILLED:
+		return fault_filled(p, f);
+	default:
+		uffd_poison(mm->uffd, addr_of(vpn), PAGE_SIZE);
+		fault_wake(mm, vpn);
+		return FAULT_DONE;
+	}
+}
+
+void fault_defer(struct pager *p, const struct fault *f)
+{
+	struct mm *mm = p->mm;
+
+	if (mm->ndefer == DEFER_MAX)
+		fault_wake(mm, vpn_of(f->addr));
+	else
+		mm->defer[mm->ndefer++] = *f;
+}
+
+/*
+ * Every area is full, every frame holds something that is nowhere else, and a
+ * thread needs one more: as the kernel's out-of-memory killer, and never with
+ * wrong data.
+ */
+static void out_of_memory(struct mm *mm)
+{
+	if (!mm->oom_said) {
+		mm->oom_said = true;
+		mm_log(mm, FL_LOG_ERROR,
+		       "out of memory: %lu MiB of frames and %lu MiB of swap are in use; ending the process",
+		       (unsigned long)(mm->limit >> 8), (unsigned long)(swap_used(&mm->swap) >> 8));
+	}
+	SYS2(kill, SYS0(getpid), SIGKILL);
+}
+
+void fault_retry(struct pager *p)
+{
+	struct mm *mm = p->mm;
+	unsigned n = mm->ndefer;
+	unsigned kept = 0;
+
+	if (n == 0)
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		struct fault f = mm->defer[i];
+
+		if (fault_handle(p, &f) == FAULT_DEFER)
+			mm->defer[kept++] = f;
+	}
+	mm->ndefer = kept;
+	if (kept == n && !mm->closing && reclaim_stuck(p) && mm_frames(mm) >= mm_budget(mm))
+		out_of_memory(mm);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fault.h - answering page faults (the kernel's handle_mm_fault).
+ *
+ * fault_handle() looks at the page entry under the mm lock and calls the
+ * handler of its state.  Nothing is assumed about the order of messages: a
+ * fault may be read after the page came, went or moved.  What cannot be right
+ * any more is woken, touches again and is looked at again.
+ *
+ * No list of waiting threads is kept: a thread whose page is in flight waits
+ * in the kernel's userfaultfd queue, and the install wakes all who wait there.
+ */
+#ifndef FL_FAULT_H
+#define FL_FAULT_H
+
+#include "mm.h"
+
+enum fault_result {
+	FAULT_DONE,  /* answered, or woken to look again */
+	FAULT_WAITS, /* I/O in flight will answer it */
+	FAULT_DEFER, /* no frame or no room in the buffer: try again when some come free */
+};
+
+/* Dispatch; called on a pager with the mm lock held, as all below. */
+enum fault_result fault_handle(struct pager *p, const struct fault *f);
+
+/* Note a fault that cannot be answered now. */
+void fault_defer(struct pager *p, const struct fault *f);
+
+/* Try the deferred faults again. */
+void fault_retry(struct pager *p);
+
+/* Wake who waits for a page, to touch it again. */
+void fault_wake(struct mm *mm, vpn_t vpn);
+
+/* Count an answered fault in the histogram. */
+void fault_latency(struct mm *mm, uint64_t t0);
+
+/* fault-anon.c: the entry is none, or FILLED. */
+enum fault_result fault_anon(struct pager *p, const struct fault *f, const struct region *r);
+enum fault_result fault_filled(struct pager *p, const struct fault *f);
+
+/* fault-wp.c: a write to a write-protected page that is present. */
+enum fault_result fault_wp(struct pager *p, const struct fault *f, struct region *r);
+
+/* Whether what is read in for a read fault gets write-protected. */
+bool fault_wp_wanted(struct mm *mm, struct region *r);
+
+/* fault-swap.c: the entry is SWAPPED, or STAGED. */
+enum fault_result fault_swap(struct pager *p, const struct fault *f, struct region *r);
+enum fault_result fault_staged(struct pager *p, const struct fault *f, struct region *r);
+
+/*
+ * Start reading what is SWAPPED in [vpn, end), without installing it: MADV_WILLNEED.
+ * With install set, pages are installed as they come (swapoff, close).  Returns
+ * how many pages were started; stops when the buffer is full.
+ */
+uint32_t fault_swap_prefetch(struct pager *p, vpn_t vpn, vpn_t end, bool install);
+
+/* An unreadable page: who touches it gets SIGBUS. */
+void fault_poison(struct mm *mm, vpn_t vpn);
+
+#endif

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * hop.c - calls handed to a pager by touching a doorbell; see hop.h.
+ */
+#include "hop.h"
+
+#include "mm.h"
+#include "do.h"
+#include "pager.h"
+#include "sys.h"
+#include "uffd.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#define SLOT_BYTES ((HOP_SLOTS * sizeof(struct hop_slot) + 4095) & ~(size_t)4095)
+#define BELL_BYTES ((size_t)HOP_SLOTS * PAGE_SIZE)
+
+int hop_init(struct mm *mm)
+{
+	struct hop *h = &mm->hop;
+	int r;
+
+	h->slot = sys_mem_alloc(SLOT_BYTES);
+	h->bell = sys_mem_alloc(BELL_BYTES);
+	if (h->slot == NULL || h->bell == NULL)
+		return -ENOMEM;
+	SYS3(madvise, h->bell, BELL_BYTES, MADV_NOHUGEPAGE);
+	SYS3(madvise, h->bell, BELL_BYTES, MADV_DONTFORK);
+	r = uffd_register(mm->uffd, (uintptr_t)h->bell, BELL_BYTES, false);
+	return r;
+}
+
+void hop_fini(struct mm *mm)
+{
+	sys_mem_free(mm->hop.bell, BELL_BYTES);
+	mm->hop.bell = NULL;
+}
+
+void hop_free(struct mm *mm)
+{
+	sys_mem_free(mm->hop.slot, SLOT_BYTES);
+	mm->hop.slot = NULL;
+}
+
+bool hop_is_bell(const struct mm *mm, uintptr_t addr)
+{
+	return addr >= (uintptr_t)mm->hop.bell && addr < (uintptr_t)mm->hop.bell + BELL_BYTES;
+}
+
+static bool slot_move(struct hop_slot *s, uint32_t from, uint32_t to)
+{
+	return __atomic_compare_exchange_n(&s->state, &from, to, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_RELAXED);
+}
+
+/* Empty every doorbell that was rung and read, many with one call. */
+static void empty_bells(struct hop *h)
+{
+	for (uint32_t i = 0; i < HOP_SLOTS;) {
+		uint32_t n = 0;
+
+		while (i + n < HOP_SLOTS && slot_move(&h->slot[i + n], HOP_RUNG, HOP_EMPTYING))
+			n++;
+		if (n == 0) {
+			i++;
+			continue;
+		}
+		SYS3(madvise, h->bell + (size_t)i * PAGE_SIZE, n * PAGE_SIZE, MADV_DONTNEED);
+		for (uint32_t k = 0; k < n; k++)
+			slot_move(&h->slot[i + k], HOP_EMPTYING, HOP_FREE);
+		__atomic_fetch_sub(&h->rung, n, __ATOMIC_RELAXED);
+		i += n;
+	}
+}
+
+static struct hop_slot *slot_take(struct hop *h)
+{
+	for (;;) {
+		for (uint32_t i = 0; i < HOP_SLOTS; i++)
+			if (__atomic_load_n(&h->slot[i].state, __ATOMIC_RELAXED) == HOP_FREE &&
+			    slot_move(&h->slot[i], HOP_FREE, HOP_OWNED))
+				return &h->slot[i];
+		/* more callers than doorbells: empty some ourselves, or let others finish */
+		empty_bells(h);
+		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	}
+}
+
+long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, long e, long f, long g)
+{
+	struct hop *h = &mm->hop;
+	struct hop_slot *s = slot_take(h);
+	volatile const char *bell = h->bell + (size_t)(s - h->slot) * PAGE_SIZE;
+	long result;
+
+	s->op = op;
+	s->arg[0] = a;
+	s->arg[1] = b;
+	s->arg[2] = c;
+	s->arg[3] = d;
+	s->arg[4] = e;
+	s->arg[5] = f;
+	s->arg[6] = g;
+	__atomic_store_n(&s->state, HOP_POSTED, __ATOMIC_RELEASE);
+	/* Waits here, in the page fault, until a pager has done the call. */
+	(void)*bell;
+	while (__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) != HOP_DONE)
+		(void)*bell;
+	result = s->result;
+	__atomic_fetch_add(&h->rung, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->state, HOP_RUNG, __ATOMIC_RELEASE);
+	return result;
+}
+
+static long serve(struct pager *p, const struct hop_slot *s)
+{
+	struct mm *mm = p->mm;
+	const long *a = s->arg;
+
+	switch ((enum hop_op)s->op) {
+	case HOP_MMAP:
+		return do_mmap(mm, (uintptr_t)a[0], (size_t)a[1], (int)a[2], (int)a[3]);
+	case HOP_MUNMAP:
+		return do_munmap(mm, (uintptr_t)a[0], (size_t)a[1]);
+	case HOP_MREMAP:
+		return do_mremap(mm, (uintptr_t)a[0], (size_t)a[1], (size_t)a[2], (int)a[3],
+				 (uintptr_t)a[4]);
+	case HOP_MPROTECT:
+		return do_mprotect(mm, (uintptr_t)a[0], (size_t)a[1], (int)a[2], (int)a[3]);
+	case HOP_MADVISE:
+		return do_madvise(p, mm, (uintptr_t)a[0], (size_t)a[1], (int)a[2]);
+	case HOP_MLOCK:
+		return do_mlock(mm, (uintptr_t)a[0], (size_t)a[1], (unsigned)a[2]);
+	case HOP_MUNLOCK:
+		return do_munlock(mm, (uintptr_t)a[0], (size_t)a[1]);
+	case HOP_BRK:
+		return do_brk(mm, (uintptr_t)a[0]);
+	case HOP_FLAGS:
+		return region_change(&mm->regions, (uintptr_t)a[0], (uintptr_t)a[1], -1,
+				     (uint32_t)a[2], (uint32_t)a[3]);
+	case HOP_FORGET:
+		return do_forget(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
+	case HOP_REGISTER:
+		return do_register(mm, (uintptr_t)a[0], (uintptr_t)a[1], (int)a[2]);
+	case HOP_UNREGISTER:
+		return do_unregister(p, (uintptr_t)a[0], (uintptr_t)a[1]);
+	case HOP_SWAPON:
+		return do_swapon(mm, (const struct fl_swap_spec *)a[0], (char *)a[1], (size_t)a[2]);
+	case HOP_SWAPOFF:
+		return do_swapoff(p, (const char *)a[0]);
+	case HOP_SET_LIMIT:
+		return do_set_limit(p, (uint64_t)a[0]);
+	case HOP_PAGE_STATE:
+		return do_page_state(mm, (uintptr_t)a[0], (size_t)a[1], (unsigned char *)a[2]);
+	case HOP_ARM:
+		return pager_arm(mm);
+	case HOP_CLOSE:
+		return do_close(p);
+	}
+	return -ENOSYS;
+}
+
+static void serve_slot(struct pager *p, struct hop_slot *s)
+{
+	struct mm *mm = p->mm;
+	uintptr_t bell = (uintptr_t)mm->hop.bell + (size_t)(s - mm->hop.slot) * PAGE_SIZE;
+	size_t done;
+
+	if (!slot_move(s, HOP_POSTED, HOP_RUNNING)) {
+		/* a second message for the same touch: done already, or being done */
+		if (__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) != HOP_RUNNING)
+			uffd_wake(mm->uffd, bell, PAGE_SIZE);
+		return;
+	}
+	s->result = serve(p, s);
+	__atomic_store_n(&s->state, HOP_DONE, __ATOMIC_RELEASE);
+	if (uffd_zeropage(mm->uffd, bell, PAGE_SIZE, &done) != UFFD_OK)
+		uffd_wake(mm->uffd, bell, PAGE_SIZE);
+}
+
+void hop_serve(struct pager *p, uintptr_t addr)
+{
+	struct hop *h = &p->mm->hop;
+
+	serve_slot(p, &h->slot[(addr - (uintptr_t)h->bell) / PAGE_SIZE]);
+	if (p->stop)
+		return;
+	/* Whoever rang while that call let other work go on had no answer: look at all. */
+	while (p->pumped) {
+		p->pumped = false;
+		for (uint32_t i = 0; i < HOP_SLOTS && !p->stop; i++)
+			if (__atomic_load_n(&h->slot[i].state, __ATOMIC_ACQUIRE) == HOP_POSTED)
+				serve_slot(p, &h->slot[i]);
+	}
+	if (__atomic_load_n(&h->rung, __ATOMIC_RELAXED) >= HOP_SLOTS / 2)
+		empty_bells(h);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * hop.h - how an application thread hands a call to a pager.
+ *
+ * The thread writes the call into a slot of our own memory and touches the
+ * slot's doorbell: a page that is registered with the userfaultfd and absent.
+ * The fault wakes a pager, which does the call, stores the result and fills
+ * the doorbell's page; the touch ends and the thread reads the result.
+ *
+ * So one wait serves faults and calls; the thread makes no system call of
+ * ours and holds no lock; a signal handler that interrupts the wait may itself
+ * hop.  A filled doorbell is emptied again before its slot's next use, many
+ * at a time, by a pager.
+ *
+ * A slot's state is its lock: FREE to OWNED by the thread that takes it
+ * (compare and exchange, acquire), OWNED to POSTED (release; pairs with the
+ * pager's acquire), POSTED to DONE by the pager (release; pairs with the
+ * thread's acquire), DONE to RUNG by the thread, RUNG to FREE by whoever
+ * empties the doorbell.
+ */
+#ifndef FL_HOP_H
+#define FL_HOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mm;
+struct pager;
+
+#define HOP_SLOTS 128U
+
+enum hop_op {
+	HOP_MMAP,
+	HOP_MUNMAP,
+	HOP_MREMAP,
+	HOP_MPROTECT,
+	HOP_MADVISE,
+	HOP_MLOCK,
+	HOP_MUNLOCK,
+	HOP_BRK,
+	HOP_FLAGS,
+	HOP_FORGET,
+	HOP_REGISTER,
+	HOP_UNREGISTER,
+	HOP_SWAPON,
+	HOP_SWAPOFF,
+	HOP_SET_LIMIT,
+	HOP_PAGE_STATE,
+	HOP_ARM,
+	HOP_CLOSE,
+};
+
+enum hop_state { HOP_FREE, HOP_OWNED, HOP_POSTED, HOP_RUNNING, HOP_DONE, HOP_RUNG, HOP_EMPTYING };
+
+struct hop_slot {
+	uint32_t state; /* enum hop_state */
+	uint32_t op;
+	long arg[7];
+	long result;
+} __attribute__((aligned(128)));
+
+struct hop {
+	struct hop_slot *slot; /* HOP_SLOTS */
+	char *bell;	       /* HOP_SLOTS pages */
+	uint32_t rung;	       /* slots in state RUNG, about; atomic */
+};
+
+int hop_init(struct mm *mm); /* on a pager, before anything is armed */
+void hop_fini(struct mm *mm); /* the doorbells, on a pager */
+void hop_free(struct mm *mm); /* the slots, when no pager and no caller is left */
+
+/* On an application thread of a mm whose pagers run.  The call's result or -errno. */
+long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, long e, long f, long g);
+
+/* Whether a fault address is a doorbell's. */
+bool hop_is_bell(const struct mm *mm, uintptr_t addr);
+
+/* On a pager, with the mm lock held: do the call behind a doorbell. */
+void hop_serve(struct pager *p, uintptr_t addr);
+
+#endif

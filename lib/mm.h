@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * mm.h - one runtime's managed address space (the kernel's mm_struct).
+ *
+ * Locks.  mm->lock guards everything below that does not say otherwise.
+ * While nothing is armed application threads take it (signals blocked); once
+ * armed only pagers do, on stacks of their own: an application thread that
+ * held it could fault on its own stack and wait for a pager that waits for the
+ * lock.  A pager never sleeps with it: it is dropped around blkio_wait(), and
+ * whatever was learnt before must be looked at again after.
+ *
+ * Frames.  What the limit bounds is
+ *	PRESENT entries + frames in staging blocks + the read buffer,
+ * checked by reclaim_make_room() before any frame is added.
+ */
+#ifndef FL_MM_H
+#define FL_MM_H
+
+#include "blkio.h"
+#include "faultline.h"
+#include "fill.h"
+#include "hop.h"
+#include "lock.h"
+#include "log.h"
+#include "pool.h"
+#include "pte.h"
+#include "readahead.h"
+#include "region.h"
+#include "staging.h"
+#include "swap-area.h"
+#include "uffd-abi.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PAGERS_MAX 16U
+#define PAGER_MSGS 64U
+#define DEFER_MAX 256U
+#define FL_WINDOW_MAX 512U /* pages: the largest fault-around and read-ahead window */
+
+/* The counters of struct fl_stats that are not derived from somewhere else. */
+struct mm_counters {
+	uint64_t faults_minor, faults_major;
+	uint64_t faults_zero, faults_anon, faults_wp, faults_staged, faults_swap, faults_filled;
+	uint64_t faults_stale, faults_around;
+	uint64_t reads, read_pages, writes, write_pages, io_errors, csum_errors;
+	uint64_t readahead_hits, readahead_misses;
+	uint64_t evicted, dropped_clean, evict_busy;
+	uint64_t resident_max;
+	uint64_t slots_total, slots_used, bookkeeping; /* as of the last round of a pager */
+	uint64_t latency[FL_LATENCY_BUCKETS];
+};
+
+/* Written under the mm lock, read by anyone: a torn counter is all that must not be seen. */
+static inline void stat_add(uint64_t *c, uint64_t d)
+{
+	__atomic_store_n(c, *c + d, __ATOMIC_RELAXED);
+}
+
+struct mm;
+
+/* A fault that was read and could not be answered yet; its thread waits in the kernel. */
+struct fault {
+	uintptr_t addr;
+	bool write; /* a write access */
+	bool wp;    /* to a write-protected page that is there */
+	uint32_t tid;
+	uint64_t t0; /* when it was read, ns */
+};
+
+/* One pager thread.  Its own, but for state and tid. */
+struct pager {
+	struct mm *mm;
+	struct blkio *io; /* used by this thread alone; opened and closed on it */
+	unsigned index;
+	uint32_t tid;	/* futex: the kernel clears it when the thread is gone */
+	uint32_t state; /* futex: enum pager_state, release/acquire */
+	int err;	/* why it did not start; set before state */
+	uint32_t started; /* it reached its loop; release/acquire */
+	bool stop;	/* HOP_CLOSE: leave the loop */
+	bool pumped;	/* doorbells may have been passed over (pager_pump) */
+	void *stack;
+	size_t stack_size;
+	size_t tls_size; /* at the stack's bottom: the thread block */
+	int cpu; /* the one it follows its faulting thread to; -1: none */
+	uint32_t last_tid;
+	uint32_t same_tid; /* faults in a row from last_tid */
+	struct uffd_msg msgs[PAGER_MSGS];
+};
+
+enum pager_state { PAGER_STARTING, PAGER_RUNNING, PAGER_FAILED };
+
+struct mm_options {
+	enum fl_engine engine;
+	enum fl_wp wp;
+	unsigned pagers;
+	uint32_t fault_around; /* pages */
+	uint32_t readahead;    /* pages */
+	char swap_dir[200];
+};
+
+struct mm {
+	struct lock lock;
+	uint32_t armed;	    /* written under the lock with release; acquire loads elsewhere: 1 once
+			     * pagers run and every region is registered */
+	uint32_t pagers_up; /* pagers that run; the descriptors below are theirs */
+	unsigned flags;	    /* MM_PRELOAD; constant */
+	struct mm_options opt; /* constant */
+	struct log_sink sink;  /* constant */
+
+	struct region_tree regions; /* readable without the lock by region_overlaps() */
+	uintptr_t brk_start, brk;   /* the managed part of the heap; 0: not known yet */
+	bool lock_future;	    /* mlockall(MCL_FUTURE) */
+
+	uint64_t limit; /* pages */
+	struct pte_table ptes;
+	struct fill_table fills;
+	struct staging staging;
+	struct swap swap;
+	struct fl_swap_spec spec[FL_SWAP_MAX]; /* areas to open when pagers start */
+	char spec_path[FL_SWAP_MAX][256];
+	unsigned nspec;
+	bool private_area; /* open one when there is none */
+	bool swap_full;	   /* an allocation failed since a slot was last freed */
+	bool oom_said;
+
+	vpn_t hand; /* reclaim.c: where the clock goes on */
+	struct readahead ra;
+	struct fault defer[DEFER_MAX];
+	unsigned ndefer;
+
+	int uffd;	/* in the pagers' descriptor table, as all below */
+	int pagemap_fd;
+	int pidfd;
+	int mem_fd; /* /proc/self/mem */
+	uint64_t csum_key;
+	bool batch_drop; /* process_madvise() takes MADV_DONTNEED for ourselves */
+	bool closing; /* pages come back, nothing is evicted any more */
+
+	uint64_t fork_mask; /* signals of the thread that is forking */
+	struct hop hop;
+	struct pool io_pool; /* struct swap_io */
+	struct mm_counters stats;
+	struct pager *pager[PAGERS_MAX];
+};
+
+static inline bool mm_armed(const struct mm *mm)
+{
+	/* Pairs with the release store at the end of pager_arm(): who sees 1 sees the hop's memory. */
+	return __atomic_load_n(&mm->armed, __ATOMIC_ACQUIRE) != 0;
+}
+
+static inline vpn_t vpn_of(uintptr_t addr)
+{
+	return addr >> PAGE_SHIFT;
+}
+
+static inline uintptr_t addr_of(vpn_t vpn)
+{
+	return (uintptr_t)vpn << PAGE_SHIFT;
+}
+
+/* Frames that count against the limit, the read buffer aside. */
+static inline uint64_t mm_frames(const struct mm *mm)
+{
+	return mm->ptes.count[PTE_PRESENT] + mm->staging.frames;
+}
+
+/* Frames that may be held beside the read buffer. */
+static inline uint64_t mm_budget(const struct mm *mm)
+{
+	return mm->limit - mm->staging.buffer_pages;
+}
+
+#define mm_log(mm, level, ...) log_line(&(mm)->sink, level, __VA_ARGS__)
+
+#endif

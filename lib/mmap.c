@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * mmap.c - the memory calls as an application makes them; see mmap.h.
+ *
+ * Each call decides whether managed memory is concerned, and where the work is
+ * done: here, under the mm lock with every signal blocked, while nothing is
+ * armed; on a pager, by hop_call(), afterwards.  The armed flag is looked at
+ * again under the lock.  What populates memory (MAP_POPULATE, mlock) is done
+ * by the calling thread afterwards, as faults.
+ */
+#include "mmap.h"
+
+#include "do.h"
+#include "log.h"
+#include "mm.h"
+#include "pager.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+/* ---- where a call is done ---- */
+
+static void signals_block(uint64_t *old)
+{
+	uint64_t all = ~(uint64_t)0;
+
+	SYS4(sigprocmask, SIG_SETMASK, &all, old, sizeof(*old));
+}
+
+static void signals_restore(const uint64_t *old)
+{
+	SYS4(sigprocmask, SIG_SETMASK, old, 0, sizeof(*old));
+}
+
+/* True: the mm lock is held and nothing is armed.  False: hand the call to a pager. */
+static bool local_begin(struct mm *mm, uint64_t *mask)
+{
+	if (mm_armed(mm))
+		return false;
+	signals_block(mask);
+	lock_take(&mm->lock);
+	if (!mm->armed)
+		return true;
+	lock_drop(&mm->lock);
+	signals_restore(mask);
+	return false;
+}
+
+static void local_end(struct mm *mm, const uint64_t *mask)
+{
+	lock_drop(&mm->lock);
+	signals_restore(mask);
+}
+
+/*
+ * Whether what is mapped could pass the limit.  Only accessible pages count:
+ * a reservation becomes memory when it is opened.
+ */
+static bool tight(const struct mm *mm)
+{
+	return !mm->armed && mm->regions.open_pages > mm->limit;
+}
+
+/* Start pagers where there are none, then arm.  No lock held. */
+static long arm(struct mm *mm)
+{
+	uint64_t mask;
+	long r = 0;
+
+	if (local_begin(mm, &mask)) {
+		if (!mm->pagers_up)
+			r = pager_start(mm);
+		local_end(mm, &mask);
+	}
+	return r != 0 ? r : hop_call(mm, HOP_ARM, 0, 0, 0, 0, 0, 0, 0);
+}
+
+/* Flags of the managed regions of a range, in an armed mm. */
+static long change_flags(struct mm *mm, uintptr_t start, uintptr_t end, uint32_t set, uint32_t clear)
+{
+	return hop_call(mm, HOP_FLAGS, (long)start, (long)end, set, clear, 0, 0, 0);
+}
+
+static bool ours(const struct mm *mm, uintptr_t start, size_t len)
+{
+	return region_overlaps(&mm->regions, start, start + page_up(len));
+}
+
+/* ---- mmap ---- */
+
+/* What is managed: private anonymous memory that nothing special is asked of. */
+static bool manageable(int flags)
+{
+	const int special = MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK;
+
+	return (flags & MAP_ANONYMOUS) && (flags & MAP_TYPE) == MAP_PRIVATE && !(flags & special);
+}
+
+/* Bring a range in by faulting it, as the kernel's mm_populate; its errors are not the call's. */
+static void populate(uintptr_t addr, size_t len, int prot)
+{
+	SYS3(madvise, addr, page_up(len),
+	     prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+}
+
+/* A mapping that is not managed replaces one that is. */
+static long replace(struct mm *mm, uintptr_t addr, size_t len, long nr, const long a[6])
+{
+	uintptr_t end = addr + page_up(len);
+	uint64_t mask;
+	long r;
+
+	if (local_begin(mm, &mask)) {
+		r = sys_bare(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+		if (!sys_err(r))
+			do_forget(mm, addr, end);
+		local_end(mm, &mask);
+		return r;
+	}
+	/* The descriptor is the caller's, so the call must be made here: nothing is evicted meanwhile. */
+	r = change_flags(mm, addr, end, REGION_HELD, 0);
+	if (r != 0)
+		return r;
+	r = sys_bare(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (!sys_err(r))
+		hop_call(mm, HOP_FORGET, (long)addr, (long)end, 0, 0, 0, 0, 0);
+	else
+		change_flags(mm, addr, end, 0, REGION_HELD);
+	return r;
+}
+
+long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off)
+{
+	const int fixed = MAP_FIXED & ~MAP_FIXED_NOREPLACE;
+	uint64_t mask;
+	int plain;
+	long err = 0;
+	long r;
+
+	if (!manageable(flags)) {
+		const long a[6] = {(long)addr, (long)len, prot, flags, fd, off};
+
+		if ((flags & fixed) && len != 0 && ours(mm, addr, len))
+			return replace(mm, addr, len, SYS_mmap, a);
+		return SYS6(mmap, addr, len, prot, flags, fd, off);
+	}
+	plain = flags & ~(MAP_POPULATE | MAP_LOCKED | MAP_NONBLOCK);
+	if (local_begin(mm, &mask)) {
+		bool arm_now;
+
+		r = do_mmap(mm, addr, len, prot, plain);
+		arm_now = !sys_err(r) && tight(mm);
+		local_end(mm, &mask);
+		if (arm_now && arm(mm) != 0) {
+			mm_munmap(mm, (uintptr_t)r, len);
+			return -ENOMEM;
+		}
+	} else {
+		r = hop_call(mm, HOP_MMAP, (long)addr, (long)len, prot, plain, 0, 0, 0);
+	}
+	if (sys_err(r))
+		return r;
+	if (flags & MAP_LOCKED) {
+		err = mm_mlock2(mm, (uintptr_t)r, len, 0);
+		if (err == -ENOMEM || err == -EPERM) {
+			mm_munmap(mm, (uintptr_t)r, len);
+			return err == -ENOMEM ? -EAGAIN : err;
+		}
+	} else if ((flags & MAP_POPULATE) && !(flags & MAP_NONBLOCK)) {
+		populate((uintptr_t)r, len, prot);
+	}
+	return r;
+}
+
+long mm_munmap(struct mm *mm, uintptr_t addr, size_t len)
+{
+	uint64_t mask;
+	long r;
+
+	if ((addr & ~PAGE_MASK) || len == 0 || !ours(mm, addr, len))
+		return SYS2(munmap, addr, len);
+	if (!local_begin(mm, &mask))
+		return hop_call(mm, HOP_MUNMAP, (long)addr, (long)len, 0, 0, 0, 0, 0);
+	r = do_munmap(mm, addr, len);
+	local_end(mm, &mask);
+	return r;
+}
+
+long mm_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
+	       uintptr_t new_addr)
+{
+	bool touches = (old_len != 0 && ours(mm, old, old_len)) ||
+		       ((flags & MREMAP_FIXED) && new_len != 0 && ours(mm, new_addr, new_len));
+	uint64_t mask;
+	bool arm_now;
+	long r;
+
+	if ((old & ~PAGE_MASK) || !touches)
+		return SYS5(mremap, old, old_len, new_len, flags, new_addr);
+	if (!local_begin(mm, &mask))
+		return hop_call(mm, HOP_MREMAP, (long)old, (long)old_len, (long)new_len, flags,
+				(long)new_addr, 0, 0);
+	r = do_mremap(mm, old, old_len, new_len, flags, new_addr);
+	arm_now = !sys_err(r) && tight(mm);
+	local_end(mm, &mask);
+	if (arm_now && arm(mm) != 0)
+		mm_log(mm, FL_LOG_ERROR, "the limit cannot be kept");
+	return r;
+}
+
+long mm_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
+{
+	uint64_t mask;
+	bool arm_now;
+	long r;
+
+	if ((addr & ~PAGE_MASK) || len == 0 || !ours(mm, addr, len))
+		return pkey == -1 ? SYS3(mprotect, addr, len, prot)
+				  : sys_bare(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey, 0,
+					     0);
+	if (!local_begin(mm, &mask))
+		return hop_call(mm, HOP_MPROTECT, (long)addr, (long)len, prot, pkey, 0, 0, 0);
+	r = do_mprotect(mm, addr, len, prot, pkey);
+	arm_now = !sys_err(r) && tight(mm);
+	local_end(mm, &mask);
+	if (arm_now && arm(mm) != 0)
+		r = -ENOMEM;
+	return r;
+}
+
+long mm_brk(struct mm *mm, uintptr_t addr)
+{
+	uint64_t mask;
+	bool arm_now;
+	uintptr_t was;
+	long r;
+
+	if (addr == 0)
+		return SYS1(brk, 0);
+	if (!local_begin(mm, &mask))
+		return hop_call(mm, HOP_BRK, (long)addr, 0, 0, 0, 0, 0, 0);
+	was = (uintptr_t)SYS1(brk, 0);
+	r = do_brk(mm, addr);
+	arm_now = tight(mm);
+	local_end(mm, &mask);
+	if (arm_now && arm(mm) != 0 && (uintptr_t)r > was)
+		r = mm_brk(mm, was);
+	return r;
+}
+
+/* ---- advice and locking ---- */
+
+long mm_madvise(struct mm *mm, uintptr_t addr, size_t len, int advice)
+{
+	uint64_t mask;
+	long r;
+
+	if ((addr & ~PAGE_MASK) || len == 0 || !ours(mm, addr, len))
+		return SYS3(madvise, addr, len, advice);
+	/* These fault, and must be free to wait for a pager. */
+	if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
+		return SYS3(madvise, addr, len, advice);
+	if (!local_begin(mm, &mask))
+		return hop_call(mm, HOP_MADVISE, (long)addr, (long)len, advice, 0, 0, 0, 0);
+	r = do_madvise(NULL, mm, addr, len, advice);
+	local_end(mm, &mask);
+	return r;
+}
+
+long mm_mlock2(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
+{
+	uintptr_t start = addr & PAGE_MASK;
+	size_t span = page_up(addr + len) - start;
+	uint64_t mask;
+	long r;
+
+	if (len == 0 || !ours(mm, start, span))
+		return SYS3(mlock2, addr, len, flags);
+	if (local_begin(mm, &mask)) {
+		r = do_mlock(mm, addr, len, flags);
+		local_end(mm, &mask);
+		return r;
+	}
+	r = hop_call(mm, HOP_MLOCK, (long)addr, (long)len, flags, 0, 0, 0, 0);
+	if (r == 0 && !(flags & MLOCK_ONFAULT)) {
+		/* writable memory gets frames of its own, as mlock(2) breaks copy-on-write */
+		if (sys_err(SYS3(madvise, start, span, MADV_POPULATE_WRITE)))
+			SYS3(madvise, start, span, MADV_POPULATE_READ);
+	}
+	return r;
+}
+
+long mm_munlock(struct mm *mm, uintptr_t addr, size_t len)
+{
+	uintptr_t start = addr & PAGE_MASK;
+	size_t span = page_up(addr + len) - start;
+	uint64_t mask;
+	long r;
+
+	if (len == 0 || !ours(mm, start, span))
+		return SYS2(munlock, addr, len);
+	if (!local_begin(mm, &mask))
+		return hop_call(mm, HOP_MUNLOCK, (long)addr, (long)len, 0, 0, 0, 0, 0);
+	r = do_munlock(mm, addr, len);
+	local_end(mm, &mask);
+	return r;
+}
+
+/*
+ * All of a process: what is managed is locked region by region, the rest by
+ * the kernel, which is asked to lock on fault so that it populates nothing
+ * behind the limit's back.
+ */
+long mm_mlockall(struct mm *mm, int flags)
+{
+	uint64_t mask;
+	long r;
+
+	if (!mm_armed(mm)) {
+		r = sys_bare(SYS_mlockall, flags, 0, 0, 0, 0, 0);
+		if (sys_err(r))
+			return r;
+		if (local_begin(mm, &mask)) {
+			if (flags & MCL_CURRENT)
+				region_change(&mm->regions, 0, addr_of(VPN_MAX), -1, REGION_LOCKED, 0);
+			mm->lock_future = flags & MCL_FUTURE;
+			local_end(mm, &mask);
+			return r;
+		}
+	}
+	if ((flags & MCL_CURRENT) &&
+	    mm->regions.open_pages > mm_budget(mm) - mm_budget(mm) / 4)
+		return -ENOMEM;
+	r = sys_bare(SYS_mlockall, flags | MCL_ONFAULT, 0, 0, 0, 0, 0);
+	if (sys_err(r))
+		return r;
+	if (flags & MCL_CURRENT)
+		r = change_flags(mm, 0, addr_of(VPN_MAX), REGION_LOCKED, 0);
+	mm->lock_future = flags & MCL_FUTURE;
+	return r;
+}
+
+long mm_munlockall(struct mm *mm)
+{
+	uint64_t mask;
+	long r = sys_bare(SYS_munlockall, 0, 0, 0, 0, 0, 0);
+
+	if (sys_err(r))
+		return r;
+	mm->lock_future = false;
+	if (local_begin(mm, &mask)) {
+		region_change(&mm->regions, 0, addr_of(VPN_MAX), -1, 0, REGION_LOCKED);
+		local_end(mm, &mask);
+	} else {
+		change_flags(mm, 0, addr_of(VPN_MAX), 0, REGION_LOCKED);
+	}
+	return r;
+}
+
+/* ---- calls that can only take managed memory away ---- */
+
+long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, size_t pgoff, int flags)
+{
+	/* For shared file mappings only: never ours. */
+	(void)mm;
+	return sys_bare(SYS_remap_file_pages, (long)addr, (long)len, prot, (long)pgoff, flags, 0);
+}
+
+long mm_shmat(struct mm *mm, int shmid, uintptr_t addr, int flags)
+{
+	const long a[6] = {shmid, (long)addr, flags, 0, 0, 0};
+	struct shmid_ds ds;
+
+	if (addr != 0 && (flags & SHM_REMAP) &&
+	    !sys_err(sys_bare(SYS_shmctl, shmid, IPC_STAT, (long)&ds, 0, 0, 0)) &&
+	    ours(mm, addr & PAGE_MASK, ds.shm_segsz))
+		return replace(mm, addr & PAGE_MASK, ds.shm_segsz, SYS_shmat, a);
+	return sys_bare(SYS_shmat, shmid, (long)addr, flags, 0, 0, 0);
+}
+
+long mm_shmdt(struct mm *mm, uintptr_t addr)
+{
+	(void)mm;
+	return sys_bare(SYS_shmdt, (long)addr, 0, 0, 0, 0, 0);
+}
+
+long mm_arm_if_tight(struct mm *mm)
+{
+	return tight(mm) ? arm(mm) : 0;
+}
+
+long mm_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec)
+{
+	uint64_t mask;
+	long r;
+
+	if (!local_begin(mm, &mask))
+		return hop_call(mm, HOP_PAGE_STATE, (long)addr, (long)len, (long)vec, 0, 0, 0, 0);
+	r = do_page_state(mm, addr, len, vec);
+	local_end(mm, &mask);
+	return r;
+}
+
+/* ---- fork ---- */
+
+long mm_fork_begin(struct mm *mm)
+{
+	uint64_t mask;
+
+	if (!local_begin(mm, &mask)) {
+		mm_log(mm, FL_LOG_ERROR,
+		       "fork: memory is being paged, and a child cannot be given its pages: %s",
+		       log_strerror(-ENOSYS));
+		return -ENOSYS;
+	}
+	mm->fork_mask = mask;
+	return 0;
+}
+
+void mm_fork_end(struct mm *mm, int in_child)
+{
+	uint64_t mask = mm->fork_mask;
+
+	if (in_child) {
+		/* The pagers stayed behind; nothing was armed, so nothing is missed. */
+		mm->pagers_up = 0;
+		for (unsigned i = 0; i < PAGERS_MAX; i++)
+			mm->pager[i] = NULL;
+	}
+	local_end(mm, &mask);
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * open.c - making and ending a runtime's mm; its counters; see open.h.
+ */
+#include "open.h"
+
+#include "do.h"
+#include "mm.h"
+#include "options.h"
+#include "pager.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define AROUND_DEFAULT FL_WINDOW_MAX /* pages */
+#define READAHEAD_DEFAULT 256U	     /* pages */
+
+static int refuse(char *why, size_t why_size, int err, const char *text)
+{
+	log_format(why, why_size, "%s", text);
+	return err;
+}
+
+static int window_option(size_t bytes, uint32_t def, uint32_t *pages)
+{
+	if (bytes != 0 && (bytes < PAGE_SIZE || bytes > FL_WINDOW_MAX * PAGE_SIZE))
+		return -EINVAL;
+	*pages = bytes != 0 ? (uint32_t)(bytes / PAGE_SIZE) : def;
+	return 0;
+}
+
+static int take_options(struct mm *mm, const struct fl_options *o, char *why, size_t why_size)
+{
+	uint64_t limit = o->limit != 0 ? o->limit : options_ram() / 4 * 3;
+
+	if (o->size != sizeof(*o))
+		return refuse(why, why_size, -EINVAL, "options: size is not sizeof(struct fl_options)");
+	if (limit < FL_LIMIT_MIN || limit >> PAGE_SHIFT > UINT64_MAX / 4)
+		return refuse(why, why_size, -EINVAL, "the limit is below 2 MiB");
+	if (o->pagers > PAGERS_MAX)
+		return refuse(why, why_size, -EINVAL, "more than 16 pagers");
+	if (o->nareas > FL_SWAP_MAX)
+		return refuse(why, why_size, -EINVAL, "more than 32 swap areas");
+	if ((unsigned)o->engine > FL_ENGINE_SYNC || (unsigned)o->wp > FL_WP_OFF)
+		return refuse(why, why_size, -EINVAL, "no such engine or dirty tracking");
+	if (window_option(o->fault_around, AROUND_DEFAULT, &mm->opt.fault_around) != 0 ||
+	    window_option(o->readahead, READAHEAD_DEFAULT, &mm->opt.readahead) != 0)
+		return refuse(why, why_size, -EINVAL,
+			      "fault-around and read-ahead take 4096 bytes to 2 MiB");
+	mm->limit = limit >> PAGE_SHIFT;
+	mm->opt.engine = o->engine;
+	mm->opt.wp = o->wp;
+	mm->opt.pagers = o->pagers != 0 ? o->pagers : 1;
+	if (log_format(mm->opt.swap_dir, sizeof(mm->opt.swap_dir), "%s",
+		       o->swap_dir != NULL ? o->swap_dir : "/var/tmp") >=
+	    sizeof(mm->opt.swap_dir) - 1)
+		return refuse(why, why_size, -ENAMETOOLONG, "the swap directory's name is too long");
+	mm->sink = (struct log_sink){.level = o->log_level, .fn = o->log, .arg = o->log_arg};
+	mm->private_area = o->nareas == 0;
+	for (unsigned i = 0; i < o->nareas; i++) {
+		struct fl_swap_spec *s = &mm->spec[mm->nspec];
+
+		*s = o->areas[i];
+		if (s->path != NULL) {
+			if (log_format(mm->spec_path[i], sizeof(mm->spec_path[i]), "%s", s->path) >=
+			    sizeof(mm->spec_path[i]) - 1)
+				return refuse(why, why_size, -ENAMETOOLONG,
+					      "a swap area's name is too long");
+			s->path = mm->spec_path[i];
+		}
+		mm->nspec++;
+	}
+	return 0;
+}
+
+int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, char *why,
+	    size_t why_size)
+{
+	struct mm *mm = sys_mem_alloc(sizeof(*mm));
+	int r;
+
+	*out = NULL;
+	if (mm == NULL)
+		return refuse(why, why_size, -ENOMEM, "no memory");
+	lock_init(&mm->lock, RANK_MM);
+	region_tree_init(&mm->regions);
+	fill_init(&mm->fills);
+	readahead_init(&mm->ra);
+	mm->flags = flags;
+	mm->uffd = mm->pagemap_fd = mm->pidfd = mm->mem_fd = -1;
+	r = take_options(mm, options, why, why_size);
+	if (r == 0 && (flags & MM_PRELOAD))
+		mm->brk = (uintptr_t)SYS1(brk, 0);
+	if (r == 0 && !(flags & MM_PRELOAD) && mm->nspec != 0) {
+		lock_take(&mm->lock);
+		r = pager_start(mm);
+		lock_drop(&mm->lock);
+		if (r != 0)
+			refuse(why, why_size, r, "the swap areas cannot be used");
+	}
+	if (r != 0) {
+		region_tree_fini(&mm->regions);
+		sys_mem_free(mm, sizeof(*mm));
+		return r;
+	}
+	*out = mm;
+	return 0;
+}
+
+int mm_close(struct mm *mm)
+{
+	if (mm->pagers_up) {
+		unsigned n = mm->opt.pagers;
+
+		/* Each pager takes one of these calls as its own end; the first brings all pages back. */
+		for (unsigned i = 0; i < n; i++) {
+			long r;
+
+			if (mm->pager[i] == NULL || __atomic_load_n(&mm->pager[i]->started, __ATOMIC_ACQUIRE) == 0)
+				continue;
+			r = hop_call(mm, HOP_CLOSE, 0, 0, 0, 0, 0, 0, 0);
+			if (r != 0)
+				return (int)r;
+		}
+		pager_join(mm);
+	}
+	region_tree_fini(&mm->regions);
+	hop_free(mm);
+	sys_mem_free(mm, sizeof(*mm));
+	return 0;
+}
+
+static uint64_t get(const uint64_t *v)
+{
+	return __atomic_load_n(v, __ATOMIC_RELAXED);
+}
+
+void mm_stats(struct mm *mm, struct fl_stats *out)
+{
+	const struct mm_counters *c = &mm->stats;
+
+	memset(out, 0, sizeof(*out));
+	out->limit = get(&mm->limit);
+	out->mapped = get(&mm->regions.pages);
+	out->locked = get(&mm->regions.locked_pages);
+	out->armed = mm_armed(mm);
+	out->resident = get(&mm->ptes.count[PTE_PRESENT]);
+	out->staged = get(&mm->staging.frames);
+	out->swapped = get(&mm->ptes.count[PTE_SWAPPED]);
+	out->filled = get(&mm->ptes.count[PTE_FILLED]);
+	out->poisoned = get(&mm->ptes.count[PTE_POISONED]);
+	out->resident_max = get(&c->resident_max);
+	out->faults_minor = get(&c->faults_minor);
+	out->faults_major = get(&c->faults_major);
+	out->faults_zero = get(&c->faults_zero);
+	out->faults_anon = get(&c->faults_anon);
+	out->faults_wp = get(&c->faults_wp);
+	out->faults_staged = get(&c->faults_staged);
+	out->faults_swap = get(&c->faults_swap);
+	out->faults_filled = get(&c->faults_filled);
+	out->faults_stale = get(&c->faults_stale);
+	out->faults_around = get(&c->faults_around);
+	out->reads = get(&c->reads);
+	out->read_pages = get(&c->read_pages);
+	out->writes = get(&c->writes);
+	out->write_pages = get(&c->write_pages);
+	out->io_errors = get(&c->io_errors);
+	out->csum_errors = get(&c->csum_errors);
+	out->readahead_hits = get(&c->readahead_hits);
+	out->readahead_misses = get(&c->readahead_misses);
+	out->evicted = get(&c->evicted);
+	out->dropped_clean = get(&c->dropped_clean);
+	out->evict_busy = get(&c->evict_busy);
+	out->slots_total = get(&c->slots_total);
+	out->slots_used = get(&c->slots_used);
+	out->bookkeeping = get(&c->bookkeeping);
+	for (unsigned i = 0; i < FL_LATENCY_BUCKETS; i++)
+		out->latency[i] = get(&c->latency[i]);
+}

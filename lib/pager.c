@@ -1,0 +1,539 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * pager.c - pager threads, their loop, arming; see pager.h.
+ *
+ * The loop: take the lock; read messages; answer faults and calls; call back
+ * ended I/O; retry what was deferred; keep frames free; drop the lock; start
+ * the I/O that was queued and sleep until a message or a completion.
+ */
+#include "pager.h"
+
+#include "fault.h"
+#include "reclaim.h"
+#include "sys.h"
+#include "uffd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+
+#define PAGER_STACK ((size_t)256 << 10)
+#define PAGER_TLS_SPARE ((size_t)64 << 10)
+#define PAGER_TCB ((size_t)8192)
+#define IO_DEPTH 256U
+#define FOLLOW_AFTER 16U   /* faults in a row from one thread before its CPU is looked for */
+#define FOLLOW_EVERY 1024U /* and looked at again after so many */
+
+/* ---- the thread ---- */
+
+/*
+ * clone(2) into fn(arg) on a new stack.  In assembly because the child must
+ * not return through this frame.
+ */
+static long clone_thread(unsigned long flags, void *stack_top, uint32_t *tid, void *tls,
+			 void (*fn)(struct pager *), struct pager *arg)
+{
+	void **top = stack_top;
+	long ret;
+
+	*--top = arg;
+	*--top = (void *)fn;
+#if defined(__x86_64__)
+	register long r10 __asm__("r10") = (long)tid;
+	register long r8 __asm__("r8") = (long)tls;
+	__asm__ volatile("syscall\n\t"
+			 "test %%rax, %%rax\n\t"
+			 "jnz 1f\n\t"
+			 "xor %%ebp, %%ebp\n\t"
+			 "pop %%rax\n\t"
+			 "pop %%rdi\n\t"
+			 "call *%%rax\n\t"
+			 "ud2\n"
+			 "1:"
+			 : "=a"(ret)
+			 : "a"(SYS_clone), "D"(flags), "S"(top), "d"(tid), "r"(r10), "r"(r8)
+			 : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+	register long x8 __asm__("x8") = SYS_clone;
+	register long x0 __asm__("x0") = (long)flags;
+	register long x1 __asm__("x1") = (long)top;
+	register long x2 __asm__("x2") = (long)tid;
+	register long x3 __asm__("x3") = (long)tls;
+	register long x4 __asm__("x4") = (long)tid;
+	__asm__ volatile("svc 0\n\t"
+			 "cbnz x0, 1f\n\t"
+			 "ldp x1, x0, [sp], #16\n\t"
+			 "blr x1\n\t"
+			 "brk #1\n"
+			 "1:"
+			 : "+r"(x0)
+			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4)
+			 : "memory");
+	ret = x0;
+#endif
+	return ret;
+}
+
+static void pager_main(struct pager *p);
+
+static uintptr_t thread_pointer(void)
+{
+	uintptr_t tp;
+
+#if defined(__x86_64__)
+	__asm__("mov %%fs:0, %0" : "=r"(tp));
+#elif defined(__aarch64__)
+	__asm__("mrs %0, tpidr_el0" : "=r"(tp));
+#endif
+	return tp;
+}
+
+/*
+ * A thread block: zeros below the thread pointer as far as the C library's
+ * errno and our own initial-exec variables reach, and a header that points to
+ * itself, as the ABI wants.
+ */
+static void *make_tls(char *low, size_t below)
+{
+	char *tp = low + below;
+
+#if defined(__x86_64__)
+	uintptr_t guard;
+
+	*(void **)(void *)tp = tp;	   /* self, for %fs:0 */
+	*(void **)(void *)(tp + 16) = tp; /* the thread descriptor */
+	__asm__("mov %%fs:0x28, %0" : "=r"(guard));
+	*(uintptr_t *)(void *)(tp + 0x28) = guard; /* stack protector */
+#endif
+	return tp;
+}
+
+/* Make the thread; it sets p->state.  shared: with the caller's descriptor table. */
+static int spawn(struct pager *p, bool shared)
+{
+	uint64_t all = ~(uint64_t)0;
+	uint64_t old;
+	uintptr_t tp = thread_pointer();
+	uintptr_t var = (uintptr_t)&errno;
+	size_t below = (var < tp && tp - var < ((size_t)16 << 20) ? tp - var : 0) + PAGER_TLS_SPARE;
+	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+			      CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID |
+			      (shared ? CLONE_FILES : 0);
+	void *tls;
+	long r;
+
+	below = (below + 4095) & ~(size_t)4095;
+	p->stack_size = PAGER_STACK + below + PAGER_TCB;
+	p->stack = sys_mem_alloc(p->stack_size);
+	if (p->stack == NULL)
+		return -ENOMEM;
+	SYS3(mprotect, p->stack, PAGE_SIZE, PROT_NONE);
+	tls = make_tls((char *)p->stack + PAGER_STACK, below);
+	sys_bare(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&old, 8, 0, 0);
+	r = clone_thread(flags, (char *)p->stack + PAGER_STACK, &p->tid, tls, pager_main, p);
+	sys_bare(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, 8, 0, 0);
+	if (sys_err(r)) {
+		sys_mem_free(p->stack, p->stack_size);
+		p->stack = NULL;
+		return (int)r;
+	}
+	while (__atomic_load_n(&p->state, __ATOMIC_ACQUIRE) == PAGER_STARTING)
+		futex_wait(&p->state, PAGER_STARTING, 0);
+	return p->state == PAGER_FAILED ? p->err : 0;
+}
+
+static void set_state(struct pager *p, enum pager_state s)
+{
+	/* Release: who sees the state sees err and all that was opened; pairs with spawn(). */
+	__atomic_store_n(&p->state, s, __ATOMIC_RELEASE);
+	futex_wake(&p->state, 1);
+}
+
+/* ---- opening what pagers use ---- */
+
+static int say(struct mm *mm, const char *what, long err)
+{
+	mm_log(mm, FL_LOG_ERROR, "%s: %s (run 'faultline doctor')", what, log_strerror((int)err));
+	return (int)err;
+}
+
+static int open_areas(struct mm *mm)
+{
+	char why[LOG_LINE_MAX];
+	unsigned index;
+
+	for (unsigned i = 0; i < mm->nspec; i++) {
+		int r = swap_on(&mm->swap, &mm->spec[i], mm->opt.swap_dir, &index, why, sizeof(why));
+
+		if (r != 0) {
+			mm_log(mm, FL_LOG_ERROR, "%s", why);
+			return r;
+		}
+	}
+	mm->nspec = 0;
+	return 0;
+}
+
+/* On the first pager, with an empty descriptor table. */
+static int open_all(struct mm *mm)
+{
+	long r;
+
+	r = uffd_open();
+	if (sys_err(r))
+		return say(mm, "cannot open /dev/userfaultfd", r);
+	mm->uffd = (int)r;
+	r = SYS4(openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+	if (sys_err(r))
+		return say(mm, "cannot open /proc/self/pagemap", r);
+	mm->pagemap_fd = (int)r;
+	r = SYS4(openat, AT_FDCWD, "/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+	if (sys_err(r))
+		return say(mm, "cannot open /proc/self/mem", r);
+	mm->mem_fd = (int)r;
+	r = sys_bare(SYS_pidfd_open, SYS0(getpid), 0, 0, 0, 0, 0);
+	mm->pidfd = sys_err(r) ? -1 : (int)r;
+	mm->batch_drop = mm->pidfd >= 0;
+	r = sys_bare(SYS_getrandom, (long)&mm->csum_key, sizeof(mm->csum_key), GRND_NONBLOCK, 0, 0, 0);
+	if (r != (long)sizeof(mm->csum_key))
+		mm->csum_key = sys_now() ^ (uintptr_t)mm;
+	r = pte_table_open(&mm->ptes);
+	if (r != 0)
+		return say(mm, "cannot make the page entries' memory", r);
+	r = staging_open(mm);
+	if (r != 0)
+		return say(mm, "cannot make the staging area", r);
+	r = hop_init(mm);
+	if (r != 0)
+		return say(mm, "cannot make the doorbells", r);
+	pool_init(&mm->io_pool, sizeof(struct swap_io), (size_t)64 << 10);
+	return open_areas(mm);
+}
+
+static void close_all(struct mm *mm)
+{
+	swap_close_all(&mm->swap);
+	hop_fini(mm);
+	staging_close(mm);
+	if (mm->ptes.chunk != NULL)
+		pte_table_close(&mm->ptes);
+	fill_fini(&mm->fills);
+	pool_fini(&mm->io_pool);
+}
+
+/* ---- the loop ---- */
+
+/*
+ * Stay on the CPU of a thread that faults alone: its next fault then wakes
+ * nobody on an idle CPU.  With several, let the scheduler choose.
+ */
+static void follow(struct pager *p, uint32_t tid)
+{
+	uint64_t mask[16];
+	char path[48];
+	char stat[512];
+	long fd;
+	long n;
+	int cpu = -1;
+
+	if (tid != p->last_tid) {
+		if (p->cpu >= 0 && p->same_tid < FOLLOW_AFTER) {
+			memset(mask, 0xff, sizeof(mask));
+			sys_bare(SYS_sched_setaffinity, 0, sizeof(mask), (long)mask, 0, 0, 0);
+			p->cpu = -1;
+		}
+		p->last_tid = tid;
+		p->same_tid = 0;
+		return;
+	}
+	if (++p->same_tid != FOLLOW_AFTER && p->same_tid % FOLLOW_EVERY != 0)
+		return;
+	/* field 39 of stat: the CPU it ran on last */
+	log_format(path, sizeof(path), "/proc/self/task/%u/stat", tid);
+	fd = SYS4(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	if (sys_err(fd))
+		return;
+	n = SYS3(read, fd, stat, sizeof(stat) - 1);
+	SYS1(close, fd);
+	if (n <= 0)
+		return;
+	stat[n] = '\0';
+	char *c = strrchr(stat, ')');
+	for (unsigned field = 2; c != NULL && field < 39; field++)
+		c = strchr(c + 1, ' ');
+	for (cpu = c != NULL ? 0 : -1; c != NULL && *++c >= '0' && *c <= '9';)
+		cpu = cpu * 10 + (*c - '0');
+	if (cpu < 0 || cpu == p->cpu || cpu >= (int)sizeof(mask) * 8)
+		return;
+	memset(mask, 0, sizeof(mask));
+	mask[cpu / 64] = (uint64_t)1 << (cpu % 64);
+	if (!sys_err(sys_bare(SYS_sched_setaffinity, 0, sizeof(mask), (long)mask, 0, 0, 0)))
+		p->cpu = cpu;
+}
+
+static unsigned read_messages(struct pager *p, bool calls)
+{
+	struct mm *mm = p->mm;
+	ssize_t n = uffd_read(mm->uffd, p->msgs, PAGER_MSGS);
+	uint64_t now;
+
+	if (n <= 0)
+		return 0;
+	now = sys_now();
+	for (ssize_t i = 0; i < n; i++) {
+		const struct uffd_msg *m = &p->msgs[i];
+		struct fault f;
+
+		if (m->event != UFFD_EVENT_PAGEFAULT)
+			continue;
+		f = (struct fault){
+			.addr = m->arg.pagefault.address & PAGE_MASK,
+			.write = m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE,
+			.wp = m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP,
+			.tid = m->arg.pagefault.feat.ptid,
+			.t0 = now,
+		};
+		if (hop_is_bell(mm, f.addr)) {
+			/* within a call others wait: hop_serve() looks for them when it ends */
+			if (calls)
+				hop_serve(p, f.addr);
+			continue;
+		}
+		if (fault_handle(p, &f) == FAULT_DEFER)
+			fault_defer(p, &f);
+		follow(p, f.tid);
+	}
+	return (unsigned)n;
+}
+
+/* What mm_stats() shows of structures that it may not walk. */
+static void publish(struct mm *mm)
+{
+	__atomic_store_n(&mm->stats.slots_total, swap_total(&mm->swap), __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.slots_used, swap_used(&mm->swap), __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.bookkeeping, pte_bytes(&mm->ptes) + swap_bytes(&mm->swap),
+			 __ATOMIC_RELAXED);
+}
+
+static void round_trip(struct pager *p, bool calls)
+{
+	read_messages(p, calls);
+	blkio_reap(p->io);
+	if (p->mm->ndefer != 0)
+		fault_retry(p);
+	reclaim_balance(p);
+	publish(p->mm);
+}
+
+static void sleep_until_event(struct pager *p)
+{
+	/* While faults are deferred and nothing is in flight here, another pager may free what they need. */
+	uint64_t timeout = p->mm->ndefer != 0 ? 1000000U : UINT64_MAX;
+
+	lock_drop(&p->mm->lock);
+	blkio_wait(p->io, p->mm->uffd, timeout);
+	lock_take(&p->mm->lock);
+}
+
+void pager_pump(struct pager *p)
+{
+	p->pumped = true;
+	sleep_until_event(p);
+	round_trip(p, false);
+}
+
+static void pager_end(struct pager *p)
+{
+	if (p->io != NULL)
+		blkio_close(p->io);
+	p->io = NULL;
+	if (p->index == 0)
+		close_all(p->mm);
+	for (;;)
+		sys_bare(SYS_exit, 0, 0, 0, 0, 0, 0);
+}
+
+static void pager_main(struct pager *p)
+{
+	struct mm *mm = p->mm;
+
+	if (p->index == 0) {
+		/* none of the program's descriptors is held open here */
+		SYS3(close_range, 0, ~0U, 0);
+		p->err = open_all(mm);
+	}
+	if (p->err == 0)
+		p->err = blkio_open(&p->io, mm->opt.engine, IO_DEPTH);
+	if (p->err != 0) {
+		if (p->index == 0)
+			mm_log(mm, FL_LOG_ERROR, "cannot start a pager: %s", log_strerror(p->err));
+		set_state(p, PAGER_FAILED);
+		pager_end(p);
+	}
+	if (p->index == 0) {
+		for (unsigned i = 1; i < mm->opt.pagers; i++) {
+			struct pager *q = mm->pager[i];
+
+			if (spawn(q, true) != 0) {
+				mm_log(mm, FL_LOG_WARN, "pager %u did not start: %s", i,
+				       log_strerror(q->err));
+				break;
+			}
+		}
+	}
+	/* Release: pairs with mm_close(), which ends those that started. */
+	__atomic_store_n(&p->started, 1, __ATOMIC_RELEASE);
+	set_state(p, PAGER_RUNNING);
+	lock_take(&mm->lock);
+	for (;;) {
+		round_trip(p, true);
+		if (p->stop)
+			break;
+		sleep_until_event(p);
+	}
+	lock_drop(&mm->lock);
+	if (p->index == 0) {
+		/* the descriptors are shared: the others go first */
+		for (unsigned i = 1; i < mm->opt.pagers; i++) {
+			uint32_t tid;
+
+			while ((tid = __atomic_load_n(&mm->pager[i]->tid, __ATOMIC_ACQUIRE)) != 0)
+				sys_bare(SYS_futex, (long)&mm->pager[i]->tid, 0 /* FUTEX_WAIT */, tid,
+					 0, 0, 0);
+		}
+	}
+	pager_end(p);
+}
+
+/* ---- arming ---- */
+
+int pager_register(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	struct page_region runs[64];
+	uintptr_t at = start;
+	int r = uffd_register(mm->uffd, start, end - start, mm->opt.wp != FL_WP_OFF);
+
+	if (r != 0)
+		return r;
+	/* a child forked past us must not read zeros: it has no such memory */
+	SYS3(madvise, start, end - start, MADV_DONTFORK);
+	while (at < end) {
+		uintptr_t next;
+		long n = uffd_scan_present(mm->pagemap_fd, at, end, runs, 64, &next);
+
+		if (n < 0)
+			return (int)n;
+		for (long i = 0; i < n; i++) {
+			vpn_t v = vpn_of(runs[i].start);
+			vpn_t stop = vpn_of(runs[i].end);
+
+			if (pte_reserve(&mm->ptes, v, stop - v) != 0)
+				return -ENOMEM;
+			for (; v < stop; v++)
+				if (pte_state(pte_get(&mm->ptes, v)) == PTE_NONE)
+					pte_set(&mm->ptes, v, pte_make(PTE_PRESENT, SWP_NONE, 0));
+		}
+		if (next <= at)
+			break;
+		at = next;
+	}
+	return 0;
+}
+
+int pager_arm(struct mm *mm)
+{
+	const struct region *r;
+	uintptr_t at = 0;
+
+	lock_assert_held(&mm->lock);
+	if (mm->armed)
+		return 0;
+	if (mm->swap.narea == 0 && mm->private_area) {
+		struct fl_swap_spec spec = {.prio = -1};
+		char why[LOG_LINE_MAX];
+		unsigned index;
+		int err = swap_on(&mm->swap, &spec, mm->opt.swap_dir, &index, why, sizeof(why));
+
+		if (err != 0) {
+			mm_log(mm, FL_LOG_ERROR, "%s", why);
+			return err;
+		}
+	}
+	while ((r = region_next(&mm->regions, at)) != NULL) {
+		int err = pager_register(mm, r->start, r->end);
+
+		if (err != 0) {
+			mm_log(mm, FL_LOG_ERROR, "cannot register 0x%lx-0x%lx with userfaultfd: %s",
+			       (unsigned long)r->start, (unsigned long)r->end, log_strerror(err));
+			return err;
+		}
+		at = r->end;
+	}
+	/* Release: pairs with mm_armed(). */
+	__atomic_store_n(&mm->armed, 1, __ATOMIC_RELEASE);
+	mm_log(mm, FL_LOG_INFO, "armed: %lu MiB mapped, limit %lu MiB, engine by pager, %s",
+	       (unsigned long)(mm->regions.pages >> 8), (unsigned long)(mm->limit >> 8),
+	       mm->batch_drop ? "batched drops" : "single drops");
+	return 0;
+}
+
+int pager_start(struct mm *mm)
+{
+	int r;
+
+	lock_assert_held(&mm->lock);
+	mm->closing = false;
+	for (unsigned i = 0; i < mm->opt.pagers; i++) {
+		struct pager *p = sys_mem_alloc(sizeof(*p));
+
+		if (p == NULL)
+			return -ENOMEM;
+		p->mm = mm;
+		p->index = i;
+		p->cpu = -1;
+		mm->pager[i] = p;
+	}
+	/*
+	 * The caller holds the lock and waits; the first pager opens everything
+	 * meanwhile as if it held it, and takes it for itself only afterwards.
+	 */
+	r = spawn(mm->pager[0], false);
+	if (r != 0) {
+		for (unsigned i = 0; i < mm->opt.pagers; i++) {
+			struct pager *p = mm->pager[i];
+			uint32_t tid;
+
+			while ((tid = __atomic_load_n(&p->tid, __ATOMIC_ACQUIRE)) != 0)
+				sys_bare(SYS_futex, (long)&p->tid, 0 /* FUTEX_WAIT */, tid, 0, 0, 0);
+			sys_mem_free(p->stack, p->stack_size);
+			sys_mem_free(p, sizeof(*p));
+			mm->pager[i] = NULL;
+		}
+		return r;
+	}
+	mm->pagers_up = 1;
+	return 0;
+}
+
+void pager_join(struct mm *mm)
+{
+	for (unsigned i = 0; i < mm->opt.pagers; i++) {
+		struct pager *p = mm->pager[i];
+		uint32_t tid;
+
+		if (p == NULL)
+			continue;
+		while ((tid = __atomic_load_n(&p->tid, __ATOMIC_ACQUIRE)) != 0)
+			sys_bare(SYS_futex, (long)&p->tid, 0 /* FUTEX_WAIT */, tid, 0, 0, 0);
+		sys_mem_free(p->stack, p->stack_size);
+		sys_mem_free(p, sizeof(*p));
+		mm->pager[i] = NULL;
+	}
+	mm->pagers_up = 0;
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * reclaim.c - the limit; see reclaim.h.
+ *
+ * Two revolutions of the hand see every page once without its young mark, so
+ * a third that finds nothing proves that nothing can leave.
+ */
+#include "reclaim.h"
+
+#include "mm.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define DROP_RUNS 256U
+#define SCAN_BATCH 256U
+#define REVOLUTIONS 5U
+
+/* Pages that leave without I/O, gathered for one call. */
+struct drop_list {
+	struct iovec run[DROP_RUNS];
+	uint32_t n;
+	uint64_t pages;
+};
+
+static void drop_one_run(struct mm *mm, uintptr_t start, size_t len, bool dropped)
+{
+	if (!dropped && sys_err(SYS3(madvise, start, len, MADV_DONTNEED))) {
+		for (vpn_t v = vpn_of(start); v < vpn_of(start + len); v++)
+			pte_set_bits(&mm->ptes, v, PTE_BUSY, 0);
+		return;
+	}
+	for (vpn_t v = vpn_of(start); v < vpn_of(start + len); v++)
+		pte_set(&mm->ptes, v, pte_make(PTE_SWAPPED, pte_swp(pte_get(&mm->ptes, v)), 0));
+	stat_add(&mm->stats.evicted, len >> PAGE_SHIFT);
+	stat_add(&mm->stats.dropped_clean, len >> PAGE_SHIFT);
+}
+
+/*
+ * The pages are write-protected, so none can be written between now and the
+ * kernel's taking them; their entries change after, under the same lock.
+ */
+static void drop_flush(struct mm *mm, struct drop_list *d)
+{
+	uint64_t done = 0;
+
+	if (d->n > 1 && mm->batch_drop) {
+		long r = SYS5(process_madvise, mm->pidfd, d->run, d->n, MADV_DONTNEED, 0);
+
+		if (r > 0)
+			done = (uint64_t)r;
+		else if (r == -EINVAL || r == -EPERM || r == -ENOSYS)
+			mm->batch_drop = false;
+	}
+	for (uint32_t i = 0; i < d->n; i++) {
+		uintptr_t start = (uintptr_t)d->run[i].iov_base;
+		size_t len = d->run[i].iov_len;
+
+		if (done >= len) {
+			drop_one_run(mm, start, len, true);
+			done -= len;
+		} else {
+			/* a part that was advised already is advised again: it is absent, nothing happens */
+			drop_one_run(mm, start, len, false);
+			done = 0;
+		}
+	}
+	d->n = 0;
+	d->pages = 0;
+}
+
+static void drop_add(struct mm *mm, struct drop_list *d, vpn_t vpn)
+{
+	struct iovec *last = d->n != 0 ? &d->run[d->n - 1] : NULL;
+
+	if (last != NULL && (uintptr_t)last->iov_base + last->iov_len == addr_of(vpn)) {
+		last->iov_len += PAGE_SIZE;
+	} else {
+		if (d->n == DROP_RUNS)
+			drop_flush(mm, d);
+		d->run[d->n++] = (struct iovec){(void *)addr_of(vpn), PAGE_SIZE};
+	}
+	d->pages++;
+}
+
+static bool known_clean(struct mm *mm, pte_t pte)
+{
+	return (pte & PTE_WP) && pte_swp(pte) != SWP_NONE && swap_csum(&mm->swap, pte_swp(pte)) != 0;
+}
+
+/*
+ * Visit the PRESENT pages of [vpn, stop) within one region and one leaf, until
+ * `want` have left.  Where the visit ended; *left gets how many pages left.
+ */
+static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, vpn_t vpn, vpn_t stop,
+		   uint64_t want, bool force, uint64_t *left)
+{
+	while (vpn < stop && *left < want) {
+		pte_t pte = pte_get(&mm->ptes, vpn);
+		uint32_t run;
+
+		if (pte_state(pte) != PTE_PRESENT) {
+			vpn++;
+			continue;
+		}
+		if (!force && (pte & PTE_YOUNG)) {
+			pte_set_bits(&mm->ptes, vpn++, 0, PTE_YOUNG);
+			continue;
+		}
+		if (!force && (pte & PTE_BUSY)) {
+			/* one visit less to wait: the field counts down by one */
+			pte_set_bits(&mm->ptes, vpn++, (pte & PTE_BUSY) - ((pte_t)1 << PTE_BUSY_SHIFT),
+				     PTE_BUSY);
+			continue;
+		}
+		if (known_clean(mm, pte)) {
+			drop_add(mm, d, vpn++);
+			*left += 1;
+			continue;
+		}
+		if (!(r->prot & PROT_WRITE)) {
+			*left += stage_evict_readonly(mm, vpn++);
+			continue;
+		}
+		for (run = 1; vpn + run < stop && run < want - *left; run++) {
+			pte_t q = pte_get(&mm->ptes, vpn + run);
+
+			if (pte_state(q) != PTE_PRESENT || known_clean(mm, q) ||
+			    (!force && (q & (PTE_YOUNG | PTE_BUSY))))
+				break;
+		}
+		uint32_t moved = stage_evict(mm, vpn, run);
+
+		*left += moved;
+		vpn += moved;
+		if (moved < run)
+			vpn++; /* that one refused, or the blocks are all taken */
+	}
+	return vpn;
+}
+
+/* Let the hand go until `want` pages left, or it has been everywhere often enough. */
+static uint64_t scan(struct mm *mm, uint64_t want)
+{
+	struct drop_list d = {.n = 0};
+	uint64_t left = 0;
+	unsigned revolutions = 0;
+
+	while (left < want && revolutions < REVOLUTIONS && mm->ptes.count[PTE_PRESENT] != 0) {
+		vpn_t vpn = pte_next(&mm->ptes, mm->hand, VPN_MAX, 1U << PTE_PRESENT);
+		const struct region *r;
+		vpn_t stop;
+
+		if (vpn >= VPN_MAX) {
+			/* what was gathered is still PRESENT until it is flushed */
+			drop_flush(mm, &d);
+			mm->hand = 0;
+			revolutions++;
+			continue;
+		}
+		r = region_find(&mm->regions, addr_of(vpn));
+		stop = (vpn | (PTE_LEAF_PAGES - 1)) + 1;
+		if (r == NULL) {
+			mm->hand = vpn + 1;
+			continue;
+		}
+		if (stop > vpn_of(r->end))
+			stop = vpn_of(r->end);
+		if (r->flags & (REGION_LOCKED | REGION_HELD))
+			mm->hand = vpn_of(r->end);
+		else
+			mm->hand = visit(mm, &d, r, vpn, stop, want, false, &left);
+		if (mm->staging.free_list == STAGE_NONE && mm->staging.filling == STAGE_NONE)
+			break;
+	}
+	drop_flush(mm, &d);
+	return left;
+}
+
+void reclaim_range(struct pager *p, vpn_t vpn, vpn_t end)
+{
+	struct mm *mm = p->mm;
+	struct drop_list d = {.n = 0};
+	uint64_t left = 0;
+
+	while ((vpn = pte_next(&mm->ptes, vpn, end, 1U << PTE_PRESENT)) < end) {
+		const struct region *r = region_find(&mm->regions, addr_of(vpn));
+		vpn_t stop = (vpn | (PTE_LEAF_PAGES - 1)) + 1;
+
+		if (stop > end)
+			stop = end;
+		if (r == NULL || (r->flags & (REGION_LOCKED | REGION_HELD))) {
+			vpn = r != NULL ? vpn_of(r->end) : vpn + 1;
+			continue;
+		}
+		if (stop > vpn_of(r->end))
+			stop = vpn_of(r->end);
+		vpn = visit(mm, &d, r, vpn, stop, UINT64_MAX, true, &left);
+		/* leave room for the hand: write as it fills */
+		while (mm->staging.waiting > mm->staging.keep && stage_writeout(p))
+			;
+		if (mm->staging.free_list == STAGE_NONE && mm->staging.filling == STAGE_NONE)
+			break;
+	}
+	drop_flush(mm, &d);
+	while (stage_writeout(p))
+		;
+}
+
+static uint64_t free_frames(const struct mm *mm)
+{
+	uint64_t used = mm_frames(mm);
+	uint64_t budget = mm_budget(mm);
+
+	return used < budget ? budget - used : 0;
+}
+
+/* Frames that writes in flight will release. */
+static uint64_t frames_coming(const struct mm *mm)
+{
+	const struct staging *s = &mm->staging;
+	uint64_t filling = s->filling != STAGE_NONE ? s->block[s->filling].live : 0;
+
+	return s->frames - s->waiting - filling;
+}
+
+/*
+ * Work towards `target` free frames, counting those that are coming.  False
+ * when nothing could be done.
+ */
+static bool work_towards(struct pager *p, uint64_t target)
+{
+	struct mm *mm = p->mm;
+	struct staging *s = &mm->staging;
+	bool worked = false;
+
+	for (unsigned round = 0; round < 64; round++) {
+		uint64_t have = free_frames(mm) + frames_coming(mm);
+		uint64_t over = mm_frames(mm) > mm_budget(mm) ? mm_frames(mm) - mm_budget(mm) : 0;
+		uint64_t need;
+		bool did = false;
+
+		if (over == 0 && have >= target)
+			break;
+		if (over != 0 && frames_coming(mm) >= over + target)
+			break;
+		need = target + over - (over != 0 ? frames_coming(mm) : have);
+		if (s->waiting > s->keep || (mm->swap_full && s->waiting != 0)) {
+			did = stage_writeout(p);
+		}
+		if (!did && !(mm->swap_full && s->frames >= s->keep + STAGE_BLOCK))
+			did = scan(mm, need < SCAN_BATCH ? need : SCAN_BATCH) != 0;
+		if (!did)
+			did = stage_writeout(p);
+		if (!did)
+			break;
+		worked = true;
+	}
+	return worked;
+}
+
+bool reclaim_make_room(struct pager *p, uint64_t n)
+{
+	struct mm *mm = p->mm;
+
+	for (unsigned tries = 0; mm_frames(mm) + n > mm_budget(mm); tries++) {
+		uint64_t before = mm_frames(mm);
+
+		if (tries > 64)
+			return false;
+		work_towards(p, n);
+		if (mm_frames(mm) + n <= mm_budget(mm))
+			return true;
+		/* Nothing came free at once: write out what waits for a second chance. */
+		if (mm_frames(mm) >= before && (frames_coming(mm) != 0 || !stage_writeout(p)))
+			return false;
+	}
+	return true;
+}
+
+void reclaim_balance(struct pager *p)
+{
+	struct mm *mm = p->mm;
+	uint64_t high = mm_budget(mm) / 32;
+	uint64_t used = mm_frames(mm) + mm->staging.buffer_pages;
+
+	if (used > mm->stats.resident_max)
+		__atomic_store_n(&mm->stats.resident_max, used, __ATOMIC_RELAXED);
+	if (high < 16)
+		high = 16;
+	if (high > 1024)
+		high = 1024;
+	if (free_frames(mm) + frames_coming(mm) < high / 2)
+		work_towards(p, high);
+}
+
+bool reclaim_stuck(struct pager *p)
+{
+	struct mm *mm = p->mm;
+
+	for (unsigned i = 0; i < PAGERS_MAX; i++)
+		if (mm->pager[i] != NULL && mm->pager[i]->io != NULL &&
+		    blkio_inflight(mm->pager[i]->io) != 0)
+			return false;
+	return frames_coming(mm) == 0 && !reclaim_make_room(p, 1) && frames_coming(mm) == 0;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * reclaim.h - the limit: which frames leave, and when.
+ *
+ * A clock hand goes around the page entries in address order.  A young page
+ * loses its mark and stays; the others leave: pages known to equal their slot
+ * (write-protected since they were read in) are dropped, hundreds in one
+ * process_madvise(2); the rest are moved into staging, runs at a time.
+ *
+ * Called on a pager with the mm lock held.
+ */
+#ifndef FL_RECLAIM_H
+#define FL_RECLAIM_H
+
+#include "pte.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mm;
+struct pager;
+
+/*
+ * Make sure that n frames may be added.  False: not now; either writes are in
+ * flight (try again when one ends) or nothing can leave (reclaim_stuck()).
+ */
+bool reclaim_make_room(struct pager *p, uint64_t n);
+
+/* Keep some frames free ahead of the faults; after a round of the pager's loop. */
+void reclaim_balance(struct pager *p);
+
+/* Whether waiting cannot help: nothing is in flight and nothing can leave. */
+bool reclaim_stuck(struct pager *p);
+
+/* madvise(MADV_PAGEOUT): evict what can leave of [vpn, end), young or not. */
+void reclaim_range(struct pager *p, vpn_t vpn, vpn_t end);
+
+#endif

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * region.c - the managed address space; see region.h.
+ *
+ * An AVL tree ordered by start.  Splitting needs at most two nodes; they are
+ * taken before anything changes, so that a change either happens whole or not
+ * at all.
+ */
+#include "region.h"
+
+#include "log.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+/* Deeper than any AVL tree of 2^47 pages: a lock-free walk that exceeds it saw a tree in motion. */
+#define WALK_MAX 96
+
+void region_tree_init(struct region_tree *t)
+{
+	*t = (struct region_tree){0};
+	pool_init(&t->pool, sizeof(struct region), 16384);
+}
+
+void region_tree_fini(struct region_tree *t)
+{
+	pool_fini(&t->pool);
+	t->root = NULL;
+}
+
+static void write_begin(struct region_tree *t)
+{
+	/* Odd before any node changes: the release fence keeps the stores to nodes
+	 * behind it; pairs with the acquire load in region_overlaps(). */
+	__atomic_store_n(&t->seq, t->seq + 1, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+static void write_end(struct region_tree *t)
+{
+	/* Even after every node changed; pairs with the second load in region_overlaps(). */
+	__atomic_store_n(&t->seq, t->seq + 1, __ATOMIC_RELEASE);
+}
+
+static int height(const struct region *r)
+{
+	return r != NULL ? r->height : 0;
+}
+
+static void fix_height(struct region *r)
+{
+	int l = height(r->left);
+	int h = height(r->right);
+
+	r->height = (l > h ? l : h) + 1;
+}
+
+static struct region *rotate_right(struct region *r)
+{
+	struct region *l = r->left;
+
+	r->left = l->right;
+	l->right = r;
+	fix_height(r);
+	fix_height(l);
+	return l;
+}
+
+static struct region *rotate_left(struct region *r)
+{
+	struct region *n = r->right;
+
+	r->right = n->left;
+	n->left = r;
+	fix_height(r);
+	fix_height(n);
+	return n;
+}
+
+static struct region *balance(struct region *r)
+{
+	int d = height(r->left) - height(r->right);
+
+	if (d > 1) {
+		if (height(r->left->left) < height(r->left->right))
+			r->left = rotate_left(r->left);
+		return rotate_right(r);
+	}
+	if (d < -1) {
+		if (height(r->right->right) < height(r->right->left))
+			r->right = rotate_right(r->right);
+		return rotate_left(r);
+	}
+	fix_height(r);
+	return r;
+}
+
+static struct region *node_insert(struct region *root, struct region *n)
+{
+	if (root == NULL) {
+		n->left = n->right = NULL;
+		n->height = 1;
+		return n;
+	}
+	if (n->start < root->start)
+		root->left = node_insert(root->left, n);
+	else
+		root->right = node_insert(root->right, n);
+	return balance(root);
+}
+
+static struct region *take_min(struct region *root, struct region **min)
+{
+	if (root->left == NULL) {
+		*min = root;
+		return root->right;
+	}
+	root->left = take_min(root->left, min);
+	return balance(root);
+}
+
+static struct region *node_remove(struct region *root, uintptr_t start)
+{
+	struct region *min = NULL;
+	struct region *right;
+
+	if (root == NULL)
+		return NULL;
+	if (start < root->start) {
+		root->left = node_remove(root->left, start);
+		return balance(root);
+	}
+	if (start > root->start) {
+		root->right = node_remove(root->right, start);
+		return balance(root);
+	}
+	if (root->right == NULL)
+		return root->left;
+	right = take_min(root->right, &min);
+	min->right = right;
+	min->left = root->left;
+	return balance(min);
+}
+
+struct region *region_next(const struct region_tree *t, uintptr_t addr)
+{
+	struct region *r = t->root;
+	struct region *best = NULL;
+
+	while (r != NULL) {
+		if (r->end > addr) {
+			best = r;
+			r = r->left;
+		} else {
+			r = r->right;
+		}
+	}
+	return best;
+}
+
+struct region *region_find(const struct region_tree *t, uintptr_t addr)
+{
+	struct region *r = region_next(t, addr);
+
+	return r != NULL && r->start <= addr ? r : NULL;
+}
+
+bool region_overlaps(const struct region_tree *t, uintptr_t start, uintptr_t end)
+{
+	for (;;) {
+		uint32_t seq = __atomic_load_n(&t->seq, __ATOMIC_ACQUIRE);
+		const struct region *r;
+		bool found = false;
+		unsigned steps = 0;
+
+		if (seq & 1)
+			continue;
+		r = __atomic_load_n(&t->root, __ATOMIC_RELAXED);
+		while (r != NULL && steps++ < WALK_MAX) {
+			if (__atomic_load_n(&r->end, __ATOMIC_RELAXED) <= start) {
+				r = __atomic_load_n(&r->right, __ATOMIC_RELAXED);
+			} else if (__atomic_load_n(&r->start, __ATOMIC_RELAXED) >= end) {
+				r = __atomic_load_n(&r->left, __ATOMIC_RELAXED);
+			} else {
+				found = true;
+				break;
+			}
+		}
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		if (__atomic_load_n(&t->seq, __ATOMIC_RELAXED) == seq && steps <= WALK_MAX)
+			return found;
+	}
+}
+
+static void account(struct region_tree *t, const struct region *r, int sign)
+{
+	uint64_t pages = (r->end - r->start) >> 12;
+	uint64_t d = sign > 0 ? pages : -pages;
+
+	t->pages += d;
+	if (r->prot != PROT_NONE)
+		t->open_pages += d;
+	if (r->flags & REGION_LOCKED)
+		t->locked_pages += d;
+}
+
+static void link_node(struct region_tree *t, struct region *n)
+{
+	t->root = node_insert(t->root, n);
+	t->count++;
+	account(t, n, 1);
+}
+
+static void unlink_node(struct region_tree *t, struct region *n)
+{
+	account(t, n, -1);
+	t->root = node_remove(t->root, n->start);
+	t->count--;
+}
+
+static bool alike(const struct region *a, const struct region *b)
+{
+	return a->end == b->start && a->prot == b->prot && a->flags == b->flags;
+}
+
+/* Join n with its neighbours where they are alike; the survivor. */
+static struct region *merge_around(struct region_tree *t, struct region *n)
+{
+	struct region *prev = n->start != 0 ? region_find(t, n->start - 1) : NULL;
+	struct region *next = region_find(t, n->end);
+
+	if (next != NULL && alike(n, next)) {
+		unlink_node(t, next);
+		account(t, n, -1);
+		n->end = next->end;
+		account(t, n, 1);
+		pool_put(&t->pool, next);
+	}
+	if (prev != NULL && alike(prev, n)) {
+		unlink_node(t, n);
+		account(t, prev, -1);
+		prev->end = n->end;
+		account(t, prev, 1);
+		pool_put(&t->pool, n);
+		n = prev;
+	}
+	return n;
+}
+
+/* Make `at` a border: the region across it becomes two.  Uses *spare. */
+static void split_at(struct region_tree *t, uintptr_t at, struct region **spare)
+{
+	struct region *r = region_find(t, at);
+	struct region *n = *spare;
+
+	if (r == NULL || r->start == at)
+		return;
+	*spare = NULL;
+	*n = *r;
+	account(t, r, -1);
+	r->end = at;
+	account(t, r, 1);
+	n->start = at;
+	link_node(t, n);
+}
+
+/* Two spare nodes, for the two borders of a range. */
+static int take_spares(struct region_tree *t, struct region *spare[2])
+{
+	spare[0] = pool_get(&t->pool);
+	spare[1] = pool_get(&t->pool);
+	if (spare[0] != NULL && spare[1] != NULL)
+		return 0;
+	for (unsigned i = 0; i < 2; i++)
+		if (spare[i] != NULL)
+			pool_put(&t->pool, spare[i]);
+	return -ENOMEM;
+}
+
+static void drop_spares(struct region_tree *t, struct region *spare[2])
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (spare[i] != NULL)
+			pool_put(&t->pool, spare[i]);
+}
+
+static void remove_whole(struct region_tree *t, uintptr_t start, uintptr_t end)
+{
+	struct region *r;
+
+	while ((r = region_next(t, start)) != NULL && r->start < end) {
+		unlink_node(t, r);
+		pool_put(&t->pool, r);
+	}
+}
+
+int region_remove(struct region_tree *t, uintptr_t start, uintptr_t end)
+{
+	struct region *spare[2];
+	struct region *r = region_next(t, start);
+
+	if (r == NULL || r->start >= end)
+		return 0;
+	if (take_spares(t, spare) != 0)
+		return -ENOMEM;
+	write_begin(t);
+	split_at(t, start, &spare[0]);
+	split_at(t, end, &spare[1]);
+	remove_whole(t, start, end);
+	write_end(t);
+	drop_spares(t, spare);
+	return 0;
+}
+
+int region_insert(struct region_tree *t, uintptr_t start, uintptr_t end, int prot, uint32_t flags)
+{
+	struct region *spare[2];
+	struct region *n = pool_get(&t->pool);
+
+	if (n == NULL)
+		return -ENOMEM;
+	if (take_spares(t, spare) != 0) {
+		pool_put(&t->pool, n);
+		return -ENOMEM;
+	}
+	n->start = start;
+	n->end = end;
+	n->prot = prot;
+	n->flags = flags;
+	write_begin(t);
+	split_at(t, start, &spare[0]);
+	split_at(t, end, &spare[1]);
+	remove_whole(t, start, end);
+	link_node(t, n);
+	merge_around(t, n);
+	write_end(t);
+	drop_spares(t, spare);
+	return 0;
+}
+
+int region_change(struct region_tree *t, uintptr_t start, uintptr_t end, int prot, uint32_t set,
+		  uint32_t clear)
+{
+	struct region *spare[2];
+	struct region *r = region_next(t, start);
+
+	if (r == NULL || r->start >= end)
+		return 0;
+	if (take_spares(t, spare) != 0)
+		return -ENOMEM;
+	write_begin(t);
+	split_at(t, start, &spare[0]);
+	split_at(t, end, &spare[1]);
+	for (r = region_next(t, start); r != NULL && r->start < end; r = region_next(t, r->end)) {
+		account(t, r, -1);
+		if (prot != -1)
+			r->prot = prot;
+		r->flags = (r->flags & ~clear) | set;
+		account(t, r, 1);
+		r = merge_around(t, r);
+	}
+	write_end(t);
+	drop_spares(t, spare);
+	return 0;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * region.h - the managed address space: a tree of ranges with one set of
+ * properties each (the kernel's VMAs).
+ *
+ * Regions never overlap; neighbours with equal properties are merged.  The
+ * tree is changed with the mm lock held, between region_write_begin() and
+ * region_write_end(), so that region_overlaps() can be asked without any lock
+ * (an application thread that held one while its own stack faults would wait
+ * for ever): it reads the sequence number, walks, and walks again when the
+ * number moved.  Nodes are never unmapped while the tree lives, so a walk over
+ * a tree in motion reads stale nodes, never foreign memory.
+ */
+#ifndef FL_REGION_H
+#define FL_REGION_H
+
+#include "pool.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define REGION_LOCKED 0x01     /* mlock(2): pages stay once they are in */
+#define REGION_DONTFORK 0x02   /* madvise(2) */
+#define REGION_WIPEONFORK 0x04 /* madvise(2) */
+#define REGION_SEQUENTIAL 0x08 /* madvise(2) */
+#define REGION_RANDOM 0x10     /* madvise(2) */
+#define REGION_NORESERVE 0x20  /* mmap(2) */
+#define REGION_FOREIGN 0x40    /* mapped by the application, given to us by fl_register() */
+#define REGION_HELD 0x100      /* being replaced by a mapping that is not managed: not to be evicted */
+#define REGION_LOCKONFAULT 0x80 /* mlock2(2) with MLOCK_ONFAULT */
+
+struct region {
+	struct region *left, *right; /* first: the pool's free list overwrites left */
+	uintptr_t start, end;	     /* bytes, page-aligned, end exclusive */
+	int32_t height;
+	int32_t prot;
+	uint32_t flags;
+	/* How often write-protecting what was read in paid (fault-wp.c); not compared when merging. */
+	uint32_t wp_installs, wp_faults;
+};
+
+struct region_tree {
+	struct region *root;
+	struct pool pool;
+	uint32_t seq;	   /* odd while the tree changes; see above */
+	size_t count;
+	uint64_t pages;	   /* of all regions */
+	uint64_t open_pages; /* of those that are accessible: what may become frames */
+	uint64_t locked_pages;
+};
+
+void region_tree_init(struct region_tree *t);
+void region_tree_fini(struct region_tree *t);
+
+struct region *region_find(const struct region_tree *t, uintptr_t addr); /* that holds addr, or NULL */
+struct region *region_next(const struct region_tree *t, uintptr_t addr); /* first that ends above addr */
+
+/* Whether any region meets [start, end); needs no lock. */
+bool region_overlaps(const struct region_tree *t, uintptr_t start, uintptr_t end);
+
+/* Replace whatever is in [start, end) by one region.  0 or -ENOMEM (nothing changed). */
+int region_insert(struct region_tree *t, uintptr_t start, uintptr_t end, int prot, uint32_t flags);
+
+/* Forget [start, end), splitting what crosses its ends.  0 or -ENOMEM (nothing changed). */
+int region_remove(struct region_tree *t, uintptr_t start, uintptr_t end);
+
+/*
+ * Change properties of what is managed in [start, end): prot (-1: as it is),
+ * flags to set and to clear.  0 or -ENOMEM (nothing changed).
+ */
+int region_change(struct region_tree *t, uintptr_t start, uintptr_t end, int prot, uint32_t set,
+		  uint32_t clear);
+
+#endif

@@ -1,0 +1,624 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * staging.c - frames between the application and their slot; see staging.h.
+ *
+ * A block's life:
+ *
+ *   FREE --stage_evict--> FILLING --full, or stage_writeout--> QUEUED
+ *     ^                                                          |
+ *     |                                                    stage_writeout
+ *     +---block_finish (all written)--- WRITING <----------------+
+ *                                          |
+ *             QUEUED <--block_finish (a write failed, or no slot was free)
+ */
+#include "staging.h"
+
+#include "mm.h"
+#include "reclaim.h"
+#include "sys.h"
+#include "uffd.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+/* An area that failed this often takes no more pages. */
+#define AREA_ERRORS_MAX 16U
+
+#define DESC_BYTES                                                                                 \
+	(((STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX) * sizeof(struct stage_page) + 4095) & ~(size_t)4095)
+
+uint64_t stage_csum(const struct mm *mm, const void *page, swp_t swp)
+{
+	uint64_t h = XXH3_64bits_withSeed(page, PAGE_SIZE, mm->csum_key ^ swp * 0x9e3779b97f4a7c15U);
+
+	h &= ((uint64_t)1 << SLOT_CSUM_BITS) - 1;
+	return h != 0 ? h : 1;
+}
+
+void *stage_addr(const struct mm *mm, uint32_t index)
+{
+	if (index < STAGE_BLOCK_PAGES)
+		return (char *)mm->staging.base + (size_t)index * PAGE_SIZE;
+	return mm->staging.buffer + (size_t)(index - STAGE_BLOCK_PAGES) * PAGE_SIZE;
+}
+
+int staging_open(struct mm *mm)
+{
+	struct staging *s = &mm->staging;
+	int r;
+
+	memset(s, 0, sizeof(*s));
+	s->base = (uintptr_t)sys_mem_alloc(STAGE_BLOCK_PAGES * PAGE_SIZE);
+	s->buffer = sys_mem_alloc(STAGE_BUFFER_MAX * PAGE_SIZE);
+	s->page = sys_mem_alloc(DESC_BYTES);
+	if (s->base == 0 || s->buffer == NULL || s->page == NULL)
+		return -ENOMEM;
+	SYS3(madvise, s->base, STAGE_BLOCK_PAGES * PAGE_SIZE, MADV_NOHUGEPAGE);
+	SYS3(madvise, s->base, STAGE_BLOCK_PAGES * PAGE_SIZE, MADV_DONTFORK);
+	SYS3(madvise, s->buffer, STAGE_BUFFER_MAX * PAGE_SIZE, MADV_NOHUGEPAGE);
+	SYS3(madvise, s->buffer, STAGE_BUFFER_MAX * PAGE_SIZE, MADV_DONTFORK);
+	r = uffd_register(mm->uffd, s->base, STAGE_BLOCK_PAGES * PAGE_SIZE, false);
+	if (r != 0)
+		return r;
+	s->head = s->tail = s->filling = STAGE_NONE;
+	s->free_list = 0;
+	for (uint32_t i = 0; i < STAGE_BLOCKS; i++)
+		s->block[i].next = i + 1 < STAGE_BLOCKS ? i + 1 : STAGE_NONE;
+	staging_resize(mm);
+	return 0;
+}
+
+void staging_close(struct mm *mm)
+{
+	struct staging *s = &mm->staging;
+
+	sys_mem_free((void *)s->base, STAGE_BLOCK_PAGES * PAGE_SIZE);
+	sys_mem_free(s->buffer, STAGE_BUFFER_MAX * PAGE_SIZE);
+	sys_mem_free(s->page, DESC_BYTES);
+	memset(s, 0, sizeof(*s));
+}
+
+static uint64_t clamp(uint64_t v, uint64_t lo, uint64_t hi)
+{
+	return v < lo ? lo : v > hi ? hi : v;
+}
+
+void staging_resize(struct mm *mm)
+{
+	struct staging *s = &mm->staging;
+	uint32_t pages = (uint32_t)clamp(mm->limit / 16, 32, STAGE_BUFFER_MAX);
+
+	if (pages < s->buffer_pages) {
+		/* what is in flight beyond the new end stays until it is done */
+		for (uint32_t i = pages; i < s->buffer_pages; i++)
+			if (s->page[STAGE_BLOCK_PAGES + i].state == STAGE_FREE)
+				SYS3(madvise, stage_addr(mm, STAGE_BLOCK_PAGES + i), PAGE_SIZE,
+				     MADV_DONTNEED);
+	}
+	s->buffer_pages = pages;
+	s->keep = clamp(mm->limit / 16, STAGE_BLOCK, STAGE_BLOCK_PAGES / 4);
+}
+
+/* ---- the queue of blocks ---- */
+
+static void queue_push(struct staging *s, uint32_t b)
+{
+	s->block[b].state = BLOCK_QUEUED;
+	s->block[b].next = STAGE_NONE;
+	s->waiting += s->block[b].live;
+	if (s->tail == STAGE_NONE)
+		s->head = b;
+	else
+		s->block[s->tail].next = b;
+	s->tail = b;
+}
+
+static uint32_t queue_pop(struct staging *s)
+{
+	uint32_t b = s->head;
+
+	if (b == STAGE_NONE)
+		return b;
+	s->head = s->block[b].next;
+	if (s->head == STAGE_NONE)
+		s->tail = STAGE_NONE;
+	s->waiting -= s->block[b].live;
+	return b;
+}
+
+/* One frame less in a block. */
+static void frame_gone(struct staging *s, struct stage_block *b)
+{
+	b->live--;
+	s->frames--;
+	if (b->state == BLOCK_QUEUED)
+		s->waiting--;
+}
+
+static uint32_t block_to_fill(struct staging *s)
+{
+	if (s->filling == STAGE_NONE && s->free_list != STAGE_NONE) {
+		s->filling = s->free_list;
+		s->free_list = s->block[s->filling].next;
+		s->block[s->filling] = (struct stage_block){.state = BLOCK_FILLING};
+	}
+	return s->filling;
+}
+
+static void close_filling(struct staging *s)
+{
+	uint32_t b = s->filling;
+
+	s->filling = STAGE_NONE;
+	queue_push(s, b);
+}
+
+/* Note a frame that came into the filling block. */
+static void frame_came(struct mm *mm, uint32_t index, vpn_t vpn, swp_t swp)
+{
+	struct staging *s = &mm->staging;
+
+	s->page[index] = (struct stage_page){.vpn = vpn, .state = STAGE_MOVED, .swp = swp};
+	s->block[s->filling].live++;
+	s->frames++;
+	pte_set(&mm->ptes, vpn, pte_make(PTE_STAGED, index, 0));
+	stat_add(&mm->stats.evicted, 1);
+}
+
+uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n)
+{
+	struct staging *s = &mm->staging;
+	uint32_t total = 0;
+
+	while (total < n) {
+		uint32_t b = block_to_fill(s);
+		enum uffd_result res;
+		uint32_t index;
+		uint32_t run;
+		size_t done;
+
+		if (b == STAGE_NONE)
+			break;
+		run = n - total;
+		if (run > STAGE_BLOCK - s->block[b].cursor)
+			run = STAGE_BLOCK - s->block[b].cursor;
+		index = b * STAGE_BLOCK + s->block[b].cursor;
+		res = uffd_move(mm->uffd, (uintptr_t)stage_addr(mm, index), addr_of(vpn + total),
+				run * PAGE_SIZE, &done);
+		run = (uint32_t)(done >> PAGE_SHIFT);
+		for (uint32_t i = 0; i < run; i++)
+			frame_came(mm, index + i, vpn + total + i,
+				   pte_swp(pte_get(&mm->ptes, vpn + total + i)));
+		s->block[b].cursor = (uint16_t)(s->block[b].cursor + run);
+		if (s->block[b].cursor == STAGE_BLOCK)
+			close_filling(s);
+		total += run;
+		if (res == UFFD_OK)
+			continue;
+		if (res == UFFD_GONE) {
+			/* MADV_FREE given before arming, or dropped behind our back: a fault will tell */
+			pte_set_bits(&mm->ptes, vpn + total, PTE_BUSY, 0);
+		} else {
+			stat_add(&mm->stats.evict_busy, 1);
+			pte_set_bits(&mm->ptes, vpn + total, PTE_BUSY, 0);
+		}
+		break;
+	}
+	return total;
+}
+
+bool stage_evict_readonly(struct mm *mm, vpn_t vpn)
+{
+	struct staging *s = &mm->staging;
+	uint32_t b = block_to_fill(s);
+	char copy[PAGE_SIZE] __attribute__((aligned(64)));
+	uint32_t index;
+	size_t done;
+
+	if (b == STAGE_NONE)
+		return false;
+	index = b * STAGE_BLOCK + s->block[b].cursor;
+	/* through /proc/self/mem, which reads whatever the protection */
+	if (SYS4(pread, mm->mem_fd, copy, PAGE_SIZE, addr_of(vpn)) != (long)PAGE_SIZE ||
+	    uffd_copy(mm->uffd, (uintptr_t)stage_addr(mm, index), copy, PAGE_SIZE, false, &done) !=
+		    UFFD_OK) {
+		pte_set_bits(&mm->ptes, vpn, PTE_BUSY, 0);
+		return false;
+	}
+	if (sys_err(SYS3(madvise, addr_of(vpn), PAGE_SIZE, MADV_DONTNEED))) {
+		SYS3(madvise, stage_addr(mm, index), PAGE_SIZE, MADV_DONTNEED);
+		pte_set_bits(&mm->ptes, vpn, PTE_BUSY, 0);
+		return false;
+	}
+	frame_came(mm, index, vpn, pte_swp(pte_get(&mm->ptes, vpn)));
+	if (++s->block[b].cursor == STAGE_BLOCK)
+		close_filling(s);
+	return true;
+}
+
+/* ---- writing out ---- */
+
+/*
+ * Every write of the block has ended: its pages go where their content is,
+ * the frames to the kernel.  What could not be written waits for another try.
+ */
+static void block_finish(struct mm *mm, uint32_t b)
+{
+	struct staging *s = &mm->staging;
+	struct stage_block *blk = &s->block[b];
+	uint32_t left = 0;
+
+	for (uint32_t i = 0; i < blk->cursor; i++) {
+		uint32_t index = b * STAGE_BLOCK + i;
+		struct stage_page *sp = &s->page[index];
+
+		switch (sp->state) {
+		case STAGE_CLEAN:
+			pte_set(&mm->ptes, sp->vpn, pte_make(PTE_SWAPPED, sp->swp, 0));
+			break;
+		case STAGE_FILLED:
+			pte_set(&mm->ptes, sp->vpn, pte_make(PTE_FILLED, sp->swp, 0));
+			break;
+		case STAGE_MOVED:
+			left++;
+			continue;
+		case STAGE_FREE:
+			continue;
+		default: /* DEAD */
+			break;
+		}
+		sp->state = STAGE_FREE;
+		sp->flags = 0;
+		frame_gone(s, blk);
+	}
+	if (left == 0) {
+		SYS3(madvise, stage_addr(mm, b * STAGE_BLOCK), STAGE_BLOCK * PAGE_SIZE,
+		     MADV_DONTNEED);
+		blk->state = BLOCK_FREE;
+		blk->next = s->free_list;
+		s->free_list = b;
+		return;
+	}
+	for (uint32_t i = 0; i < blk->cursor; i++)
+		if (s->page[b * STAGE_BLOCK + i].state == STAGE_FREE)
+			SYS3(madvise, stage_addr(mm, b * STAGE_BLOCK + i), PAGE_SIZE, MADV_DONTNEED);
+	queue_push(s, b);
+}
+
+static void area_failed(struct mm *mm, swp_t swp, int err)
+{
+	struct swap_area *a = mm->swap.area[swp_area(swp)];
+
+	stat_add(&mm->stats.io_errors, 1);
+	a->io_errors++;
+	if (a->io_errors <= 3 || a->io_errors == AREA_ERRORS_MAX)
+		mm_log(mm, FL_LOG_ERROR, "cannot write to swap area %s, slot %u: %s", a->path,
+		       swp_slot(swp), log_strerror(err));
+	if (a->io_errors == AREA_ERRORS_MAX && a->on) {
+		a->on = false;
+		mm_log(mm, FL_LOG_ERROR, "swap area %s failed %u times and takes no more pages",
+		       a->path, AREA_ERRORS_MAX);
+	}
+}
+
+static void write_done(struct blk_req *req, int res)
+{
+	struct swap_io *io = (struct swap_io *)(void *)req;
+	struct mm *mm = io->pager->mm;
+	struct staging *s = &mm->staging;
+	uint32_t b = io->block;
+
+	if (res != 0)
+		area_failed(mm, io->swp, res);
+	for (uint32_t i = 0; i < io->n; i++) {
+		struct stage_page *sp = &s->page[b * STAGE_BLOCK + io->page[i]];
+		swp_t swp = io->swp + i;
+
+		if (res == 0) {
+			swap_csum_set(&mm->swap, swp, io->csum[i]);
+			sp->state = sp->flags & STAGE_DETACHED ? STAGE_DEAD : STAGE_CLEAN;
+			if (swap_put(&mm->swap, swp))
+				mm->swap_full = false;
+			continue;
+		}
+		/* The write's own reference is kept for ever: a slot that failed is not used again. */
+		mm->swap.area[swp_area(swp)]->bad_slots++;
+		if (sp->flags & STAGE_DETACHED) {
+			sp->state = STAGE_DEAD;
+			continue;
+		}
+		swap_put(&mm->swap, swp);
+		sp->swp = SWP_NONE;
+		sp->state = STAGE_MOVED;
+	}
+	pool_put(&mm->io_pool, io);
+	if (--s->block[b].pending == 0)
+		block_finish(mm, b);
+}
+
+/* What has to be written of a block: page numbers into dirty[]; how many. */
+static uint32_t block_sort(struct mm *mm, uint32_t b, uint16_t *dirty)
+{
+	struct staging *s = &mm->staging;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < s->block[b].cursor; i++) {
+		struct stage_page *sp = &s->page[b * STAGE_BLOCK + i];
+		const void *page = stage_addr(mm, b * STAGE_BLOCK + i);
+		uint64_t word;
+		uint32_t fill;
+
+		if (sp->state != STAGE_MOVED)
+			continue;
+		if (fill_check(page, &word) &&
+		    (fill = fill_get(&mm->fills, word)) != FILL_NONE) {
+			if (sp->swp != SWP_NONE)
+				swap_put(&mm->swap, sp->swp);
+			sp->swp = fill;
+			sp->state = STAGE_FILLED;
+			continue;
+		}
+		if (sp->swp != SWP_NONE) {
+			uint64_t csum = swap_csum(&mm->swap, sp->swp);
+
+			if (csum != 0 && csum == stage_csum(mm, page, sp->swp)) {
+				sp->state = STAGE_CLEAN;
+				stat_add(&mm->stats.dropped_clean, 1);
+				continue;
+			}
+			swap_put(&mm->swap, sp->swp);
+			sp->swp = SWP_NONE;
+		}
+		dirty[n++] = (uint16_t)i;
+	}
+	return n;
+}
+
+/* Write pages dirty[0..n) of a block to adjacent slots from swp. */
+static bool write_run(struct pager *p, uint32_t b, const uint16_t *dirty, uint32_t n, swp_t swp)
+{
+	struct mm *mm = p->mm;
+	struct staging *s = &mm->staging;
+	struct swap_io *io = pool_get(&mm->io_pool);
+	uint32_t run;
+	uint64_t off;
+	uint32_t niov = 0;
+
+	if (io == NULL)
+		return false;
+	io->pager = p;
+	io->swp = swp;
+	io->block = b;
+	io->n = (uint16_t)n;
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t index = b * STAGE_BLOCK + dirty[i];
+		char *page = stage_addr(mm, index);
+
+		io->page[i] = dirty[i];
+		io->csum[i] = stage_csum(mm, page, swp + i);
+		swap_get(&mm->swap, swp + i); /* the write's own */
+		s->page[index].swp = swp + i;
+		s->page[index].state = STAGE_WRITING;
+		if (niov != 0 && (char *)io->iov[niov - 1].iov_base + io->iov[niov - 1].iov_len == page)
+			io->iov[niov - 1].iov_len += PAGE_SIZE;
+		else
+			io->iov[niov++] = (struct iovec){page, PAGE_SIZE};
+	}
+	io->req.dev = swap_extent(&mm->swap, swp, n, &off, &run);
+	io->req.op = BLK_WRITE;
+	io->req.off = off;
+	io->req.iov = io->iov;
+	io->req.niov = niov;
+	io->req.done = write_done;
+	s->block[b].pending++;
+	stat_add(&mm->stats.writes, 1);
+	stat_add(&mm->stats.write_pages, n);
+	blkio_queue(p->io, &io->req);
+	return true;
+}
+
+bool stage_writeout(struct pager *p)
+{
+	struct mm *mm = p->mm;
+	struct staging *s = &mm->staging;
+	uint16_t dirty[STAGE_BLOCK];
+	uint32_t n;
+	uint32_t at = 0;
+	uint32_t b;
+
+	if (s->head == STAGE_NONE && s->filling != STAGE_NONE && s->block[s->filling].cursor != 0)
+		close_filling(s);
+	b = queue_pop(s);
+	if (b == STAGE_NONE)
+		return false;
+	s->block[b].state = BLOCK_WRITING;
+	n = block_sort(mm, b, dirty);
+	s->block[b].pending++; /* ours, so that no callback finishes it meanwhile */
+	while (at < n) {
+		const struct blk_dev *dev;
+		uint32_t got;
+		uint32_t run;
+		uint64_t off;
+		swp_t swp = swap_alloc(&mm->swap, n - at, &got);
+
+		if (swp == SWP_NONE) {
+			mm->swap_full = true;
+			break;
+		}
+		dev = swap_extent(&mm->swap, swp, got, &off, &run);
+		if (dev == NULL || run < got || !write_run(p, b, dirty + at, got, swp)) {
+			for (uint32_t i = 0; i < got; i++)
+				swap_put(&mm->swap, swp + i);
+			break;
+		}
+		at += got;
+	}
+	if (--s->block[b].pending == 0)
+		block_finish(mm, b);
+	return at == n || at != 0;
+}
+
+/* ---- back to the application ---- */
+
+bool stage_refault(struct pager *p, vpn_t vpn, pte_t pte, bool write)
+{
+	struct mm *mm = p->mm;
+	struct staging *s = &mm->staging;
+	uint32_t index = (uint32_t)pte_payload(pte);
+	struct stage_page *sp = &s->page[index];
+	struct stage_block *blk = &s->block[index / STAGE_BLOCK];
+	swp_t swp = sp->swp;
+	enum uffd_result res;
+	size_t done;
+
+	if (sp->state == STAGE_MOVED || sp->state == STAGE_CLEAN || sp->state == STAGE_FILLED) {
+		res = uffd_move(mm->uffd, addr_of(vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
+				&done);
+		if (res == UFFD_OK) {
+			if (sp->state == STAGE_FILLED) {
+				fill_put(&mm->fills, (uint32_t)swp);
+				swp = SWP_NONE;
+			}
+			pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG));
+			sp->state = STAGE_FREE;
+			frame_gone(s, blk);
+			return true;
+		}
+	}
+	/* The mapping does not take a move, or the write still needs the frame: a copy. */
+	if (!reclaim_make_room(p, 1))
+		return false;
+	pte = pte_get(&mm->ptes, vpn);
+	if (pte_state(pte) != PTE_STAGED || pte_payload(pte) != index)
+		return false; /* making room wrote it out: look again */
+	swp = sp->swp;
+	res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, index), PAGE_SIZE, false, &done);
+	if (res != UFFD_OK && res != UFFD_EXIST)
+		return false;
+	if (sp->state == STAGE_FILLED) {
+		fill_put(&mm->fills, (uint32_t)swp);
+		swp = SWP_NONE;
+	}
+	if (write && swp != SWP_NONE) {
+		swap_put(&mm->swap, swp);
+		swp = SWP_NONE;
+	}
+	if (sp->state == STAGE_WRITING)
+		sp->flags |= STAGE_DETACHED;
+	else
+		sp->state = STAGE_DEAD;
+	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG));
+	if (res == UFFD_EXIST)
+		uffd_wake(mm->uffd, addr_of(vpn), PAGE_SIZE);
+	return true;
+}
+
+void stage_detach(struct mm *mm, vpn_t vpn)
+{
+	uint32_t index = (uint32_t)pte_payload(pte_get(&mm->ptes, vpn));
+	struct stage_page *sp = &mm->staging.page[index];
+
+	pte_set(&mm->ptes, vpn, 0);
+	if (sp->state == STAGE_FILLED) {
+		fill_put(&mm->fills, (uint32_t)sp->swp);
+	} else if (sp->swp != SWP_NONE && swap_put(&mm->swap, sp->swp)) {
+		mm->swap_full = false;
+	}
+	if (sp->state == STAGE_READING || sp->state == STAGE_WRITING)
+		sp->flags |= STAGE_DETACHED;
+	else if (sp->state == STAGE_CACHED)
+		stage_buffer_put(mm, index);
+	else
+		sp->state = STAGE_DEAD;
+}
+
+void stage_rename(struct mm *mm, uint32_t index, vpn_t to)
+{
+	mm->staging.page[index].vpn = to & (VPN_MAX - 1);
+}
+
+bool stage_drop_slot(struct mm *mm, uint32_t index)
+{
+	struct stage_page *sp = &mm->staging.page[index];
+
+	if (sp->state == STAGE_READING || sp->state == STAGE_WRITING)
+		return false;
+	if (sp->state == STAGE_CACHED || sp->state == STAGE_CLEAN || sp->state == STAGE_MOVED) {
+		if (sp->state == STAGE_CACHED)
+			return false; /* its content must become a frame first */
+		swap_put(&mm->swap, sp->swp);
+		sp->swp = SWP_NONE;
+		sp->state = STAGE_MOVED;
+	}
+	return true;
+}
+
+/* ---- the read buffer ---- */
+
+void stage_buffer_put(struct mm *mm, uint32_t index)
+{
+	struct staging *s = &mm->staging;
+
+	s->page[index].state = STAGE_FREE;
+	s->page[index].flags = 0;
+	s->buffer_used--;
+	if (index - STAGE_BLOCK_PAGES >= s->buffer_pages)
+		SYS3(madvise, stage_addr(mm, index), PAGE_SIZE, MADV_DONTNEED);
+}
+
+/* A page that was read ahead and not asked for gives its place away. */
+static void buffer_drop(struct mm *mm, uint32_t index)
+{
+	struct stage_page *sp = &mm->staging.page[index];
+
+	pte_set(&mm->ptes, sp->vpn, pte_make(PTE_SWAPPED, sp->swp, 0));
+	stat_add(&mm->stats.readahead_misses, 1);
+	stage_buffer_put(mm, index);
+}
+
+uint32_t stage_buffer_get(struct mm *mm, uint32_t want, uint32_t *first)
+{
+	struct staging *s = &mm->staging;
+	struct stage_page *buf = &s->page[STAGE_BLOCK_PAGES];
+	uint32_t best = 0;
+	uint32_t best_at = 0;
+	uint32_t at = s->buffer_hand < s->buffer_pages ? s->buffer_hand : 0;
+	uint32_t run = 0;
+
+	/*
+	 * In turn around the buffer, so that what was read longest ago is dropped first;
+	 * the first run that is long enough, else the longest of one round.
+	 */
+	for (uint32_t seen = 0; seen < s->buffer_pages + want && best < want; seen++) {
+		if (at == s->buffer_pages) {
+			at = 0;
+			run = 0;
+		}
+		if (buf[at].state == STAGE_FREE || buf[at].state == STAGE_CACHED) {
+			if (++run > best) {
+				best = run;
+				best_at = at + 1 - run;
+			}
+		} else {
+			run = 0;
+		}
+		at++;
+	}
+	if (best == 0)
+		return 0;
+	if (best > want)
+		best = want;
+	for (uint32_t i = 0; i < best; i++) {
+		if (buf[best_at + i].state == STAGE_CACHED)
+			buffer_drop(mm, STAGE_BLOCK_PAGES + best_at + i);
+		buf[best_at + i].flags = 0;
+	}
+	s->buffer_used += best;
+	s->buffer_hand = best_at + best;
+	*first = STAGE_BLOCK_PAGES + best_at;
+	return best;
+}

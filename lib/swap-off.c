@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * swap-off.c - calls that bring pages back: swapoff(2), a lower limit, the end
+ * of a runtime (the kernel's try_to_unuse).
+ *
+ * They run on a pager and let it go on with faults and I/O while they wait
+ * (pager_pump); the mm lock is dropped then, so every step looks at the page
+ * entries anew.
+ */
+#include "do.h"
+
+#include "fault.h"
+#include "log.h"
+#include "mm.h"
+#include "pager.h"
+#include "reclaim.h"
+#include "sys.h"
+#include "uffd.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* Rounds without progress before a call gives up: each waits for an event or a millisecond. */
+#define PATIENCE 5000U
+
+static unsigned inflight(const struct mm *mm)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < PAGERS_MAX; i++)
+		if (mm->pager[i] != NULL && mm->pager[i]->io != NULL)
+			n += blkio_inflight(mm->pager[i]->io);
+	return n;
+}
+
+/* One step for one page that is not PRESENT; false when it must wait. */
+static bool page_back(struct pager *p, vpn_t vpn)
+{
+	struct mm *mm = p->mm;
+	pte_t pte = pte_get(&mm->ptes, vpn);
+	struct fault f = {.addr = addr_of(vpn), .write = false, .t0 = sys_now()};
+
+	switch (pte_state(pte)) {
+	case PTE_SWAPPED:
+		return fault_swap_prefetch(p, vpn, vpn + 1, true) != 0;
+	case PTE_STAGED:
+	case PTE_FILLED:
+		return fault_handle(p, &f) == FAULT_DONE;
+	default:
+		return true;
+	}
+}
+
+long bring_back(struct pager *p, uintptr_t start, uintptr_t end)
+{
+	const unsigned away = 1U << PTE_STAGED | 1U << PTE_SWAPPED | 1U << PTE_FILLED;
+	struct mm *mm = p->mm;
+	unsigned idle = 0;
+
+	for (;;) {
+		uint64_t before = mm->ptes.count[PTE_PRESENT];
+		vpn_t stop = vpn_of(end);
+		vpn_t vpn = pte_next(&mm->ptes, vpn_of(start), stop, away);
+
+		if (vpn >= stop)
+			return 0;
+		fault_swap_prefetch(p, vpn, stop, true);
+		for (unsigned n = 0; vpn < stop && n < 1024; n++) {
+			page_back(p, vpn);
+			vpn = pte_next(&mm->ptes, vpn + 1, stop, away);
+		}
+		if (mm->ptes.count[PTE_PRESENT] != before) {
+			idle = 0;
+		} else if (inflight(mm) == 0 && ++idle > PATIENCE / 1000) {
+			return -ENOMEM;
+		}
+		if (pte_next(&mm->ptes, vpn_of(start), stop, away) < stop && inflight(mm) != 0)
+			pager_pump(p);
+	}
+}
+
+long do_swapon(struct mm *mm, const struct fl_swap_spec *spec, char *why, size_t why_size)
+{
+	unsigned index;
+	int r = swap_on(&mm->swap, spec, mm->opt.swap_dir, &index, why, why_size);
+
+	if (r == 0)
+		mm->swap_full = false;
+	return r;
+}
+
+/*
+ * Give back the slots of an area: pages that are in slots only are read in
+ * (and evicted again, to other areas, as frames are needed), pages that still
+ * have a slot beside their frame lose it.
+ */
+long do_swapoff(struct pager *p, const char *path)
+{
+	struct mm *mm = p->mm;
+	int found = swap_find(&mm->swap, path);
+	struct swap_area *a;
+	unsigned idle = 0;
+
+	if (found < 0)
+		return -EINVAL; /* as swapoff(2) for what is not a swap area */
+	a = mm->swap.area[found];
+	a->on = false;
+	while (swap_area_used(a) > a->bad_slots) {
+		const unsigned with_slot = 1U << PTE_PRESENT | 1U << PTE_STAGED | 1U << PTE_SWAPPED;
+		uint64_t used = swap_area_used(a);
+		bool began = false;
+		vpn_t vpn = 0;
+
+		while ((vpn = pte_next(&mm->ptes, vpn, VPN_MAX, with_slot)) < VPN_MAX) {
+			pte_t pte = pte_get(&mm->ptes, vpn);
+			swp_t swp = pte_swp(pte);
+
+			if (pte_state(pte) == PTE_STAGED)
+				swp = mm->staging.page[pte_payload(pte)].state == STAGE_FILLED ?
+					      SWP_NONE :
+					      mm->staging.page[pte_payload(pte)].swp;
+			if (swp == SWP_NONE || swp_area(swp) != (unsigned)found) {
+				vpn++;
+				continue;
+			}
+			if (pte_state(pte) == PTE_PRESENT) {
+				swap_put(&mm->swap, swp);
+				pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
+			} else if (pte_state(pte) == PTE_SWAPPED) {
+				if (fault_swap_prefetch(p, vpn, vpn + 64, true) == 0)
+					break;
+				began = true;
+			} else if (!stage_drop_slot(mm, (uint32_t)pte_payload(pte))) {
+				page_back(p, vpn);
+			}
+			vpn++;
+		}
+		if (began || swap_area_used(a) < used)
+			idle = 0;
+		if (inflight(mm) != 0) {
+			pager_pump(p);
+		} else if (!began && swap_area_used(a) == used && ++idle > 4) {
+			/* no frame and no other slot for what it holds: it stays on */
+			a->on = true;
+			mm->swap_full = false;
+			return -ENOMEM;
+		} else {
+			reclaim_make_room(p, 1);
+		}
+	}
+	/* a slot's last write or read may still be on its way */
+	while (inflight(mm) != 0)
+		pager_pump(p);
+	return swap_close_area(&mm->swap, (unsigned)found);
+}
+
+long do_set_limit(struct pager *p, uint64_t pages)
+{
+	struct mm *mm = p->mm;
+	uint64_t old = mm->limit;
+	unsigned idle = 0;
+
+	if (mm->armed && mm->regions.locked_pages > pages - pages / 4)
+		return -ENOMEM;
+	mm->limit = pages;
+	staging_resize(mm);
+	while (mm->armed && mm_frames(mm) > mm_budget(mm)) {
+		uint64_t before = mm_frames(mm);
+
+		reclaim_make_room(p, 0);
+		if (mm_frames(mm) < before)
+			idle = 0;
+		if (mm_frames(mm) <= mm_budget(mm))
+			break;
+		if (inflight(mm) != 0) {
+			pager_pump(p);
+		} else if (++idle > 4) {
+			mm->limit = old;
+			staging_resize(mm);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+long do_close(struct pager *p)
+{
+	struct mm *mm = p->mm;
+
+	p->stop = true;
+	if (mm->closing)
+		return 0;
+	mm->closing = true;
+	if (mm->armed) {
+		const struct region *r;
+		uintptr_t at = 0;
+		uint64_t limit = mm->limit;
+
+		/* every page needs a frame now */
+		mm->limit = UINT64_MAX / 2;
+		if (bring_back(p, 0, addr_of(VPN_MAX)) != 0) {
+			mm->limit = limit;
+			mm->closing = false;
+			p->stop = false;
+			return -ENOMEM;
+		}
+		while (inflight(mm) != 0)
+			pager_pump(p);
+		while ((r = region_next(&mm->regions, at)) != NULL) {
+			uffd_unregister(mm->uffd, r->start, r->end - r->start);
+			SYS3(madvise, r->start, r->end - r->start,
+			     r->flags & REGION_DONTFORK ? MADV_DONTFORK : MADV_DOFORK);
+			at = r->end;
+		}
+		__atomic_store_n(&mm->armed, 0, __ATOMIC_RELEASE);
+	}
+	return 0;
+}

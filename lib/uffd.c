@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * uffd.c - userfaultfd's ioctls; see uffd.h.
+ */
+#include "uffd.h"
+
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+/* EAGAIN while somebody changes the address space: tried again this often before it counts. */
+#define UFFD_RETRIES 100000U
+
+static enum uffd_result classify(long err)
+{
+	switch (-err) {
+	case EEXIST:
+		return UFFD_EXIST;
+	case ENOENT: /* no such mapping, or (move) no page at the source */
+	case ESRCH:  /* the process is going away */
+	case EFAULT:
+		return UFFD_GONE;
+	case EBUSY:
+	case EAGAIN:
+		return UFFD_BUSY;
+	case EINVAL:
+		return UFFD_UNFIT;
+	case ENOMEM:
+		return UFFD_NOMEM;
+	default:
+		return UFFD_FATAL;
+	}
+}
+
+long uffd_open(void)
+{
+	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_NEEDED};
+	long dev = SYS4(openat, AT_FDCWD, "/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
+	long fd;
+	long r;
+
+	if (!sys_err(dev)) {
+		fd = SYS3(uffd_open, dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+		SYS1(close, dev);
+	} else {
+		fd = sys_bare(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0, 0);
+		if (sys_err(fd))
+			fd = dev;
+	}
+	if (sys_err(fd))
+		return fd;
+	r = SYS3(uffd_api, fd, UFFDIO_API, &api);
+	if (sys_err(r)) {
+		SYS1(close, fd);
+		return r == -EINVAL ? -ENOSYS : r;
+	}
+	return fd;
+}
+
+int uffd_register(int fd, uintptr_t start, size_t len, bool wp)
+{
+	struct uffdio_register reg = {
+		.range = {.start = start, .len = len},
+		.mode = UFFDIO_REGISTER_MODE_MISSING | (wp ? UFFDIO_REGISTER_MODE_WP : 0),
+	};
+
+	return (int)SYS3(uffd_register, fd, UFFDIO_REGISTER, &reg);
+}
+
+int uffd_unregister(int fd, uintptr_t start, size_t len)
+{
+	struct uffdio_range range = {.start = start, .len = len};
+
+	return (int)SYS3(uffd_unregister, fd, UFFDIO_UNREGISTER, &range);
+}
+
+/*
+ * The progress of one attempt: ioctls report bytes done, or -errno, in a field
+ * of their argument, and -EAGAIN as their own result after a part.
+ */
+static bool go_on(long r, int64_t field, size_t *off, size_t len, unsigned *tries, enum uffd_result *res)
+{
+	if (field > 0)
+		*off += (size_t)field;
+	if (!sys_err(r) || *off >= len) {
+		*res = UFFD_OK;
+		return false;
+	}
+	if (r == -EAGAIN && (field > 0 || field == 0 || field == -EAGAIN)) {
+		if (field > 0)
+			*tries = 0;
+		if (++*tries < UFFD_RETRIES)
+			return true;
+	}
+	*res = classify(r);
+	return false;
+}
+
+enum uffd_result uffd_copy(int fd, uintptr_t dst, const void *src, size_t len, bool wp, size_t *done)
+{
+	enum uffd_result res = UFFD_OK;
+	unsigned tries = 0;
+	size_t off = 0;
+	long r;
+
+	do {
+		struct uffdio_copy arg = {
+			.dst = dst + off,
+			.src = (uintptr_t)src + off,
+			.len = len - off,
+			.mode = wp ? UFFDIO_COPY_MODE_WP : 0,
+		};
+		r = SYS3(uffd_copy, fd, UFFDIO_COPY, &arg);
+		if (!go_on(r, arg.copy, &off, len, &tries, &res))
+			break;
+	} while (true);
+	*done = off;
+	return res;
+}
+
+enum uffd_result uffd_zeropage(int fd, uintptr_t dst, size_t len, size_t *done)
+{
+	enum uffd_result res = UFFD_OK;
+	unsigned tries = 0;
+	size_t off = 0;
+	long r;
+
+	do {
+		struct uffdio_zeropage arg = {.range = {.start = dst + off, .len = len - off}};
+
+		r = SYS3(uffd_zeropage, fd, UFFDIO_ZEROPAGE, &arg);
+		if (!go_on(r, arg.zeropage, &off, len, &tries, &res))
+			break;
+	} while (true);
+	*done = off;
+	return res;
+}
+
+enum uffd_result uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, size_t *done)
+{
+	enum uffd_result res = UFFD_OK;
+	unsigned tries = 0;
+	size_t off = 0;
+	long r;
+
+	do {
+		struct uffdio_move arg = {.dst = dst + off, .src = src + off, .len = len - off};
+
+		r = SYS3(uffd_move, fd, UFFDIO_MOVE, &arg);
+		if (!go_on(r, arg.move, &off, len, &tries, &res))
+			break;
+	} while (true);
+	*done = off;
+	return res;
+}
+
+enum uffd_result uffd_writeprotect(int fd, uintptr_t start, size_t len, bool on)
+{
+	struct uffdio_writeprotect arg = {
+		.range = {.start = start, .len = len},
+		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+	unsigned tries = 0;
+	long r;
+
+	do {
+		r = SYS3(uffd_writeprotect, fd, UFFDIO_WRITEPROTECT, &arg);
+	} while (r == -EAGAIN && ++tries < UFFD_RETRIES);
+	return sys_err(r) ? classify(r) : UFFD_OK;
+}
+
+enum uffd_result uffd_poison(int fd, uintptr_t start, size_t len)
+{
+	enum uffd_result res = UFFD_OK;
+	unsigned tries = 0;
+	size_t off = 0;
+	long r;
+
+	do {
+		struct uffdio_poison arg = {.range = {.start = start + off, .len = len - off}};
+
+		r = SYS3(uffd_poison, fd, UFFDIO_POISON, &arg);
+		if (!go_on(r, arg.updated, &off, len, &tries, &res))
+			break;
+	} while (true);
+	return res;
+}
+
+void uffd_wake(int fd, uintptr_t start, size_t len)
+{
+	struct uffdio_range range = {.start = start, .len = len};
+
+	SYS3(uffd_wake, fd, UFFDIO_WAKE, &range);
+}
+
+ssize_t uffd_read(int fd, struct uffd_msg *msgs, unsigned n)
+{
+	long r;
+
+	do {
+		r = SYS3(uffd_read, fd, msgs, n * sizeof(*msgs));
+	} while (r == -EINTR);
+	if (r == -EAGAIN)
+		return 0;
+	return sys_err(r) ? r : r / (long)sizeof(*msgs);
+}
+
+long uffd_scan_present(int pagemap_fd, uintptr_t start, uintptr_t end, struct page_region *vec,
+		       unsigned n, uintptr_t *next)
+{
+	struct pm_scan_arg arg;
+	long r;
+
+	memset(&arg, 0, sizeof(arg));
+	arg.size = sizeof(arg);
+	arg.start = start;
+	arg.end = end;
+	arg.vec = (uintptr_t)vec;
+	arg.vec_len = n;
+	arg.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+	arg.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+	r = SYS3(pagemap_scan, pagemap_fd, PAGEMAP_SCAN, &arg);
+	*next = sys_err(r) ? start : arg.walk_end;
+	return r;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * uffd.h - userfaultfd's ioctls, with one classification of their errors.
+ *
+ * Each function goes on after a partial result or EAGAIN until the whole range
+ * is done or an error stands; *done (where there is one) gets the bytes that
+ * succeeded.  Nothing here locks: the caller holds the mm lock where the page
+ * entries must agree with what is done.
+ */
+#ifndef FL_UFFD_H
+#define FL_UFFD_H
+
+#include "uffd-abi.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum uffd_result {
+	UFFD_OK,
+	UFFD_EXIST, /* something is mapped there already; who waits is not woken */
+	UFFD_GONE,  /* the range is not mapped, not registered or absent any more: look again */
+	UFFD_BUSY,  /* the frame is shared or pinned: try another time */
+	UFFD_UNFIT, /* this kind of mapping cannot take the operation */
+	UFFD_NOMEM,
+	UFFD_FATAL, /* the descriptor or the arguments are wrong: a defect */
+};
+
+/* Features that faultline cannot do without. */
+#define UFFD_NEEDED                                                                                \
+	((uint64_t)UFFD_FEATURE_MOVE | UFFD_FEATURE_POISON | UFFD_FEATURE_PAGEFAULT_FLAG_WP |        \
+	 UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_THREAD_ID)
+
+/* A non-blocking descriptor from /dev/userfaultfd, or from the system call where that is refused. */
+long uffd_open(void);
+
+int uffd_register(int fd, uintptr_t start, size_t len, bool wp);
+int uffd_unregister(int fd, uintptr_t start, size_t len);
+enum uffd_result uffd_copy(int fd, uintptr_t dst, const void *src, size_t len, bool wp, size_t *done);
+enum uffd_result uffd_zeropage(int fd, uintptr_t dst, size_t len, size_t *done);
+enum uffd_result uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, size_t *done);
+enum uffd_result uffd_writeprotect(int fd, uintptr_t start, size_t len, bool on);
+enum uffd_result uffd_poison(int fd, uintptr_t start, size_t len);
+void uffd_wake(int fd, uintptr_t start, size_t len);
+
+/* Read up to n messages: how many, 0 when none waits, or -errno. */
+ssize_t uffd_read(int fd, struct uffd_msg *msgs, unsigned n);
+
+/*
+ * Runs of pages of [start, end) that have a frame or a kernel swap entry.
+ * Fills vec, sets *next to where the walk stopped.  A count or -errno.
+ */
+long uffd_scan_present(int pagemap_fd, uintptr_t start, uintptr_t end, struct page_region *vec,
+		       unsigned n, uintptr_t *next);
+
+#endif
