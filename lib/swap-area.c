@@ -515,11 +515,12 @@ static int format_old(const struct line *l, const char *path, uint64_t size, str
 
 	if (r != 0)
 		return r;
-	if (size == 0)
+	if (size == 0) {
+		r = check_size(l, b->bytes);
+		if (r != 0)
+			return r;
 		size = round_size(b->bytes);
-	r = check_size(l, size);
-	if (r != 0)
-		return r;
+	}
 	if (b->bytes >= PAGE)
 		r = header_read(l, b, "is not blank: it holds data that are not faultline's",
 				&slots);

@@ -403,6 +403,9 @@ static void formatting_makes_areas(void **state)
 	assert_int_equal(swap_format(in_dir("empty"), 0, why, sizeof(why)), -EINVAL);
 	assert_non_null(strstr(why, "too small: 0 bytes"));
 	format("empty", 65536);
+	make_file("small", 65535);
+	assert_int_equal(swap_format(in_dir("small"), 0, why, sizeof(why)), -EINVAL);
+	assert_non_null(strstr(why, "too small: 65535 bytes"));
 	assert_int_equal(slot_map_total(on("empty", 0, 0)->map), AREA_MIN_SLOTS - 1);
 }
 
