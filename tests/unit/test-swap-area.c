@@ -31,7 +31,7 @@ static char why[512];
 
 static const char *in_dir(const char *name)
 {
-	static char path[4][300];
+	static char path[4][512];
 	static unsigned n;
 
 	n = (n + 1) % 4;
