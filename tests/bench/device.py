@@ -41,9 +41,10 @@ def machine(work):
     name = os.path.basename(os.path.realpath(device))
     scheduler = chosen(sides.read(f"/sys/class/block/{name}/queue/scheduler"))
     vm = "/sys/kernel/mm/transparent_hugepage/enabled"
-    on = [s for s in sides.swaps()]
+    on = sides.swaps()
     lines = [
-        f"machine: {os.cpu_count()} CPUs ({cpu}), {total} MiB of memory, Linux {os.uname().release}",
+        f"machine: {os.cpu_count()} CPUs ({cpu}), {total} MiB of memory, "
+        f"Linux {os.uname().release}",
         f"disk: {device}, {kind}, scheduler {scheduler}; areas below {work.parent}",
         f"kernel: transparent huge pages {chosen(sides.read(vm))}, "
         f"page-cluster {sides.read('/proc/sys/vm/page-cluster')}, "
@@ -75,7 +76,8 @@ def fio(work, mib, seconds):
 def probe(setup, mib, seconds):
     """The same rows by the built-in probe."""
     out, _ = sides.run([setup.program("bench-device"), setup.work, mib, seconds])
-    return [(name, float(us), float(rate)) for _, name, us, rate in map(str.split, out.splitlines())]
+    lines = map(str.split, out.splitlines())
+    return [(name, float(us), float(rate)) for _, name, us, rate in lines]
 
 
 def measure(setup, mib, seconds):
