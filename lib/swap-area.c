@@ -153,6 +153,7 @@ static int free_bytes(int fd, uint64_t *bytes)
 	struct statfs st;
 	long r = SYS2(fstatfs, fd, &st);
 
+	*bytes = 0;
 	if (r < 0)
 		return (int)r;
 	if (st.f_blocks == 0) {
