@@ -267,8 +267,8 @@ def device_table(setup, mib, seconds):
 
 
 def write_csv(path, memory, progs, disk):
-    with open(path, "w", newline="", encoding="utf-8") as f:
-        out = csv.writer(f)
+    with open(path, "w", encoding="utf-8") as f:
+        out = csv.writer(f, lineterminator="\n")
         out.writerow(["part", "row", "threads", "side", "round", "value", "unit"])
         for part, results in (("memory", memory), ("programs", progs)):
             for (row, side), values in results.values.items() if results else ():
@@ -298,7 +298,7 @@ def arguments():
     p.add_argument("--program-rounds", type=int, help="of the programs (default: 9; quick: 3)")
     p.add_argument("--mib", type=int, help="memory to work on (default: 2048; quick: 512)")
     p.add_argument("--limit-mib", type=int, help="limit (default: a quarter of the memory)")
-    p.add_argument("--ops", type=int, help="random operations (default: 65536; quick: 8192)")
+    p.add_argument("--ops", type=int, help="random operations (default: 65536; quick: 4096)")
     p.add_argument("--content", choices=["word", "whole"], default="word",
                    help="fill one word of a page, or all in a form that does not compress")
     p.add_argument("--sides", default=",".join(keys), help=f"some of {','.join(keys)}")
@@ -312,10 +312,10 @@ def arguments():
     a.build = a.build.resolve()
     a.mib = a.mib or (512 if a.quick else 2048)
     a.limit_mib = a.limit_mib or a.mib // 4
-    a.ops = a.ops or (8192 if a.quick else 65536)
+    a.ops = a.ops or (4096 if a.quick else 65536)
     a.rounds = a.rounds or (2 if a.quick else 5)
     a.program_rounds = a.program_rounds or (3 if a.quick else 9)
-    a.last_part = 4 if a.quick else 1
+    a.last_part = 8 if a.quick else 1
     a.scale, a.startups, a.disk_mib, a.disk_seconds = ((0.2, 50, 128, 1) if a.quick else
                                                        (1, 300, 1024, 5))
     a.parts, a.sides = a.parts.split(","), a.sides.split(",")
@@ -339,8 +339,8 @@ def measure(args, work):
         memory = measure_memory(setup, wanted, args.rounds)
         table, miss = memory_table(memory, wanted)
         missed += miss
-        text += ["", f"{args.mib} MiB of anonymous memory, {args.limit_mib} MiB limit, median of "
-                 f"{args.rounds} rounds, {args.ops} random operations, content: {args.content}",
+        text += ["", f"{args.mib} MiB of anonymous memory, {args.limit_mib} MiB limit, rounds: "
+                 f"{args.rounds}, {args.ops} random operations, content: {args.content}",
                  "", *table, "", *notes(memory, titles), *bookkeeping_lines(setup, memory)]
     if "programs" in args.parts:
         progs, todo = measure_programs(setup, 2048 * MIB, args.scale, args.startups,

@@ -13,8 +13,8 @@ bench_programs = \
 	tests/bench/bench-startup \
 	tests/bench/bench-worker \
 	tests/bench/bench-worker-faultline
-EXTRA_PROGRAMS = $(bench_programs)
-CLEANFILES += $(bench_programs) bench.csv
+check_PROGRAMS += $(bench_programs)
+CLEANFILES += bench.csv
 EXTRA_DIST += \
 	tests/bench/bench.py \
 	tests/bench/device.py \
