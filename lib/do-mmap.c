@@ -186,8 +186,8 @@ static long copy_regions(struct mm *mm, uintptr_t from, uintptr_t to, size_t len
 	return 0;
 }
 
-long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
-	       uintptr_t new_addr)
+static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
+			 uintptr_t new_addr)
 {
 	uintptr_t from_len = page_up(old_len);
 	uintptr_t to_len = page_up(new_len);
@@ -208,7 +208,18 @@ long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int
 				  rflags & REGION_NORESERVE ? MAP_NORESERVE : 0))
 			return -ENOMEM;
 	}
+	/*
+	 * The kernel takes the registration from what it moved, and what it moved
+	 * may have been merged with a neighbour that is alike: that one would lose
+	 * its registration too, and read zeros.  Every registered mapping is
+	 * MADV_DONTFORK, so one that is not is like no neighbour.
+	 */
+	if (mm->armed && (flags & MREMAP_MAYMOVE) && from_len != 0)
+		SYS3(madvise, old, from_len, MADV_DOFORK);
 	r = SYS5(mremap, old, old_len, new_len, flags, new_addr);
+	if (mm->armed && (flags & MREMAP_MAYMOVE) && from_len != 0 &&
+	    (sys_err(r) || r == (long)old || (flags & MREMAP_DONTUNMAP)))
+		SYS3(madvise, old, from_len, MADV_DONTFORK);
 	if (sys_err(r))
 		return r;
 	to = (uintptr_t)r;
@@ -263,6 +274,41 @@ long do_brk(struct mm *mm, uintptr_t addr)
 	}
 	mm->brk = now;
 	return (long)now;
+}
+
+/*
+ * A range of several kernel mappings.  A kernel that moves such a range does
+ * so one by one, and stops in the middle at the first that is registered with
+ * a userfaultfd: so that we know how far it came, they are moved one by one
+ * here.  Only a move to a given place takes several at all.
+ */
+long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
+	       uintptr_t new_addr)
+{
+	const int move = MREMAP_MAYMOVE | MREMAP_FIXED;
+	uintptr_t len = page_up(old_len);
+	uintptr_t end = mm->armed && len != 0 ? uffd_vma_end(mm->maps_fd, old) : 0;
+	uintptr_t at = old;
+
+	if (end == 0 || end >= old + len)
+		return move_mapping(mm, old, old_len, new_len, flags, new_addr);
+	if ((flags & move) != move || page_up(new_len) != len)
+		return -EFAULT;
+	if ((new_addr & ~PAGE_MASK) || (old < new_addr + len && new_addr < old + len))
+		return -EINVAL;
+	for (; at < old + len; at = end) {
+		long r;
+
+		end = uffd_vma_end(mm->maps_fd, at);
+		if (end == 0)
+			return -EFAULT;
+		if (end > old + len)
+			end = old + len;
+		r = move_mapping(mm, at, end - at, end - at, flags, new_addr + (at - old));
+		if (sys_err(r))
+			return r;
+	}
+	return (long)new_addr;
 }
 
 long do_register(struct mm *mm, uintptr_t start, uintptr_t end, int prot)

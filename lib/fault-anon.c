@@ -28,6 +28,13 @@ static uint32_t none_run(struct mm *mm, const struct region *r, vpn_t vpn, uint3
 	return k;
 }
 
+static enum uffd_result give_zeros(struct mm *mm, vpn_t vpn, uint32_t n, bool write, size_t *done)
+{
+	if (write)
+		return uffd_copy(mm->uffd, addr_of(vpn), zeros, n * PAGE_SIZE, false, done);
+	return uffd_zeropage(mm->uffd, addr_of(vpn), n * PAGE_SIZE, done);
+}
+
 enum fault_result fault_anon(struct pager *p, const struct fault *f, const struct region *r)
 {
 	struct mm *mm = p->mm;
@@ -54,10 +61,12 @@ enum fault_result fault_anon(struct pager *p, const struct fault *f, const struc
 		return FAULT_DEFER;
 	if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_NONE || pte_reserve(&mm->ptes, vpn, n) != 0)
 		return FAULT_DEFER;
-	if (f->write)
-		res = uffd_copy(mm->uffd, addr_of(vpn), zeros, n * PAGE_SIZE, false, &done);
-	else
-		res = uffd_zeropage(mm->uffd, addr_of(vpn), n * PAGE_SIZE, &done);
+	res = give_zeros(mm, vpn, n, f->write, &done);
+	if (res == UFFD_GONE && done == 0 && n > 1) {
+		/* the region consists of several mappings: up to the border of this one */
+		n = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), n * PAGE_SIZE) >> PAGE_SHIFT);
+		res = give_zeros(mm, vpn, n, f->write, &done);
+	}
 	got = (uint32_t)(done >> PAGE_SHIFT);
 	for (uint32_t i = 0; i < got; i++)
 		pte_set(&mm->ptes, vpn + i, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));

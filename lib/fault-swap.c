@@ -52,6 +52,11 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 	}
 	wp = mm->opt.wp == FL_WP_SYNC ? !write || n > 1 : !write && fault_wp_wanted(mm, r);
 	res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp, &done);
+	if (res == UFFD_GONE && done == 0 && n > 1) {
+		n = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), n * PAGE_SIZE) >> PAGE_SHIFT);
+		res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp,
+				&done);
+	}
 	got = (uint32_t)(done >> PAGE_SHIFT);
 	for (uint32_t i = 0; i < got; i++) {
 		swp_t swp = sp[i].swp;
@@ -78,8 +83,9 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 		fault_wake(mm, vpn + got);
 		return got + 1;
 	}
+	/* No mapping takes it just now: it stays cached, and who waits touches it again. */
 	fault_wake(mm, vpn + got);
-	return got;
+	return got != 0 ? got : 1;
 }
 
 /* Read SWAPPED pages from vpn whose slots are adjacent, n at most; how many were started. */

@@ -85,7 +85,6 @@ struct pager {
 	int cpu; /* the one it follows its faulting thread to; -1: none */
 	uint32_t last_tid;
 	uint32_t same_tid; /* faults in a row from last_tid */
-	struct uffd_msg msgs[PAGER_MSGS];
 };
 
 enum pager_state { PAGER_STARTING, PAGER_RUNNING, PAGER_FAILED };
@@ -133,6 +132,7 @@ struct mm {
 	int pagemap_fd;
 	int pidfd;
 	int mem_fd; /* /proc/self/mem */
+	int maps_fd; /* /proc/self/maps */
 	uint64_t csum_key;
 	bool batch_drop; /* process_madvise() takes MADV_DONTNEED for ourselves */
 	bool closing; /* pages come back, nothing is evicted any more */

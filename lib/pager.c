@@ -197,6 +197,10 @@ static int open_all(struct mm *mm)
 	if (sys_err(r))
 		return say(mm, "cannot open /proc/self/mem", r);
 	mm->mem_fd = (int)r;
+	r = SYS4(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	if (sys_err(r))
+		return say(mm, "cannot open /proc/self/maps", r);
+	mm->maps_fd = (int)r;
 	r = sys_bare(SYS_pidfd_open, SYS0(getpid), 0, 0, 0, 0, 0);
 	mm->pidfd = sys_err(r) ? -1 : (int)r;
 	mm->batch_drop = mm->pidfd >= 0;
@@ -280,14 +284,15 @@ static void follow(struct pager *p, uint32_t tid)
 static unsigned read_messages(struct pager *p, bool calls)
 {
 	struct mm *mm = p->mm;
-	ssize_t n = uffd_read(mm->uffd, p->msgs, PAGER_MSGS);
+	struct uffd_msg msgs[PAGER_MSGS]; /* a call may nest another round (pager_pump) */
+	ssize_t n = uffd_read(mm->uffd, msgs, PAGER_MSGS);
 	uint64_t now;
 
 	if (n <= 0)
 		return 0;
 	now = sys_now();
 	for (ssize_t i = 0; i < n; i++) {
-		const struct uffd_msg *m = &p->msgs[i];
+		const struct uffd_msg *m = &msgs[i];
 		struct fault f;
 
 		if (m->event != UFFD_EVENT_PAGEFAULT)

@@ -199,13 +199,25 @@ uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n)
 		total += run;
 		if (res == UFFD_OK)
 			continue;
-		if (res == UFFD_GONE) {
-			/* MADV_FREE given before arming, or dropped behind our back: a fault will tell */
-			pte_set_bits(&mm->ptes, vpn + total, PTE_BUSY, 0);
-		} else {
-			stat_add(&mm->stats.evict_busy, 1);
-			pte_set_bits(&mm->ptes, vpn + total, PTE_BUSY, 0);
+		if (res == UFFD_UNFIT && n - total > 1) {
+			/* the run may cross into another mapping: up to its border first */
+			uint32_t part = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn + total),
+								 (n - total) * PAGE_SIZE) >>
+						   PAGE_SHIFT);
+
+			if (part < n - total) {
+				uint32_t more = stage_evict(mm, vpn + total, part);
+
+				total += more;
+				if (more == part)
+					continue;
+				break;
+			}
 		}
+		/* Pinned, shared, or (GONE) dropped lazily by an earlier MADV_FREE: leave it for a while. */
+		if (res != UFFD_GONE)
+			stat_add(&mm->stats.evict_busy, 1);
+		pte_set_bits(&mm->ptes, vpn + total, PTE_BUSY, 0);
 		break;
 	}
 	return total;

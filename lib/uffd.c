@@ -226,3 +226,22 @@ long uffd_scan_present(int pagemap_fd, uintptr_t start, uintptr_t end, struct pa
 	*next = sys_err(r) ? start : arg.walk_end;
 	return r;
 }
+
+uintptr_t uffd_vma_end(int maps_fd, uintptr_t addr)
+{
+	struct procmap_query q;
+
+	memset(&q, 0, sizeof(q));
+	q.size = sizeof(q);
+	q.query_addr = addr;
+	return sys_err(SYS3(ioctl, maps_fd, PROCMAP_QUERY, &q)) ? 0 : (uintptr_t)q.vma_end;
+}
+
+size_t uffd_vma_part(int maps_fd, uintptr_t addr, size_t len)
+{
+	uintptr_t end = uffd_vma_end(maps_fd, addr);
+
+	if (end <= addr)
+		return 4096;
+	return end - addr < len ? end - addr : len;
+}

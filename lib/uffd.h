@@ -48,6 +48,17 @@ void uffd_wake(int fd, uintptr_t start, size_t len);
 ssize_t uffd_read(int fd, struct uffd_msg *msgs, unsigned n);
 
 /*
+ * Where the kernel's mapping that holds addr ends; 0 when there is none, or
+ * the kernel does not say (before 6.11).  The ioctls above that install or
+ * move pages take a range within one mapping only, and a region may consist
+ * of several.
+ */
+uintptr_t uffd_vma_end(int maps_fd, uintptr_t addr);
+
+/* How many of len bytes from addr lie in one mapping: at least a page. */
+size_t uffd_vma_part(int maps_fd, uintptr_t addr, size_t len);
+
+/*
  * Runs of pages of [start, end) that have a frame or a kernel swap entry.
  * Fills vec, sets *next to where the walk stopped.  A count or -errno.
  */
