@@ -16,6 +16,7 @@ enum {
 
 int cmd_doctor(int argc, char **argv);
 int cmd_mkswap(int argc, char **argv);
+int cmd_run(int argc, char **argv);
 
 /* "faultline: MESSAGE" on standard error. */
 void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -8,4 +8,5 @@ src_cli_faultline_SOURCES = \
 	src/cli/doctor.c src/cli/doctor.h \
 	src/cli/doctor-uffd.c \
 	src/cli/main.c \
-	src/cli/mkswap.c
+	src/cli/mkswap.c \
+	src/cli/run.c

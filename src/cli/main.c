@@ -22,6 +22,7 @@ static const struct command {
 	{"doctor", cmd_doctor, "tell whether this machine can run faultline"},
 	{"help", cmd_help, "show this text, or the help of a command"},
 	{"mkswap", cmd_mkswap, "make a file or a block device a swap area"},
+	{"run", cmd_run, "run a program under a limit of memory"},
 	{"version", cmd_version, "show the version"},
 };
 

@@ -1,1 +1,25 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# The library that LD_PRELOAD brings into an unmodified program.  It exports
+# nothing, is initialised before every other library, and needs none but the C
+# library, lest the program get another liburing than its own: the runtime's
+# objects are linked into it, and liburing from its archive.
+
+if INTERCEPT
+lib_LTLIBRARIES += src/preload/libfaultline-preload.la
+src_preload_libfaultline_preload_la_LIBADD = $(lib_libfaultline_core_la_OBJECTS)
+src_preload_libfaultline_preload_la_DEPENDENCIES = $(lib_libfaultline_core_la_OBJECTS)
+src_preload_libfaultline_preload_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
+	-Wl,-z,initfirst -Wl,--exclude-libs,ALL -Wl,-l:liburing.a
+src_preload_libfaultline_preload_la_SOURCES = \
+	src/preload/entry.S \
+	src/preload/entry-init.c \
+	src/preload/entry.h \
+	src/preload/hook.c \
+	src/preload/hook.h \
+	src/preload/patch.c \
+	src/preload/patch.h \
+	src/preload/preload.c \
+	src/preload/report.c \
+	src/preload/report.h
+endif
