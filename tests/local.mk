@@ -96,6 +96,23 @@ tests_unit_test_swap_area_LDADD = $(test_ldadd)
 
 # live
 
+if INTERCEPT
+test_programs += tests/live/test-intercept
+live_tests += tests/live/test-intercept tests/live/test-run.sh
+check_PROGRAMS += tests/live/deny
+check_LTLIBRARIES += tests/live/inline-sites.la
+endif
+test_scripts += tests/live/test-run.sh
+
+tests_live_test_intercept_SOURCES = tests/live/test-intercept.c tests/unit/test.h
+tests_live_test_intercept_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
+tests_live_test_intercept_LDADD = $(CMOCKA_LIBS)
+
+tests_live_deny_SOURCES = tests/live/deny.c
+
+tests_live_inline_sites_la_SOURCES = tests/live/inline-sites.c
+tests_live_inline_sites_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhere
+
 # fault
 
 # fuzz

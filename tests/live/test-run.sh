@@ -1,0 +1,234 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# 'faultline run': the program's own status, output, descriptors and
+# environment come through; what cannot be run is told in one line with status
+# 125 (126 and 127: the program's fault); the summary; nothing is left behind.
+set -eu
+
+faultline=$FL_BUILD/src/cli/faultline
+deny=$FL_BUILD/tests/live/deny
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/swap"
+for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
+	unset "$variable"
+done
+export FAULTLINE_SWAP_DIR="$work/swap"
+
+fail() {
+	echo "$*"
+	sed 's/^/  out: /' "$work/out"
+	sed 's/^/  err: /' "$work/err"
+	exit 1
+}
+
+# expect STATUS COMMAND...
+expect() {
+	want=$1
+	shift
+	status=0
+	"$@" >"$work/out" 2>"$work/err" || status=$?
+	[ "$status" -eq "$want" ] || fail "$*: status $status instead of $want"
+}
+
+# run STATUS ARGUMENT...: as it should be, so nothing is said
+run() {
+	want=$1
+	shift
+	expect "$want" "$faultline" run "$@"
+	[ ! -s "$work/err" ] || fail "run $*: something on standard error"
+}
+
+# refuses STATUS TEXT COMMAND...: one line that holds the text, and no output
+refuses() {
+	want=$1 text=$2
+	shift 2
+	expect "$want" "$@"
+	[ ! -s "$work/out" ] || fail "$*: standard output is not empty"
+	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "$*: not one line"
+	grep -q -e "^faultline: .*$text" "$work/err" || fail "$*: does not say '$text'"
+}
+
+output() {
+	[ "$(cat "$work/out")" = "$1" ] || fail "output is not '$1'"
+}
+
+# --- what the program does shows as it is ---
+
+run 0 -- true
+run 0 true
+run 1 --limit 64M -- false
+run 37 -- sh -c 'exit 37'
+run 125 -- sh -c 'exit 125'
+expect 143 "$faultline" run -- sh -c 'kill -TERM $$'
+if grep -q faultline "$work/err"; then
+	fail "a signal: something on standard error"
+fi
+run 0 -- printf '%s|' a 'b c' ''
+output 'a|b c||'
+run 0 --limit=64M -- sh -c 'echo "$@"' name --limit --swap=x
+output '--limit --swap=x'
+printf 'in\n' | "$faultline" run -- sh -c 'cat; echo err >&2' >"$work/out" 2>"$work/err"
+output in
+[ "$(cat "$work/err")" = err ] || fail "standard error is not the program's"
+
+# The same process, with the same descriptors and the same environment but for ours.
+sh -c 'echo $$; exec "$0" run -- sh -c "echo \$\$"' "$faultline" >"$work/out"
+[ "$(sort -u "$work/out" | wc -l)" -eq 1 ] || fail "not the same process"
+ls /proc/self/fd >"$work/native" 2>/dev/null
+run 0 -- ls /proc/self/fd
+diff "$work/native" "$work/out" || fail "descriptors differ"
+env | grep -v -e '^_=' | sort >"$work/native"
+run 0 -- env
+grep -v -e '^_=' -e '^LD_PRELOAD=' -e '^FAULTLINE_MAIN=' "$work/out" | sort | diff "$work/native" - ||
+	fail "the environment differs"
+grep -q '^FAULTLINE_MAIN=[0-9]*$' "$work/out" || fail "no FAULTLINE_MAIN"
+LD_PRELOAD=$(sed -n 's/^LD_PRELOAD=//p' "$work/out")
+preload=$LD_PRELOAD
+unset LD_PRELOAD
+[ -f "$preload" ] || fail "LD_PRELOAD is not a file: $preload"
+
+# What the user preloads stays, behind ours.
+status=0
+LD_PRELOAD=libm.so.6 "$faultline" run -- env >"$work/out" 2>"$work/err" || status=$?
+grep -qx "LD_PRELOAD=$preload:libm.so.6" "$work/out" || fail "LD_PRELOAD of the user is lost"
+
+# --- options reach the program's environment, paths whole ---
+
+(cd "$work" && "$faultline" run --limit 25% --swap 'a,,b;c,prio=3,size=1M' --swap sub,size=64K \
+	--swap-dir swap --engine sync --wp sync --pagers 2 --fault-around 64K --readahead 128K \
+	--stats=summary --log error -- env >out)
+for line in FAULTLINE_LIMIT=25% "FAULTLINE_SWAP=$work/a,,b;;c,prio=3,size=1048576;$work/sub,size=65536" \
+	"FAULTLINE_SWAP_DIR=$work/swap" FAULTLINE_ENGINE=sync FAULTLINE_WP=sync FAULTLINE_PAGERS=2 \
+	FAULTLINE_FAULT_AROUND=64K FAULTLINE_READAHEAD=128K "FAULTLINE_STATS=$work/summary" \
+	FAULTLINE_LOG=error; do
+	grep -qxF "$line" "$work/out" || fail "not in the environment: $line"
+done
+grep -q '^faultline: env (process [0-9]*)' "$work/summary" || fail "no summary in the file"
+rm "$work/summary"
+
+# The command line is stronger, and its areas replace those of the environment.
+FAULTLINE_LIMIT=nonsense
+export FAULTLINE_LIMIT
+refuses 125 "FAULTLINE_LIMIT: 'nonsense' is not a size" "$faultline" run -- true
+FAULTLINE_LIMIT=64M FAULTLINE_SWAP=/nowhere/at/all
+export FAULTLINE_SWAP
+refuses 125 '/nowhere/at/all' "$faultline" run -- true
+run 0 --limit 32M --swap "$work/area,size=1M" -- sh -c 'echo $FAULTLINE_LIMIT $FAULTLINE_SWAP'
+output "32M $work/area,size=1048576"
+unset FAULTLINE_LIMIT FAULTLINE_SWAP
+
+# --- bad input ---
+
+refuses 125 "unknown option '--bogus'" "$faultline" run --bogus -- true
+refuses 125 "unknown option '-x'" "$faultline" run -x true
+refuses 125 'no program is named' "$faultline" run
+refuses 125 'no program is named' "$faultline" run --limit 64M --
+refuses 125 "'--limit' wants an argument" "$faultline" run --limit
+refuses 125 "limit: '12Q' is not a size" "$faultline" run --limit 12Q -- true
+refuses 125 "limit: '' is not a size" "$faultline" run --limit= -- true
+refuses 125 'too small' "$faultline" run --limit 1M -- true
+refuses 125 "engine: 'fast' is none of auto, uring, sync" "$faultline" run --engine fast -- true
+refuses 125 "pagers: '99' is not a number" "$faultline" run --pagers 99 -- true
+refuses 125 "'prio=x'\|'x' is not a priority" "$faultline" run --swap "$work/a,prio=x" -- true
+refuses 125 'no such file' "$faultline" run --swap "$work/none" -- true
+refuses 125 'irectory' "$faultline" run --swap "$work" -- true
+: >"$work/empty"
+refuses 125 'too small' "$faultline" run --swap "$work/empty" -- true
+refuses 125 'No such file' "$faultline" run --swap-dir "$work/none" -- true
+refuses 125 'named twice' "$faultline" run --swap "$work/x,size=1M" --swap "$work/x,size=1M" -- true
+truncate -s 1M "$work/locked"
+"$faultline" mkswap "$work/locked"
+flock "$work/locked" "$faultline" run --swap "$work/locked" -- true >"$work/out" 2>"$work/err" &&
+	fail "an area in use was taken"
+grep -q 'in use' "$work/err" || fail "an area in use: not told"
+run 0 --swap "$work/locked" -- true
+
+refuses 127 "cannot run 'no-such-program': No such file" "$faultline" run -- no-such-program
+refuses 127 "cannot run '$work/none'" "$faultline" run -- "$work/none"
+refuses 126 "cannot run '$work': Permission denied" "$faultline" run -- "$work"
+refuses 126 'Permission denied' "$faultline" run -- "$work/empty"
+
+refuses 125 'Linux 6.8 or later is needed' "$deny" old "$faultline" run -- true
+refuses 125 "no access to /dev/userfaultfd: .*faultline doctor" "$deny" device "$faultline" run -- true
+
+FAULTLINE_PRELOAD=$work/none
+export FAULTLINE_PRELOAD
+refuses 125 "$work/none: No such file" "$faultline" run -- true
+mkdir "$work/a:b"
+cp "$preload" "$work/a:b/preload.so"
+FAULTLINE_PRELOAD=$work/a:b/preload.so
+refuses 125 "':' or ' '" "$faultline" run -- true
+cp "$preload" "$work/preload.so"
+FAULTLINE_PRELOAD=$work/preload.so
+run 0 -- sh -c 'echo $LD_PRELOAD'
+output "$work/preload.so"
+unset FAULTLINE_PRELOAD
+
+# By LD_PRELOAD alone: the same line, from the program's own start.
+LD_PRELOAD=$preload FAULTLINE_LIMIT=1Q expect 125 env true
+grep -q "^faultline: FAULTLINE_LIMIT: '1Q' is not a size" "$work/err" || fail "LD_PRELOAD: not told"
+
+# --- programs that cannot be paged run, and it is said ---
+
+echo 'int main(void) { return 9; }' >"$work/static.c"
+${FL_CC:-cc} -static -o "$work/static" "$work/static.c"
+expect 9 "$faultline" run -- "$work/static"
+grep -q "^faultline: '$work/static' is statically linked: it runs without a limit$" "$work/err" ||
+	fail "a static program: not told"
+run 9 --log error -- "$work/static"
+run 0 -- sh -c "$work/static; test \$? -eq 9"
+
+# --- the summary ---
+
+# summary COMMAND: names the program, whatever way it ends
+summary() {
+	grep -q "^faultline: $1 (process [0-9]*): memory never got tight" "$work/err" ||
+		fail "no summary of $1"
+	[ "$(grep -c '^faultline:' "$work/err")" -eq 1 ] || fail "more than one summary"
+}
+expect 0 "$faultline" run --stats -- echo words
+output words
+summary echo
+expect 5 "$faultline" run --stats -- sh -c 'exit 5'
+summary sh
+expect 3 "$faultline" run --stats -- sh -c '(exit 1); ls / >/dev/null; seq 3 | sort >/dev/null; exit 3'
+summary sh
+expect 0 "$faultline" run --stats -- sh -c 'exec ls /'
+summary ls
+expect 0 "$faultline" run --stats -- sort /dev/null # closes standard error before it ends
+summary sort
+expect 137 "$faultline" run --stats -- sh -c 'kill -KILL $$'
+if grep -q faultline "$work/err"; then
+	fail "a killed program has a summary"
+fi
+run 6 --stats="$work/summary" -- sh -c 'exit 6'
+grep -q '^faultline: sh (process' "$work/summary" || fail "no summary in the file"
+
+# A summary that nobody reads changes nothing.
+mkfifo "$work/go" "$work/pipe"
+"$faultline" run --stats -- sh -c 'read line; exit 7' <"$work/go" 2>"$work/pipe" &
+exec 6>"$work/go" 5<"$work/pipe"
+exec 5<&-
+echo >&6
+exec 6>&-
+status=0
+wait $! || status=$?
+[ "$status" -eq 7 ] || fail "a summary that nobody reads: status $status instead of 7"
+
+# --- under the limit ---
+
+seq 400000 | sort -R --random-source=/dev/zero >"$work/numbers"
+expect 0 "$faultline" run --limit 8M --stats="$work/paged" -- sort -n -S 64M "$work/numbers"
+seq 400000 | cmp - "$work/out" || fail "the numbers are not sorted"
+grep -q '^faultline: sort (process [0-9]*)$' "$work/paged" || fail "no summary of a paged program"
+for row in 'most held  *[0-8]\.[0-9] MiB' 'major faults  *[1-9]' 'written to swap  *[1-9].* MiB' \
+	'errors of swap  *0'; do
+	grep -q "^  $row" "$work/paged" || {
+		cat "$work/paged"
+		fail "the summary has no row '$row'"
+	}
+done
+
+[ -z "$(ls "$work/swap")" ] || fail "something is left in the swap directory"
