@@ -17,7 +17,8 @@ AM_TESTS_ENVIRONMENT = \
 	CMOCKA_MESSAGE_OUTPUT=TAP; export CMOCKA_MESSAGE_OUTPUT; \
 	FL_SRC='$(abs_top_srcdir)'; export FL_SRC; \
 	FL_BUILD='$(abs_top_builddir)'; export FL_BUILD; \
-	FL_CC='$(CC)'; export FL_CC;
+	FL_CC='$(CC)'; export FL_CC; \
+	FL_CFLAGS='$(AM_CFLAGS) $(CFLAGS)'; export FL_CFLAGS;
 
 test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 test_ldadd = lib/libfaultline-core.la $(CMOCKA_LIBS)
@@ -52,8 +53,8 @@ tests_unit_test_sys_SOURCES = tests/unit/test-sys.c tests/unit/test.h
 tests_unit_test_sys_CPPFLAGS = $(test_cppflags)
 tests_unit_test_sys_LDADD = $(test_ldadd)
 
-test_scripts += tests/unit/test-cli.sh
-unit_tests += tests/unit/test-cli.sh
+test_scripts += tests/unit/test-cli.sh tests/unit/test-symbols.sh
+unit_tests += tests/unit/test-cli.sh tests/unit/test-symbols.sh
 
 if INTERCEPT
 test_programs += tests/unit/test-patch
@@ -96,6 +97,9 @@ tests_unit_test_swap_area_LDADD = $(test_ldadd)
 
 # live
 
+test_scripts += tests/live/test-install.sh
+live_tests += tests/live/test-install.sh
+
 if INTERCEPT
 test_programs += tests/live/test-intercept
 live_tests += tests/live/test-intercept tests/live/test-run.sh
@@ -129,6 +133,22 @@ tests_fuzz_fuzz_options_CPPFLAGS = $(test_cppflags)
 tests_fuzz_fuzz_options_LDADD = $(test_ldadd) -lm
 
 # programs
+
+paged_tests = \
+	tests/programs/test-containers.sh \
+	tests/programs/test-python3.sh \
+	tests/programs/test-redis.sh \
+	tests/programs/test-sort.sh \
+	tests/programs/test-sqlite3.sh
+test_scripts += $(paged_tests)
+EXTRA_DIST += \
+	tests/programs/containers.cpp \
+	tests/programs/dict.py \
+	tests/programs/paged.sh \
+	tests/programs/tables.sql
+if INTERCEPT
+program_tests += $(paged_tests)
+endif
 
 # torture
 

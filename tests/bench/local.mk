@@ -42,3 +42,8 @@ tests_bench_bench_device_LDADD = $(LIBURING_LIBS)
 bench bench-quick: all $(bench_programs)
 	$(PYTHON3) $(srcdir)/tests/bench/bench.py --build . --csv bench.csv \
 		`test $@ = bench || echo --quick` $(BENCH_ARGS)
+
+test_scripts += tests/bench/test-bench.sh
+if INTERCEPT
+program_tests += tests/bench/test-bench.sh
+endif
