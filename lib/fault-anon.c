@@ -54,10 +54,8 @@ enum fault_result fault_anon(struct pager *p, const struct fault *f, const struc
 		window = (uint32_t)(mm_budget(mm) / 16);
 	if (window == 0)
 		window = 1;
-	n = none_run(mm, r, vpn, window);
-	if (n > 1 && !reclaim_make_room(p, n))
-		n = 1;
-	if (n == 1 && !reclaim_make_room(p, 1))
+	n = reclaim_some_room(p, none_run(mm, r, vpn, window));
+	if (n == 0)
 		return FAULT_DEFER;
 	if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_NONE || pte_reserve(&mm->ptes, vpn, n) != 0)
 		return FAULT_DEFER;

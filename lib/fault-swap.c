@@ -45,11 +45,9 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 		return 0;
 	if (n > vpn_of(r->end) - vpn)
 		n = (uint32_t)(vpn_of(r->end) - vpn);
-	if (!reclaim_make_room(p, n)) {
-		if (n == 1 || !reclaim_make_room(p, 1))
-			return 0;
-		n = 1;
-	}
+	n = reclaim_some_room(p, n);
+	if (n == 0)
+		return 0;
 	wp = mm->opt.wp == FL_WP_SYNC ? !write || n > 1 : !write && fault_wp_wanted(mm, r);
 	res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp, &done);
 	if (res == UFFD_GONE && done == 0 && n > 1) {

@@ -78,6 +78,7 @@ struct pager {
 	int err;	/* why it did not start; set before state */
 	uint32_t started; /* it reached its loop; release/acquire */
 	bool stop;	/* HOP_CLOSE: leave the loop */
+	bool readable;	/* messages may wait: what the last sleep ended with */
 	bool pumped;	/* doorbells may have been passed over (pager_pump) */
 	void *stack;
 	size_t stack_size;

@@ -328,7 +328,8 @@ static void publish(struct mm *mm)
 
 static void round_trip(struct pager *p, bool calls)
 {
-	read_messages(p, calls);
+	if (p->readable)
+		read_messages(p, calls);
 	blkio_reap(p->io);
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
@@ -341,9 +342,14 @@ static void sleep_until_event(struct pager *p)
 	/* While faults are deferred and nothing is in flight here, another pager may free what they need. */
 	uint64_t timeout = p->mm->ndefer != 0 ? 1000000U : UINT64_MAX;
 
+	int r;
+
 	lock_drop(&p->mm->lock);
-	blkio_wait(p->io, p->mm->uffd, timeout);
+	r = blkio_wait(p->io, p->mm->uffd, timeout);
+	if (r < 0)
+		log_fatal("a pager cannot wait for faults any more: %s", log_strerror(r));
 	lock_take(&p->mm->lock);
+	p->readable = r & BLKIO_READABLE;
 }
 
 void pager_pump(struct pager *p)
@@ -502,6 +508,7 @@ int pager_start(struct mm *mm)
 		p->mm = mm;
 		p->index = i;
 		p->cpu = -1;
+		p->readable = true;
 		mm->pager[i] = p;
 	}
 	/*

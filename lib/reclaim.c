@@ -280,6 +280,16 @@ bool reclaim_make_room(struct pager *p, uint64_t n)
 	return true;
 }
 
+uint32_t reclaim_some_room(struct pager *p, uint32_t n)
+{
+	uint64_t have;
+
+	if (reclaim_make_room(p, n))
+		return n;
+	have = free_frames(p->mm);
+	return have < n ? (uint32_t)have : n;
+}
+
 void reclaim_balance(struct pager *p)
 {
 	struct mm *mm = p->mm;

@@ -26,6 +26,9 @@ struct pager;
  */
 bool reclaim_make_room(struct pager *p, uint64_t n);
 
+/* The same for up to n frames: how many may be added now. */
+uint32_t reclaim_some_room(struct pager *p, uint32_t n);
+
 /* Keep some frames free ahead of the faults; after a round of the pager's loop. */
 void reclaim_balance(struct pager *p);
 
