@@ -294,7 +294,7 @@ void reclaim_balance(struct pager *p)
 {
 	struct mm *mm = p->mm;
 	uint64_t high = mm_budget(mm) / 32;
-	uint64_t used = mm_frames(mm) + mm->staging.buffer_pages;
+	uint64_t used = mm_frames(mm) + mm->staging.buffer_touched;
 
 	if (used > mm->stats.resident_max)
 		__atomic_store_n(&mm->stats.resident_max, used, __ATOMIC_RELAXED);

@@ -100,6 +100,8 @@ void staging_resize(struct mm *mm)
 				     MADV_DONTNEED);
 	}
 	s->buffer_pages = pages;
+	if (s->buffer_touched > pages)
+		s->buffer_touched = pages;
 	s->keep = clamp(mm->limit / 16, STAGE_BLOCK, STAGE_BLOCK_PAGES / 4);
 }
 
@@ -631,6 +633,8 @@ uint32_t stage_buffer_get(struct mm *mm, uint32_t want, uint32_t *first)
 	}
 	s->buffer_used += best;
 	s->buffer_hand = best_at + best;
+	if (s->buffer_hand > s->buffer_touched)
+		s->buffer_touched = s->buffer_hand;
 	*first = STAGE_BLOCK_PAGES + best_at;
 	return best;
 }
