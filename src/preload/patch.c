@@ -317,30 +317,29 @@ static void note_dynamic(struct library *lib, const ElfW(Dyn) * dyn)
 	}
 }
 
+/* In the loader and nowhere else: what compilers call for thread-local variables. */
+extern void *__tls_get_addr(void *);
+
 static int note_library(struct dl_phdr_info *info, size_t size, void *arg)
 {
+	const byte *in_loader = (const byte *)(uintptr_t)__tls_get_addr;
+	struct library lib = {.base = info->dlpi_addr};
 	struct libraries *l = arg;
-	struct library *lib;
 
 	(void)size;
-	if (info->dlpi_name == NULL)
-		return 0;
-	if (is_named(info->dlpi_name, LIBC_SO))
-		lib = &l->libc;
-	else if (is_named(info->dlpi_name, LD_SO))
-		lib = &l->loader;
-	else
-		return 0;
-	lib->base = info->dlpi_addr;
 	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
-		byte *at = (byte *)(lib->base + ph->p_vaddr);
+		byte *at = (byte *)(lib.base + ph->p_vaddr);
 
 		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0)
-			lib->text = (struct text){at, at + ph->p_memsz};
+			lib.text = (struct text){at, at + ph->p_memsz};
 		else if (ph->p_type == PT_DYNAMIC)
-			note_dynamic(lib, (const void *)at);
+			note_dynamic(&lib, (const void *)at);
 	}
+	if (in_loader >= lib.text.start && in_loader < lib.text.end)
+		l->loader = lib;
+	else if (info->dlpi_name != NULL && is_named(info->dlpi_name, LIBC_SO))
+		l->libc = lib;
 	return l->libc.text.start != NULL && l->loader.text.start != NULL;
 }
 
@@ -538,7 +537,7 @@ static int find_sites(bool watch, struct site_list *l, char *why, size_t why_siz
 	memset(&libs, 0, sizeof(libs));
 	dl_iterate_phdr(note_library, &libs);
 	if (libc->start == NULL || libs.loader.text.start == NULL) {
-		log_format(why, why_size, "this program has no " LIBC_SO " or no " LD_SO);
+		log_format(why, why_size, "this program's " LIBC_SO " is not to be found");
 		return -ENOSYS;
 	}
 	for (unsigned i = 0; i < NWRAPPERS; i++) {

@@ -170,6 +170,13 @@ unset FAULTLINE_PRELOAD
 LD_PRELOAD=$preload FAULTLINE_LIMIT=1Q expect 125 env true
 grep -q "^faultline: FAULTLINE_LIMIT: '1Q' is not a size" "$work/err" || fail "LD_PRELOAD: not told"
 
+# A loader of any name.
+loader=$(LD_TRACE_LOADED_OBJECTS=1 "$faultline" | sed -n 's|^[[:space:]]*\(/[^ ]*ld-[^ ]*\) .*|\1|p')
+cp "$loader" "$work/loader"
+LD_PRELOAD=$preload FAULTLINE_STATS=- expect 0 "$work/loader" "$(command -v ls)" -d /
+output /
+grep -q '^faultline: ls (process' "$work/err" || fail "another loader: not intercepted"
+
 # --- programs that cannot be paged run, and it is said ---
 
 echo 'int main(void) { return 9; }' >"$work/static.c"
