@@ -192,6 +192,8 @@ void report_closing(int fd)
 	    strcmp(report.where, "-") != 0 || SYS0(getpid) != report.pid)
 		return;
 	saved = sys_bare(SYS_fcntl, STDERR_FD, F_DUPFD_CLOEXEC, SAVED_FD_MIN, 0, 0, 0);
+	if (sys_err(saved)) /* so few are allowed */
+		saved = sys_bare(SYS_fcntl, STDERR_FD, F_DUPFD_CLOEXEC, STDERR_FD + 1, 0, 0, 0);
 	if (!sys_err(saved))
 		report.saved_fd = (int)saved;
 }

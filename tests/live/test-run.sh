@@ -206,6 +206,8 @@ expect 0 "$faultline" run --stats -- sh -c 'exec ls /'
 summary ls
 expect 0 "$faultline" run --stats -- sort /dev/null # closes standard error before it ends
 summary sort
+(ulimit -n 60 && expect 0 "$faultline" run --stats -- sort /dev/null)
+summary sort
 expect 137 "$faultline" run --stats -- sh -c 'kill -KILL $$'
 if grep -q faultline "$work/err"; then
 	fail "a killed program has a summary"
