@@ -227,9 +227,10 @@ static bool alike(const struct region *a, const struct region *b)
 static struct region *merge_around(struct region_tree *t, struct region *n)
 {
 	struct region *prev = n->start != 0 ? region_find(t, n->start - 1) : NULL;
-	struct region *next = region_find(t, n->end);
+	struct region *next;
 
-	if (next != NULL && alike(n, next)) {
+	/* more than one: a range whose end was split off may be alike all the way */
+	while ((next = region_find(t, n->end)) != NULL && alike(n, next)) {
 		unlink_node(t, next);
 		account(t, n, -1);
 		n->end = next->end;
