@@ -95,6 +95,31 @@ tests_unit_test_swap_area_SOURCES = tests/unit/test-swap-area.c tests/unit/test.
 tests_unit_test_swap_area_CPPFLAGS = $(test_cppflags)
 tests_unit_test_swap_area_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-region tests/unit/test-pte tests/unit/test-fill \
+	tests/unit/test-readahead tests/unit/test-uffd
+unit_tests += tests/unit/test-region tests/unit/test-pte tests/unit/test-fill \
+	tests/unit/test-readahead tests/unit/test-uffd
+
+tests_unit_test_region_SOURCES = tests/unit/test-region.c tests/unit/test.h
+tests_unit_test_region_CPPFLAGS = $(test_cppflags)
+tests_unit_test_region_LDADD = $(test_ldadd) -lpthread
+
+tests_unit_test_pte_SOURCES = tests/unit/test-pte.c tests/unit/test.h
+tests_unit_test_pte_CPPFLAGS = $(test_cppflags)
+tests_unit_test_pte_LDADD = $(test_ldadd)
+
+tests_unit_test_fill_SOURCES = tests/unit/test-fill.c tests/unit/test.h
+tests_unit_test_fill_CPPFLAGS = $(test_cppflags)
+tests_unit_test_fill_LDADD = $(test_ldadd)
+
+tests_unit_test_readahead_SOURCES = tests/unit/test-readahead.c tests/unit/test.h
+tests_unit_test_readahead_CPPFLAGS = $(test_cppflags)
+tests_unit_test_readahead_LDADD = $(test_ldadd)
+
+tests_unit_test_uffd_SOURCES = tests/unit/test-uffd.c tests/unit/test.h
+tests_unit_test_uffd_CPPFLAGS = $(test_cppflags)
+tests_unit_test_uffd_LDADD = $(test_ldadd)
+
 # live
 
 test_scripts += tests/live/test-install.sh
@@ -119,6 +144,15 @@ tests_live_inline_sites_la_SOURCES = tests/live/inline-sites.c
 tests_live_inline_sites_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhere
 
 # fault
+
+fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c
+fault_programs = tests/fault/test-fault-calls
+test_programs += $(fault_programs)
+fault_tests += $(fault_programs)
+
+tests_fault_test_fault_calls_SOURCES = tests/fault/test-fault-calls.c $(fault_drive)
+tests_fault_test_fault_calls_CPPFLAGS = $(test_cppflags)
+tests_fault_test_fault_calls_LDADD = $(test_ldadd)
 
 # fuzz
 
