@@ -13,8 +13,11 @@
 
 #include <errno.h>
 
-/* As many zero bytes as the largest window; only ever read, so one zero page stands behind all. */
-static const char zeros[FL_WINDOW_MAX * PAGE_SIZE] __attribute__((aligned(4096)));
+/*
+ * As many zero bytes as the largest window.  Not const, so that they take no
+ * room in the file; only ever read, so one zero page stands behind all.
+ */
+static char zeros[FL_WINDOW_MAX * PAGE_SIZE] __attribute__((aligned(4096)));
 
 /* How many pages from vpn are none, up to n and the region's end. */
 static uint32_t none_run(struct mm *mm, const struct region *r, vpn_t vpn, uint32_t n)

@@ -15,6 +15,10 @@
 #include <errno.h>
 #include <signal.h>
 
+/* How long nothing at all can leave before that is taken for the end, ns. */
+#define STUCK_FULL 100000000U
+#define STUCK_PINNED 3000000000U
+
 void fault_wake(struct mm *mm, vpn_t vpn)
 {
 	uffd_wake(mm->uffd, addr_of(vpn), PAGE_SIZE);
@@ -137,6 +141,13 @@ void fault_retry(struct pager *p)
 			mm->defer[kept++] = f;
 	}
 	mm->ndefer = kept;
-	if (kept == n && !mm->closing && reclaim_stuck(p) && mm_frames(mm) >= mm_budget(mm))
+	if (kept < n || mm->closing || mm_frames(mm) < mm_budget(mm) || !reclaim_stuck(p)) {
+		mm->stuck_since = 0;
+		return;
+	}
+	/* A pinned frame is let go when its I/O ends: only what lasts counts. */
+	if (mm->stuck_since == 0)
+		mm->stuck_since = sys_now();
+	else if (sys_now() - mm->stuck_since > (mm->swap_full ? STUCK_FULL : STUCK_PINNED))
 		out_of_memory(mm);
 }

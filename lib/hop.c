@@ -11,7 +11,7 @@
 #include "uffd.h"
 
 #include <errno.h>
-#include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -92,9 +92,16 @@ static struct hop_slot *slot_take(struct hop *h)
 long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, long e, long f, long g)
 {
 	struct hop *h = &mm->hop;
-	struct hop_slot *s = slot_take(h);
-	volatile const char *bell = h->bell + (size_t)(s - h->slot) * PAGE_SIZE;
+	uint64_t all = ~(uint64_t)0;
+	uint64_t mask;
+	volatile const char *bell;
+	struct hop_slot *s;
 	long result;
+
+	/* A handler that left by siglongjmp(3), or a cancellation, would keep the slot for ever. */
+	SYS4(sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
+	s = slot_take(h);
+	bell = h->bell + (size_t)(s - h->slot) * PAGE_SIZE;
 
 	s->op = op;
 	s->arg[0] = a;
@@ -112,6 +119,7 @@ long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, lon
 	result = s->result;
 	__atomic_fetch_add(&h->rung, 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->state, HOP_RUNG, __ATOMIC_RELEASE);
+	SYS4(sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
 	return result;
 }
 

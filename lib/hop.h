@@ -7,9 +7,9 @@
  * The fault wakes a pager, which does the call, stores the result and fills
  * the doorbell's page; the touch ends and the thread reads the result.
  *
- * So one wait serves faults and calls; the thread makes no system call of
- * ours and holds no lock; a signal handler that interrupts the wait may itself
- * hop.  A filled doorbell is emptied again before its slot's next use, many
+ * So one wait serves faults and calls, and the thread holds no lock.  Signals
+ * are blocked meanwhile: a handler that never came back would keep the slot.
+ * A filled doorbell is emptied again before its slot's next use, many
  * at a time, by a pager.
  *
  * A slot's state is its lock: FREE to OWNED by the thread that takes it

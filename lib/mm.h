@@ -123,6 +123,7 @@ struct mm {
 	bool private_area; /* open one when there is none */
 	bool swap_full;	   /* an allocation failed since a slot was last freed */
 	bool oom_said;
+	uint64_t stuck_since; /* fault.c: when a fault last found no frame that could leave; 0: none */
 
 	vpn_t hand; /* reclaim.c: where the clock goes on */
 	struct readahead ra;

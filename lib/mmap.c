@@ -418,8 +418,8 @@ long mm_fork_begin(struct mm *mm)
 	if (!local_begin(mm, &mask)) {
 		mm_log(mm, FL_LOG_ERROR,
 		       "fork: memory is being paged, and a child cannot be given its pages: %s",
-		       log_strerror(-ENOSYS));
-		return -ENOSYS;
+		       log_strerror(-ENOMEM));
+		return -ENOMEM;
 	}
 	mm->fork_mask = mask;
 	return 0;

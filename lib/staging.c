@@ -171,10 +171,30 @@ static void frame_came(struct mm *mm, uint32_t index, vpn_t vpn, swp_t swp)
 	stat_add(&mm->stats.evicted, 1);
 }
 
+/*
+ * A frame that refused to move is pinned, or shared with a child of an earlier
+ * fork.  A write fault gives us a copy of a shared one (and does nothing to
+ * one that is pinned and ours alone).  The page must be present and not
+ * write-protected, or the pager would fault into its own userfaultfd.
+ */
+static bool unshare_frame(struct mm *mm, vpn_t vpn)
+{
+	struct page_region run;
+	uintptr_t next;
+
+	if (uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false) != UFFD_OK ||
+	    uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) != 1 ||
+	    !(run.categories & PAGE_IS_PRESENT))
+		return false;
+	pte_set_bits(&mm->ptes, vpn, 0, PTE_WP);
+	return !sys_err(SYS3(madvise, addr_of(vpn), PAGE_SIZE, MADV_POPULATE_WRITE));
+}
+
 uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n)
 {
 	struct staging *s = &mm->staging;
 	uint32_t total = 0;
+	bool tried = false; /* the page at `total` was given a frame of its own */
 
 	while (total < n) {
 		uint32_t b = block_to_fill(s);
@@ -199,6 +219,8 @@ uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n)
 		if (s->block[b].cursor == STAGE_BLOCK)
 			close_filling(s);
 		total += run;
+		if (run != 0)
+			tried = false;
 		if (res == UFFD_OK)
 			continue;
 		if (res == UFFD_UNFIT && n - total > 1) {
@@ -216,7 +238,11 @@ uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n)
 				break;
 			}
 		}
-		/* Pinned, shared, or (GONE) dropped lazily by an earlier MADV_FREE: leave it for a while. */
+		if (res == UFFD_BUSY && !tried && unshare_frame(mm, vpn + total)) {
+			tried = true;
+			continue;
+		}
+		/* Pinned, or (GONE) dropped lazily by an earlier MADV_FREE: leave it for a while. */
 		if (res != UFFD_GONE)
 			stat_add(&mm->stats.evict_busy, 1);
 		pte_set_bits(&mm->ptes, vpn + total, PTE_BUSY, 0);
