@@ -39,6 +39,7 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 	enum uffd_result res;
 	uint32_t got;
 	size_t done;
+	bool keep; /* the slot, beside the frame */
 	bool wp;
 
 	if (r == NULL)
@@ -48,7 +49,8 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 	n = reclaim_some_room(p, n);
 	if (n == 0)
 		return 0;
-	wp = mm->opt.wp == FL_WP_SYNC ? !write || n > 1 : !write && fault_wp_wanted(mm, r);
+	keep = !swap_half_full(&mm->swap, sp->swp);
+	wp = mm->opt.wp == FL_WP_SYNC ? !write || n > 1 : !write && keep && fault_wp_wanted(mm, r);
 	res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp, &done);
 	if (res == UFFD_GONE && done == 0 && n > 1) {
 		n = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), n * PAGE_SIZE) >> PAGE_SHIFT);
@@ -60,7 +62,7 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 		swp_t swp = sp[i].swp;
 
 		/* A page that is about to be written has no use for its slot; nor has an area that fills up. */
-		if ((write && n == 1) || swap_half_full(&mm->swap, swp)) {
+		if ((write && n == 1) || !keep) {
 			if (swap_put(&mm->swap, swp))
 				mm->swap_full = false;
 			swp = SWP_NONE;
@@ -379,6 +381,39 @@ static bool page_arrived(struct mm *mm, uint32_t index, int res)
 	return false;
 }
 
+/*
+ * A read of several pages failed: one by one, so that only what cannot be read
+ * is lost.  Pages for which there is no request stay with the error.
+ */
+static uint32_t read_singly(struct swap_io *io)
+{
+	struct pager *p = io->pager;
+	struct mm *mm = p->mm;
+	uint32_t i;
+
+	for (i = 0; i < io->n; i++) {
+		struct swap_io *one = pool_get(&mm->io_pool);
+
+		if (one == NULL)
+			break;
+		one->pager = p;
+		one->swp = io->swp + i;
+		one->t0 = i == 0 ? io->t0 : 0;
+		one->first = io->first + i;
+		one->n = 1;
+		one->iov[0] = (struct iovec){stage_addr(mm, one->first), PAGE_SIZE};
+		one->req.dev = io->req.dev;
+		one->req.op = BLK_READ;
+		one->req.off = io->req.off + i * PAGE_SIZE;
+		one->req.iov = one->iov;
+		one->req.niov = 1;
+		one->req.done = read_done;
+		stat_add(&mm->stats.reads, 1);
+		blkio_queue(p->io, &one->req);
+	}
+	return i;
+}
+
 static void read_done(struct blk_req *req, int res)
 {
 	struct swap_io *io = (struct swap_io *)(void *)req;
@@ -388,12 +423,17 @@ static void read_done(struct blk_req *req, int res)
 	uint32_t n = io->n;
 	uint32_t first = io->first;
 	uint64_t t0 = io->t0;
+	uint32_t begin = 0;
 
 	if (res != 0) {
 		stat_add(&mm->stats.io_errors, 1);
 		mm->swap.area[swp_area(io->swp)]->io_errors++;
+		if (n > 1)
+			begin = read_singly(io);
+		if (begin != 0)
+			t0 = 0;
 	}
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = begin; i < n; i++) {
 		swp_t swp = io->swp + i;
 
 		page_arrived(mm, first + i, res);

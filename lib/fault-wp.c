@@ -8,7 +8,7 @@
  * kernel's do_wp_page, when the thread writes again.
  *
  * Lifting costs a fault, so FL_WP_AUTO write-protects in a region only while
- * fewer than half of the pages so protected get written; a sample goes on, so
+ * fewer than a third of the pages so protected get written; a sample goes on, so
  * that the decision can change.
  */
 #include "fault.h"
@@ -26,12 +26,12 @@ bool fault_wp_wanted(struct mm *mm, struct region *r)
 		r->wp_installs /= 2;
 		r->wp_faults /= 2;
 	}
-	if (r->wp_installs < WP_SAMPLE || r->wp_faults * 2 < r->wp_installs)
+	if (r->wp_installs < WP_SAMPLE || r->wp_faults * 3 < r->wp_installs)
 		return true;
 	if (r->wp_installs % WP_PROBE != 0)
 		return false;
 	/* a probe stands for the installs that were not protected */
-	r->wp_faults -= r->wp_faults > WP_PROBE / 2 ? WP_PROBE / 2 : r->wp_faults;
+	r->wp_faults -= r->wp_faults > WP_PROBE / 3 ? WP_PROBE / 3 : r->wp_faults;
 	return true;
 }
 
@@ -45,7 +45,8 @@ enum fault_result fault_wp(struct pager *p, const struct fault *f, struct region
 
 	if (!(pte_get(&mm->ptes, vpn) & PTE_WP)) {
 		/* lifted already, or protected by nobody we know: lift it, who waits goes on */
-		uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false);
+		if (uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false) != UFFD_OK)
+			fault_wake(mm, vpn);
 		stat_add(&mm->stats.faults_stale, 1);
 		return FAULT_DONE;
 	}

@@ -18,6 +18,7 @@
 /* How long nothing at all can leave before that is taken for the end, ns. */
 #define STUCK_FULL 100000000U
 #define STUCK_PINNED 3000000000U
+#define STARVED 3000000000U
 
 void fault_wake(struct mm *mm, vpn_t vpn)
 {
@@ -141,6 +142,9 @@ void fault_retry(struct pager *p)
 			mm->defer[kept++] = f;
 	}
 	mm->ndefer = kept;
+	/* There are frames, but no memory for a page table or a request, and that lasts. */
+	if (kept == n && !mm->closing && sys_now() - mm->defer[0].t0 > STARVED && !reclaim_io(mm))
+		out_of_memory(mm);
 	if (kept < n || mm->closing || mm_frames(mm) < mm_budget(mm) || !reclaim_stuck(p)) {
 		mm->stuck_since = 0;
 		return;

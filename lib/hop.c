@@ -17,6 +17,8 @@
 
 #define SLOT_BYTES ((HOP_SLOTS * sizeof(struct hop_slot) + 4095) & ~(size_t)4095)
 #define BELL_BYTES ((size_t)HOP_SLOTS * PAGE_SIZE)
+#define ANSWER_TRIES 2000U
+#define ANSWER_PAUSE 1000000U /* ns */
 
 int hop_init(struct mm *mm)
 {
@@ -68,10 +70,14 @@ static void empty_bells(struct hop *h)
 			i++;
 			continue;
 		}
-		SYS3(madvise, h->bell + (size_t)i * PAGE_SIZE, n * PAGE_SIZE, MADV_DONTNEED);
+		long r = SYS3(madvise, h->bell + (size_t)i * PAGE_SIZE, n * PAGE_SIZE,
+			      MADV_DONTNEED_LOCKED);
+
+		/* a bell that is not empty would not ring: its slot stays out of use */
 		for (uint32_t k = 0; k < n; k++)
-			slot_move(&h->slot[i + k], HOP_EMPTYING, HOP_FREE);
-		__atomic_fetch_sub(&h->rung, n, __ATOMIC_RELAXED);
+			slot_move(&h->slot[i + k], HOP_EMPTYING, sys_err(r) ? HOP_RUNG : HOP_FREE);
+		if (!sys_err(r))
+			__atomic_fetch_sub(&h->rung, n, __ATOMIC_RELAXED);
 		i += n;
 	}
 }
@@ -171,11 +177,36 @@ static long serve(struct pager *p, const struct hop_slot *s)
 	return -ENOSYS;
 }
 
+/*
+ * Fill a doorbell, which lets its thread go on.  Only who did the call may: a
+ * second fill could come after the bell was emptied for its next use.  So it
+ * must not fail for want of memory that comes back.
+ */
+static void answer(struct mm *mm, uintptr_t bell)
+{
+	enum uffd_result res = UFFD_OK;
+	size_t done;
+
+	for (unsigned tries = 0; tries < ANSWER_TRIES; tries++) {
+		uint32_t word = 0;
+
+		res = uffd_zeropage(mm->uffd, bell, PAGE_SIZE, &done);
+		if (res == UFFD_OK)
+			return;
+		if (res == UFFD_EXIST) {
+			uffd_wake(mm->uffd, bell, PAGE_SIZE);
+			return;
+		}
+		futex_wait(&word, 0, ANSWER_PAUSE);
+	}
+	log_fatal("a call cannot be answered: %s",
+		  res == UFFD_NOMEM ? "out of memory" : "its doorbell refuses");
+}
+
 static void serve_slot(struct pager *p, struct hop_slot *s)
 {
 	struct mm *mm = p->mm;
 	uintptr_t bell = (uintptr_t)mm->hop.bell + (size_t)(s - mm->hop.slot) * PAGE_SIZE;
-	size_t done;
 
 	if (!slot_move(s, HOP_POSTED, HOP_RUNNING)) {
 		/* a second message for the same touch: done already, or being done */
@@ -185,8 +216,7 @@ static void serve_slot(struct pager *p, struct hop_slot *s)
 	}
 	s->result = serve(p, s);
 	__atomic_store_n(&s->state, HOP_DONE, __ATOMIC_RELEASE);
-	if (uffd_zeropage(mm->uffd, bell, PAGE_SIZE, &done) != UFFD_OK)
-		uffd_wake(mm->uffd, bell, PAGE_SIZE);
+	answer(mm, bell);
 }
 
 void hop_serve(struct pager *p, uintptr_t addr)

@@ -8,6 +8,7 @@
  */
 #include "pager.h"
 
+#include "do.h"
 #include "fault.h"
 #include "reclaim.h"
 #include "sys.h"
@@ -457,6 +458,21 @@ int pager_register(struct mm *mm, uintptr_t start, uintptr_t end)
 	return 0;
 }
 
+/* Arming failed: what was registered below `end` is the kernel's again; nothing was evicted. */
+static void disarm(struct mm *mm, uintptr_t end)
+{
+	const struct region *r;
+	uintptr_t at = 0;
+
+	while ((r = region_next(&mm->regions, at)) != NULL && r->start < end) {
+		uffd_unregister(mm->uffd, r->start, r->end - r->start);
+		SYS3(madvise, r->start, r->end - r->start,
+		     r->flags & REGION_DONTFORK ? MADV_DONTFORK : MADV_DOFORK);
+		drop_entries(mm, r->start, r->end);
+		at = r->end;
+	}
+}
+
 int pager_arm(struct mm *mm)
 {
 	const struct region *r;
@@ -482,6 +498,7 @@ int pager_arm(struct mm *mm)
 		if (err != 0) {
 			mm_log(mm, FL_LOG_ERROR, "cannot register 0x%lx-0x%lx with userfaultfd: %s",
 			       (unsigned long)r->start, (unsigned long)r->end, log_strerror(err));
+			disarm(mm, r->end);
 			return err;
 		}
 		at = r->end;

@@ -306,13 +306,20 @@ void reclaim_balance(struct pager *p)
 		work_towards(p, high);
 }
 
+bool reclaim_io(const struct mm *mm)
+{
+	for (unsigned i = 0; i < PAGERS_MAX; i++)
+		if (mm->pager[i] != NULL && mm->pager[i]->io != NULL &&
+		    blkio_inflight(mm->pager[i]->io) != 0)
+			return true;
+	return false;
+}
+
 bool reclaim_stuck(struct pager *p)
 {
 	struct mm *mm = p->mm;
 
-	for (unsigned i = 0; i < PAGERS_MAX; i++)
-		if (mm->pager[i] != NULL && mm->pager[i]->io != NULL &&
-		    blkio_inflight(mm->pager[i]->io) != 0)
-			return false;
+	if (reclaim_io(mm))
+		return false;
 	return frames_coming(mm) == 0 && !reclaim_make_room(p, 1) && frames_coming(mm) == 0;
 }

@@ -32,6 +32,9 @@ uint32_t reclaim_some_room(struct pager *p, uint32_t n);
 /* Keep some frames free ahead of the faults; after a round of the pager's loop. */
 void reclaim_balance(struct pager *p);
 
+/* Whether a pager has I/O in flight. */
+bool reclaim_io(const struct mm *mm);
+
 /* Whether waiting cannot help: nothing is in flight and nothing can leave. */
 bool reclaim_stuck(struct pager *p);
 

@@ -151,12 +151,37 @@ static uint32_t block_to_fill(struct staging *s)
 	return s->filling;
 }
 
+/*
+ * Give frames of ours back to the kernel; also when mlockall(2) locked them.
+ * What it refuses to take stays behind, and is met when its place is used again.
+ */
+static void release(struct mm *mm, uint32_t index, uint32_t n)
+{
+	SYS3(madvise, stage_addr(mm, index), n * PAGE_SIZE, MADV_DONTNEED_LOCKED);
+}
+
 static void close_filling(struct staging *s)
 {
 	uint32_t b = s->filling;
 
 	s->filling = STAGE_NONE;
 	queue_push(s, b);
+}
+
+/*
+ * The next place of the filling block is taken by a frame that could not be
+ * released before: try again, and pass it over.
+ */
+static void skip_place(struct mm *mm)
+{
+	struct staging *s = &mm->staging;
+	uint32_t b = s->filling;
+	uint32_t index = b * STAGE_BLOCK + s->block[b].cursor;
+
+	release(mm, index, 1);
+	s->page[index] = (struct stage_page){.state = STAGE_FREE};
+	if (++s->block[b].cursor == STAGE_BLOCK)
+		close_filling(s);
 }
 
 /* Note a frame that came into the filling block. */
@@ -223,6 +248,10 @@ uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n)
 			tried = false;
 		if (res == UFFD_OK)
 			continue;
+		if (res == UFFD_EXIST) {
+			skip_place(mm);
+			continue;
+		}
 		if (res == UFFD_UNFIT && n - total > 1) {
 			/* the run may cross into another mapping: up to its border first */
 			uint32_t part = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn + total),
@@ -256,6 +285,7 @@ bool stage_evict_readonly(struct mm *mm, vpn_t vpn)
 	struct staging *s = &mm->staging;
 	uint32_t b = block_to_fill(s);
 	char copy[PAGE_SIZE] __attribute__((aligned(64)));
+	enum uffd_result res = UFFD_UNFIT;
 	uint32_t index;
 	size_t done;
 
@@ -263,14 +293,17 @@ bool stage_evict_readonly(struct mm *mm, vpn_t vpn)
 		return false;
 	index = b * STAGE_BLOCK + s->block[b].cursor;
 	/* through /proc/self/mem, which reads whatever the protection */
-	if (SYS4(pread, mm->mem_fd, copy, PAGE_SIZE, addr_of(vpn)) != (long)PAGE_SIZE ||
-	    uffd_copy(mm->uffd, (uintptr_t)stage_addr(mm, index), copy, PAGE_SIZE, false, &done) !=
-		    UFFD_OK) {
+	if (SYS4(pread, mm->mem_fd, copy, PAGE_SIZE, addr_of(vpn)) == (long)PAGE_SIZE)
+		res = uffd_copy(mm->uffd, (uintptr_t)stage_addr(mm, index), copy, PAGE_SIZE, false,
+				&done);
+	if (res == UFFD_EXIST)
+		skip_place(mm);
+	if (res != UFFD_OK) {
 		pte_set_bits(&mm->ptes, vpn, PTE_BUSY, 0);
 		return false;
 	}
 	if (sys_err(SYS3(madvise, addr_of(vpn), PAGE_SIZE, MADV_DONTNEED))) {
-		SYS3(madvise, stage_addr(mm, index), PAGE_SIZE, MADV_DONTNEED);
+		release(mm, index, 1);
 		pte_set_bits(&mm->ptes, vpn, PTE_BUSY, 0);
 		return false;
 	}
@@ -316,8 +349,7 @@ static void block_finish(struct mm *mm, uint32_t b)
 		frame_gone(s, blk);
 	}
 	if (left == 0) {
-		SYS3(madvise, stage_addr(mm, b * STAGE_BLOCK), STAGE_BLOCK * PAGE_SIZE,
-		     MADV_DONTNEED);
+		release(mm, b * STAGE_BLOCK, STAGE_BLOCK);
 		blk->state = BLOCK_FREE;
 		blk->next = s->free_list;
 		s->free_list = b;
@@ -325,7 +357,7 @@ static void block_finish(struct mm *mm, uint32_t b)
 	}
 	for (uint32_t i = 0; i < blk->cursor; i++)
 		if (s->page[b * STAGE_BLOCK + i].state == STAGE_FREE)
-			SYS3(madvise, stage_addr(mm, b * STAGE_BLOCK + i), PAGE_SIZE, MADV_DONTNEED);
+			release(mm, b * STAGE_BLOCK + i, 1);
 	queue_push(s, b);
 }
 
@@ -335,10 +367,11 @@ static void area_failed(struct mm *mm, swp_t swp, int err)
 
 	stat_add(&mm->stats.io_errors, 1);
 	a->io_errors++;
-	if (a->io_errors <= 3 || a->io_errors == AREA_ERRORS_MAX)
+	if (a->io_errors <= 3 || (a->io_errors >= AREA_ERRORS_MAX && a->on))
 		mm_log(mm, FL_LOG_ERROR, "cannot write to swap area %s, slot %u: %s", a->path,
 		       swp_slot(swp), log_strerror(err));
-	if (a->io_errors == AREA_ERRORS_MAX && a->on) {
+	/* reads count too, so the number may be passed over */
+	if (a->io_errors >= AREA_ERRORS_MAX && a->on) {
 		a->on = false;
 		mm_log(mm, FL_LOG_ERROR, "swap area %s failed %u times and takes no more pages",
 		       a->path, AREA_ERRORS_MAX);
@@ -607,7 +640,7 @@ void stage_buffer_put(struct mm *mm, uint32_t index)
 	s->page[index].flags = 0;
 	s->buffer_used--;
 	if (index - STAGE_BLOCK_PAGES >= s->buffer_pages)
-		SYS3(madvise, stage_addr(mm, index), PAGE_SIZE, MADV_DONTNEED);
+		release(mm, index, 1);
 }
 
 /* A page that was read ahead and not asked for gives its place away. */
