@@ -137,6 +137,26 @@ static long replace(struct mm *mm, uintptr_t addr, size_t len, long nr, const lo
 	return r;
 }
 
+/*
+ * Whether that much more may be locked, asked before anything is mapped: a
+ * mapping that is refused must leave what was there.  The kernel is asked with
+ * a mapping that it cannot populate.
+ */
+static long may_lock(const struct mm *mm, size_t len)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_LOCKED;
+	long r = SYS6(mmap, 0, len, PROT_NONE, flags, -1, 0);
+
+	if (r == -EPERM || r == -EAGAIN)
+		return r;
+	if (!sys_err(r))
+		SYS2(munmap, r, len);
+	if (mm_armed(mm) && mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) >
+				    mm_budget(mm) - mm_budget(mm) / 4)
+		return -EAGAIN;
+	return 0;
+}
+
 long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off)
 {
 	const int fixed = MAP_FIXED & ~MAP_FIXED_NOREPLACE;
@@ -151,6 +171,13 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 		if ((flags & fixed) && len != 0 && ours(mm, addr, len))
 			return replace(mm, addr, len, SYS_mmap, a);
 		return SYS6(mmap, addr, len, prot, flags, fd, off);
+	}
+	if (off & (long)~PAGE_MASK)
+		return -EINVAL;
+	if (flags & MAP_LOCKED) {
+		err = may_lock(mm, len);
+		if (err != 0)
+			return err;
 	}
 	plain = flags & ~(MAP_POPULATE | MAP_LOCKED | MAP_NONBLOCK);
 	if (local_begin(mm, &mask)) {
@@ -169,7 +196,8 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 	if (sys_err(r))
 		return r;
 	if (flags & MAP_LOCKED) {
-		err = mm_mlock2(mm, (uintptr_t)r, len, 0);
+		/* mlock(2) fails for what it cannot bring in, mmap(2) does not */
+		err = mm_mlock2(mm, (uintptr_t)r, len, prot == PROT_NONE ? MLOCK_ONFAULT : 0);
 		if (err == -ENOMEM || err == -EPERM) {
 			mm_munmap(mm, (uintptr_t)r, len);
 			return err == -ENOMEM ? -EAGAIN : err;
@@ -292,8 +320,9 @@ long mm_mlock2(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 	r = hop_call(mm, HOP_MLOCK, (long)addr, (long)len, flags, 0, 0, 0, 0);
 	if (r == 0 && !(flags & MLOCK_ONFAULT)) {
 		/* writable memory gets frames of its own, as mlock(2) breaks copy-on-write */
-		if (sys_err(SYS3(madvise, start, span, MADV_POPULATE_WRITE)))
-			SYS3(madvise, start, span, MADV_POPULATE_READ);
+		if (sys_err(SYS3(madvise, start, span, MADV_POPULATE_WRITE)) &&
+		    sys_err(SYS3(madvise, start, span, MADV_POPULATE_READ)))
+			r = -ENOMEM; /* as mlock(2) for what cannot be read */
 	}
 	return r;
 }
