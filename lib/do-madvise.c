@@ -13,6 +13,7 @@
 #include "mm.h"
 #include "reclaim.h"
 #include "sys.h"
+#include "uffd.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -63,6 +64,26 @@ static void page_out(struct pager *p, vpn_t vpn, vpn_t end)
 	reclaim_range(p, vpn, end);
 }
 
+/*
+ * The kernel stopped in the middle, at a mapping that is locked: what is
+ * before it is empty.
+ */
+static void emptied_in_part(struct mm *mm, uintptr_t at, uintptr_t end, int advice)
+{
+	uintptr_t s, e;
+
+	while (at < end && uffd_vma_next(mm->maps_fd, at, &s, &e) && s < end) {
+		if (s < at)
+			s = at;
+		if (e > end)
+			e = end;
+		if (sys_err(SYS3(madvise, s, e - s, advice)))
+			break;
+		drop_entries(mm, s, e);
+		at = e;
+	}
+}
+
 long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int advice)
 {
 	uintptr_t end = addr + page_up(len);
@@ -75,10 +96,12 @@ long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int 
 	/* Armed memory is never inherited: only our own record changes. */
 	if (advice == MADV_DOFORK && mm->armed)
 		given = MADV_DONTFORK;
-	/* Advice about swap that the kernel does not have for us; its checks still hold. */
-	if ((advice == MADV_COLD || advice == MADV_PAGEOUT || advice == MADV_WILLNEED) && mm->armed)
-		given = MADV_NORMAL;
+	/* Nothing of ours is in the kernel's swap, but its checks and its answer hold. */
+	if (advice == MADV_PAGEOUT && mm->armed)
+		given = MADV_COLD;
 	r = SYS3(madvise, addr, len, given);
+	if (r == -EINVAL && given == MADV_DONTNEED && mm->armed)
+		emptied_in_part(mm, addr, end, given);
 	if (sys_err(r) && r != -ENOMEM)
 		return r;
 	switch (advice) {
@@ -142,7 +165,7 @@ long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 	if (mm->armed &&
 	    mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_budget(mm) - mm_budget(mm) / 4)
 		return -ENOMEM;
-	r = SYS3(mlock2, addr, len, mm->armed ? MLOCK_ONFAULT : flags);
+	r = SYS3(mlock2, addr, len, mm->armed ? flags | MLOCK_ONFAULT : flags);
 	if (sys_err(r))
 		return r;
 	return set_flags(mm, start, span,

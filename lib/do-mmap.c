@@ -27,7 +27,8 @@ static bool overcommitted(const struct mm *mm, uint64_t pages, int flags)
 {
 	uint64_t slots = swap_total(&mm->swap) - swap_used(&mm->swap);
 
-	if (!mm->armed)
+	/* what no address space holds is the kernel's to refuse */
+	if (!mm->armed || pages >= VPN_MAX)
 		return false;
 	if (mm->swap_full && slots < pages && mm_frames(mm) + pages > mm_budget(mm))
 		return true;
@@ -278,36 +279,38 @@ long do_brk(struct mm *mm, uintptr_t addr)
 
 /*
  * A range of several kernel mappings.  A kernel that moves such a range does
- * so one by one, and stops in the middle at the first that is registered with
- * a userfaultfd: so that we know how far it came, they are moved one by one
- * here.  Only a move to a given place takes several at all.
+ * so one by one, keeps the gaps between them, and stops in the middle at the
+ * first that is registered with a userfaultfd: so that we know how far it came,
+ * they are moved one by one here.  Only a move to a given place, without a
+ * change of size, takes several at all; the answer to all else is the kernel's.
  */
 long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 	       uintptr_t new_addr)
 {
 	const int move = MREMAP_MAYMOVE | MREMAP_FIXED;
 	uintptr_t len = page_up(old_len);
-	uintptr_t end = mm->armed && len != 0 ? uffd_vma_end(mm->maps_fd, old) : 0;
 	uintptr_t at = old;
+	uintptr_t start = old;
+	uintptr_t end = mm->armed && len != 0 ? uffd_vma_end(mm->maps_fd, old) : 0;
 
-	if (end == 0 || end >= old + len)
+	if (end == 0 || end >= old + len || (flags & ~MREMAP_DONTUNMAP) != move ||
+	    page_up(new_len) != len || (new_addr & ~PAGE_MASK))
 		return move_mapping(mm, old, old_len, new_len, flags, new_addr);
-	if ((flags & move) != move || page_up(new_len) != len)
-		return -EFAULT;
-	if ((new_addr & ~PAGE_MASK) || (old < new_addr + len && new_addr < old + len))
+	if (old < new_addr + len && new_addr < old + len)
 		return -EINVAL;
-	for (; at < old + len; at = end) {
+	do {
 		long r;
 
-		end = uffd_vma_end(mm->maps_fd, at);
-		if (end == 0)
-			return -EFAULT;
+		/* what was moved may have been merged with what comes next */
+		if (start < at)
+			start = at;
 		if (end > old + len)
 			end = old + len;
-		r = move_mapping(mm, at, end - at, end - at, flags, new_addr + (at - old));
+		r = move_mapping(mm, start, end - start, end - start, flags, new_addr + (start - old));
 		if (sys_err(r))
 			return r;
-	}
+		at = end;
+	} while (at < old + len && uffd_vma_next(mm->maps_fd, at, &start, &end) && start < old + len);
 	return (long)new_addr;
 }
 

@@ -107,6 +107,7 @@ struct procmap_query {
 	__u64 build_id_addr;
 };
 #define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
+#define PROCMAP_QUERY_COVERING_OR_NEXT_VMA 0x10
 #endif
 
 #ifndef MADV_POPULATE_READ

@@ -237,6 +237,21 @@ uintptr_t uffd_vma_end(int maps_fd, uintptr_t addr)
 	return sys_err(SYS3(ioctl, maps_fd, PROCMAP_QUERY, &q)) ? 0 : (uintptr_t)q.vma_end;
 }
 
+bool uffd_vma_next(int maps_fd, uintptr_t addr, uintptr_t *start, uintptr_t *end)
+{
+	struct procmap_query q;
+
+	memset(&q, 0, sizeof(q));
+	q.size = sizeof(q);
+	q.query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA;
+	q.query_addr = addr;
+	if (sys_err(SYS3(ioctl, maps_fd, PROCMAP_QUERY, &q)))
+		return false;
+	*start = (uintptr_t)q.vma_start;
+	*end = (uintptr_t)q.vma_end;
+	return true;
+}
+
 size_t uffd_vma_part(int maps_fd, uintptr_t addr, size_t len)
 {
 	uintptr_t end = uffd_vma_end(maps_fd, addr);

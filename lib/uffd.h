@@ -55,6 +55,9 @@ ssize_t uffd_read(int fd, struct uffd_msg *msgs, unsigned n);
  */
 uintptr_t uffd_vma_end(int maps_fd, uintptr_t addr);
 
+/* The first mapping that ends above addr: where it starts and ends.  False: none. */
+bool uffd_vma_next(int maps_fd, uintptr_t addr, uintptr_t *start, uintptr_t *end);
+
 /* How many of len bytes from addr lie in one mapping: at least a page. */
 size_t uffd_vma_part(int maps_fd, uintptr_t addr, size_t len);
 
