@@ -122,6 +122,16 @@ tests_unit_test_uffd_LDADD = $(test_ldadd)
 
 # live
 
+live_cppflags = $(test_cppflags) -I$(top_srcdir)/tests/unit
+live_ldadd = lib/libfaultline.la $(CMOCKA_LIBS) -lpthread
+
+test_programs += tests/live/test-live-mmap
+live_tests += tests/live/test-live-mmap
+
+tests_live_test_live_mmap_SOURCES = tests/live/test-live-mmap.c tests/live/live.h tests/unit/test.h
+tests_live_test_live_mmap_CPPFLAGS = $(live_cppflags)
+tests_live_test_live_mmap_LDADD = $(live_ldadd)
+
 test_scripts += tests/live/test-install.sh
 live_tests += tests/live/test-install.sh
 

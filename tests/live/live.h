@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * live.h - what the tests of a running runtime share: opening and arming one,
+ * patterns to know pages by, and waiting for a state (with an end to it).
+ */
+#ifndef FL_LIVE_H
+#define FL_LIVE_H
+
+#include "test.h"
+
+#include "faultline.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define PG 4096UL
+#define WORDS (PG / sizeof(uint64_t))
+#define MIB (1UL << 20)
+#define RW (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
+#define WAIT_SECONDS 20
+
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* ---- what a runtime says ---- */
+
+static char live_text[8192]; /* the lines of the last runtime that was opened with live_log() */
+static size_t live_text_len;
+
+static inline void live_log(void *arg, enum fl_log_level level, const char *line)
+{
+	size_t n = strlen(line);
+
+	(void)arg, (void)level;
+	if (live_text_len + n + 2 > sizeof(live_text))
+		return;
+	memcpy(live_text + live_text_len, line, n);
+	live_text[live_text_len + n] = '\n';
+	live_text[live_text_len + n + 1] = '\0';
+	live_text_len += n + 1;
+}
+
+static inline void live_log_clear(void)
+{
+	live_text_len = 0;
+	live_text[0] = '\0';
+}
+
+/* In a child a failed assertion must end the child: call this first there. */
+static inline void live_child(void)
+{
+	setenv("CMOCKA_TEST_ABORT", "1", 1);
+}
+
+/* ---- opening ---- */
+
+static inline const char *live_dir(void)
+{
+	const char *dir = getenv("TMPDIR");
+
+	return dir != NULL ? dir : "/var/tmp";
+}
+
+static inline struct fl_options live_options(uint64_t limit)
+{
+	return (struct fl_options){
+		.size = sizeof(struct fl_options),
+		.limit = limit,
+		.swap_dir = live_dir(),
+		.log_level = FL_LOG_WARN,
+	};
+}
+
+static inline struct fl *live_open(const struct fl_options *o)
+{
+	struct fl *fl;
+
+	assert_int_equal(fl_open(&fl, o), 0);
+	return fl;
+}
+
+static inline struct fl_stats live_stats(struct fl *fl)
+{
+	struct fl_stats s;
+
+	assert_int_equal(fl_stats(fl, &s, sizeof(s)), 0);
+	return s;
+}
+
+/* Untouched memory beyond the limit, so that the runtime is armed from now on. */
+static inline void live_arm(struct fl *fl)
+{
+	size_t len = (live_stats(fl).limit + 1024) * PG;
+
+	assert_ptr_not_equal(fl_mmap(fl, NULL, len, RW, ANON | MAP_NORESERVE, -1, 0), FL_FAILED);
+	assert_int_equal(live_stats(fl).armed, 1);
+}
+
+static inline struct fl *live_armed(const struct fl_options *o)
+{
+	struct fl *fl = live_open(o);
+
+	live_arm(fl);
+	return fl;
+}
+
+static inline char *live_map(struct fl *fl, size_t pages)
+{
+	char *p = fl_mmap(fl, NULL, pages * PG, RW, ANON | MAP_NORESERVE, -1, 0);
+
+	assert_ptr_not_equal(p, FL_FAILED);
+	return p;
+}
+
+/* ---- content ---- */
+
+static inline uint64_t live_word(uint64_t tag, size_t i)
+{
+	uint64_t x = (tag * 512 + i + 1) * 0x9e3779b97f4a7c15U;
+
+	return x ^ x >> 29;
+}
+
+static inline uint64_t *live_page(char *mem, size_t page)
+{
+	return (uint64_t *)(void *)(mem + page * PG);
+}
+
+/* Pages [first, first + n) get content of their own, by tag and number. */
+static inline void live_fill(char *mem, size_t first, size_t n, uint64_t tag)
+{
+	for (size_t p = first; p < first + n; p++)
+		for (size_t i = 0; i < WORDS; i++)
+			live_page(mem, p)[i] = live_word(tag * 1000003 + p, i);
+}
+
+/* How many words of the pages are not what live_fill() wrote. */
+static inline size_t live_wrong(char *mem, size_t first, size_t n, uint64_t tag)
+{
+	size_t wrong = 0;
+
+	for (size_t p = first; p < first + n; p++)
+		for (size_t i = 0; i < WORDS; i++)
+			wrong += live_page(mem, p)[i] != live_word(tag * 1000003 + p, i);
+	return wrong;
+}
+
+static inline void live_check(char *mem, size_t first, size_t n, uint64_t tag)
+{
+	assert_int_equal(live_wrong(mem, first, n, tag), 0);
+}
+
+/* ---- states ---- */
+
+static inline unsigned char live_state(struct fl *fl, const void *addr)
+{
+	unsigned char v;
+
+	assert_int_equal(fl_page_state(fl, addr, PG, &v), 0);
+	return v;
+}
+
+static inline enum fl_page_kind live_kind(struct fl *fl, const void *addr)
+{
+	return FL_PAGE_KIND(live_state(fl, addr));
+}
+
+/* How many of n pages are of a kind. */
+static inline size_t live_count(struct fl *fl, const void *addr, size_t n, enum fl_page_kind kind)
+{
+	unsigned char *vec = malloc(n);
+	size_t count = 0;
+
+	assert_non_null(vec);
+	assert_int_equal(fl_page_state(fl, addr, n * PG, vec), 0);
+	for (size_t i = 0; i < n; i++)
+		count += FL_PAGE_KIND(vec[i]) == kind;
+	free(vec);
+	return count;
+}
+
+static inline double live_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+/* Until the condition holds; the test fails when it does not come. */
+#define live_until(cond)                                                                           \
+	do {                                                                                       \
+		double end_ = live_now() + WAIT_SECONDS;                                           \
+		while (!(cond)) {                                                                  \
+			if (live_now() > end_)                                                     \
+				fail_msg("waited %d s for: %s", WAIT_SECONDS, #cond);              \
+			sched_yield();                                                             \
+		}                                                                                  \
+	} while (0)
+
+/* All n pages leave, into slots or as words; every write has ended. */
+static inline void live_out(struct fl *fl, char *mem, size_t n)
+{
+	assert_int_equal(fl_madvise(fl, mem, n * PG, MADV_PAGEOUT), 0);
+	live_until(live_count(fl, mem, n, FL_PAGE_PRESENT) == 0 &&
+		   live_count(fl, mem, n, FL_PAGE_STAGED) == 0);
+}
+
+#endif
