@@ -54,6 +54,8 @@ def machine(work):
     ]
     if on:
         lines.append(f"other swap that is on: {' '.join(on)}")
+    if float(sides.read("/proc/loadavg", "0").split()[0]) > os.cpu_count() / 4:
+        lines.append("BUSY: others use this machine; compare only figures of one round")
     return lines
 
 

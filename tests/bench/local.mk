@@ -16,6 +16,7 @@ bench_programs = \
 check_PROGRAMS += $(bench_programs)
 CLEANFILES += bench.csv
 EXTRA_DIST += \
+	docs/performance.md \
 	tests/bench/bench.py \
 	tests/bench/device.py \
 	tests/bench/programs.py \
