@@ -85,7 +85,8 @@ struct pager {
 	size_t tls_size; /* at the stack's bottom: the thread block */
 	int cpu; /* the one it follows its faulting thread to; -1: none */
 	uint32_t last_tid;
-	uint32_t same_tid; /* faults in a row from last_tid */
+	uint32_t same_tid; /* faults in a row from last_tid, answered without I/O */
+	uint32_t unlike;   /* faults since then that were not */
 };
 
 enum pager_state { PAGER_STARTING, PAGER_RUNNING, PAGER_FAILED };

@@ -28,6 +28,7 @@
 #define PAGER_TLS_SPARE ((size_t)64 << 10)
 #define PAGER_TCB ((size_t)8192)
 #define IO_DEPTH 256U
+#define AWAKE_NS 150000U
 #define FOLLOW_AFTER 16U   /* faults in a row from one thread before its CPU is looked for */
 #define FOLLOW_EVERY 1024U /* and looked at again after so many */
 
@@ -224,7 +225,6 @@ static int open_all(struct mm *mm)
 static void close_all(struct mm *mm)
 {
 	swap_close_all(&mm->swap);
-	hop_fini(mm);
 	staging_close(mm);
 	if (mm->ptes.chunk != NULL)
 		pte_table_close(&mm->ptes);
@@ -234,11 +234,22 @@ static void close_all(struct mm *mm)
 
 /* ---- the loop ---- */
 
+static void unpin(struct pager *p)
+{
+	uint64_t mask[16];
+
+	memset(mask, 0xff, sizeof(mask));
+	sys_bare(SYS_sched_setaffinity, 0, sizeof(mask), (long)mask, 0, 0, 0);
+	p->cpu = -1;
+}
+
 /*
- * Stay on the CPU of a thread that faults alone: its next fault then wakes
- * nobody on an idle CPU.  With several, let the scheduler choose.
+ * Stay on the CPU of a thread that faults alone and without I/O: its next
+ * fault then wakes nobody on an idle CPU.  With several threads, or when the
+ * time goes to I/O (which is waited for awake, see sleep_until_event()), let
+ * the scheduler choose.
  */
-static void follow(struct pager *p, uint32_t tid)
+static void follow(struct pager *p, uint32_t tid, bool major)
 {
 	uint64_t mask[16];
 	char path[48];
@@ -247,16 +258,14 @@ static void follow(struct pager *p, uint32_t tid)
 	long n;
 	int cpu = -1;
 
-	if (tid != p->last_tid) {
-		if (p->cpu >= 0 && p->same_tid < FOLLOW_AFTER) {
-			memset(mask, 0xff, sizeof(mask));
-			sys_bare(SYS_sched_setaffinity, 0, sizeof(mask), (long)mask, 0, 0, 0);
-			p->cpu = -1;
-		}
+	if (tid != p->last_tid || major) {
+		if (p->cpu >= 0 && ++p->unlike >= FOLLOW_AFTER / 2)
+			unpin(p);
 		p->last_tid = tid;
 		p->same_tid = 0;
 		return;
 	}
+	p->unlike = 0;
 	if (++p->same_tid != FOLLOW_AFTER && p->same_tid % FOLLOW_EVERY != 0)
 		return;
 	/* field 39 of stat: the CPU it ran on last */
@@ -294,6 +303,7 @@ static unsigned read_messages(struct pager *p, bool calls)
 	now = sys_now();
 	for (ssize_t i = 0; i < n; i++) {
 		const struct uffd_msg *m = &msgs[i];
+		enum fault_result res;
 		struct fault f;
 
 		if (m->event != UFFD_EVENT_PAGEFAULT)
@@ -311,9 +321,10 @@ static unsigned read_messages(struct pager *p, bool calls)
 				hop_serve(p, f.addr);
 			continue;
 		}
-		if (fault_handle(p, &f) == FAULT_DEFER)
+		res = fault_handle(p, &f);
+		if (res == FAULT_DEFER)
 			fault_defer(p, &f);
-		follow(p, f.tid);
+		follow(p, f.tid, res != FAULT_DONE);
 	}
 	return (unsigned)n;
 }
@@ -338,6 +349,25 @@ static void round_trip(struct pager *p, bool calls)
 	publish(p->mm);
 }
 
+/*
+ * A device answers within tens of microseconds, and to be woken on an idle CPU
+ * may take as long again: while I/O is in flight, look for a while before
+ * sleeping.  What blkio_wait() returns.
+ */
+static int wait_awake(struct pager *p)
+{
+	uint64_t start;
+	int r = 0;
+
+	if (blkio_inflight(p->io) == 0)
+		return 0;
+	start = sys_now();
+	do {
+		r = blkio_wait(p->io, p->mm->uffd, 0);
+	} while (r == 0 && sys_now() - start < AWAKE_NS);
+	return r;
+}
+
 static void sleep_until_event(struct pager *p)
 {
 	/* While faults are deferred and nothing is in flight here, another pager may free what they need. */
@@ -346,7 +376,9 @@ static void sleep_until_event(struct pager *p)
 	int r;
 
 	lock_drop(&p->mm->lock);
-	r = blkio_wait(p->io, p->mm->uffd, timeout);
+	r = wait_awake(p);
+	if (r == 0)
+		r = blkio_wait(p->io, p->mm->uffd, timeout);
 	if (r < 0)
 		log_fatal("a pager cannot wait for faults any more: %s", log_strerror(r));
 	lock_take(&p->mm->lock);
@@ -544,6 +576,7 @@ int pager_start(struct mm *mm)
 			sys_mem_free(p, sizeof(*p));
 			mm->pager[i] = NULL;
 		}
+		hop_fini(mm);
 		return r;
 	}
 	mm->pagers_up = 1;
