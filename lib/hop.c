@@ -38,12 +38,8 @@ int hop_init(struct mm *mm)
 void hop_fini(struct mm *mm)
 {
 	sys_mem_free(mm->hop.bell, BELL_BYTES);
-	mm->hop.bell = NULL;
-}
-
-void hop_free(struct mm *mm)
-{
 	sys_mem_free(mm->hop.slot, SLOT_BYTES);
+	mm->hop.bell = NULL;
 	mm->hop.slot = NULL;
 }
 

@@ -67,8 +67,12 @@ struct hop {
 };
 
 int hop_init(struct mm *mm); /* on a pager, before anything is armed */
-void hop_fini(struct mm *mm); /* the doorbells, on a pager */
-void hop_free(struct mm *mm); /* the slots, when no pager and no caller is left */
+
+/*
+ * When no pager and no caller is left: a caller that was answered still has
+ * the touch of its doorbell to finish, after the pager that answered has gone.
+ */
+void hop_fini(struct mm *mm);
 
 /* On an application thread of a mm whose pagers run.  The call's result or -errno. */
 long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, long e, long f, long g);

@@ -126,7 +126,7 @@ int mm_close(struct mm *mm)
 		pager_join(mm);
 	}
 	region_tree_fini(&mm->regions);
-	hop_free(mm);
+	hop_fini(mm);
 	sys_mem_free(mm, sizeof(*mm));
 	return 0;
 }
