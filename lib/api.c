@@ -60,13 +60,16 @@ API int fl_open(struct fl **out, const struct fl_options *options)
 	const struct fl_options def = {.size = sizeof(def)};
 	char why[LOG_LINE_MAX];
 	struct mm *mm;
-	struct fl *fl;
-	int r;
+	struct fl *fl = sys_mem_alloc(sizeof(*fl));
+	int r = -ENOMEM;
 
 	*out = NULL;
 	if (options == NULL)
 		options = &def;
-	r = mm_open(&mm, options, 0, why, sizeof(why));
+	if (fl == NULL)
+		log_format(why, sizeof(why), "no memory");
+	else
+		r = mm_open(&mm, options, 0, why, sizeof(why));
 	if (r != 0) {
 		struct log_sink sink = {.level = FL_LOG_ERROR};
 
@@ -75,12 +78,8 @@ API int fl_open(struct fl **out, const struct fl_options *options)
 			sink.arg = options->log_arg;
 		}
 		log_line(&sink, FL_LOG_ERROR, "%s", why);
+		sys_mem_free(fl, sizeof(*fl));
 		return gate(r);
-	}
-	fl = sys_mem_alloc(sizeof(*fl));
-	if (fl == NULL) {
-		mm_close(mm);
-		return -ENOMEM;
 	}
 	fl->mm = mm;
 	*out = fl;

@@ -125,6 +125,7 @@ static uint32_t read_start(struct pager *p, vpn_t vpn, uint32_t n, unsigned flag
 		};
 		pte_set(&mm->ptes, vpn + i, pte_make(PTE_STAGED, first + i, 0));
 	}
+	mm->staging.buffer_reading += run;
 	io->pager = p;
 	io->swp = swp;
 	io->t0 = t0;
@@ -167,10 +168,15 @@ uint32_t fault_swap_prefetch(struct pager *p, vpn_t vpn, vpn_t end, bool do_inst
 
 	while ((vpn = pte_next(&mm->ptes, vpn, end, 1U << PTE_SWAPPED)) < end) {
 		uint32_t n = end - vpn < FL_WINDOW_MAX ? (uint32_t)(end - vpn) : FL_WINDOW_MAX;
+		uint32_t used;
 		uint32_t run;
 
-		/* half of the buffer stays for faults */
-		if (mm->staging.buffer_used >= mm->staging.buffer_pages / 2)
+		/*
+		 * Half of the buffer stays for faults.  What must come back may take the
+		 * place of what was read ahead; what is only advised may not.
+		 */
+		used = do_install ? mm->staging.buffer_reading : mm->staging.buffer_used;
+		if (used >= mm->staging.buffer_pages / 2)
 			break;
 		if (n > mm->staging.buffer_pages / 4)
 			n = mm->staging.buffer_pages / 4;
@@ -353,6 +359,7 @@ static bool page_arrived(struct mm *mm, uint32_t index, int res)
 	vpn_t vpn = sp->vpn;
 	bool bad = false;
 
+	mm->staging.buffer_reading--;
 	if (sp->flags & STAGE_DETACHED) {
 		stage_buffer_put(mm, index);
 		return false;
@@ -460,6 +467,8 @@ static void read_done(struct blk_req *req, int res)
 		}
 		i += run;
 	}
-	if (t0 != 0)
+	if (t0 != 0) {
 		fault_latency(mm, t0);
+		p->answered = true;
+	}
 }

@@ -79,6 +79,7 @@ struct pager {
 	uint32_t started; /* it reached its loop; release/acquire */
 	bool stop;	/* HOP_CLOSE: leave the loop */
 	bool readable;	/* messages may wait: what the last sleep ended with */
+	bool answered;	/* a read answered a fault since the last sleep */
 	bool pumped;	/* doorbells may have been passed over (pager_pump) */
 	void *stack;
 	size_t stack_size;

@@ -29,6 +29,7 @@
 #define PAGER_TCB ((size_t)8192)
 #define IO_DEPTH 256U
 #define AWAKE_NS 150000U
+#define AWAKE_NEXT_NS 40000U
 #define FOLLOW_AFTER 16U   /* faults in a row from one thread before its CPU is looked for */
 #define FOLLOW_EVERY 1024U /* and looked at again after so many */
 
@@ -351,20 +352,23 @@ static void round_trip(struct pager *p, bool calls)
 
 /*
  * A device answers within tens of microseconds, and to be woken on an idle CPU
- * may take as long again: while I/O is in flight, look for a while before
+ * may take as long again: while I/O is in flight, and shortly after it answered
+ * a fault (the thread that goes on may fault again), look for a while before
  * sleeping.  What blkio_wait() returns.
  */
 static int wait_awake(struct pager *p)
 {
+	uint64_t budget = blkio_inflight(p->io) != 0 ? AWAKE_NS : p->answered ? AWAKE_NEXT_NS : 0;
 	uint64_t start;
 	int r = 0;
 
-	if (blkio_inflight(p->io) == 0)
+	p->answered = false;
+	if (budget == 0)
 		return 0;
 	start = sys_now();
 	do {
 		r = blkio_wait(p->io, p->mm->uffd, 0);
-	} while (r == 0 && sys_now() - start < AWAKE_NS);
+	} while (r == 0 && sys_now() - start < budget);
 	return r;
 }
 

@@ -87,6 +87,7 @@ struct staging {
 	uint32_t filling;
 	uint32_t buffer_pages; /* of the buffer, as the limit allows */
 	uint32_t buffer_used;
+	uint32_t buffer_reading; /* of those, with I/O in flight */
 	uint32_t buffer_touched; /* pages of it that ever held anything: the rest has no frames */
 	uint32_t buffer_hand; /* where the search for room goes on */
 	uint64_t frames;      /* in blocks */

@@ -21,8 +21,30 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Rounds without progress before a call gives up: each waits for an event or a millisecond. */
-#define PATIENCE 5000U
+/* How long and how often a call tries without progress before it gives up. */
+#define PATIENCE_NS 3000000000U
+#define PATIENCE_ROUNDS 64U
+/* The same when there is no I/O to wait for. */
+#define PATIENCE_QUIET 5U
+
+/* A measure that falls as a call makes progress: page numbers left, slots in use. */
+struct progress {
+	uint64_t least;
+	uint64_t since; /* when it was reached, and */
+	unsigned rounds; /* how many went by since */
+};
+
+/* False: nothing has come of it for long; reading the same pages again and again is no progress. */
+static bool progress_goes_on(struct progress *g, uint64_t measure)
+{
+	uint64_t now = sys_now();
+
+	if (g->since == 0 || measure < g->least) {
+		*g = (struct progress){.least = measure, .since = now};
+		return true;
+	}
+	return ++g->rounds < PATIENCE_ROUNDS || now - g->since < PATIENCE_NS;
+}
 
 static unsigned inflight(const struct mm *mm)
 {
@@ -56,24 +78,26 @@ long bring_back(struct pager *p, uintptr_t start, uintptr_t end)
 {
 	const unsigned away = 1U << PTE_STAGED | 1U << PTE_SWAPPED | 1U << PTE_FILLED;
 	struct mm *mm = p->mm;
-	unsigned idle = 0;
+	struct progress progress = {.since = 0};
+	vpn_t first = VPN_MAX;
+	unsigned quiet = 0;
 
 	for (;;) {
-		uint64_t before = mm->ptes.count[PTE_PRESENT];
 		vpn_t stop = vpn_of(end);
 		vpn_t vpn = pte_next(&mm->ptes, vpn_of(start), stop, away);
 
 		if (vpn >= stop)
 			return 0;
+		/* nothing of the range is evicted meanwhile, so the first page that is away tells */
+		if (inflight(mm) != 0 || vpn != first)
+			quiet = 0;
+		first = vpn;
+		if (!progress_goes_on(&progress, stop - vpn) || ++quiet > PATIENCE_QUIET)
+			return -ENOMEM;
 		fault_swap_prefetch(p, vpn, stop, true);
 		for (unsigned n = 0; vpn < stop && n < 1024; n++) {
 			page_back(p, vpn);
 			vpn = pte_next(&mm->ptes, vpn + 1, stop, away);
-		}
-		if (mm->ptes.count[PTE_PRESENT] != before) {
-			idle = 0;
-		} else if (inflight(mm) == 0 && ++idle > PATIENCE / 1000) {
-			return -ENOMEM;
 		}
 		if (pte_next(&mm->ptes, vpn_of(start), stop, away) < stop && inflight(mm) != 0)
 			pager_pump(p);
@@ -100,11 +124,14 @@ long do_swapoff(struct pager *p, const char *path)
 	struct mm *mm = p->mm;
 	int found = swap_find(&mm->swap, path);
 	struct swap_area *a;
-	unsigned idle = 0;
+	struct progress progress = {.since = 0};
+	unsigned quiet = 0;
+	bool was_on;
 
 	if (found < 0)
 		return -EINVAL; /* as swapoff(2) for what is not a swap area */
 	a = mm->swap.area[found];
+	was_on = a->on; /* too many errors may have ended that */
 	a->on = false;
 	while (swap_area_used(a) > a->bad_slots) {
 		const unsigned with_slot = 1U << PTE_PRESENT | 1U << PTE_STAGED | 1U << PTE_SWAPPED;
@@ -137,17 +164,19 @@ long do_swapoff(struct pager *p, const char *path)
 			vpn++;
 		}
 		if (began || swap_area_used(a) < used)
-			idle = 0;
-		if (inflight(mm) != 0) {
-			pager_pump(p);
-		} else if (!began && swap_area_used(a) == used && ++idle > 4) {
+			quiet = 0;
+		if (!progress_goes_on(&progress, swap_area_used(a)) ||
+		    (inflight(mm) == 0 && !began && swap_area_used(a) == used &&
+		     ++quiet >= PATIENCE_QUIET)) {
 			/* no frame and no other slot for what it holds: it stays on */
-			a->on = true;
+			a->on = was_on;
 			mm->swap_full = false;
 			return -ENOMEM;
-		} else {
-			reclaim_make_room(p, 1);
 		}
+		if (inflight(mm) != 0)
+			pager_pump(p);
+		else
+			reclaim_make_room(p, 1);
 	}
 	/* a slot's last write or read may still be on its way */
 	while (inflight(mm) != 0)
