@@ -125,12 +125,16 @@ tests_unit_test_uffd_LDADD = $(test_ldadd)
 live_cppflags = $(test_cppflags) -I$(top_srcdir)/tests/unit
 live_ldadd = lib/libfaultline.la $(CMOCKA_LIBS) -lpthread
 
-test_programs += tests/live/test-live-mmap
-live_tests += tests/live/test-live-mmap
+test_programs += tests/live/test-live-mmap tests/live/test-live-faults
+live_tests += tests/live/test-live-mmap tests/live/test-live-faults
 
 tests_live_test_live_mmap_SOURCES = tests/live/test-live-mmap.c tests/live/live.h tests/unit/test.h
 tests_live_test_live_mmap_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_mmap_LDADD = $(live_ldadd)
+
+tests_live_test_live_faults_SOURCES = tests/live/test-live-faults.c tests/live/live.h tests/unit/test.h
+tests_live_test_live_faults_CPPFLAGS = $(live_cppflags)
+tests_live_test_live_faults_LDADD = $(live_ldadd)
 
 test_scripts += tests/live/test-install.sh
 live_tests += tests/live/test-install.sh
