@@ -25,7 +25,10 @@
  */
 static bool overcommitted(const struct mm *mm, uint64_t pages, int flags)
 {
-	uint64_t slots = swap_total(&mm->swap) - swap_used(&mm->swap);
+	/* an area that is being taken off still holds slots, and offers none */
+	uint64_t total = swap_total(&mm->swap);
+	uint64_t used = swap_used(&mm->swap);
+	uint64_t slots = total > used ? total - used : 0;
 
 	/* what no address space holds is the kernel's to refuse */
 	if (!mm->armed || pages >= VPN_MAX)
