@@ -125,8 +125,8 @@ tests_unit_test_uffd_LDADD = $(test_ldadd)
 live_cppflags = $(test_cppflags) -I$(top_srcdir)/tests/unit
 live_ldadd = lib/libfaultline.la $(CMOCKA_LIBS) -lpthread
 
-test_programs += tests/live/test-live-mmap tests/live/test-live-faults
-live_tests += tests/live/test-live-mmap tests/live/test-live-faults
+test_programs += tests/live/test-live-mmap tests/live/test-live-faults tests/live/test-live-swap
+live_tests += tests/live/test-live-mmap tests/live/test-live-faults tests/live/test-live-swap
 
 tests_live_test_live_mmap_SOURCES = tests/live/test-live-mmap.c tests/live/live.h tests/unit/test.h
 tests_live_test_live_mmap_CPPFLAGS = $(live_cppflags)
@@ -135,6 +135,10 @@ tests_live_test_live_mmap_LDADD = $(live_ldadd)
 tests_live_test_live_faults_SOURCES = tests/live/test-live-faults.c tests/live/live.h tests/unit/test.h
 tests_live_test_live_faults_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_faults_LDADD = $(live_ldadd)
+
+tests_live_test_live_swap_SOURCES = tests/live/test-live-swap.c tests/live/live.h tests/unit/test.h
+tests_live_test_live_swap_CPPFLAGS = $(live_cppflags)
+tests_live_test_live_swap_LDADD = $(live_ldadd)
 
 test_scripts += tests/live/test-install.sh
 live_tests += tests/live/test-install.sh
@@ -200,6 +204,19 @@ program_tests += $(paged_tests)
 endif
 
 # torture
+
+check_PROGRAMS += tests/torture/torture
+tests_torture_torture_SOURCES = tests/torture/torture.c
+tests_torture_torture_LDADD = lib/libfaultline.la -lpthread
+
+torture_tests += tests/torture/run-torture.sh
+test_scripts += tests/torture/run-torture.sh
+
+# make torture SECONDS=600 SEED=7: as long as that, from that seed on
+.PHONY: torture
+torture: tests/torture/torture
+	FL_SRC='$(abs_top_srcdir)' FL_BUILD='$(abs_top_builddir)' \
+		$(SHELL) $(srcdir)/tests/torture/run-torture.sh '$(SECONDS)' '$(SEED)'
 
 # What scripts measure with.
 check_PROGRAMS += tests/measure
