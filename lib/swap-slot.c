@@ -17,10 +17,12 @@
  * List n holds the clusters with n/8 to (n+1)/8 of their slots free, and list
  * LIST_EMPTY those whose slots are all free.  slot_put() moves a cluster up as
  * its slots are freed.  Slots are handed out in one pass over the current
- * cluster; the next one is an empty one, a fresh one (with a number not used
- * before), or else the one that has most free slots as the lists tell.  So
- * runs are as long as can be had, a run costs a look at two pages of words at
- * most, and a cluster that was never used costs no memory.
+ * cluster; the next one is an empty one, else a fresh one (with a number not
+ * used before) while fewer than one slot in SPARE_PART of those in use lies
+ * free in clusters that were used, else the one that has most free slots as
+ * the lists tell.  So runs are long, the words' memory stays close to the
+ * slots in use, a run costs a look at two pages of words at most, and a
+ * cluster that was never used costs no memory.
  *
  * Side table.  Counts from COUNT_MORE on, by slot: open addressing with linear
  * probing, at most three quarters full, no tombstones (what follows a hole is
@@ -51,6 +53,9 @@
 #define LIST_NONE LISTS
 #define NIL UINT32_MAX
 #define SIDE_MIN 512U
+
+/* Free slots in used clusters, as a part of the slots in use, above which they are used first. */
+#define SPARE_PART 4U
 
 struct cluster {
 	uint32_t next, prev;
@@ -200,11 +205,14 @@ static uint32_t cluster_fresh(struct slot_map *m)
 static bool cluster_next(struct slot_map *m)
 {
 	uint32_t c = m->list[LIST_EMPTY].head;
+	uint64_t spare = (uint64_t)m->fresh * SLOT_CLUSTER - m->used;
 
-	if (c == NIL)
+	if (c == NIL && spare * SPARE_PART < m->used)
 		c = cluster_fresh(m);
 	for (unsigned i = LIST_EMPTY; c == NIL && i-- != 0;)
 		c = m->list[i].head;
+	if (c == NIL)
+		c = cluster_fresh(m);
 	m->current = c;
 	m->next = 0;
 	if (c != NIL)
