@@ -237,11 +237,16 @@ static void uring_unwatch(struct blkio *q)
 	struct uring *u = ring_of(q);
 
 	uring_submit(q);
-	if (u->armed)
-		disarm(q);
+	/*
+	 * A removal that meets a wake-up is refused (EALREADY), and the poll goes
+	 * on when somebody else has read what there was: so each round asks anew,
+	 * and waits for no more than the answer to that.
+	 */
 	while (u->armed) {
-		long r = enter(u, 1, UINT64_MAX);
+		long r;
 
+		disarm(q);
+		r = enter(u, 1, UINT64_MAX);
 		drain(q);
 		if (r < 0 && !passes(r))
 			return; /* closing the ring does it, if later */

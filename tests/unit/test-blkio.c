@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -865,6 +866,23 @@ static void another_thread_wakes_a_wait(void **state)
 	}
 }
 
+/* Readable, so that the watch wakes up, and not any more: another has read it. */
+static void unwatching_ends_though_another_read(void **state)
+{
+	struct env *e = *state;
+	uint64_t v = 1;
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(blkio_wait(e->q, fd, 0), 0);
+		assert_int_equal(write(fd, &v, sizeof(v)), sizeof(v));
+		assert_int_equal(read(fd, &v, sizeof(v)), sizeof(v));
+		blkio_unwatch(e->q);
+	}
+	close(fd);
+}
+
 static void the_watched_descriptor_may_change(void **state)
 {
 	struct env *e = *state;
@@ -1161,6 +1179,7 @@ int main(void)
 		BOTH(readiness_is_told_while_requests_keep_ending),
 		BOTH(waits_end_in_time),
 		BOTH(another_thread_wakes_a_wait),
+		BOTH(unwatching_ends_though_another_read),
 		BOTH(the_watched_descriptor_may_change),
 		BOTH(random_requests),
 		URING(one_call_starts_and_waits),
