@@ -167,6 +167,26 @@ static void move_entries(struct mm *mm, uintptr_t from, uintptr_t to, size_t len
 	pte_trim(&mm->ptes, vpn_of(from), end);
 }
 
+#define MOVED_TRIES 1000U
+#define MOVED_PAUSE 1000000U /* ns */
+
+/*
+ * Register memory that the kernel has moved already: there is no way back, so
+ * what fails for want of kernel memory is tried again for a while.
+ */
+static long register_moved(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	long r = pager_register(mm, start, end);
+
+	for (unsigned tries = 0; r != 0 && tries < MOVED_TRIES; tries++) {
+		uint32_t word = 0;
+
+		futex_wait(&word, 0, MOVED_PAUSE);
+		r = pager_register(mm, start, end);
+	}
+	return r;
+}
+
 /* Regions follow their memory: a copy of those in [from, from + len) at `to`. */
 static long copy_regions(struct mm *mm, uintptr_t from, uintptr_t to, size_t len)
 {
@@ -183,7 +203,7 @@ static long copy_regions(struct mm *mm, uintptr_t from, uintptr_t to, size_t len
 		at = r->end;
 		err = region_insert(&mm->regions, s - from + to, e - from + to, prot, flags);
 		if (err == 0 && mm->armed)
-			err = pager_register(mm, s - from + to, e - from + to);
+			err = register_moved(mm, s - from + to, e - from + to);
 		if (err != 0)
 			return err;
 	}
@@ -249,7 +269,7 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 		long err = region_insert(&mm->regions, to + from_len, to + to_len, prot, rflags);
 
 		if (err == 0 && mm->armed)
-			err = pager_register(mm, to + from_len, to + to_len);
+			err = register_moved(mm, to + from_len, to + to_len);
 		if (err != 0)
 			log_fatal("cannot register memory that grew: %s", log_strerror((int)err));
 	}
