@@ -302,9 +302,30 @@ static void *plain(size_t bytes)
 	return p;
 }
 
-bool mem_map(struct mem *m, struct fl *fl, size_t pages, size_t room)
+static void mem_init(struct mem *m, struct fl *fl, char *base, size_t pages, size_t room)
 {
 	struct sigaction sa = {.sa_sigaction = bus_handler, .sa_flags = SA_SIGINFO | SA_NODEFER};
+
+	*m = (struct mem){
+		.fl = fl,
+		.base = base,
+		.shadow = plain(room * PG),
+		.pages = pages,
+		.room = room,
+		.lost = plain(room),
+		.readonly = plain(room),
+		.rng = 0x9e3779b97f4a7c15U,
+	};
+	sigaction(SIGBUS, &sa, NULL);
+}
+
+void mem_adopt(struct mem *m, struct fl *fl, size_t pages)
+{
+	mem_init(m, fl, plain(pages * PG), pages, pages);
+}
+
+bool mem_map(struct mem *m, struct fl *fl, size_t pages, size_t room)
+{
 	char *base = mmap(NULL, room * PG, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 			  -1, 0);
 	void *p;
@@ -317,17 +338,7 @@ bool mem_map(struct mem *m, struct fl *fl, size_t pages, size_t room)
 		count_refusal("fl_mmap", -errno);
 		return false;
 	}
-	*m = (struct mem){
-		.fl = fl,
-		.base = base,
-		.shadow = plain(room * PG),
-		.pages = pages,
-		.room = room,
-		.lost = plain(room),
-		.readonly = plain(room),
-		.rng = 0x9e3779b97f4a7c15U,
-	};
-	sigaction(SIGBUS, &sa, NULL);
+	mem_init(m, fl, base, pages, room);
 	return true;
 }
 

@@ -90,6 +90,8 @@ struct mem {
 uint64_t mem_random(struct mem *m);
 /* Map `pages` of a room of `room` pages; false when that was refused. */
 bool mem_map(struct mem *m, struct fl *fl, size_t pages, size_t room);
+/* Memory that the application mapped itself. */
+void mem_adopt(struct mem *m, struct fl *fl, size_t pages);
 /* Compare a page with its shadow, every word; a page that raises SIGBUS is noted as lost. */
 void mem_check(struct mem *m, size_t page, const char *what);
 void mem_check_all(struct mem *m, const char *what);

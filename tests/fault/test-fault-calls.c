@@ -8,9 +8,11 @@
  * seeded sample of the others, with each error that the call really returns;
  * and, where an error can last, with all calls from some point on.
  *
- * FAULT_ROW runs one row only, FAULT_NTH one call of it.
+ * FAULT_ROW runs one row only, FAULT_NTH one call of it; FAULT_SOAK repeats the
+ * run without failures that often.
  */
 #include "drive.h"
+#include "swap-area.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,9 +21,9 @@
 #define PAGES 720U
 #define GROWN 784U
 #define ROOM 800U
-#define FIRST 16U  /* of a row's calls, that many fail in turn, */
-#define SAMPLE 12U /* and of the others so many */
-#define SECONDS 8U
+#define FIRST 10U  /* of a row's calls, that many fail in turn, */
+#define SAMPLE 6U /* and of the others so many */
+#define SECONDS 20U
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
@@ -41,14 +43,15 @@ static void at(const char *what)
 }
 
 /* What a call answered; true when it was done. */
-static bool did(const char *what, int r)
+static bool answered(const char *what, int r)
 {
-	at(what);
 	if (r == 0)
 		return true;
 	count_refusal(what, r);
 	return false;
 }
+
+#define did(what, call) (at(what), answered(what, call))
 
 static void fill_all(struct mem *m)
 {
@@ -86,9 +89,10 @@ static void empty(struct mem *m, size_t page, size_t n, int advice)
 
 static void resize(struct mem *m, size_t pages)
 {
-	void *p = fl_mremap(m->fl, m->base, m->pages * PG, pages * PG, MREMAP_MAYMOVE);
+	void *p;
 
 	at("fl_mremap");
+	p = fl_mremap(m->fl, m->base, m->pages * PG, pages * PG, MREMAP_MAYMOVE);
 	if (p == FL_FAILED) {
 		count_refusal("fl_mremap", -errno);
 		return;
@@ -101,7 +105,7 @@ static void resize(struct mem *m, size_t pages)
 
 static void off_and_on(struct mem *m)
 {
-	const struct fl_swap_spec spec = {.path = case_file(0), .size = 8 << 20, .prio = 5};
+	const struct fl_swap_spec spec = {.path = case_file(1), .prio = 5};
 
 	if (did("fl_swapoff", fl_swapoff(m->fl, spec.path)))
 		did("fl_swapon", fl_swapon(m->fl, &spec));
@@ -111,13 +115,7 @@ static void off_and_on(struct mem *m)
 static void others(struct mem *m)
 {
 	struct mem other;
-	char *foreign = mmap(NULL, 64 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			     0);
 
-	if (foreign == MAP_FAILED)
-		wrong("no memory");
-	for (size_t i = 0; i < 64; i++)
-		*(size_t *)(void *)(foreign + i * PG) = i + 1;
 	at("fl_mmap");
 	if (mem_map(&other, m->fl, 64, 64)) {
 		fill_all(&other);
@@ -125,30 +123,30 @@ static void others(struct mem *m)
 		if (!did("fl_munmap", fl_munmap(m->fl, other.base, 64 * PG)))
 			mem_check_all(&other, "after munmap failed");
 	}
-	if (did("fl_register", fl_register(m->fl, foreign, 64 * PG))) {
-		did("pageout", fl_madvise(m->fl, foreign, 64 * PG, MADV_PAGEOUT));
-		for (size_t i = 0; i < 64; i++)
-			if (*(size_t *)(void *)(foreign + i * PG) != i + 1)
-				wrong("registered memory changed");
-		did("fl_unregister", fl_unregister(m->fl, foreign, 64 * PG));
+	mem_adopt(&other, m->fl, 64);
+	fill_all(&other);
+	if (did("fl_register", fl_register(m->fl, other.base, 64 * PG))) {
+		did("pageout", fl_madvise(m->fl, other.base, 64 * PG, MADV_PAGEOUT));
+		mem_check_all(&other, "registered memory");
+		did("fl_unregister", fl_unregister(m->fl, other.base, 64 * PG));
 	}
-	for (size_t i = 0; i < 64; i++)
-		if (*(size_t *)(void *)(foreign + i * PG) != i + 1)
-			wrong("memory changed after fl_unregister");
+	mem_check_all(&other, "memory that was registered");
 }
 
 static void workload(void *arg)
 {
 	const struct load *load = arg;
-	const struct fl_swap_spec areas[2] = {
-		{.size = 16 << 20, .prio = 5},
-		{.path = case_file(0), .size = 8 << 20, .prio = 5},
+	/* a private one, one with a name, and one that was there before */
+	const struct fl_swap_spec areas[3] = {
+		{.size = 4 << 20, .prio = 5},
+		{.path = case_file(0), .size = 2 << 20, .prio = 5},
+		{.path = case_file(1), .prio = 5},
 	};
 	const struct fl_options o = {
 		.size = sizeof(o),
 		.limit = FL_LIMIT_MIN,
 		.areas = areas,
-		.nareas = 2,
+		.nareas = 3,
 		.engine = load->engine,
 		.wp = load->wp,
 		.swap_dir = getenv("TMPDIR"),
@@ -157,8 +155,11 @@ static void workload(void *arg)
 	};
 	struct mem m;
 	struct fl *fl;
+	char why[256];
 	int r;
 
+	if (swap_format(case_file(1), 2 << 20, why, sizeof(why)) != 0)
+		wrong("%s", why);
 	inject_calls(&load->in);
 	at("fl_open");
 	r = fl_open(&fl, &o);
@@ -172,7 +173,7 @@ static void workload(void *arg)
 	if (!mem_map(&m, fl, PAGES, ROOM) && !mem_map(&m, fl, PAGES, ROOM))
 		refused();
 	fill_all(&m);
-	at("read");
+	at("sequential read");
 	mem_check_all(&m, "sequential read");
 	at_random(&m, 120);
 	resize(&m, GROWN);
@@ -192,6 +193,7 @@ static void workload(void *arg)
 	off_and_on(&m);
 	at_random(&m, 40);
 	did("fl_set_limit", fl_set_limit(fl, 2 * FL_LIMIT_MIN));
+	at("at a higher limit");
 	mem_check_all(&m, "at a higher limit");
 	did("fl_set_limit", fl_set_limit(fl, FL_LIMIT_MIN));
 	resize(&m, PAGES);
@@ -233,7 +235,6 @@ static const struct row rows[] = {
 	{ROW(flock), .err = {-ENOLCK, -EWOULDBLOCK}},
 	{ROW(ftruncate), .err = {-EINTR, -ENOMEM}, .lasting = {-ENOMEM}},
 	{ROW(memfd_create), .err = {-ENOMEM, -EMFILE}},
-	{ROW(getrandom), .err = {-EAGAIN}},
 	{ROW(ioctl), .err = {-ENOTTY, -ENOENT, -ENOMEM}, .lasting = {-ENOTTY}},
 	{ROW(mmap), .err = {-ENOMEM, -EAGAIN}, .lasting = {-ENOMEM}},
 	{ROW(munmap), .err = {-ENOMEM}, .lasting = {-ENOMEM}},
@@ -245,10 +246,9 @@ static const struct row rows[] = {
 	{ROW(process_madvise),
 	 .err = {-EINVAL, -EPERM, -ENOSYS, -EINTR, -ENOMEM, ERR_PARTIAL},
 	 .lasting = {-ENOSYS, ERR_PARTIAL}},
-	{ROW(pidfd_open), .err = {-EMFILE}},
 	{ROW(uffd_open), .err = {-EPERM, -ENOMEM, -EMFILE}},
 	{ROW(uffd_api), .err = {-EINVAL, -EPERM}},
-	{ROW(uffd_register), .err = {-ENOMEM, -EBUSY, -EINVAL}, .lasting = {-ENOMEM}},
+	{ROW(uffd_register), .err = {-ENOMEM}, .lasting = {-ENOMEM}},
 	{ROW(uffd_unregister), .err = {-ENOMEM}, .lasting = {-ENOMEM}},
 	{ROW(uffd_copy),
 	 .err = {-EAGAIN, -ENOMEM, -ENOENT, ERR_PARTIAL},
@@ -256,7 +256,7 @@ static const struct row rows[] = {
 	{ROW(uffd_zeropage), .err = {-EAGAIN, -ENOMEM, ERR_PARTIAL}, .lasting = {-ENOMEM, ERR_PARTIAL}},
 	{ROW(uffd_move),
 	 .err = {-EBUSY, -EAGAIN, -EINVAL, -ENOENT, -ENOMEM, ERR_PARTIAL},
-	 .lasting = {-EBUSY, -EINVAL, -EAGAIN, ERR_PARTIAL}},
+	 .lasting = {-EBUSY, -EINVAL, ERR_PARTIAL}},
 	{ROW(uffd_writeprotect), .err = {-EAGAIN, -ENOENT, -ENOMEM}},
 	{ROW(uffd_writeprotect), .wp = FL_WP_SYNC, .err = {-EAGAIN, -ENOENT, -ENOMEM}},
 	{ROW(uffd_read), .err = {-EAGAIN, -EINTR}},
@@ -265,7 +265,7 @@ static const struct row rows[] = {
 	{ROW(uring_enter),
 	 .err = {-EAGAIN, -EBUSY, -EINTR, -ENOMEM},
 	 .lasting = {-EAGAIN, -EBUSY}},
-	{SYNC_ROW(poll), .err = {-EINTR, -ENOMEM}, .lasting = {-EINTR}},
+	{SYNC_ROW(poll), .err = {-EINTR}},
 	{SYNC_ROW(pread), .may_lose = true, .err = {-EIO, -EINTR, ERR_PARTIAL}, .lasting = {-EIO, ERR_PARTIAL}},
 	{SYNC_ROW(preadv), .may_lose = true, .err = {-EIO, -EINTR, -EAGAIN, ERR_PARTIAL}, .lasting = {-EIO, ERR_PARTIAL}},
 	{SYNC_ROW(pwrite), .err = {-EIO, -EINTR, -ENOSPC, ERR_PARTIAL}, .lasting = {-ENOSPC, ERR_PARTIAL}},
@@ -294,7 +294,12 @@ static void count_one(enum fl_engine engine, enum fl_wp wp)
 
 static void workload_alone(void **state)
 {
+	const char *soak = getenv("FAULT_SOAK");
+
 	(void)state;
+	for (unsigned long n = soak != NULL ? strtoul(soak, NULL, 0) : 0; n != 0; n--)
+		count_one(n % 2 ? FL_ENGINE_SYNC : FL_ENGINE_URING,
+			  n % 3 ? FL_WP_AUTO : FL_WP_SYNC);
 	count_one(FL_ENGINE_URING, FL_WP_AUTO);
 	count_one(FL_ENGINE_URING, FL_WP_SYNC);
 	count_one(FL_ENGINE_SYNC, FL_WP_AUTO);
@@ -305,26 +310,36 @@ static void workload_alone(void **state)
 				      calls[FL_ENGINE_SYNC][FL_WP_AUTO][i]);
 }
 
-struct tally {
-	unsigned cases, hit, bad;
+struct fault_case {
+	unsigned long nth;
+	long err;
+	bool persist;
 };
 
-static void one(const struct row *row, unsigned long nth, long err, bool persist, struct tally *t)
+#define CASES_MAX 256U
+#define LANES 4U /* cases mostly wait: for the disk, or for patience to end */
+
+/* What all lanes of a row have seen; shared. */
+struct tally {
+	unsigned hit, bad;
+};
+
+static void one(const struct row *row, const struct fault_case *fc, struct tally *t)
 {
 	struct load load = {
 		.engine = row->engine,
 		.wp = row->wp,
-		.in = {.row = row->row, .nth = nth, .err = err, .persist = persist},
+		.in = {.row = row->row, .nth = fc->nth, .err = fc->err, .persist = fc->persist},
 	};
 	struct report *r;
 	enum ending end = run_case(workload, &load, SECONDS, &r);
 	const char *why = NULL;
 
-	t->cases++;
-	t->hit += r->hits != 0;
+	if (r->hits != 0)
+		__atomic_fetch_add(&t->hit, 1, __ATOMIC_RELAXED);
 	if (end == END_BAD)
 		why = r->wrong;
-	else if (end == END_KILLED && !persist)
+	else if (end == END_KILLED && !fc->persist)
 		why = "one failure ended the process";
 	else if (r->lost != 0 && !row->may_lose)
 		why = "a page was lost";
@@ -332,23 +347,64 @@ static void one(const struct row *row, unsigned long nth, long err, bool persist
 		why = "refused without a failure";
 	if (why == NULL)
 		return;
-	t->bad++;
-	print_error("%s call %lu%s fails with %s: %s\n    at %s; %u hits, %u refused (%s), %u lost\n",
-		    sys_table[row->row].name, nth, persist ? " and all after" : "",
-		    err == ERR_PARTIAL ? "a part" : strerror((int)-err), why, r->at, r->hits, r->refused,
-		    r->last_refusal, r->lost);
-	for (unsigned i = 0; i < r->nlines && i < 3; i++)
-		print_error("    %s\n", r->line[i]);
-	print_error("    %s\n", r->stderr_text);
+	__atomic_fetch_add(&t->bad, 1, __ATOMIC_RELAXED);
+	print_error("%s call %lu%s fails with %s: %s\n"
+		    "    at %s; %u hits, %u refused (%s), %u lost\n    %s\n    %s\n    %s\n",
+		    sys_table[row->row].name, fc->nth, fc->persist ? " and all after" : "",
+		    fc->err == ERR_PARTIAL ? "a part" : strerror((int)-fc->err), why, r->at, r->hits,
+		    r->refused, r->last_refusal, r->lost, r->line[0], r->line[1], r->stderr_text);
+}
+
+/* Every LANES-th case, from `lane` on, in a process of its own. */
+static pid_t start_lane(const struct row *row, const struct fault_case *fc, unsigned n, unsigned lane,
+			struct tally *t)
+{
+	pid_t pid;
+
+	fflush(stdout);
+	fflush(stderr);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid != 0)
+		return pid;
+	report = NULL; /* one of its own */
+	for (unsigned i = lane; i < n; i += LANES)
+		one(row, &fc[i], t);
+	fflush(stdout);
+	fflush(stderr);
+	_exit(0);
 }
 
 /* The n-th of those that are failed, of c calls: first each, then a sample. */
 static unsigned long pick(unsigned i, unsigned long c, uint64_t *rng)
 {
-	if (i < FIRST)
+	if (i < FIRST || c <= FIRST + SAMPLE)
 		return i + 1;
 	*rng = *rng * 6364136223846793005U + 1442695040888963407U;
 	return FIRST + 1 + (*rng >> 33) % (c - FIRST);
+}
+
+/* The cases of a row that makes c calls; how many. */
+static unsigned plan(const struct row *row, unsigned long c, struct fault_case *fc)
+{
+	uint64_t rng = (uint64_t)row->row + 1;
+	unsigned nth = c <= FIRST + SAMPLE ? (unsigned)c : FIRST + SAMPLE;
+	unsigned nerr = 0, n = 0;
+
+	while (nerr < ERRS && row->err[nerr] != 0)
+		nerr++;
+	for (unsigned i = 0; i < nth; i++) {
+		unsigned long call = pick(i, c, &rng);
+
+		/* every error for the first calls, in turn for the others */
+		for (unsigned e = 0; e < nerr; e++)
+			if (i < 2 || e == i % nerr)
+				fc[n++] = (struct fault_case){call, row->err[e], false};
+	}
+	for (unsigned e = 0; e < ERRS && row->lasting[e] != 0; e++)
+		for (unsigned k = 0; k < 3; k++)
+			fc[n++] = (struct fault_case){1 + c * k / 3, row->lasting[e], true};
+	return n;
 }
 
 static void row_fails(void **state)
@@ -356,34 +412,33 @@ static void row_fails(void **state)
 	const struct row *row = *state;
 	unsigned long c = calls[row->engine][row->wp][row->row];
 	unsigned long only = getenv("FAULT_NTH") != NULL ? strtoul(getenv("FAULT_NTH"), NULL, 0) : 0;
-	unsigned n = c <= FIRST + SAMPLE ? (unsigned)c : FIRST + SAMPLE;
-	uint64_t rng = (uint64_t)row->row + 1;
-	struct tally t = {0};
-	unsigned nerr = 0;
+	struct tally *t = mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			       -1, 0);
+	struct fault_case fc[CASES_MAX];
+	unsigned n = plan(row, c, fc), kept = 0, hit, bad;
+	pid_t lane[LANES];
 
 	assert_true(c != 0);
-	while (nerr < ERRS && row->err[nerr] != 0)
-		nerr++;
-	for (unsigned i = 0; i < n; i++) {
-		unsigned long nth = c <= FIRST + SAMPLE ? i + 1 : pick(i, c, &rng);
+	assert_ptr_not_equal(t, MAP_FAILED);
+	for (unsigned i = 0; i < n; i++)
+		if (only == 0 || fc[i].nth == only)
+			fc[kept++] = fc[i];
+	for (unsigned i = 0; i < LANES; i++)
+		lane[i] = start_lane(row, fc, kept, i, t);
+	for (unsigned i = 0; i < LANES; i++) {
+		int status;
 
-		/* every error for the first calls, in turn for the others */
-		for (unsigned e = 0; e < nerr; e++)
-			if ((i < 3 || e == i % nerr) && (only == 0 || only == nth))
-				one(row, nth, row->err[e], false, &t);
+		assert_int_equal(waitpid(lane[i], &status, 0), lane[i]);
+		assert_int_equal(status, 0);
 	}
-	for (unsigned e = 0; e < ERRS && row->lasting[e] != 0; e++)
-		for (unsigned k = 0; k < 4; k++) {
-			unsigned long nth = 1 + c * k / 4;
-
-			if (only == 0 || only == nth)
-				one(row, nth, row->lasting[e], true, &t);
-		}
-	if (t.bad != 0)
-		fail_msg("%u of %u cases", t.bad, t.cases);
+	hit = t->hit;
+	bad = t->bad;
+	munmap(t, sizeof(*t));
+	if (bad != 0)
+		fail_msg("%u of %u cases", bad, kept);
 	/* what a run calls depends on timing, but not that much */
-	if (only == 0 && t.hit * 2 < t.cases)
-		fail_msg("of %u cases only %u met a failure", t.cases, t.hit);
+	if (only == 0 && hit * 2 < kept)
+		fail_msg("of %u cases only %u met a failure", kept, hit);
 }
 
 int main(void)
