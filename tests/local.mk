@@ -164,13 +164,21 @@ tests_live_inline_sites_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -share
 # fault
 
 fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c
-fault_programs = tests/fault/test-fault-calls
+fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-io tests/fault/test-fault-full
 test_programs += $(fault_programs)
 fault_tests += $(fault_programs)
 
 tests_fault_test_fault_calls_SOURCES = tests/fault/test-fault-calls.c $(fault_drive)
 tests_fault_test_fault_calls_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_calls_LDADD = $(test_ldadd)
+
+tests_fault_test_fault_io_SOURCES = tests/fault/test-fault-io.c $(fault_drive)
+tests_fault_test_fault_io_CPPFLAGS = $(test_cppflags)
+tests_fault_test_fault_io_LDADD = $(test_ldadd)
+
+tests_fault_test_fault_full_SOURCES = tests/fault/test-fault-full.c $(fault_drive)
+tests_fault_test_fault_full_CPPFLAGS = $(test_cppflags)
+tests_fault_test_fault_full_LDADD = $(test_ldadd)
 
 # fuzz
 

@@ -218,6 +218,8 @@ static long fail_call(int row, long a, long b, long c, long d, long e, long f)
 	long nr = sys_table[row].nr;
 
 	__atomic_fetch_add(&report->hits, 1, __ATOMIC_RELAXED);
+	if (inj.err == ERR_NOTHING)
+		return 0;
 	if (inj.err != ERR_PARTIAL)
 		return inj.err;
 	switch (row) {
@@ -248,9 +250,9 @@ static long counted_call(int row, long a, long b, long c, long d, long e, long f
 }
 
 #define X(name)                                                                                    \
-	static long counted_##name(long a, long b, long c, long d, long e, long f)                  \
-	{                                                                                           \
-		return counted_call(SYSROW_##name, a, b, c, d, e, f);                                \
+	static long counted_##name(long a, long b, long c, long d, long e, long f)                 \
+	{                                                                                          \
+		return counted_call(SYSROW_##name, a, b, c, d, e, f);                              \
 	}
 SYS_TABLE(X)
 #undef X

@@ -28,13 +28,13 @@
 #define LINES_MAX 64U
 
 struct report {
-	char wrong[512];   /* what the child found wrong; empty: nothing */
-	char at[128];	   /* what it did last */
-	unsigned refused;  /* calls that failed */
+	char wrong[512];  /* what the child found wrong; empty: nothing */
+	char at[128];	  /* what it did last */
+	unsigned refused; /* calls that failed */
 	char last_refusal[128];
-	unsigned lost;	   /* pages that raised SIGBUS, each poisoned */
-	unsigned hits;	   /* injected failures */
-	unsigned nlines;   /* lines of the log */
+	unsigned lost;	 /* pages that raised SIGBUS, each poisoned */
+	unsigned hits;	 /* injected failures */
+	unsigned nlines; /* lines of the log */
 	char line[LINES_MAX][256];
 	char stderr_text[1024]; /* what was written to standard error */
 	unsigned long calls[SYSROW_COUNT];
@@ -63,7 +63,8 @@ unsigned lines_with(const struct report *r, const char *text);
 
 /* ---- system calls ---- */
 
-#define ERR_PARTIAL 1L /* not an error: do a part of what is asked */
+#define ERR_PARTIAL 1L /* not an error: do a part of what is asked, */
+#define ERR_NOTHING 2L /* or nothing, and say so */
 
 struct injection {
 	int row; /* enum sys_row; -1: none */
@@ -82,7 +83,7 @@ struct mem {
 	char *base, *shadow;
 	size_t pages; /* mapped of the room at base */
 	size_t room;
-	bool *lost;	/* poisoned: its bytes are nobody's */
+	bool *lost; /* poisoned: its bytes are nobody's */
 	bool *readonly;
 	uint64_t rng;
 };

@@ -21,7 +21,7 @@
 #define PAGES 720U
 #define GROWN 784U
 #define ROOM 800U
-#define FIRST 10U  /* of a row's calls, that many fail in turn, */
+#define FIRST 10U /* of a row's calls, that many fail in turn, */
 #define SAMPLE 6U /* and of the others so many */
 #define SECONDS 20U
 
@@ -231,7 +231,8 @@ static const struct row rows[] = {
 	{ROW(fstat), .err = {-EIO, -ENOMEM}},
 	{ROW(fstatfs), .err = {-EIO, -ENOSYS}},
 	{ROW(fcntl), .err = {-EINVAL, -ENOMEM}, .lasting = {-EINVAL}},
-	{ROW(fallocate), .err = {-ENOSPC, -EINTR, -EIO, -EOPNOTSUPP}, .lasting = {-ENOSPC, -EOPNOTSUPP}},
+	{ROW(fallocate), .err = {-ENOSPC, -EINTR, -EIO, -EOPNOTSUPP},
+	 .lasting = {-ENOSPC, -EOPNOTSUPP}},
 	{ROW(flock), .err = {-ENOLCK, -EWOULDBLOCK}},
 	{ROW(ftruncate), .err = {-EINTR, -ENOMEM}, .lasting = {-ENOMEM}},
 	{ROW(memfd_create), .err = {-ENOMEM, -EMFILE}},
@@ -243,33 +244,33 @@ static const struct row rows[] = {
 	{ROW(madvise), .err = {-ENOMEM, -EAGAIN}},
 	{ROW(mlock2), .err = {-ENOMEM, -EAGAIN, -EPERM}},
 	{ROW(munlock), .err = {-ENOMEM}},
-	{ROW(process_madvise),
-	 .err = {-EINVAL, -EPERM, -ENOSYS, -EINTR, -ENOMEM, ERR_PARTIAL},
+	{ROW(process_madvise), .err = {-EINVAL, -EPERM, -ENOSYS, -EINTR, -ENOMEM, ERR_PARTIAL},
 	 .lasting = {-ENOSYS, ERR_PARTIAL}},
 	{ROW(uffd_open), .err = {-EPERM, -ENOMEM, -EMFILE}},
 	{ROW(uffd_api), .err = {-EINVAL, -EPERM}},
 	{ROW(uffd_register), .err = {-ENOMEM}, .lasting = {-ENOMEM}},
 	{ROW(uffd_unregister), .err = {-ENOMEM}, .lasting = {-ENOMEM}},
-	{ROW(uffd_copy),
-	 .err = {-EAGAIN, -ENOMEM, -ENOENT, ERR_PARTIAL},
+	{ROW(uffd_copy), .err = {-EAGAIN, -ENOMEM, -ENOENT, ERR_PARTIAL},
 	 .lasting = {-ENOMEM, ERR_PARTIAL}},
-	{ROW(uffd_zeropage), .err = {-EAGAIN, -ENOMEM, ERR_PARTIAL}, .lasting = {-ENOMEM, ERR_PARTIAL}},
-	{ROW(uffd_move),
-	 .err = {-EBUSY, -EAGAIN, -EINVAL, -ENOENT, -ENOMEM, ERR_PARTIAL},
+	{ROW(uffd_zeropage), .err = {-EAGAIN, -ENOMEM, ERR_PARTIAL},
+	 .lasting = {-ENOMEM, ERR_PARTIAL}},
+	{ROW(uffd_move), .err = {-EBUSY, -EAGAIN, -EINVAL, -ENOENT, -ENOMEM, ERR_PARTIAL},
 	 .lasting = {-EBUSY, -EINVAL, ERR_PARTIAL}},
 	{ROW(uffd_writeprotect), .err = {-EAGAIN, -ENOENT, -ENOMEM}},
 	{ROW(uffd_writeprotect), .wp = FL_WP_SYNC, .err = {-EAGAIN, -ENOENT, -ENOMEM}},
 	{ROW(uffd_read), .err = {-EAGAIN, -EINTR}},
 	{ROW(pagemap_scan), .err = {-ENOMEM, -EFAULT}, .lasting = {-ENOMEM}},
 	{ROW(uring_setup), .err = {-ENOSYS, -EPERM, -ENOMEM}},
-	{ROW(uring_enter),
-	 .err = {-EAGAIN, -EBUSY, -EINTR, -ENOMEM},
-	 .lasting = {-EAGAIN, -EBUSY}},
+	{ROW(uring_enter), .err = {-EAGAIN, -EBUSY, -EINTR, -ENOMEM}, .lasting = {-EAGAIN, -EBUSY}},
 	{SYNC_ROW(poll), .err = {-EINTR}},
-	{SYNC_ROW(pread), .may_lose = true, .err = {-EIO, -EINTR, ERR_PARTIAL}, .lasting = {-EIO, ERR_PARTIAL}},
-	{SYNC_ROW(preadv), .may_lose = true, .err = {-EIO, -EINTR, -EAGAIN, ERR_PARTIAL}, .lasting = {-EIO, ERR_PARTIAL}},
-	{SYNC_ROW(pwrite), .err = {-EIO, -EINTR, -ENOSPC, ERR_PARTIAL}, .lasting = {-ENOSPC, ERR_PARTIAL}},
-	{SYNC_ROW(pwritev), .err = {-EIO, -EINTR, -ENOSPC, ERR_PARTIAL}, .lasting = {-ENOSPC, ERR_PARTIAL}},
+	{SYNC_ROW(pread), .may_lose = true, .err = {-EIO, -EINTR, ERR_PARTIAL, ERR_NOTHING},
+	 .lasting = {-EIO, ERR_PARTIAL, ERR_NOTHING}},
+	{SYNC_ROW(preadv), .may_lose = true,
+	 .err = {-EIO, -EINTR, -EAGAIN, ERR_PARTIAL, ERR_NOTHING}, .lasting = {-EIO, ERR_PARTIAL}},
+	{SYNC_ROW(pwrite), .err = {-EIO, -EINTR, -ENOSPC, ERR_PARTIAL, ERR_NOTHING},
+	 .lasting = {-ENOSPC, ERR_PARTIAL}},
+	{SYNC_ROW(pwritev), .err = {-EIO, -EINTR, -ENOSPC, ERR_PARTIAL, ERR_NOTHING},
+	 .lasting = {-ENOSPC, ERR_PARTIAL, ERR_NOTHING}},
 };
 
 #define NROWS (sizeof(rows) / sizeof(rows[0]))
@@ -285,8 +286,8 @@ static void count_one(enum fl_engine engine, enum fl_wp wp)
 
 	if (end != END_WELL || r->refused != 0 || r->lost != 0 || r->nlines != 0)
 		fail_msg("without a failure: %s (%u refused: %s, %u lost, %u lines: %s) at %s%s",
-			 r->wrong, r->refused, r->last_refusal, r->lost, r->nlines, r->line[0], r->at,
-			 r->stderr_text);
+			 r->wrong, r->refused, r->last_refusal, r->lost, r->nlines, r->line[0],
+			 r->at, r->stderr_text);
 	if (r->stats.evicted == 0 || r->stats.faults_swap == 0 || r->stats.write_pages == 0)
 		fail_msg("the workload does not page");
 	memcpy(calls[engine][wp], r->calls, sizeof(r->calls));
@@ -351,13 +352,16 @@ static void one(const struct row *row, const struct fault_case *fc, struct tally
 	print_error("%s call %lu%s fails with %s: %s\n"
 		    "    at %s; %u hits, %u refused (%s), %u lost\n    %s\n    %s\n    %s\n",
 		    sys_table[row->row].name, fc->nth, fc->persist ? " and all after" : "",
-		    fc->err == ERR_PARTIAL ? "a part" : strerror((int)-fc->err), why, r->at, r->hits,
-		    r->refused, r->last_refusal, r->lost, r->line[0], r->line[1], r->stderr_text);
+		    fc->err == ERR_PARTIAL   ? "a part"
+		    : fc->err == ERR_NOTHING ? "nothing"
+					     : strerror((int)-fc->err),
+		    why, r->at, r->hits, r->refused, r->last_refusal, r->lost, r->line[0],
+		    r->line[1], r->stderr_text);
 }
 
 /* Every LANES-th case, from `lane` on, in a process of its own. */
-static pid_t start_lane(const struct row *row, const struct fault_case *fc, unsigned n, unsigned lane,
-			struct tally *t)
+static pid_t start_lane(const struct row *row, const struct fault_case *fc, unsigned n,
+			unsigned lane, struct tally *t)
 {
 	pid_t pid;
 
@@ -411,9 +415,10 @@ static void row_fails(void **state)
 {
 	const struct row *row = *state;
 	unsigned long c = calls[row->engine][row->wp][row->row];
-	unsigned long only = getenv("FAULT_NTH") != NULL ? strtoul(getenv("FAULT_NTH"), NULL, 0) : 0;
-	struct tally *t = mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			       -1, 0);
+	unsigned long only =
+		getenv("FAULT_NTH") != NULL ? strtoul(getenv("FAULT_NTH"), NULL, 0) : 0;
+	struct tally *t =
+		mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct fault_case fc[CASES_MAX];
 	unsigned n = plan(row, c, fc), kept = 0, hit, bad;
 	pid_t lane[LANES];

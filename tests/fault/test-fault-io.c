@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Every read and write of the paging path fails in turn, with both engines:
+ * an error, a short transfer, none at all, a torn write, a flipped bit.
+ *
+ * What was not lost is right, word by word; what was lost is poisoned: SIGBUS
+ * on that page, one line that names area, slot, address and reason, and the
+ * page is usable again once it was emptied or unmapped.
+ */
+#include "drive.h"
+#include "swap-area.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define PAGES 720U
+#define SECONDS 20U
+#define LANES 4U
+#define NTH_MAX 24U
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+
+enum fault_kind {
+	FAIL_ERROR, /* the attempt ends with err */
+	FAIL_SHORT, /* 512 bytes of it are moved */
+	FAIL_TORN,  /* a write that is said to be whole leaves half a page as it was */
+	FAIL_FLIP,  /* one bit of what was read is wrong */
+};
+
+struct io_case {
+	enum fl_engine engine;
+	enum blk_op op;
+	enum fault_kind kind;
+	long err;
+	unsigned long nth;
+	bool persist;
+	bool second; /* another area is there */
+};
+
+/* ---- injection: on the pager alone ---- */
+
+static const struct io_case *now;
+
+static bool due(enum blk_op op)
+{
+	unsigned long n = __atomic_add_fetch(&report->attempts[op], 1, __ATOMIC_RELAXED);
+
+	if (now->nth == 0 || op != now->op || (n != now->nth && !(now->persist && n > now->nth)))
+		return false;
+	report->hits++;
+	return true;
+}
+
+static long io_inject(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
+{
+	(void)dev;
+	(void)off;
+	(void)len;
+	if (now->kind == FAIL_TORN || now->kind == FAIL_FLIP || !due(op))
+		return 0;
+	return now->kind == FAIL_SHORT ? 512 : now->err;
+}
+
+static void io_inject_data(const struct blk_req *req)
+{
+	if (now->kind == FAIL_FLIP && due(BLK_READ))
+		((unsigned char *)req->iov[0].iov_base)[1234] ^= 0x10;
+}
+
+/* A write to an area is made whole, then half of its first page is spoilt on the device. */
+static long torn_write(long fd, long r, const void *first, uint64_t off)
+{
+	static char spoilt[PG] __attribute__((aligned(4096)));
+
+	if (off < PG || now->kind != FAIL_TORN || !due(BLK_WRITE))
+		return r;
+	memcpy(spoilt, first, PG);
+	memset(spoilt + PG / 2, 0x5a, PG / 2);
+	if (sys_bare(sys_table[SYSROW_pwrite].nr, fd, (long)spoilt, PG, (long)off, 0, 0) !=
+	    (long)PG)
+		wrong("the write could not be torn");
+	return r;
+}
+
+static long torn_pwrite(long a, long b, long c, long d, long e, long f)
+{
+	return torn_write(a, sys_bare(sys_table[SYSROW_pwrite].nr, a, b, c, d, e, f),
+			  (const void *)b, (uint64_t)d);
+}
+
+static long torn_pwritev(long a, long b, long c, long d, long e, long f)
+{
+	return torn_write(a, sys_bare(sys_table[SYSROW_pwritev].nr, a, b, c, d, e, f),
+			  ((const struct iovec *)b)->iov_base, (uint64_t)d);
+}
+
+/* ---- the workload ---- */
+
+static struct fl *open_runtime(const struct io_case *c)
+{
+	const struct fl_swap_spec areas[2] = {
+		{.path = case_file(0), .prio = 5},
+		{.path = case_file(1), .prio = 1},
+	};
+	const struct fl_options o = {
+		.size = sizeof(o),
+		.limit = FL_LIMIT_MIN,
+		.areas = areas,
+		.nareas = c->second ? 2 : 1,
+		.engine = c->engine,
+		.log_level = FL_LOG_WARN,
+		.log = collect_line,
+	};
+	char why[256];
+	struct fl *fl;
+
+	for (unsigned i = 0; i < o.nareas; i++)
+		if (swap_format(case_file(i), 8 << 20, why, sizeof(why)) != 0)
+			wrong("%s", why);
+	now = c;
+	if (now->kind == FAIL_TORN) {
+		sys_table[SYSROW_pwrite].fn = torn_pwrite;
+		sys_table[SYSROW_pwritev].fn = torn_pwritev;
+	}
+	blkio_inject = io_inject;
+	blkio_inject_data = io_inject_data;
+	if (fl_open(&fl, &o) != 0)
+		wrong("fl_open: %s", report->line[0]);
+	return fl;
+}
+
+/* The line about a page that was lost. */
+static bool line_of(const struct mem *m, size_t page)
+{
+	char address[64];
+	unsigned n = 0;
+
+	snprintf(address, sizeof(address), "address 0x%lx:", (unsigned long)m->base + page * PG);
+	for (unsigned i = 0; i < report->nlines && i < LINES_MAX; i++)
+		n += strstr(report->line[i], address) != NULL &&
+		     strstr(report->line[i], "swap area ") != NULL &&
+		     strstr(report->line[i], "slot ") != NULL &&
+		     strstr(report->line[i], "SIGBUS") != NULL;
+	return n == 1;
+}
+
+/* Every lost page says so everywhere, and is as new once it was emptied. */
+static void look_at_lost(struct mem *m)
+{
+	struct fl_stats st;
+	size_t lost = 0, first = 0;
+
+	for (size_t i = 0; i < m->pages; i++) {
+		unsigned char state = 0;
+
+		fl_page_state(m->fl, m->base + i * PG, PG, &state);
+		if ((FL_PAGE_KIND(state) == FL_PAGE_POISONED) != m->lost[i])
+			wrong("page %zu: state 0x%02x, lost %d", i, state, m->lost[i]);
+		if (m->lost[i] && report->nlines < LINES_MAX && !line_of(m, i))
+			wrong("page %zu was lost without its line: %s", i, report->line[0]);
+		first = m->lost[i] && lost == 0 ? i : first;
+		lost += m->lost[i];
+	}
+	fl_stats(m->fl, &st, sizeof(st));
+	if (st.poisoned != lost)
+		wrong("%lu pages are counted as poisoned, %zu are", (unsigned long)st.poisoned,
+		      lost);
+	if (lost == 0)
+		return;
+	/* it raises SIGBUS again, until it is emptied */
+	m->lost[first] = false;
+	mem_check(m, first, "poisoned");
+	if (!m->lost[first])
+		wrong("page %zu was poisoned and can be read", first);
+	for (size_t i = first; i < m->pages; i++) {
+		if (!m->lost[i])
+			continue;
+		if (i % 2 == 0 && fl_madvise(m->fl, m->base + i * PG, PG, MADV_DONTNEED) != 0)
+			wrong("MADV_DONTNEED of a poisoned page");
+		if (i % 2 != 0 &&
+		    (fl_munmap(m->fl, m->base + i * PG, PG) != 0 ||
+		     fl_mmap(m->fl, m->base + i * PG, PG, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == FL_FAILED))
+			wrong("munmap of a poisoned page");
+		mem_zeroed(m, i, 1);
+		mem_check(m, i, "emptied after it was poisoned");
+		mem_fill(m, i, false);
+	}
+	fl_stats(m->fl, &st, sizeof(st));
+	if (st.poisoned != 0)
+		wrong("%lu pages are still counted as poisoned", (unsigned long)st.poisoned);
+}
+
+static void workload(void *arg)
+{
+	const struct io_case *c = arg;
+	struct mem m;
+
+	if (!mem_map(&m, open_runtime(c), PAGES, PAGES))
+		wrong("fl_mmap");
+	for (size_t i = 0; i < m.pages; i++)
+		mem_fill(&m, i, i % 9 == 4);
+	mem_check_all(&m, "sequential read");
+	for (unsigned i = 0; i < 150; i++) {
+		size_t page = mem_random(&m) % m.pages;
+
+		if (i % 3 == 0)
+			mem_change(&m, page);
+		else
+			mem_check(&m, page, "random read");
+	}
+	fl_madvise(m.fl, m.base, 64 * PG, MADV_PAGEOUT);
+	mem_check_all(&m, "second read");
+	look_at_lost(&m);
+	mem_check_all(&m, "last read");
+	fl_stats(m.fl, &report->stats, sizeof(report->stats));
+	if (fl_close(m.fl) != 0)
+		wrong("fl_close");
+}
+
+/* ---- the cases ---- */
+
+struct tally {
+	unsigned hit, bad, lost;
+};
+
+static const char *const kinds[] = {"an error", "a short transfer", "a torn write",
+				    "a flipped bit"};
+
+static void one(const struct io_case *c, struct tally *t)
+{
+	struct io_case copy = *c;
+	struct report *r;
+	enum ending end = run_case(workload, &copy, SECONDS, &r);
+	const char *why = NULL;
+
+	if (r->hits != 0)
+		__atomic_fetch_add(&t->hit, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&t->lost, r->lost, __ATOMIC_RELAXED);
+	if (end == END_KILLED && c->persist && c->op == BLK_WRITE && !c->second)
+		return; /* nowhere left to write to */
+	if (end != END_WELL)
+		why = end == END_BAD ? r->wrong : "the process was ended";
+	else if (r->lost != 0 &&
+		 (c->kind == FAIL_SHORT || (c->op == BLK_WRITE && c->kind != FAIL_TORN)))
+		why = "a page was lost";
+	else if (!c->persist && r->lost > 2) /* it is touched again to see that it stays poisoned */
+		why = "one failure cost several pages";
+	if (why == NULL)
+		return;
+	__atomic_fetch_add(&t->bad, 1, __ATOMIC_RELAXED);
+	print_error(
+		"%s %lu%s, %s (%s), engine %d: %s\n    %u hits, %u lost\n    %s\n    %s\n    %s\n",
+		c->op == BLK_READ ? "read" : "write", c->nth, c->persist ? " and all after" : "",
+		kinds[c->kind], strerror((int)-c->err), (int)c->engine, why, r->hits, r->lost,
+		r->line[0], r->line[1], r->stderr_text);
+}
+
+static void run_all(const struct io_case *c, unsigned n, bool must_lose)
+{
+	struct tally *t =
+		mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t lane[LANES];
+	struct tally seen;
+
+	assert_ptr_not_equal(t, MAP_FAILED);
+	fflush(stdout);
+	fflush(stderr);
+	for (unsigned l = 0; l < LANES; l++) {
+		lane[l] = fork();
+		assert_true(lane[l] >= 0);
+		if (lane[l] != 0)
+			continue;
+		report = NULL; /* one of its own */
+		for (unsigned i = l; i < n; i += LANES)
+			one(&c[i], t);
+		fflush(stdout);
+		fflush(stderr);
+		_exit(0);
+	}
+	for (unsigned l = 0; l < LANES; l++) {
+		int status;
+
+		assert_int_equal(waitpid(lane[l], &status, 0), lane[l]);
+		assert_int_equal(status, 0);
+	}
+	seen = *t;
+	munmap(t, sizeof(*t));
+	if (seen.bad != 0)
+		fail_msg("%u of %u cases", seen.bad, n);
+	if (seen.hit * 2 < n)
+		fail_msg("of %u cases only %u met a failure", n, seen.hit);
+	if (must_lose && seen.lost == 0)
+		fail_msg("no case lost a page");
+}
+
+static unsigned long attempts[3][2]; /* by engine and operation */
+
+static void workload_alone(void **state)
+{
+	(void)state;
+	for (int e = FL_ENGINE_URING; e <= FL_ENGINE_SYNC; e++) {
+		struct io_case c = {.engine = (enum fl_engine)e};
+		struct report *r;
+		enum ending end = run_case(workload, &c, SECONDS, &r);
+
+		if (end != END_WELL || r->lost != 0 || r->nlines != 0)
+			fail_msg("without a failure: %s (%u lost) %s %s", r->wrong, r->lost,
+				 r->line[0], r->stderr_text);
+		assert_true(r->attempts[BLK_READ] > 30 && r->attempts[BLK_WRITE] > 5);
+		memcpy(attempts[e], r->attempts, sizeof(r->attempts));
+	}
+}
+
+/* A spread of calls: the first eight, then ever wider apart. */
+static void sweep(enum blk_op op, enum fault_kind kind, const long *err, unsigned nerr,
+		  bool sync_only, bool must_lose)
+{
+	struct io_case c[2 * NTH_MAX];
+	unsigned n = 0;
+
+	for (int e = sync_only ? FL_ENGINE_SYNC : FL_ENGINE_URING; e <= FL_ENGINE_SYNC; e++) {
+		unsigned k = 0;
+
+		for (unsigned long nth = 1; nth <= attempts[e][op] && k < NTH_MAX; k++) {
+			c[n++] = (struct io_case){
+				.engine = (enum fl_engine)e,
+				.op = op,
+				.kind = kind,
+				.err = err != NULL ? err[k % nerr] : 0,
+				.nth = nth,
+			};
+			nth += nth < 8 ? 1 : nth / 2;
+		}
+	}
+	run_all(c, n, must_lose);
+}
+
+static void read_errors(void **state)
+{
+	static const long err[] = {-EIO, -ENODATA, -EREMOTEIO};
+
+	(void)state;
+	sweep(BLK_READ, FAIL_ERROR, err, 3, false, true);
+}
+
+static void write_errors(void **state)
+{
+	static const long err[] = {-EIO, -ENOSPC};
+
+	(void)state;
+	sweep(BLK_WRITE, FAIL_ERROR, err, 2, false, false);
+}
+
+static void short_reads(void **state)
+{
+	(void)state;
+	sweep(BLK_READ, FAIL_SHORT, NULL, 0, false, false);
+}
+
+static void short_writes(void **state)
+{
+	(void)state;
+	sweep(BLK_WRITE, FAIL_SHORT, NULL, 0, false, false);
+}
+
+static void torn_writes(void **state)
+{
+	(void)state;
+	sweep(BLK_WRITE, FAIL_TORN, NULL, 0, true, true);
+}
+
+static void flipped_bits(void **state)
+{
+	(void)state;
+	sweep(BLK_READ, FAIL_FLIP, NULL, 0, false, true);
+}
+
+/* From some point on nothing can be read, or everything comes in pieces. */
+static void lasting(void **state)
+{
+	struct io_case c[24];
+	unsigned n = 0;
+
+	(void)state;
+	for (int e = FL_ENGINE_URING; e <= FL_ENGINE_SYNC; e++)
+		for (unsigned long nth = 1; nth <= 20; nth += 19) {
+			struct io_case base = {
+				.engine = (enum fl_engine)e, .nth = nth, .persist = true};
+
+			base.op = BLK_READ, base.kind = FAIL_SHORT;
+			c[n++] = base;
+			base.kind = FAIL_FLIP;
+			c[n++] = base;
+			base.kind = FAIL_ERROR, base.err = -EIO;
+			c[n++] = base;
+			base.op = BLK_WRITE, base.kind = FAIL_SHORT;
+			c[n++] = base;
+		}
+	run_all(c, n, true);
+}
+
+/* ---- areas that fail for good ---- */
+
+static void failing_area(void *arg)
+{
+	const struct io_case *c = arg;
+	struct mem m;
+
+	if (!mem_map(&m, open_runtime(c), PAGES, PAGES))
+		wrong("fl_mmap");
+	for (unsigned round = 0; round < 4; round++) {
+		for (size_t i = 0; i < m.pages; i++)
+			mem_change(&m, i);
+		mem_check_all(&m, "beside a failing area");
+	}
+}
+
+static long first_fd = -1;
+
+static long first_area_fails(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
+{
+	(void)off;
+	(void)len;
+	if (op != BLK_WRITE)
+		return 0;
+	if (first_fd < 0)
+		first_fd = dev->fd;
+	return dev->fd == first_fd ? -EIO : 0;
+}
+
+/* The first area fails, the second takes its pages: all bytes are right, one line ends it. */
+static void failing_first(void *arg)
+{
+	const struct io_case *c = arg;
+	struct mem m;
+	struct fl *fl = open_runtime(c);
+
+	/* the queue is open, but nothing was written yet */
+	blkio_inject = first_area_fails;
+	if (!mem_map(&m, fl, PAGES, PAGES))
+		wrong("fl_mmap");
+	for (unsigned round = 0; round < 6; round++) {
+		for (size_t i = 0; i < m.pages; i++)
+			mem_change(&m, i);
+		mem_check_all(&m, "beside a failing area");
+	}
+	fl_stats(m.fl, &report->stats, sizeof(report->stats));
+}
+
+static void area_goes_off(void **state)
+{
+	(void)state;
+	for (int e = FL_ENGINE_URING; e <= FL_ENGINE_SYNC; e++) {
+		struct io_case c = {.engine = (enum fl_engine)e, .second = true};
+		struct report *r;
+		enum ending end = run_case(failing_first, &c, SECONDS, &r);
+
+		if (end != END_WELL || r->lost != 0)
+			fail_msg("%s (%u lost) %s %s", r->wrong, r->lost, r->line[0],
+				 r->stderr_text);
+		assert_int_equal(lines_with(r, "takes no more pages"), 1);
+		assert_true(r->stats.io_errors >= 16);
+		assert_true(r->stats.faults_swap != 0);
+	}
+}
+
+/* The only area fails: nothing is dropped; when frames run out the process is ended. */
+static void nowhere_to_write(void **state)
+{
+	(void)state;
+	for (int e = FL_ENGINE_URING; e <= FL_ENGINE_SYNC; e++) {
+		struct io_case c = {
+			.engine = (enum fl_engine)e,
+			.op = BLK_WRITE,
+			.kind = FAIL_ERROR,
+			.err = -EIO,
+			.nth = 3,
+			.persist = true,
+		};
+		struct report *r;
+		enum ending end = run_case(failing_area, &c, SECONDS, &r);
+
+		if (end != END_KILLED)
+			fail_msg("ending %d: %s %s %s", (int)end, r->wrong, r->line[0],
+				 r->stderr_text);
+		assert_int_equal(lines_with(r, "out of memory"), 1);
+		assert_int_equal(r->lost, 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(workload_alone), cmocka_unit_test(read_errors),
+		cmocka_unit_test(write_errors),	  cmocka_unit_test(short_reads),
+		cmocka_unit_test(short_writes),	  cmocka_unit_test(torn_writes),
+		cmocka_unit_test(flipped_bits),	  cmocka_unit_test(lasting),
+		cmocka_unit_test(area_goes_off),  cmocka_unit_test(nowhere_to_write),
+	};
+
+	return cmocka_run_group_tests_name("io", tests, NULL, NULL);
+}
