@@ -396,7 +396,13 @@ void pager_pump(struct pager *p)
 	round_trip(p, false);
 }
 
-static void pager_end(struct pager *p)
+/*
+ * Where a thread ends the address sanitizer asks the C library for its stack,
+ * and the C library does not know a pager.
+ */
+#define UNKNOWN_THREAD __attribute__((no_sanitize_address))
+
+UNKNOWN_THREAD static void pager_end(struct pager *p)
 {
 	if (p->io != NULL)
 		blkio_close(p->io);
@@ -407,7 +413,7 @@ static void pager_end(struct pager *p)
 		sys_bare(SYS_exit, 0, 0, 0, 0, 0, 0);
 }
 
-static void pager_main(struct pager *p)
+UNKNOWN_THREAD static void pager_main(struct pager *p)
 {
 	struct mm *mm = p->mm;
 
