@@ -398,7 +398,8 @@ void mem_check_all(struct mem *m, const char *what)
 
 void mem_fill(struct mem *m, size_t page, bool same)
 {
-	uint64_t v = mem_random(m);
+	const uint64_t v = mem_random(m);
+	const uint64_t step = same ? 0 : 0x9e3779b97f4a7c15U;
 
 	if (m->readonly[page] || !touch_begin(m, page))
 		return;
@@ -407,10 +408,8 @@ void mem_fill(struct mem *m, size_t page, bool same)
 		return;
 	}
 	for (size_t i = 0; i < PG / 8; i++) {
-		words(m->base, page)[i] = v;
-		words(m->shadow, page)[i] = v;
-		if (!same)
-			v += 0x9e3779b97f4a7c15U;
+		words(m->base, page)[i] = v + i * step;
+		words(m->shadow, page)[i] = v + i * step;
 	}
 }
 
