@@ -358,14 +358,21 @@ long do_unregister(struct pager *p, uintptr_t start, uintptr_t end)
 	long r;
 
 	if (mm->armed) {
+		uint64_t pages = (end - start) >> PAGE_SHIFT;
+
 		r = region_change(&mm->regions, start, end, -1, REGION_HELD, 0);
-		if (r == 0)
+		if (r == 0) {
+			/* these frames are about to be the kernel's: for so long they come on top */
+			mm->limit += pages;
 			r = bring_back(p, start, end);
+			mm->limit -= pages;
+		}
+		if (r == 0)
+			r = uffd_unregister(mm->uffd, start, end - start);
 		if (r != 0) {
 			region_change(&mm->regions, start, end, -1, 0, REGION_HELD);
 			return r;
 		}
-		uffd_unregister(mm->uffd, start, end - start);
 		SYS3(madvise, start, end - start, MADV_DOFORK);
 	}
 	return do_forget(mm, start, end);

@@ -129,6 +129,7 @@ static long serve(struct pager *p, const struct hop_slot *s)
 {
 	struct mm *mm = p->mm;
 	const long *a = s->arg;
+	long r;
 
 	switch ((enum hop_op)s->op) {
 	case HOP_MMAP:
@@ -154,7 +155,8 @@ static long serve(struct pager *p, const struct hop_slot *s)
 	case HOP_FORGET:
 		return do_forget(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
 	case HOP_REGISTER:
-		return do_register(mm, (uintptr_t)a[0], (uintptr_t)a[1], (int)a[2]);
+		r = do_register(mm, (uintptr_t)a[0], (uintptr_t)a[1], (int)a[2]);
+		return r != 0 ? r : do_set_limit(p, mm->limit);
 	case HOP_UNREGISTER:
 		return do_unregister(p, (uintptr_t)a[0], (uintptr_t)a[1]);
 	case HOP_SWAPON:
@@ -166,7 +168,9 @@ static long serve(struct pager *p, const struct hop_slot *s)
 	case HOP_PAGE_STATE:
 		return do_page_state(mm, (uintptr_t)a[0], (size_t)a[1], (unsigned char *)a[2]);
 	case HOP_ARM:
-		return pager_arm(mm);
+		r = pager_arm(mm);
+		/* what was there already may be above the limit */
+		return r != 0 ? r : do_set_limit(p, mm->limit);
 	case HOP_CLOSE:
 		return do_close(p);
 	}
