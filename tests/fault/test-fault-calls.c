@@ -21,8 +21,8 @@
 #define PAGES 720U
 #define GROWN 784U
 #define ROOM 800U
-#define FIRST 10U /* of a row's calls, that many fail in turn, */
-#define SAMPLE 6U /* and of the others so many */
+#define FIRST 8U /* of a row's calls, that many fail in turn, */
+#define SAMPLE 4U /* and of the others so many */
 #define SECONDS 20U
 
 #ifndef MADV_PAGEOUT
