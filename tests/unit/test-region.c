@@ -317,7 +317,7 @@ static void *ask(void *arg)
 			k->wrong += region_overlaps(&tree, at(PAGES), at(PAGES + n));
 			break;
 		}
-		k->asked++;
+		__atomic_fetch_add(&k->asked, 1, __ATOMIC_RELAXED);
 	}
 	return NULL;
 }
