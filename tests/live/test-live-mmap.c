@@ -157,18 +157,25 @@ static void layout(const char *base, char perms[WATCHED][5])
 	fclose(f);
 }
 
-static long locked_kb(void)
+/* A figure of /proc/self/status. */
+static long status_kb(const char *name)
 {
 	FILE *f = fopen("/proc/self/status", "re");
 	char line[256];
 	long kb = -1;
 
 	assert_non_null(f);
-	while (fgets(line, sizeof(line), f) != NULL)
-		sscanf(line, "VmLck: %ld", &kb);
+	while (kb < 0 && fgets(line, sizeof(line), f) != NULL)
+		if (strncmp(line, name, strlen(name)) == 0)
+			kb = atol(strchr(line, ':') + 1);
 	fclose(f);
 	assert_true(kb >= 0);
 	return kb;
+}
+
+static long locked_kb(void)
+{
+	return status_kb("VmLck:");
 }
 
 /* What went wrong, and where, for the one who reads it. */
@@ -777,7 +784,7 @@ static void data_child(void *arg)
 
 	live_child();
 	m.fl = open_mode(mode);
-	set_limit_of(RLIMIT_DATA, 1L << 33);
+	set_limit_of(RLIMIT_DATA, (rlim_t)status_kb("VmData:") * 1024 + (1L << 33));
 	run_both(&n, &m, "RLIMIT_DATA", ops, sizeof(ops) / sizeof(ops[0]));
 	assert_int_equal(fl_close(m.fl), 0);
 }

@@ -481,5 +481,6 @@ int main(int argc, char **argv)
 	       (unsigned long)st.evicted, (unsigned long)st.read_pages, (unsigned long)st.write_pages,
 	       (unsigned long)st.dropped_clean, (unsigned long)st.evict_busy,
 	       (unsigned long)st.faults_wp);
+	free(w);
 	return 0;
 }
