@@ -74,7 +74,8 @@ static void die(struct worker *w, const char *what, size_t page, size_t word, ui
 	if (w != NULL) {
 		fl_page_state(fl, w->mem + page * PG, PG, &state);
 		fprintf(stderr,
-			"torture: worker %u: %s: page %zu (%p) word %zu: %016lx, should be %016lx; state 0x%02x\n",
+			"torture: worker %u: %s: page %zu (%p) word %zu: %016lx, should be %016lx; "
+			"state 0x%02x\n",
 			w->id, what, page, (void *)(w->mem + page * PG), word, (unsigned long)got,
 			(unsigned long)want, state);
 		for (unsigned i = 0; i < OPS_LOGGED; i++)
@@ -191,8 +192,8 @@ static void step(struct worker *w)
 	size_t b = next(&w->rng) % (pages - n);
 	char *at = w->mem + a * PG;
 
-	note(w, "op %lu: dice %lu pages %zu+%zu, %zu", (unsigned long)w->ops, (unsigned long)dice, a,
-	     n, b);
+	note(w, "op %lu: dice %lu pages %zu+%zu, %zu", (unsigned long)w->ops, (unsigned long)dice,
+	     a, n, b);
 	if (dice < 30) {
 		write_some(w, a, n);
 	} else if (dice < 50) {
@@ -293,7 +294,8 @@ static void *dma(void *arg)
 		}
 		for (size_t i = 0; i < DMA_PAGES * WORDS; i++)
 			if (((uint64_t *)(void *)mem)[i] != src[i])
-				die(NULL, "O_DIRECT read", 0, 0, ((uint64_t *)(void *)mem)[i], src[i]);
+				die(NULL, "O_DIRECT read", 0, 0, ((uint64_t *)(void *)mem)[i],
+				    src[i]);
 		/* and the other way: pages that are in slots are written from */
 		fl_madvise(fl, mem, DMA_PAGES * PG, MADV_PAGEOUT);
 		if (pwrite(fd, mem, DMA_PAGES * PG, 0) != (ssize_t)(DMA_PAGES * PG) ||
@@ -355,8 +357,8 @@ static unsigned name_of(const char *text, const char *const *names, unsigned n)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"seconds", 1, NULL, 's'}, {"seed", 1, NULL, 'r'},   {"threads", 1, NULL, 't'},
-		{"pages", 1, NULL, 'p'},   {"wp", 1, NULL, 'w'},     {"engine", 1, NULL, 'e'},
+		{"seconds", 1, NULL, 's'}, {"seed", 1, NULL, 'r'}, {"threads", 1, NULL, 't'},
+		{"pages", 1, NULL, 'p'},   {"wp", 1, NULL, 'w'},   {"engine", 1, NULL, 'e'},
 		{"pagers", 1, NULL, 'g'},  {NULL, 0, NULL, 0},
 	};
 	static const char *const wps[] = {"auto", "sync", "off"};
@@ -476,11 +478,12 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < nthreads; i++)
 		ops += w[i].ops;
 	printf("torture: seed %lu: %lu operations, %lu O_DIRECT rounds, %u limits, %u swapoffs; "
-	       "evicted %lu, read %lu, written %lu, dropped clean %lu, refused %lu, wp faults %lu\n",
-	       (unsigned long)seed, (unsigned long)ops, (unsigned long)(uintptr_t)rounds, limits, offs,
-	       (unsigned long)st.evicted, (unsigned long)st.read_pages, (unsigned long)st.write_pages,
-	       (unsigned long)st.dropped_clean, (unsigned long)st.evict_busy,
-	       (unsigned long)st.faults_wp);
+	       "evicted %lu, read %lu, written %lu, dropped clean %lu, refused %lu, wp faults "
+	       "%lu\n",
+	       (unsigned long)seed, (unsigned long)ops, (unsigned long)(uintptr_t)rounds, limits,
+	       offs, (unsigned long)st.evicted, (unsigned long)st.read_pages,
+	       (unsigned long)st.write_pages, (unsigned long)st.dropped_clean,
+	       (unsigned long)st.evict_busy, (unsigned long)st.faults_wp);
 	free(w);
 	return 0;
 }
