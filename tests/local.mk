@@ -53,8 +53,8 @@ tests_unit_test_sys_SOURCES = tests/unit/test-sys.c tests/unit/test.h
 tests_unit_test_sys_CPPFLAGS = $(test_cppflags)
 tests_unit_test_sys_LDADD = $(test_ldadd)
 
-test_scripts += tests/unit/test-cli.sh tests/unit/test-symbols.sh
-unit_tests += tests/unit/test-cli.sh tests/unit/test-symbols.sh
+test_scripts += tests/unit/test-cli.sh tests/unit/test-symbols.sh tests/unit/test-docs.sh
+unit_tests += tests/unit/test-cli.sh tests/unit/test-symbols.sh tests/unit/test-docs.sh
 
 if INTERCEPT
 test_programs += tests/unit/test-patch
@@ -160,6 +160,9 @@ tests_live_deny_SOURCES = tests/live/deny.c
 
 tests_live_inline_sites_la_SOURCES = tests/live/inline-sites.c
 tests_live_inline_sites_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhere
+
+test_scripts += tests/live/test-examples.sh
+live_tests += tests/live/test-examples.sh
 
 # fault
 
