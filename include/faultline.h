@@ -179,7 +179,7 @@ struct fl_stats {
 	uint64_t evicted;	 /**< pages taken from the application */
 	uint64_t dropped_clean;	 /**< of these: dropped without I/O */
 	uint64_t evict_busy;	 /**< frames that refused (pinned, shared) */
-	uint64_t bookkeeping;	 /**< bytes of page tables, slot tables and staging descriptors */
+	uint64_t bookkeeping;	 /**< bytes of page tables and slot tables */
 	uint64_t latency[FL_LATENCY_BUCKETS]; /**< faults by time from read to answer */
 };
 

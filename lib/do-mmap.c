@@ -363,9 +363,9 @@ long do_unregister(struct pager *p, uintptr_t start, uintptr_t end)
 		r = region_change(&mm->regions, start, end, -1, REGION_HELD, 0);
 		if (r == 0) {
 			/* these frames are about to be the kernel's: for so long they come on top */
-			mm->limit += pages;
+			mm->lent += pages;
 			r = bring_back(p, start, end);
-			mm->limit -= pages;
+			mm->lent -= pages;
 		}
 		if (r == 0)
 			r = uffd_unregister(mm->uffd, start, end - start);

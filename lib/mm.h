@@ -115,6 +115,7 @@ struct mm {
 	bool lock_future;	    /* mlockall(MCL_FUTURE) */
 
 	uint64_t limit; /* pages */
+	uint64_t lent;	/* pages on top, while memory that is let go is brought back */
 	struct pte_table ptes;
 	struct fill_table fills;
 	struct staging staging;
@@ -173,7 +174,7 @@ static inline uint64_t mm_frames(const struct mm *mm)
 /* Frames that may be held beside the read buffer. */
 static inline uint64_t mm_budget(const struct mm *mm)
 {
-	return mm->limit - mm->staging.buffer_pages;
+	return mm->limit + mm->lent - mm->staging.buffer_pages;
 }
 
 #define mm_log(mm, level, ...) log_line(&(mm)->sink, level, __VA_ARGS__)

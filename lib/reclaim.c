@@ -9,6 +9,7 @@
 
 #include "mm.h"
 #include "sys.h"
+#include "uffd.h"
 
 #include <errno.h>
 #include <string.h>
@@ -25,17 +26,28 @@ struct drop_list {
 	uint64_t pages;
 };
 
+/* Whether a page that was to be dropped is gone; a call that failed may have done a part. */
+static bool is_absent(struct mm *mm, vpn_t vpn)
+{
+	struct page_region run;
+	uintptr_t next;
+
+	return uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) == 0;
+}
+
 static void drop_one_run(struct mm *mm, uintptr_t start, size_t len, bool dropped)
 {
-	if (!dropped && sys_err(SYS3(madvise, start, len, MADV_DONTNEED))) {
-		for (vpn_t v = vpn_of(start); v < vpn_of(start + len); v++)
+	bool failed = !dropped && sys_err(SYS3(madvise, start, len, MADV_DONTNEED));
+
+	for (vpn_t v = vpn_of(start); v < vpn_of(start + len); v++) {
+		if (failed && !is_absent(mm, v)) {
 			pte_set_bits(&mm->ptes, v, PTE_BUSY, 0);
-		return;
-	}
-	for (vpn_t v = vpn_of(start); v < vpn_of(start + len); v++)
+			continue;
+		}
 		pte_set(&mm->ptes, v, pte_make(PTE_SWAPPED, pte_swp(pte_get(&mm->ptes, v)), 0));
-	stat_add(&mm->stats.evicted, len >> PAGE_SHIFT);
-	stat_add(&mm->stats.dropped_clean, len >> PAGE_SHIFT);
+		stat_add(&mm->stats.evicted, 1);
+		stat_add(&mm->stats.dropped_clean, 1);
+	}
 }
 
 /*

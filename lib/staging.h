@@ -93,7 +93,6 @@ struct staging {
 	uint64_t frames;      /* in blocks */
 	uint64_t waiting;     /* of those, in blocks that are not being written */
 	uint64_t keep;	      /* how many wait for a second chance */
-	uint64_t bytes;	      /* bookkeeping */
 };
 
 /* A read or a write of adjacent slots. */
