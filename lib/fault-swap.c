@@ -116,7 +116,7 @@ static uint32_t read_start(struct pager *p, vpn_t vpn, uint32_t n, unsigned flag
 		return 0;
 	}
 	for (uint32_t i = 0; i < run; i++) {
-		swap_get(&mm->swap, swp + i); /* the read's own */
+		swap_busy(&mm->swap, swp + i);
 		mm->staging.page[first + i] = (struct stage_page){
 			.vpn = vpn + i,
 			.state = STAGE_READING,
@@ -444,7 +444,7 @@ static void read_done(struct blk_req *req, int res)
 		swp_t swp = io->swp + i;
 
 		page_arrived(mm, first + i, res);
-		if (swap_put(&mm->swap, swp)) /* the read's own */
+		if (swap_idle(&mm->swap, swp))
 			mm->swap_full = false;
 	}
 	pool_put(&mm->io_pool, io);

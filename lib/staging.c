@@ -394,11 +394,11 @@ static void write_done(struct blk_req *req, int res)
 		if (res == 0) {
 			swap_csum_set(&mm->swap, swp, io->csum[i]);
 			sp->state = sp->flags & STAGE_DETACHED ? STAGE_DEAD : STAGE_CLEAN;
-			if (swap_put(&mm->swap, swp))
+			if (swap_idle(&mm->swap, swp))
 				mm->swap_full = false;
 			continue;
 		}
-		/* The write's own reference is kept for ever: a slot that failed is not used again. */
+		/* It stays busy for ever: a slot that failed is not used again. */
 		mm->swap.area[swp_area(swp)]->bad_slots++;
 		if (sp->flags & STAGE_DETACHED) {
 			sp->state = STAGE_DEAD;
@@ -473,7 +473,7 @@ static bool write_run(struct pager *p, uint32_t b, const uint16_t *dirty, uint32
 
 		io->page[i] = dirty[i];
 		io->csum[i] = stage_csum(mm, page, swp + i);
-		swap_get(&mm->swap, swp + i); /* the write's own */
+		swap_busy(&mm->swap, swp + i);
 		s->page[index].swp = swp + i;
 		s->page[index].state = STAGE_WRITING;
 		if (niov != 0 && (char *)io->iov[niov - 1].iov_base + io->iov[niov - 1].iov_len == page)

@@ -586,7 +586,9 @@ static int area_make(const struct line *l, const struct fl_swap_spec *spec, cons
 		     struct backing *b, struct swap_area **out)
 {
 	struct swap_area *a = sys_mem_alloc(sizeof(*a));
-	int r = a != NULL ? slot_map_open(&a->map, (uint32_t)(b->used / PAGE)) : -ENOMEM;
+	int r = a != NULL ? slot_map_open(&a->map, (uint32_t)(b->used / PAGE),
+					  (uint32_t)(b->bound / PAGE))
+			  : -ENOMEM;
 
 	if (r != 0) {
 		refuse(l, r, "%s", log_strerror(r));
@@ -658,7 +660,7 @@ int swap_close_area(struct swap *s, unsigned index)
 {
 	struct swap_area *a = s->area[index];
 
-	if (swap_area_used(a) > a->bad_slots)
+	if (swap_area_mine(a) > a->bad_slots)
 		return -EBUSY;
 	area_close(s, a);
 	return 0;
@@ -704,6 +706,18 @@ static bool area_may_grow(const struct swap_area *a)
 	return a->dev.size < a->max_slots * PAGE;
 }
 
+/*
+ * The area is as large as its map says: another process may have made it grow.
+ * Read without the lock by blkio_queue(), for slots below what it was.
+ */
+static void area_size_told(struct swap_area *a)
+{
+	uint64_t size = (slot_map_total(a->map) + (uint64_t)1) * PAGE;
+
+	if (a->dev.size != size)
+		__atomic_store_n(&a->dev.size, size, __ATOMIC_RELAXED);
+}
+
 /* Where the filesystem has no more, the area's bound is what it has. */
 static void area_grow(struct swap_area *a)
 {
@@ -714,12 +728,13 @@ static void area_grow(struct swap_area *a)
 	if (r == 0)
 		r = slot_map_grow(a->map, (uint32_t)(want / PAGE));
 	if (r != 0) {
-		SYS2(ftruncate, a->dev.fd, have);
+		/* another process that shares the area may have made it grow meanwhile */
+		if (slot_map_members(a->map) == 1)
+			SYS2(ftruncate, a->dev.fd, have);
 		a->max_slots = have / PAGE;
 		return;
 	}
-	/* Read without the lock by blkio_queue(), for slots below what it was. */
-	__atomic_store_n(&a->dev.size, want, __ATOMIC_RELAXED);
+	area_size_told(a);
 	if (a->step < STEP_MAX)
 		a->step *= 2;
 }
@@ -751,19 +766,20 @@ static struct swap_area *choose(struct swap *s, uint32_t full)
 	return best;
 }
 
-swp_t swap_alloc(struct swap *s, uint32_t want, uint32_t *got)
+static swp_t alloc_once(struct swap *s, uint32_t want, uint32_t *got)
 {
 	struct swap_area *a;
 	uint32_t full = 0;
 
-	*got = 0;
 	while (want != 0 && (a = choose(s, full)) != NULL) {
 		uint32_t n = want < s->turn ? want : s->turn, first;
 
-		if (area_may_grow(a) && (swap_area_used(a) + n) * 2 > slot_map_total(a->map))
+		if (area_may_grow(a) && (swap_area_used(a) + n) * 2 > slot_map_total(a->map) &&
+		    slot_map_sweep(a->map) == 0)
 			area_grow(a);
 		n = slot_alloc(a->map, n, &first);
 		if (n != 0) {
+			area_size_told(a);
 			s->turn -= n;
 			*got = n;
 			return swp_make(a->index, first);
@@ -773,14 +789,20 @@ swp_t swap_alloc(struct swap *s, uint32_t want, uint32_t *got)
 	return SWP_NONE;
 }
 
+swp_t swap_alloc(struct swap *s, uint32_t want, uint32_t *got)
+{
+	swp_t swp;
+
+	*got = 0;
+	swp = alloc_once(s, want, got);
+	if (swp == SWP_NONE && want != 0 && swap_sweep(s))
+		swp = alloc_once(s, want, got);
+	return swp;
+}
+
 static struct slot_map *map_of(const struct swap *s, swp_t e)
 {
 	return s->area[swp_area(e)]->map;
-}
-
-int swap_get(struct swap *s, swp_t e)
-{
-	return slot_get(map_of(s, e), swp_slot(e));
 }
 
 bool swap_put(struct swap *s, swp_t e)
@@ -788,9 +810,19 @@ bool swap_put(struct swap *s, swp_t e)
 	return slot_put(map_of(s, e), swp_slot(e));
 }
 
-unsigned swap_count(const struct swap *s, swp_t e)
+void swap_busy(struct swap *s, swp_t e)
 {
-	return slot_count(map_of(s, e), swp_slot(e));
+	slot_busy(map_of(s, e), swp_slot(e));
+}
+
+bool swap_idle(struct swap *s, swp_t e)
+{
+	return slot_idle(map_of(s, e), swp_slot(e));
+}
+
+unsigned swap_users(const struct swap *s, swp_t e)
+{
+	return slot_users(map_of(s, e), swp_slot(e));
 }
 
 void swap_csum_set(struct swap *s, swp_t e, uint64_t csum)
@@ -814,11 +846,26 @@ const struct blk_dev *swap_extent(const struct swap *s, swp_t e, uint32_t n, uin
 	return &a->dev;
 }
 
+bool swap_sweep(struct swap *s)
+{
+	uint32_t freed = 0;
+
+	for (unsigned i = 0; i < s->narea; i++)
+		if (s->area[i] != NULL)
+			freed += slot_map_sweep(s->area[i]->map);
+	return freed != 0;
+}
+
 /* Counting. */
 
 uint64_t swap_area_used(const struct swap_area *a)
 {
 	return slot_map_used(a->map);
+}
+
+uint64_t swap_area_mine(const struct swap_area *a)
+{
+	return slot_map_mine(a->map);
 }
 
 uint64_t swap_total(const struct swap *s)

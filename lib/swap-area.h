@@ -93,9 +93,10 @@ int swap_find(const struct swap *s, const char *path); /* index or -ENOENT */
  * where needed.  The first, and the run's length in *got; SWP_NONE: all full.
  */
 swp_t swap_alloc(struct swap *s, uint32_t want, uint32_t *got);
-int swap_get(struct swap *s, swp_t e);
-bool swap_put(struct swap *s, swp_t e);
-unsigned swap_count(const struct swap *s, swp_t e);
+bool swap_put(struct swap *s, swp_t e);	 /* not held any more; true when the slot is free now */
+void swap_busy(struct swap *s, swp_t e); /* I/O begins, */
+bool swap_idle(struct swap *s, swp_t e); /* and ends; true when the slot is free now */
+unsigned swap_users(const struct swap *s, swp_t e);
 void swap_csum_set(struct swap *s, swp_t e, uint64_t csum);
 uint64_t swap_csum(const struct swap *s, swp_t e);
 
@@ -106,7 +107,11 @@ uint64_t swap_csum(const struct swap *s, swp_t e);
 const struct blk_dev *swap_extent(const struct swap *s, swp_t e, uint32_t n, uint64_t *off,
 				  uint32_t *run);
 
-uint64_t swap_area_used(const struct swap_area *a);
+/* Give back what processes held that shared these areas and have ended; true when slots came free. */
+bool swap_sweep(struct swap *s);
+
+uint64_t swap_area_used(const struct swap_area *a); /* slots, by all processes */
+uint64_t swap_area_mine(const struct swap_area *a); /* by this one */
 uint64_t swap_total(const struct swap *s); /* usable slots of areas that are on, growth included */
 uint64_t swap_used(const struct swap *s);
 bool swap_half_full(const struct swap *s, swp_t e); /* the entry's area is more than half full */

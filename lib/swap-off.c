@@ -133,9 +133,9 @@ long do_swapoff(struct pager *p, const char *path)
 	a = mm->swap.area[found];
 	was_on = a->on; /* too many errors may have ended that */
 	a->on = false;
-	while (swap_area_used(a) > a->bad_slots) {
+	while (swap_area_mine(a) > a->bad_slots) {
 		const unsigned with_slot = 1U << PTE_PRESENT | 1U << PTE_STAGED | 1U << PTE_SWAPPED;
-		uint64_t used = swap_area_used(a);
+		uint64_t used = swap_area_mine(a);
 		bool began = false;
 		vpn_t vpn = 0;
 
@@ -163,10 +163,10 @@ long do_swapoff(struct pager *p, const char *path)
 			}
 			vpn++;
 		}
-		if (began || swap_area_used(a) < used)
+		if (began || swap_area_mine(a) < used)
 			quiet = 0;
-		if (!progress_goes_on(&progress, swap_area_used(a)) ||
-		    (inflight(mm) == 0 && !began && swap_area_used(a) == used &&
+		if (!progress_goes_on(&progress, swap_area_mine(a)) ||
+		    (inflight(mm) == 0 && !began && swap_area_mine(a) == used &&
 		     ++quiet >= PATIENCE_QUIET)) {
 			/* no frame and no other slot for what it holds: it stays on */
 			a->on = was_on;

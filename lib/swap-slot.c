@@ -1,38 +1,42 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * swap-slot.c - the slots of one area: who is free, who has how many users,
- * and what was written there.
+ * swap-slot.c - the slots of one area: who is free, who has users, and what
+ * was written there.
  *
- * Words.  A slot's word is its checksum above its reference count; a free
- * slot's word is 0, so the words of a cluster are its free map as well.  A
- * count of COUNT_MORE stands for a count that is kept in the side table.
+ * The map is one memfd, sparse, laid out for the most slots that the area may
+ * ever have:
  *
- * Clusters.  A cluster is the page of words of SLOT_CLUSTER slots, and is in
- * one place:
+ *	header, with the table of members
+ *	clusters	32 bits each: free slots, and who allocates there
+ *	used		1 bit a slot
+ *	checksums	32 + 16 bits a slot, in two arrays
+ *	users		16 bits a slot: members beyond the first
+ *	members		for each: held, 1 bit a slot; busy, 1 bit a slot
  *
- *	fresh ──cluster_next()──▶ current ──slot_alloc(), passed──▶ list n, or
- *	                            ▲                               nowhere if full
- *	                            └──cluster_next()── list n ◀─────slot_put()
+ * A member maps all but the other members' bits.
  *
- * List n holds the clusters with n/8 to (n+1)/8 of their slots free, and list
- * LIST_EMPTY those whose slots are all free.  slot_put() moves a cluster up as
- * its slots are freed.  Slots are handed out in one pass over the current
- * cluster; the next one is an empty one, else a fresh one (with a number not
- * used before) while fewer than one slot in SPARE_PART of those in use lies
- * free in clusters that were used, else the one that has most free slots as
- * the lists tell.  So runs are long, the words' memory stays close to the
- * slots in use, a run costs a look at two pages of words at most, and a
- * cluster that was never used costs no memory.
+ * Concurrency.  No lock is shared by processes, so that one that is stopped or
+ * killed holds up nobody.  `used` changes by atomic operations: who sets a bit
+ * that was clear has the slot.  A member's own bits are written by that member
+ * alone (under its mm lock), before it lives by its parent, and when it is
+ * dead by whoever claimed it for sweeping.  A slot is given back by release():
+ * the member that finds no other user frees it.  A checksum is written once,
+ * between a slot's allocation and its first sharing.
  *
- * Side table.  Counts from COUNT_MORE on, by slot: open addressing with linear
- * probing, at most three quarters full, no tombstones (what follows a hole is
- * moved back).  It grows and does not shrink.
+ * Death.  Every transition orders its steps so that a member killed between
+ * two of them leaves a slot in use that nobody holds, never one that somebody
+ * holds free: taking sets `used` or `users` first and `held` last, giving back
+ * clears `held` first.  When a member was swept and only one is left, it
+ * recounts, and finds such slots.  That a member lives is told by a lock
+ * (fcntl(2), F_OFD_SETLK) on the byte of its number, on an open file
+ * description that only its pagers have: it ends with exit, exec and kill alike.
  *
- * Memory.  Words and cluster descriptors come in chunks of 512 KiB, mapped
- * when a cluster of theirs is first used and then touched page by page; the
- * directory of chunks is for the largest area that there may be.
- *
- * Everything is guarded by the runtime's mm lock.
+ * Clusters.  A member allocates in one cluster at a time, in one pass over it,
+ * and marks it so that others choose another; the mark is advice.  The next
+ * one is an empty one, else a fresh one (with a number not used before) while
+ * fewer than one slot in SPARE_PART of those in use lies free in clusters that
+ * were used, else the one with most free slots among the next SCAN_MIN that
+ * have any.  So runs are long, and bookkeeping stays close to the slots in use.
  */
 #include "swap-slot.h"
 
@@ -40,51 +44,68 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define PAGE 4096U
-#define COUNT_MASK (((uint64_t)1 << SLOT_COUNT_BITS) - 1)
-#define COUNT_MORE COUNT_MASK
-#define CHUNK_CLUSTERS 128U
-#define CHUNKS_MAX 65536U /* for 2^32 slots */
-#define LIST_EMPTY 8U
-#define LISTS 9U
-#define LIST_NONE LISTS
 #define NIL UINT32_MAX
-#define SIDE_MIN 512U
+#define CLUSTER_WORDS (SLOT_CLUSTER / 64)
+#define SCAN_MIN 1024U
+#define USERS_MAX (UINT16_MAX - 1U)
+#define CSUM_MASK (((uint64_t)1 << SLOT_CSUM_BITS) - 1)
 
 /* Free slots in used clusters, as a part of the slots in use, above which they are used first. */
-#define SPARE_PART 4U
+#define SPARE_PART 5U
 
-struct cluster {
-	uint32_t next, prev;
-	uint16_t free; /* slots */
-	uint16_t list;
+#define CLUSTER_FREE 0xffffU
+#define CLUSTER_TAKEN 0x10000U
+
+enum member_state { MEMBER_NONE, MEMBER_ALIVE, MEMBER_SWEEPING, MEMBER_SWEPT };
+
+struct member {
+	uint32_t state; /* atomic: enum member_state, above it the number of who sweeps */
+	uint32_t pad;
+	uint64_t died; /* when its death was seen; written by who sweeps */
 };
 
-struct chunk {
-	union {
-		struct cluster cluster[CHUNK_CLUSTERS];
-		char page[PAGE];
-	};
-	uint64_t word[CHUNK_CLUSTERS][SLOT_CLUSTER];
-};
+#define STATE_BITS 4
+#define STATE_MASK ((1U << STATE_BITS) - 1)
 
-struct slot_map {
+/* All atomic. */
+struct header {
 	uint32_t nslots; /* slot 0 included */
 	uint32_t used;	 /* without it */
 	uint32_t fresh;	 /* clusters from here on were never used */
-	uint32_t current;
-	uint32_t next; /* where in the current cluster the pass goes on */
-	uint32_t nchunks;
-	struct {
-		uint32_t head, tail;
-	} list[LISTS];
-	uint64_t *side; /* slot in the high half, count in the low; 0: none */
-	uint32_t side_size, side_used;
-	struct chunk *chunk[CHUNKS_MAX];
+	uint32_t nmembers;
+	uint32_t recount; /* a member was swept: counts may be too high */
+	uint32_t shared;  /* there was ever more than one member */
+	struct member member[SLOT_MEMBERS_MAX];
 };
+
+struct slot_map {
+	struct header *h;
+	uint32_t *cluster;
+	uint64_t *used;
+	uint32_t *low; /* checksums */
+	uint16_t *high;
+	uint16_t *users;
+	uint64_t *held, *busy; /* this member's */
+	uint32_t max_slots;
+	uint32_t self;
+	uint32_t mine;	  /* slots held or busy */
+	uint32_t current; /* cluster */
+	uint32_t next;	  /* where in it the pass goes on */
+	uint32_t hint;	  /* where the search for a cluster goes on */
+	int fd;
+	uint64_t common; /* bytes of the file before the members' bits */
+	uint64_t stride; /* bytes of one member's */
+};
+
+#define LOAD(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
 
 static void check(bool ok, const char *what, uint32_t slot)
 {
@@ -98,30 +119,85 @@ static void check(bool ok, const char *what, uint32_t slot)
 #endif
 }
 
-static struct cluster *cluster_of(const struct slot_map *m, uint32_t c)
+static bool bit_get(const uint64_t *w, uint32_t i)
 {
-	return &m->chunk[c / CHUNK_CLUSTERS]->cluster[c % CHUNK_CLUSTERS];
+	return LOAD(&w[i / 64]) >> i % 64 & 1;
 }
 
-static uint64_t *words_of(const struct slot_map *m, uint32_t c)
+/* Bits that one process writes at a time. */
+static void bit_put(uint64_t *w, uint32_t i, bool on)
 {
-	return m->chunk[c / CHUNK_CLUSTERS]->word[c % CHUNK_CLUSTERS];
+	uint64_t bit = (uint64_t)1 << i % 64;
+
+	STORE(&w[i / 64], on ? LOAD(&w[i / 64]) | bit : LOAD(&w[i / 64]) & ~bit);
 }
 
-/* NULL for a slot that was never used. */
-static uint64_t *word_of(const struct slot_map *m, uint32_t slot)
-{
-	uint32_t c = slot / SLOT_CLUSTER;
+/* ---- layout ---- */
 
-	if (slot == 0 || slot >= m->nslots || c >= m->fresh)
-		return NULL;
-	return &words_of(m, c)[slot % SLOT_CLUSTER];
+static uint64_t whole(uint64_t bytes)
+{
+	return (bytes + PAGE - 1) & ~(uint64_t)(PAGE - 1);
 }
+
+static uint32_t clusters_of(uint32_t nslots)
+{
+	return (uint32_t)(((uint64_t)nslots + SLOT_CLUSTER - 1) / SLOT_CLUSTER);
+}
+
+static uint64_t bits_bytes(uint32_t max_slots)
+{
+	return whole((uint64_t)clusters_of(max_slots) * (SLOT_CLUSTER / 8));
+}
+
+/* Point into the common part at base. */
+static void lay_out(struct slot_map *m, uintptr_t base)
+{
+	uint64_t slots = (uint64_t)clusters_of(m->max_slots) * SLOT_CLUSTER;
+	uint64_t at = whole(sizeof(struct header));
+
+	m->h = (struct header *)base;
+	m->cluster = (uint32_t *)(base + at);
+	at += whole(clusters_of(m->max_slots) * sizeof(*m->cluster));
+	m->used = (uint64_t *)(base + at);
+	at += bits_bytes(m->max_slots);
+	m->low = (uint32_t *)(base + at);
+	at += whole(slots * sizeof(*m->low));
+	m->high = (uint16_t *)(base + at);
+	at += whole(slots * sizeof(*m->high));
+	m->users = (uint16_t *)(base + at);
+	at += whole(slots * sizeof(*m->users));
+	m->common = at;
+	m->stride = 2 * bits_bytes(m->max_slots);
+}
+
+static void *map_shared(int fd, uint64_t off, uint64_t bytes)
+{
+	long r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, off);
+
+	return sys_err(r) ? NULL : (void *)r;
+}
+
+static void *map_bits(const struct slot_map *m, int fd, uint32_t member)
+{
+	return map_shared(fd, m->common + member * m->stride, m->stride);
+}
+
+static int lock_byte(int fd, uint32_t member, bool ask, bool *held)
+{
+	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = member, .l_len = 1};
+	long r = SYS3(fcntl, fd, ask ? F_OFD_GETLK : F_OFD_SETLK, &l);
+
+	if (ask && held != NULL)
+		*held = sys_err(r) || l.l_type != F_UNLCK;
+	return sys_err(r) ? (int)r : 0;
+}
+
+/* ---- clusters ---- */
 
 /* Words of cluster c that are slots. */
 static uint32_t cluster_slots(const struct slot_map *m, uint32_t c)
 {
-	uint32_t left = m->nslots - c * SLOT_CLUSTER;
+	uint32_t left = LOAD(&m->h->nslots) - c * SLOT_CLUSTER;
 
 	return left < SLOT_CLUSTER ? left : SLOT_CLUSTER;
 }
@@ -132,107 +208,106 @@ static uint32_t cluster_usable(const struct slot_map *m, uint32_t c)
 	return cluster_slots(m, c) - (c == 0);
 }
 
-/* Lists. */
-
-static void unlist(struct slot_map *m, uint32_t c)
+static void cluster_leave(struct slot_map *m)
 {
-	struct cluster *k = cluster_of(m, c);
-
-	if (k->list == LIST_NONE)
-		return;
-	if (k->prev == NIL)
-		m->list[k->list].head = k->next;
-	else
-		cluster_of(m, k->prev)->next = k->next;
-	if (k->next == NIL)
-		m->list[k->list].tail = k->prev;
-	else
-		cluster_of(m, k->next)->prev = k->prev;
-	k->list = LIST_NONE;
+	if (m->current != NIL)
+		__atomic_fetch_and(&m->cluster[m->current], ~CLUSTER_TAKEN, __ATOMIC_RELAXED);
+	m->current = NIL;
 }
 
-/* Put a cluster, not the current one, on the list that its free slots ask for. */
-static void relist(struct slot_map *m, uint32_t c)
-{
-	struct cluster *k = cluster_of(m, c);
-	uint32_t list = k->free * LIST_EMPTY / SLOT_CLUSTER;
-
-	if (k->free == cluster_usable(m, c))
-		list = LIST_EMPTY;
-	else if (list == LIST_EMPTY)
-		list--; /* cluster 0 lacks a slot */
-	if (k->free == 0)
-		list = LIST_NONE;
-	if (k->list == list)
-		return;
-	unlist(m, c);
-	if (list == LIST_NONE)
-		return;
-	k->list = (uint16_t)list;
-	k->next = NIL;
-	k->prev = m->list[list].tail;
-	if (k->prev == NIL)
-		m->list[list].head = c;
-	else
-		cluster_of(m, k->prev)->next = c;
-	m->list[list].tail = c;
-}
-
-/* A cluster that was never used; NIL when there is none, or no memory for it. */
+/* A cluster that was never used; NIL when there is none. */
 static uint32_t cluster_fresh(struct slot_map *m)
 {
-	uint32_t c = m->fresh, chunk = c / CHUNK_CLUSTERS;
-	struct cluster *k;
+	struct header *h = m->h;
+	uint32_t c = LOAD(&h->fresh);
 
-	if (c >= ((uint64_t)m->nslots + SLOT_CLUSTER - 1) / SLOT_CLUSTER)
-		return NIL;
-	if (m->chunk[chunk] == NULL) {
-		m->chunk[chunk] = sys_mem_alloc(sizeof(struct chunk));
-		if (m->chunk[chunk] == NULL)
+	do {
+		if (c >= clusters_of(LOAD(&h->nslots)))
 			return NIL;
-		m->nchunks++;
-	}
-	m->fresh++;
-	k = cluster_of(m, c);
-	k->list = LIST_NONE;
-	k->free = (uint16_t)cluster_usable(m, c);
+	} while (!__atomic_compare_exchange_n(&h->fresh, &c, c + 1, false, __ATOMIC_RELAXED,
+					      __ATOMIC_RELAXED));
 	if (c == 0)
-		words_of(m, 0)[0] = 1; /* the header has its one user for ever */
+		__atomic_fetch_or(&m->used[0], 1, __ATOMIC_RELAXED); /* the header's, for ever */
+	__atomic_fetch_add(&m->cluster[c], cluster_usable(m, c), __ATOMIC_RELAXED);
 	return c;
+}
+
+/*
+ * The best cluster with free slots that nobody is at (taken: or that somebody
+ * is); *empty tells whether all of it is free.
+ */
+static uint32_t cluster_best(const struct slot_map *m, bool taken, bool *empty)
+{
+	uint32_t n = LOAD(&m->h->fresh), best = NIL, most = 0, seen = 0;
+
+	*empty = false;
+	for (uint32_t i = 0; i < n && seen < SCAN_MIN; i++) {
+		uint32_t c = m->hint + i < n ? m->hint + i : (m->hint + i) % n;
+		uint32_t v = LOAD(&m->cluster[c]);
+
+		if ((v & CLUSTER_FREE) == 0 || (!taken && (v & CLUSTER_TAKEN)))
+			continue;
+		seen++;
+		if ((v & CLUSTER_FREE) == cluster_usable(m, c)) {
+			*empty = true;
+			return c;
+		}
+		/* in eighths, the first of equals: those that were passed longest ago */
+		if ((v & CLUSTER_FREE) / (SLOT_CLUSTER / 8) + 1 > most) {
+			most = (v & CLUSTER_FREE) / (SLOT_CLUSTER / 8) + 1;
+			best = c;
+		}
+	}
+	return best;
 }
 
 /* Make another cluster the current one; false when every slot is taken. */
 static bool cluster_next(struct slot_map *m)
 {
-	uint32_t c = m->list[LIST_EMPTY].head;
-	uint64_t spare = (uint64_t)m->fresh * SLOT_CLUSTER - m->used;
+	const struct header *h = m->h;
+	uint64_t room = (uint64_t)LOAD(&h->fresh) * SLOT_CLUSTER;
+	uint32_t used = LOAD(&h->used);
+	bool empty;
+	uint32_t c = cluster_best(m, false, &empty);
 
-	if (c == NIL && spare * SPARE_PART < m->used)
-		c = cluster_fresh(m);
-	for (unsigned i = LIST_EMPTY; c == NIL && i-- != 0;)
-		c = m->list[i].head;
+	if (!empty && (c == NIL || room < used || (room - used) * SPARE_PART < used)) {
+		uint32_t fresh = cluster_fresh(m);
+
+		if (fresh != NIL)
+			c = fresh;
+	}
 	if (c == NIL)
-		c = cluster_fresh(m);
+		c = cluster_best(m, true, &empty);
 	m->current = c;
 	m->next = 0;
-	if (c != NIL)
-		unlist(m, c);
-	return c != NIL;
+	if (c == NIL)
+		return false;
+	m->hint = c + 1;
+	__atomic_fetch_or(&m->cluster[c], CLUSTER_TAKEN, __ATOMIC_RELAXED);
+	return true;
 }
 
 /*
- * A run of free slots among words [from, n) that has `want`, or else the
+ * A run of clear bits among [from, n) of w that has `want`, or else the
  * longest: its length, and in *first where it begins.
  */
 static uint32_t find_run(const uint64_t *w, uint32_t from, uint32_t n, uint32_t want,
 			 uint32_t *first)
 {
 	uint32_t best = 0;
+	uint32_t i = from;
 
-	for (uint32_t i = from; i < n; i++) {
-		uint32_t start = i;
+	while (i < n) {
+		uint64_t word = LOAD(&w[i / 64]) >> i % 64;
+		uint32_t start;
 
-		while (i < n && i - start < want && w[i] == 0)
+		if (word & 1) {
+			/* over what is used */
+			i += ~word != 0 ? (uint32_t)__builtin_ctzll(~word) : 64;
+			continue;
+		}
+		start = i;
+		while (i < n && i - start < want && !bit_get(w, i))
 			i++;
 		if (i - start > best) {
 			best = i - start;
@@ -244,245 +319,462 @@ static uint32_t find_run(const uint64_t *w, uint32_t from, uint32_t n, uint32_t 
 	return best;
 }
 
+/* Set bits [at, at + n) of used as far as they were clear; how many were, from the first. */
+static uint32_t take_bits(struct slot_map *m, uint32_t at, uint32_t n)
+{
+	uint32_t got = 0;
+
+	while (got < n) {
+		uint32_t i = at + got;
+		uint32_t k = 64 - i % 64 < n - got ? 64 - i % 64 : n - got;
+		uint64_t mask = (k == 64 ? ~(uint64_t)0 : ((uint64_t)1 << k) - 1) << i % 64;
+		uint64_t old = LOAD(&m->used[i / 64]);
+
+		do {
+			if (old & mask)
+				return got;
+			/* acquire: what freed the slot is over; pairs with slot_free() */
+		} while (!__atomic_compare_exchange_n(&m->used[i / 64], &old, old | mask, false,
+						      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+		got += k;
+	}
+	return got;
+}
+
 uint32_t slot_alloc(struct slot_map *m, uint32_t want, uint32_t *first)
 {
 	uint32_t n, at = 0;
-	struct cluster *k;
-	uint64_t *w;
 
 	if (want == 0)
 		return 0;
 	for (;;) {
-		uint32_t c;
-
 		if (m->current == NIL && !cluster_next(m))
 			return 0;
-		c = m->current;
-		k = cluster_of(m, c);
-		w = words_of(m, c);
-		n = find_run(w, m->next, cluster_slots(m, c), want < k->free ? want : k->free, &at);
+		n = find_run(m->used + (size_t)m->current * CLUSTER_WORDS, m->next,
+			     cluster_slots(m, m->current),
+			     want < SLOT_CLUSTER ? want : SLOT_CLUSTER, &at);
+		if (n == 0) {
+			/* Passed; what was freed behind the pass is for the next one. */
+			cluster_leave(m);
+			continue;
+		}
+		n = take_bits(m, m->current * SLOT_CLUSTER + at, n);
 		if (n != 0)
 			break;
-		/* Passed; what was freed behind the pass is for the next one. */
-		m->current = NIL;
-		relist(m, c);
 	}
-	for (uint32_t i = 0; i < n; i++)
-		w[at + i] = 1;
-	k->free = (uint16_t)(k->free - n);
-	m->used += n;
+	__atomic_fetch_sub(&m->cluster[m->current], n, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&m->h->used, n, __ATOMIC_RELAXED);
 	m->next = at + n;
-	*first = m->current * SLOT_CLUSTER + at;
+	at += m->current * SLOT_CLUSTER;
+	for (uint32_t i = 0; i < n; i++)
+		bit_put(m->held, at + i, true);
+	m->mine += n;
+	*first = at;
 	return n;
 }
 
-/* The side table. */
+/* ---- users ---- */
 
-static uint32_t side_home(const struct slot_map *m, uint32_t slot)
+static void slot_free(struct slot_map *m, uint32_t slot)
 {
-	return (uint32_t)(slot * (uint64_t)0x9e3779b97f4a7c15U >> 32) & (m->side_size - 1);
+	STORE(&m->low[slot], 0);
+	STORE(&m->high[slot], 0);
+	/* release: pairs with take_bits() */
+	__atomic_fetch_and(&m->used[slot / 64], ~((uint64_t)1 << slot % 64), __ATOMIC_RELEASE);
+	__atomic_fetch_add(&m->cluster[slot / SLOT_CLUSTER], 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&m->h->used, 1, __ATOMIC_RELAXED);
 }
 
-/* Where the slot is, or where it would go; the table is never full. */
-static uint64_t *side_find(const struct slot_map *m, uint32_t slot)
+/* A member less.  Two that are the last ones may both find another user: the later one sees 0 go below. */
+static bool release(struct slot_map *m, uint32_t slot)
 {
-	uint32_t i = side_home(m, slot);
-
-	while (m->side[i] != 0 && m->side[i] >> 32 != slot)
-		i = (i + 1) & (m->side_size - 1);
-	return &m->side[i];
-}
-
-static int side_grow(struct slot_map *m)
-{
-	uint32_t old_size = m->side_size;
-	uint32_t size = old_size != 0 ? old_size * 2 : SIDE_MIN;
-	uint64_t *old = m->side, *side;
-
-	side = size != 0 ? sys_mem_alloc((size_t)size * sizeof(*side)) : NULL;
-	if (side == NULL)
-		return -ENOMEM;
-	m->side = side;
-	m->side_size = size;
-	for (uint32_t i = 0; i < old_size; i++)
-		if (old[i] != 0)
-			*side_find(m, (uint32_t)(old[i] >> 32)) = old[i];
-	sys_mem_free(old, (size_t)old_size * sizeof(*old));
-	return 0;
-}
-
-static void side_remove(struct slot_map *m, uint64_t *e)
-{
-	uint32_t mask = m->side_size - 1;
-	uint32_t hole = (uint32_t)(e - m->side), i = hole;
-
-	m->side_used--;
-	for (;;) {
-		uint32_t home;
-
-		m->side[hole] = 0;
-		/* the next entry that a search from its home would now miss */
-		do {
-			i = (i + 1) & mask;
-			if (m->side[i] == 0)
-				return;
-			home = side_home(m, (uint32_t)(m->side[i] >> 32));
-		} while (((i - home) & mask) < ((i - hole) & mask));
-		m->side[hole] = m->side[i];
-		hole = i;
-	}
-}
-
-/* Users. */
-
-int slot_get(struct slot_map *m, uint32_t slot)
-{
-	uint64_t *w = word_of(m, slot);
-	uint64_t *e;
-
-	if (w == NULL || (*w & COUNT_MASK) == 0) {
-		check(false, "a user more, but it is free", slot);
-		return -EINVAL;
-	}
-	if ((*w & COUNT_MASK) + 1 < COUNT_MORE) {
-		++*w;
-		return 0;
-	}
-	if ((*w & COUNT_MASK) != COUNT_MORE) {
-		if ((uint64_t)m->side_used * 4 >= (uint64_t)m->side_size * 3 && side_grow(m) != 0)
-			return -ENOMEM;
-		*side_find(m, slot) = (uint64_t)slot << 32 | COUNT_MORE;
-		m->side_used++;
-		++*w;
-		return 0;
-	}
-	e = side_find(m, slot);
-	if ((uint32_t)*e == UINT32_MAX)
-		return -ENOMEM;
-	++*e;
-	return 0;
+	if (LOAD(&m->h->shared) && __atomic_load_n(&m->users[slot], __ATOMIC_ACQUIRE) != 0 &&
+	    __atomic_fetch_sub(&m->users[slot], 1, __ATOMIC_ACQ_REL) != 0)
+		return false;
+	STORE(&m->users[slot], 0);
+	slot_free(m, slot);
+	return true;
 }
 
 bool slot_put(struct slot_map *m, uint32_t slot)
 {
-	uint64_t *w = word_of(m, slot);
-	uint32_t c = slot / SLOT_CLUSTER;
-
-	if (w == NULL || (*w & COUNT_MASK) == 0) {
-		check(false, "a user less, but it is free", slot);
+	if (slot == 0 || slot >= m->max_slots || !bit_get(m->held, slot)) {
+		check(false, "is put, but it is not held", slot);
 		return false;
 	}
-	if ((*w & COUNT_MASK) == COUNT_MORE) {
-		uint64_t *e = side_find(m, slot);
-
-		if ((uint32_t)*e != COUNT_MORE) {
-			--*e;
-			return false;
-		}
-		side_remove(m, e);
-	}
-	--*w;
-	if ((*w & COUNT_MASK) != 0)
+	bit_put(m->held, slot, false);
+	if (bit_get(m->busy, slot))
 		return false;
-	*w = 0;
-	m->used--;
-	cluster_of(m, c)->free++;
-	if (c != m->current)
-		relist(m, c);
-	return true;
+	m->mine--;
+	return release(m, slot);
 }
 
-unsigned slot_count(const struct slot_map *m, uint32_t slot)
+void slot_busy(struct slot_map *m, uint32_t slot)
 {
-	const uint64_t *w = word_of(m, slot);
-
-	if (w == NULL)
-		return 0;
-	if ((*w & COUNT_MASK) == COUNT_MORE)
-		return (uint32_t)*side_find(m, slot);
-	return (unsigned)(*w & COUNT_MASK);
+	check(bit_get(m->held, slot), "I/O, but it is not held", slot);
+	check(!bit_get(m->busy, slot), "I/O, but it is busy", slot);
+	bit_put(m->busy, slot, true);
 }
 
-/* Checksums. */
+bool slot_idle(struct slot_map *m, uint32_t slot)
+{
+	check(bit_get(m->busy, slot), "I/O ended, but it was not busy", slot);
+	bit_put(m->busy, slot, false);
+	if (bit_get(m->held, slot))
+		return false;
+	m->mine--;
+	return release(m, slot);
+}
+
+unsigned slot_users(const struct slot_map *m, uint32_t slot)
+{
+	if (slot == 0 || slot >= m->max_slots || !bit_get(m->used, slot))
+		return 0;
+	return 1U + LOAD(&m->users[slot]);
+}
 
 void slot_csum_set(struct slot_map *m, uint32_t slot, uint64_t csum)
 {
-	uint64_t *w = word_of(m, slot);
-
-	if (w == NULL || (*w & COUNT_MASK) == 0) {
+	if (slot >= m->max_slots || !bit_get(m->used, slot)) {
 		check(false, "a checksum for it, but it is free", slot);
 		return;
 	}
-	*w = csum << SLOT_COUNT_BITS | (*w & COUNT_MASK);
+	STORE(&m->low[slot], (uint32_t)csum);
+	STORE(&m->high[slot], (uint16_t)(csum >> 32));
 }
 
 uint64_t slot_csum(const struct slot_map *m, uint32_t slot)
 {
-	const uint64_t *w = word_of(m, slot);
-
-	return w != NULL ? *w >> SLOT_COUNT_BITS : 0;
+	return LOAD(&m->low[slot]) | (uint64_t)LOAD(&m->high[slot]) << 32;
 }
 
-/* The map. */
+/* ---- the map ---- */
 
-int slot_map_open(struct slot_map **out, uint32_t nslots)
+int slot_map_open(struct slot_map **out, uint32_t nslots, uint32_t max_slots)
 {
 	struct slot_map *m;
+	void *base = NULL;
+	void *bits = NULL;
+	long r;
 
-	if (nslots == 0)
+	if (nslots == 0 || max_slots < nslots)
 		return -EINVAL;
 	m = sys_mem_alloc(sizeof(*m));
 	if (m == NULL)
 		return -ENOMEM;
-	m->nslots = nslots;
+	m->max_slots = max_slots;
 	m->current = NIL;
-	for (unsigned i = 0; i < LISTS; i++)
-		m->list[i].head = m->list[i].tail = NIL;
+	m->fd = -1;
+	lay_out(m, 0);
+	r = SYS2(memfd_create, "faultline-slots", MFD_CLOEXEC);
+	if (!sys_err(r)) {
+		m->fd = (int)r;
+		r = SYS2(ftruncate, m->fd, m->common + SLOT_MEMBERS_MAX * m->stride);
+	}
+	if (!sys_err(r)) {
+		base = map_shared(m->fd, 0, m->common);
+		bits = map_bits(m, m->fd, 0);
+		r = base != NULL && bits != NULL ? lock_byte(m->fd, 0, false, NULL) : -ENOMEM;
+	}
+	if (r != 0) {
+		sys_mem_free(bits, m->stride);
+		sys_mem_free(base, m->common);
+		if (m->fd >= 0)
+			SYS1(close, m->fd);
+		sys_mem_free(m, sizeof(*m));
+		return r == -EMFILE || r == -ENFILE ? (int)r : -ENOMEM;
+	}
+	lay_out(m, (uintptr_t)base);
+	m->held = bits;
+	m->busy = m->held + m->stride / 2 / sizeof(uint64_t);
+	m->h->nslots = nslots;
+	m->h->nmembers = 1;
+	m->h->member[0].state = MEMBER_ALIVE;
 	*out = m;
 	return 0;
 }
 
+/* Unmap a view; its descriptor stays. */
+static void view_free(struct slot_map *m)
+{
+	sys_mem_free(m->held, m->stride);
+	sys_mem_free(m->h, m->common);
+	sys_mem_free(m, sizeof(*m));
+}
+
 void slot_map_close(struct slot_map *m)
 {
-	for (uint32_t i = 0; i < m->nchunks; i++)
-		sys_mem_free(m->chunk[i], sizeof(struct chunk));
-	sys_mem_free(m->side, (size_t)m->side_size * sizeof(*m->side));
-	sys_mem_free(m, sizeof(*m));
+	cluster_leave(m);
+	SYS1(close, m->fd); /* and with it the lock that says that this member lives */
+	view_free(m);
 }
 
 int slot_map_grow(struct slot_map *m, uint32_t nslots)
 {
-	uint32_t last = (m->nslots - 1) / SLOT_CLUSTER, had;
+	uint32_t old = LOAD(&m->h->nslots);
+	uint32_t last = (old - 1) / SLOT_CLUSTER;
+	uint32_t had = cluster_slots(m, last);
 
-	if (nslots < m->nslots)
+	if (nslots < old || nslots > m->max_slots)
 		return -EINVAL;
-	had = cluster_slots(m, last);
-	m->nslots = nslots;
+	if (!__atomic_compare_exchange_n(&m->h->nslots, &old, nslots, false, __ATOMIC_RELAXED,
+					 __ATOMIC_RELAXED))
+		return 0; /* another member made it grow */
 	/* The last cluster may have been cut short; the others are fresh. */
-	if (last < m->fresh) {
-		struct cluster *k = cluster_of(m, last);
-
-		k->free = (uint16_t)(k->free + cluster_slots(m, last) - had);
-		if (last != m->current)
-			relist(m, last);
-	}
+	if (last < LOAD(&m->h->fresh))
+		__atomic_fetch_add(&m->cluster[last], cluster_slots(m, last) - had,
+				   __ATOMIC_RELAXED);
 	return 0;
 }
 
 uint32_t slot_map_total(const struct slot_map *m)
 {
-	return m->nslots - 1;
+	return LOAD(&m->h->nslots) - 1;
 }
 
 uint32_t slot_map_used(const struct slot_map *m)
 {
-	return m->used;
+	return LOAD(&m->h->used);
+}
+
+uint32_t slot_map_mine(const struct slot_map *m)
+{
+	return m->mine;
+}
+
+unsigned slot_map_members(const struct slot_map *m)
+{
+	return LOAD(&m->h->nmembers);
 }
 
 uint64_t slot_map_bytes(const struct slot_map *m)
 {
-	uint64_t directory = offsetof(struct slot_map, chunk) + m->nchunks * sizeof(m->chunk[0]);
+	uint64_t n = LOAD(&m->h->fresh);
+	uint64_t bits = whole(n * SLOT_CLUSTER / 8);
 
-	return ((directory + PAGE - 1) & ~(uint64_t)(PAGE - 1)) + (uint64_t)m->nchunks * PAGE +
-	       (uint64_t)m->fresh * PAGE + m->side_size * sizeof(*m->side);
+	return whole(sizeof(struct header)) + whole(n * sizeof(*m->cluster)) + bits +
+	       whole(n * SLOT_CLUSTER * sizeof(*m->low)) +
+	       whole(n * SLOT_CLUSTER * sizeof(*m->high)) +
+	       (LOAD(&m->h->shared) ? whole(n * SLOT_CLUSTER * sizeof(*m->users)) : 0) +
+	       2 * bits * LOAD(&m->h->nmembers);
+}
+
+/* ---- members ---- */
+
+static int reopen(int proc_fd, int fd)
+{
+	char path[48];
+
+	log_format(path, sizeof(path), "thread-self/fd/%d", fd);
+	return (int)SYS4(openat, proc_fd, path, O_RDWR | O_CLOEXEC, 0);
+}
+
+int slot_map_join(struct slot_map *m, int proc_fd, struct slot_map **out)
+{
+	struct slot_map *c = sys_mem_alloc(sizeof(*c));
+	void *base, *bits = NULL;
+	int r = -ENOMEM;
+
+	if (c == NULL)
+		return -ENOMEM;
+	*c = *m;
+	c->mine = 0;
+	c->current = NIL;
+	c->self = NIL;
+	c->fd = reopen(proc_fd, m->fd);
+	base = c->fd >= 0 ? map_shared(c->fd, 0, m->common) : NULL;
+	/*
+	 * The byte is locked before the number is claimed, so that nobody takes a
+	 * member that is being made for a dead one: numbers are tried in turn.
+	 */
+	for (uint32_t i = 0; base != NULL && c->self == NIL && i < SLOT_MEMBERS_MAX; i++) {
+		uint32_t none = MEMBER_NONE;
+
+		if (LOAD(&m->h->member[i].state) != MEMBER_NONE ||
+		    lock_byte(c->fd, i, false, NULL) != 0)
+			continue;
+		if (__atomic_compare_exchange_n(&m->h->member[i].state, &none, MEMBER_ALIVE, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			c->self = i;
+	}
+	if (c->self != NIL)
+		bits = map_bits(m, c->fd, c->self);
+	if (bits == NULL) {
+		if (c->fd < 0)
+			r = c->fd;
+		else if (base != NULL && c->self == NIL)
+			r = -EAGAIN;
+		if (c->self != NIL)
+			STORE(&m->h->member[c->self].state, MEMBER_NONE);
+		sys_mem_free(base, m->common);
+		if (c->fd >= 0)
+			SYS1(close, c->fd);
+		sys_mem_free(c, sizeof(*c));
+		return r;
+	}
+	lay_out(c, (uintptr_t)base);
+	c->held = bits;
+	c->busy = c->held + c->stride / 2 / sizeof(uint64_t);
+	__atomic_fetch_add(&m->h->nmembers, 1, __ATOMIC_RELAXED);
+	/* before any slot has a second user; others read it before they free one, which they then share with us */
+	__atomic_store_n(&m->h->shared, 1, __ATOMIC_SEQ_CST);
+	*out = c;
+	return 0;
+}
+
+int slot_map_fd(const struct slot_map *m)
+{
+	return m->fd;
+}
+
+int slot_share(struct slot_map *m, struct slot_map *child, uint32_t slot)
+{
+	check(bit_get(m->held, slot), "shared, but not held", slot);
+	check(!bit_get(child->held, slot), "shared twice", slot);
+	if (__atomic_fetch_add(&m->users[slot], 1, __ATOMIC_ACQ_REL) >= USERS_MAX) {
+		__atomic_fetch_sub(&m->users[slot], 1, __ATOMIC_ACQ_REL);
+		return -ENOMEM;
+	}
+	bit_put(child->held, slot, true);
+	child->mine++;
+	return 0;
+}
+
+/* Give back every slot of the set; how many became free. */
+static uint32_t release_all(struct slot_map *m, uint64_t *set, const uint64_t *except)
+{
+	uint64_t words = (uint64_t)LOAD(&m->h->fresh) * CLUSTER_WORDS;
+	uint32_t freed = 0;
+
+	for (uint64_t i = 0; i < words; i++) {
+		uint64_t w = LOAD(&set[i]);
+
+		if (except != NULL)
+			w &= ~LOAD(&except[i]);
+		while (w != 0) {
+			uint32_t slot = (uint32_t)(i * 64) + (uint32_t)__builtin_ctzll(w);
+
+			w &= w - 1;
+			bit_put(set, slot, false);
+			freed += release(m, slot);
+		}
+	}
+	return freed;
+}
+
+static void member_gone(struct slot_map *m, uint32_t member)
+{
+	__atomic_fetch_sub(&m->h->nmembers, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&m->h->member[member].state, MEMBER_NONE, __ATOMIC_RELEASE);
+}
+
+void slot_map_part(struct slot_map *m, struct slot_map *child, bool failed)
+{
+	if (failed) {
+		release_all(m, child->held, NULL);
+		member_gone(m, child->self);
+	}
+	SYS1(close, child->fd);
+	view_free(child);
+}
+
+void slot_map_enter(struct slot_map *child, struct slot_map *parent, int fd)
+{
+	child->fd = fd;
+	view_free(parent);
+}
+
+/* This member is the only one: what is in use and not its own was left by one that was killed half-way. */
+static uint32_t recount(struct slot_map *m)
+{
+	uint64_t words = (uint64_t)LOAD(&m->h->fresh) * CLUSTER_WORDS;
+	uint32_t freed = 0;
+
+	for (uint64_t i = 0; i < words; i++) {
+		uint64_t mine = LOAD(&m->held[i]) | LOAD(&m->busy[i]) | (i == 0);
+		uint64_t lost = LOAD(&m->used[i]) & ~mine;
+
+		for (uint32_t k = 0; k < 64; k++)
+			if (mine >> k & 1)
+				STORE(&m->users[i * 64 + k], 0);
+		for (; lost != 0; lost &= lost - 1) {
+			uint32_t slot = (uint32_t)(i * 64) + (uint32_t)__builtin_ctzll(lost);
+
+			STORE(&m->users[slot], 0);
+			slot_free(m, slot);
+			freed++;
+		}
+	}
+	return freed;
+}
+
+/* Whether its bits are still to be given back: claimed for this member then. */
+static bool claim_dead(struct slot_map *m, uint32_t i)
+{
+	uint32_t state = __atomic_load_n(&m->h->member[i].state, __ATOMIC_ACQUIRE);
+	uint32_t by = state >> STATE_BITS;
+	bool alive = true;
+
+	if (i == m->self || (state & STATE_MASK) == MEMBER_NONE)
+		return false;
+	lock_byte(m->fd, i, true, &alive);
+	if (alive)
+		return false;
+	if ((state & STATE_MASK) == MEMBER_SWEEPING && by != m->self) {
+		lock_byte(m->fd, by, true, &alive);
+		if (alive)
+			return false;
+	}
+	return __atomic_compare_exchange_n(&m->h->member[i].state, &state,
+					   MEMBER_SWEEPING | m->self << STATE_BITS, false,
+					   __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+uint32_t slot_map_sweep(struct slot_map *m)
+{
+	uint32_t freed = 0;
+	bool kept = false;
+
+	if (!LOAD(&m->h->shared))
+		return 0;
+	for (uint32_t i = 0; i < SLOT_MEMBERS_MAX; i++) {
+		uint64_t words = (uint64_t)LOAD(&m->h->fresh) * CLUSTER_WORDS;
+		struct member *d = &m->h->member[i];
+		uint64_t *held, *busy;
+		bool any = false;
+
+		if (!claim_dead(m, i))
+			continue;
+		held = map_bits(m, m->fd, i);
+		if (held == NULL) {
+			__atomic_store_n(&d->state, MEMBER_SWEPT, __ATOMIC_RELEASE);
+			continue;
+		}
+		busy = held + m->stride / 2 / sizeof(uint64_t);
+		if (d->died == 0)
+			d->died = sys_now();
+		freed += release_all(m, held, busy);
+		for (uint64_t w = 0; w < words && !any; w++)
+			any = LOAD(&busy[w]) != 0;
+		if (any && sys_now() - d->died >= SLOT_QUARANTINE_NS) {
+			for (uint64_t w = 0; w < words; w++)
+				STORE(&held[w], LOAD(&held[w]) & ~LOAD(&busy[w]));
+			freed += release_all(m, busy, NULL);
+			any = false;
+		}
+		sys_mem_free(held, m->stride);
+		STORE(&m->h->recount, 1);
+		if (any) {
+			kept = true;
+			__atomic_store_n(&d->state, MEMBER_SWEPT, __ATOMIC_RELEASE);
+		} else {
+			d->died = 0;
+			member_gone(m, i);
+		}
+	}
+	if (!kept && LOAD(&m->h->recount) && LOAD(&m->h->nmembers) == 1) {
+		STORE(&m->h->recount, 0);
+		freed += recount(m);
+	}
+	return freed;
 }

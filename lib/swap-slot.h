@@ -6,12 +6,18 @@
  * SWP_SLOT_BITS.  Slot 0 of an area is its header and never handed out, so
  * the value 0 (area 0, slot 0) stands for "no slot".
  *
- * One 64-bit word a slot holds its reference count (SLOT_COUNT_BITS, the
- * largest value meaning "continued in a side table") and its page's checksum.
+ * The map of an area's slots is shared memory.  The processes that use it (a
+ * process that armed, and those forked from it) are its members.  A member
+ * holds a slot for a page entry of its own, at most once, and may be busy with
+ * it (I/O in flight) whether it still holds it or not; the slot is free when
+ * no member holds it or is busy with it.  A member that ended, whatever way,
+ * is found by slot_map_sweep(), which gives back what it held.
+ *
  * Slots are handed out in clusters of SLOT_CLUSTER so that pages that leave
  * together lie together; a run never crosses an extent's end.
  *
- * Every function is called with the runtime's mm lock held.
+ * Within a member every function is called with its mm lock held.  Between
+ * members there is no lock: see swap-slot.c.
  */
 #ifndef FL_SWAP_SLOT_H
 #define FL_SWAP_SLOT_H
@@ -25,8 +31,8 @@ typedef uint64_t swp_t;
 #define SWP_SLOT_BITS 32
 #define SWP_BITS (SWP_SLOT_BITS + 5)
 #define SLOT_CLUSTER 512U
-#define SLOT_COUNT_BITS 4
-#define SLOT_CSUM_BITS (64 - SLOT_COUNT_BITS)
+#define SLOT_CSUM_BITS 48
+#define SLOT_MEMBERS_MAX 2048U
 
 static inline unsigned swp_area(swp_t e)
 {
@@ -43,33 +49,61 @@ static inline swp_t swp_make(unsigned area, uint32_t slot)
 	return ((swp_t)area << SWP_SLOT_BITS) | slot;
 }
 
-/*
- * The slots of one area.  Tables grow with the area and are taken lazily:
- * an area of a terabyte whose slots were never used costs next to nothing.
- */
-struct slot_map;
+struct slot_map; /* one member's view of an area's slots */
 
-int slot_map_open(struct slot_map **out, uint32_t nslots); /* slots 1 to nslots - 1 are free */
+/*
+ * A map of its own for an area of nslots slots (1 to nslots - 1 are free) that
+ * may grow to max_slots.  What was never used costs no memory.
+ */
+int slot_map_open(struct slot_map **out, uint32_t nslots, uint32_t max_slots);
 void slot_map_close(struct slot_map *m);
 int slot_map_grow(struct slot_map *m, uint32_t nslots);
 
 /*
- * Take a run of free, adjacent slots, each with count 1: as near to `want` as
- * the current cluster allows, at least 1.  Returns the length, 0 when the area
- * is full; *first gets the first.
+ * Take a run of free, adjacent slots, each held by this member: as near to
+ * `want` as the current cluster allows, at least 1.  Returns the length, 0
+ * when the area is full; *first gets the first.
  */
 uint32_t slot_alloc(struct slot_map *m, uint32_t want, uint32_t *first);
 
-/* One user more; -ENOMEM when the side table cannot grow. */
-int slot_get(struct slot_map *m, uint32_t slot);
-bool slot_put(struct slot_map *m, uint32_t slot); /* one user less; true when that was the last */
-unsigned slot_count(const struct slot_map *m, uint32_t slot);
+/* This member does not hold the slot any more; true when it is free now. */
+bool slot_put(struct slot_map *m, uint32_t slot);
+
+/* I/O begins, and ends; true when the slot is free now. */
+void slot_busy(struct slot_map *m, uint32_t slot);
+bool slot_idle(struct slot_map *m, uint32_t slot);
+
+unsigned slot_users(const struct slot_map *m, uint32_t slot); /* members that hold it or are busy */
 
 void slot_csum_set(struct slot_map *m, uint32_t slot, uint64_t csum);
-uint64_t slot_csum(const struct slot_map *m, uint32_t slot); /* SLOT_CSUM_BITS wide */
+uint64_t slot_csum(const struct slot_map *m, uint32_t slot); /* SLOT_CSUM_BITS wide; 0: none */
 
 uint32_t slot_map_total(const struct slot_map *m); /* usable slots */
-uint32_t slot_map_used(const struct slot_map *m);
+uint32_t slot_map_used(const struct slot_map *m);  /* by all members */
+uint32_t slot_map_mine(const struct slot_map *m);  /* by this one */
 uint64_t slot_map_bytes(const struct slot_map *m); /* bookkeeping */
+unsigned slot_map_members(const struct slot_map *m);
+
+/*
+ * A member more, for a child that is to be forked.  The child's view is made
+ * here and inherited by the fork; its descriptor is to be sent to the child.
+ * proc_fd: a descriptor of /proc.
+ */
+int slot_map_join(struct slot_map *m, int proc_fd, struct slot_map **child);
+int slot_map_fd(const struct slot_map *m);
+/* The child holds, too, a slot that this member holds.  -ENOMEM: it has too many users. */
+int slot_share(struct slot_map *m, struct slot_map *child, uint32_t slot);
+/* After the fork, in the parent.  failed: there is no child, give back what it holds. */
+void slot_map_part(struct slot_map *m, struct slot_map *child, bool failed);
+/* After the fork, in the child: fd is the one that was sent; the parent's view goes. */
+void slot_map_enter(struct slot_map *child, struct slot_map *parent, int fd);
+
+/*
+ * Give back what members held that have ended; how many slots became free.
+ * What such a member was busy with is kept until SLOT_QUARANTINE_NS have
+ * passed: a write that the kernel still carries out must not meet a new page.
+ */
+#define SLOT_QUARANTINE_NS 10000000000U
+uint32_t slot_map_sweep(struct slot_map *m);
 
 #endif

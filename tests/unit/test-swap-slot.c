@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Slots: none is handed out twice, none is lost, runs are adjacent and as long
- * as can be had, counts and checksums keep to their slot, and bookkeeping is
- * for what was used.
+ * as can be had, users and checksums keep to their slot, bookkeeping is for
+ * what was used, and of what several members use nothing is freed before the
+ * last one gave it back or died.
  */
 #include "test.h"
 
 #include "swap-slot.h"
 #include "sys.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#define CSUM(x) ((x)&0x0fffffffffffffffU)
+#define CSUM(x) ((x) & (((uint64_t)1 << SLOT_CSUM_BITS) - 1))
 
 static uint64_t seed;
 
@@ -28,14 +33,19 @@ static uint32_t rnd(uint32_t below)
 	return (uint32_t)((rnd64() >> 16) % below);
 }
 
-static struct slot_map *map(uint32_t nslots)
+static struct slot_map *map_growing(uint32_t nslots, uint32_t max_slots)
 {
 	struct slot_map *m;
 
-	assert_int_equal(slot_map_open(&m, nslots), 0);
+	assert_int_equal(slot_map_open(&m, nslots, max_slots), 0);
 	assert_int_equal(slot_map_total(m), nslots - 1);
 	assert_int_equal(slot_map_used(m), 0);
 	return m;
+}
+
+static struct slot_map *map(uint32_t nslots)
+{
+	return map_growing(nslots, nslots);
 }
 
 /* Take everything in runs of `want`; how many runs there were. */
@@ -66,11 +76,11 @@ static void every_slot_is_handed_out_once(void **state)
 			take_all(m, 1 + round * 100);
 			assert_int_equal(slot_alloc(m, 1, &first), 0);
 			for (uint32_t s = 1; s < sizes[i]; s++) {
-				assert_int_equal(slot_count(m, s), 1);
+				assert_int_equal(slot_users(m, s), 1);
 				assert_int_equal(slot_csum(m, s), 0);
 				slot_csum_set(m, s, rnd64());
 				assert_true(slot_put(m, s));
-				assert_int_equal(slot_count(m, s), 0);
+				assert_int_equal(slot_users(m, s), 0);
 			}
 			assert_int_equal(slot_map_used(m), 0);
 		}
@@ -123,37 +133,230 @@ static void emptier_clusters_go_first(void **state)
 	slot_map_close(m);
 }
 
-static void counts_go_into_the_hundreds(void **state)
+/* ---- members ---- */
+
+static int proc_fd(void)
 {
-	struct slot_map *m = map(3000);
-	static const unsigned want[] = {1, 2, 13, 14, 15, 16, 17, 100, 700};
+	static int fd = -1;
+
+	if (fd < 0)
+		fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+/* A child process that is a member and runs fn; as a pager's table would be, it is without the parent's descriptor. */
+static pid_t member_run(struct slot_map *m, struct slot_map *child, void (*fn)(struct slot_map *),
+			int *ready)
+{
+	int pipe_fd[2];
+	char c;
+	pid_t pid;
+
+	assert_int_equal(pipe(pipe_fd), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		int parent_fd = slot_map_fd(m);
+
+		slot_map_enter(child, m, slot_map_fd(child));
+		close(parent_fd);
+		fn(child);
+		if (write(pipe_fd[1], "x", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	slot_map_part(m, child, false);
+	close(pipe_fd[1]);
+	assert_int_equal(read(pipe_fd[0], &c, 1), 1);
+	*ready = pipe_fd[0];
+	return pid;
+}
+
+static void member_kill(pid_t pid, int ready)
+{
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	close(ready);
+}
+
+#define SHARED 3000U
+
+static void child_uses(struct slot_map *c)
+{
+	uint32_t first;
+
+	/* a third given back, some of its own taken, one in I/O */
+	for (uint32_t s = 1; s <= SHARED; s += 3)
+		if (slot_put(c, s))
+			_exit(1);
+	for (unsigned i = 0; i < 10; i++)
+		slot_alloc(c, 50, &first);
+}
+
+static void what_a_dead_member_held_is_free(void **state)
+{
+	struct slot_map *m = map(100000), *child;
+	pid_t pid[8];
+	int ready[8];
+	uint32_t first, got = 0;
+
+	(void)state;
+	while (got < SHARED)
+		got += slot_alloc(m, SHARED - got, &first);
+	for (unsigned k = 0; k < 8; k++) {
+		assert_int_equal(slot_map_join(m, proc_fd(), &child), 0);
+		for (uint32_t s = 1; s <= SHARED; s++)
+			assert_int_equal(slot_share(m, child, s), 0);
+		pid[k] = member_run(m, child, child_uses, &ready[k]);
+	}
+	assert_int_equal(slot_map_members(m), 9);
+	assert_int_equal(slot_users(m, 1), 1);
+	assert_int_equal(slot_users(m, 2), 9);
+	assert_int_equal(slot_map_used(m), SHARED + 8 * 500);
+	assert_int_equal(slot_map_sweep(m), 0);
+	/* the parent gives back half of what it held; the children still hold some of that */
+	for (uint32_t s = 1; s <= SHARED; s += 2)
+		assert_int_equal(slot_put(m, s), s % 3 == 1);
+	for (unsigned k = 0; k < 7; k++) {
+		member_kill(pid[k], ready[k]);
+		assert_int_equal(slot_map_sweep(m), 500);
+		assert_int_equal(slot_map_members(m), 8 - k);
+	}
+	member_kill(pid[7], ready[7]);
+	assert_true(slot_map_sweep(m) > 500);
+	assert_int_equal(slot_map_members(m), 1);
+	assert_int_equal(slot_map_used(m), SHARED / 2);
+	assert_int_equal(slot_map_mine(m), SHARED / 2);
+	for (uint32_t s = 2; s <= SHARED; s += 2) {
+		assert_int_equal(slot_users(m, s), 1);
+		assert_true(slot_put(m, s));
+	}
+	assert_int_equal(slot_map_used(m), 0);
+	slot_map_close(m);
+}
+
+static void child_is_busy(struct slot_map *c)
+{
+	slot_busy(c, 1);
+	slot_busy(c, 2);
+	slot_put(c, 2);
+}
+
+static void what_a_dead_member_was_busy_with_is_kept(void **state)
+{
+	struct slot_map *m = map(1000), *child;
+	uint32_t first;
+	int ready;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(slot_alloc(m, 3, &first), 3);
+	assert_int_equal(slot_map_join(m, proc_fd(), &child), 0);
+	for (uint32_t s = 1; s <= 3; s++) {
+		assert_int_equal(slot_share(m, child, s), 0);
+		assert_false(slot_put(m, s));
+	}
+	pid = member_run(m, child, child_is_busy, &ready);
+	member_kill(pid, ready);
+	assert_int_equal(slot_map_sweep(m), 1);
+	assert_int_equal(slot_users(m, 1), 1);
+	assert_int_equal(slot_users(m, 2), 1);
+	assert_int_equal(slot_users(m, 3), 0);
+	assert_int_equal(slot_map_used(m), 2);
+	slot_map_close(m);
+}
+
+static void a_fork_that_failed_leaves_nothing(void **state)
+{
+	struct slot_map *m = map(1000), *child;
 	uint32_t first;
 
 	(void)state;
-	take_all(m, 100);
-	for (unsigned pass = 0; pass < 3; pass++) {
-		for (uint32_t s = 1; s < 3000; s++) {
-			unsigned n = want[s % 9];
-
-			slot_csum_set(m, s, s * 0x123456789abcdU);
-			for (unsigned i = slot_count(m, s); i < n; i++)
-				assert_int_equal(slot_get(m, s), 0);
-		}
-		for (uint32_t s = 1; s < 3000; s++) {
-			assert_int_equal(slot_count(m, s), want[s % 9]);
-			assert_int_equal(slot_csum(m, s), CSUM(s * 0x123456789abcdU));
-		}
-		for (uint32_t s = 1; s < 3000; s++)
-			for (unsigned i = want[s % 9]; i > 1; i--) {
-				assert_false(slot_put(m, s));
-				assert_int_equal(slot_count(m, s), i - 1);
-				assert_int_equal(slot_csum(m, s), CSUM(s * 0x123456789abcdU));
-			}
+	assert_int_equal(slot_alloc(m, 300, &first), 300);
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(slot_map_join(m, proc_fd(), &child), 0);
+		for (uint32_t s = 1; s <= 300; s++)
+			assert_int_equal(slot_share(m, child, s), 0);
+		assert_int_equal(slot_users(m, 7), 2);
+		slot_map_part(m, child, true);
+		assert_int_equal(slot_users(m, 7), 1);
+		assert_int_equal(slot_map_members(m), 1);
 	}
-	assert_true(slot_put(m, 5));
-	assert_int_equal(slot_alloc(m, 1, &first), 1);
-	assert_int_equal(first, 5);
-	assert_int_equal(slot_csum(m, 5), 0);
+	assert_int_equal(slot_map_used(m), 300);
+	slot_map_close(m);
+}
+
+/* Allocate, check that what it got is its own, give it back. */
+static void churn(struct slot_map *m, uint64_t tag)
+{
+	uint32_t mine[4096], n = 0;
+
+	seed = tag * 7919;
+	for (unsigned step = 0; step < 200000; step++) {
+		uint32_t first, got;
+
+		if (n < 4000 && rnd(2)) {
+			got = slot_alloc(m, 1 + rnd(64), &first);
+			for (uint32_t i = 0; i < got; i++) {
+				if (slot_csum(m, first + i) != 0 || slot_users(m, first + i) != 1)
+					_exit(1);
+				slot_csum_set(m, first + i, tag);
+				mine[n++] = first + i;
+			}
+		} else if (n != 0) {
+			uint32_t k = rnd(n);
+
+			if (slot_csum(m, mine[k]) != tag || !slot_put(m, mine[k]))
+				_exit(2);
+			mine[k] = mine[--n];
+		}
+	}
+}
+
+static void child_churns(struct slot_map *c)
+{
+	churn(c, (uint64_t)getpid());
+}
+
+static void members_never_get_the_same_slot(void **state)
+{
+	struct slot_map *m = map(14000), *child;
+	pid_t pid[3];
+	int ready[3];
+
+	(void)state;
+	for (unsigned k = 0; k < 3; k++) {
+		int fds[2];
+
+		assert_int_equal(slot_map_join(m, proc_fd(), &child), 0);
+		assert_int_equal(pipe(fds), 0);
+		pid[k] = fork();
+		assert_true(pid[k] >= 0);
+		if (pid[k] == 0) {
+			int parent_fd = slot_map_fd(m);
+
+			slot_map_enter(child, m, slot_map_fd(child));
+			close(parent_fd);
+			child_churns(child);
+			_exit(0);
+		}
+		slot_map_part(m, child, false);
+		close(fds[1]);
+		ready[k] = fds[0];
+	}
+	churn(m, 1);
+	for (unsigned k = 0; k < 3; k++) {
+		int status;
+
+		assert_int_equal(waitpid(pid[k], &status, 0), pid[k]);
+		assert_int_equal(status, 0);
+		close(ready[k]);
+	}
+	slot_map_sweep(m);
+	assert_int_equal(slot_map_members(m), 1);
+	assert_int_equal(slot_map_used(m), slot_map_mine(m));
 	slot_map_close(m);
 }
 
@@ -162,20 +365,27 @@ static void counts_go_into_the_hundreds(void **state)
 #define MODEL_SLOTS 30000U
 
 static struct {
-	unsigned count;
+	bool held, busy;
 	uint64_t csum;
 } model[MODEL_SLOTS];
+
+static bool model_used(uint32_t s)
+{
+	return model[s].held || model[s].busy;
+}
 
 static void compare(const struct slot_map *m, uint32_t nslots)
 {
 	uint32_t used = 0;
 
 	for (uint32_t s = 1; s < nslots; s++) {
-		assert_int_equal(slot_count(m, s), model[s].count);
-		assert_int_equal(slot_csum(m, s), model[s].csum);
-		used += model[s].count != 0;
+		assert_int_equal(slot_users(m, s), model_used(s));
+		if (model_used(s))
+			assert_int_equal(slot_csum(m, s), model[s].csum);
+		used += model_used(s);
 	}
 	assert_int_equal(slot_map_used(m), used);
+	assert_int_equal(slot_map_mine(m), used);
 	assert_int_equal(slot_map_total(m), nslots - 1);
 }
 
@@ -184,7 +394,7 @@ static uint32_t random_used(uint32_t nslots)
 	for (unsigned i = 0; i < 50; i++) {
 		uint32_t s = rnd(nslots);
 
-		if (model[s].count != 0)
+		if (model_used(s))
 			return s;
 	}
 	return 0;
@@ -199,10 +409,11 @@ static void random_calls(void **state)
 
 		seed = 0x9e3779b97f4a7c15U + run * 7919;
 		memset(model, 0, sizeof(model));
-		m = map(nslots);
+		m = map_growing(nslots, MODEL_SLOTS);
 		for (unsigned step = 0; step < 150000; step++) {
 			/* phases that fill, drain, and stay nearly full */
 			unsigned phase = step / 10000 % 3, n, want;
+			bool last;
 
 			switch (rnd(phase == 0 ? 12 : 9)) {
 			case 0:
@@ -215,9 +426,9 @@ static void random_calls(void **state)
 				assert_true(n <= want);
 				for (unsigned i = 0; i < n; i++) {
 					assert_true(first + i > 0 && first + i < nslots);
-					assert_int_equal(model[first + i].count, 0);
+					assert_false(model_used(first + i));
 					assert_int_equal(slot_csum(m, first + i), 0);
-					model[first + i].count = 1;
+					model[first + i].held = true;
 					model[first + i].csum = 0;
 				}
 				used += n;
@@ -225,19 +436,17 @@ static void random_calls(void **state)
 			case 1:
 			case 2:
 				s = random_used(nslots);
-				if (s == 0)
+				if (s == 0 || !model[s].held || model[s].busy)
 					break;
-				for (n = rnd(8) ? rnd(4) : rnd(400); n > 0; n--) {
-					assert_int_equal(slot_get(m, s), 0);
-					model[s].count++;
-				}
+				slot_busy(m, s);
+				model[s].busy = true;
 				break;
 			case 3:
 				s = random_used(nslots);
 				if (s == 0)
 					break;
 				model[s].csum = CSUM(rnd64());
-				slot_csum_set(m, s, model[s].csum | (uint64_t)rnd(16) << 60);
+				slot_csum_set(m, s, model[s].csum);
 				break;
 			case 4:
 				if (rnd(2000) == 0 && nslots < MODEL_SLOTS - 3000) {
@@ -249,16 +458,16 @@ static void random_calls(void **state)
 				s = random_used(nslots);
 				if (s == 0 || (phase == 2 && used * 50UL < nslots * 49UL))
 					break;
-				for (n = rnd(3) ? model[s].count : rnd(model[s].count); n > 0;
-				     n--) {
-					bool last = --model[s].count == 0;
-
+				if (model[s].busy && (!model[s].held || rnd(2))) {
+					last = !model[s].held;
+					model[s].busy = false;
+					assert_int_equal(slot_idle(m, s), last);
+				} else {
+					last = !model[s].busy;
+					model[s].held = false;
 					assert_int_equal(slot_put(m, s), last);
-					if (last) {
-						model[s].csum = 0;
-						used--;
-					}
 				}
+				used -= last;
 			}
 			if (step % 7919 == 0)
 				compare(m, nslots);
@@ -293,13 +502,13 @@ static void bookkeeping_is_for_what_was_used(void **state)
 	uint32_t first;
 
 	(void)state;
-	assert_true(bytes <= 4096);
+	assert_true(bytes <= 65536);
 	for (unsigned i = 0; i < 1000; i++)
 		assert_true(slot_alloc(m, SLOT_CLUSTER, &first) >= SLOT_CLUSTER - 1);
 	bytes = slot_map_bytes(m);
-	/* a word a slot, and a hundredth more */
-	assert_true(bytes >= 1000 * SLOT_CLUSTER * 8);
-	assert_true(bytes < 1000 * SLOT_CLUSTER * 8 * 101 / 100 + 8192);
+	/* six bytes and three bits a slot, and a hundredth more */
+	assert_true(bytes >= 1000 * SLOT_CLUSTER * 51 / 8);
+	assert_true(bytes < 1000 * SLOT_CLUSTER * 51 / 8 * 101 / 100 + 65536);
 	/* freed slots are used again before fresh ones */
 	for (uint32_t s = 1; s < 1000 * SLOT_CLUSTER; s++)
 		assert_true(slot_put(m, s));
@@ -316,14 +525,14 @@ static void the_largest_area(void **state)
 
 	(void)state;
 	assert_int_equal(slot_alloc(m, 10, &first), 10);
-	assert_int_equal(slot_count(m, UINT32_MAX - 1), 0);
-	assert_int_equal(slot_count(m, UINT32_MAX), 0);
+	assert_int_equal(slot_users(m, UINT32_MAX - 1), 0);
+	assert_int_equal(slot_users(m, UINT32_MAX), 0);
 	slot_map_close(m);
 }
 
 static void growth_completes_the_last_cluster(void **state)
 {
-	struct slot_map *m = map(16);
+	struct slot_map *m = map_growing(16, 5000);
 	uint32_t first;
 
 	(void)state;
@@ -358,23 +567,16 @@ static void no_memory_is_an_answer(void **state)
 
 	(void)state;
 	m = map(100);
+	assert_int_equal(slot_alloc(m, 1, &first), 1);
 	mmap_was = sys_table[SYSROW_mmap].fn;
 	sys_table[SYSROW_mmap].fn = no_mmap;
-	assert_int_equal(slot_map_open(&none, 100), -ENOMEM);
-	assert_int_equal(slot_alloc(m, 1, &first), 0);
+	assert_int_equal(slot_map_open(&none, 100, 100), -ENOMEM);
+	assert_int_equal(slot_map_join(m, proc_fd(), &none), -ENOMEM);
 	sys_table[SYSROW_mmap].fn = mmap_was;
-	assert_int_equal(slot_alloc(m, 1, &first), 1);
-	slot_csum_set(m, first, 77);
-	for (unsigned i = 1; i < 14; i++)
-		assert_int_equal(slot_get(m, first), 0);
-	sys_table[SYSROW_mmap].fn = no_mmap;
-	assert_int_equal(slot_get(m, first), -ENOMEM);
-	assert_int_equal(slot_count(m, first), 14);
-	assert_int_equal(slot_csum(m, first), 77);
-	sys_table[SYSROW_mmap].fn = mmap_was;
-	assert_int_equal(slot_get(m, first), 0);
-	assert_int_equal(slot_count(m, first), 15);
-	assert_int_equal(slot_map_open(&none, 0), -EINVAL);
+	assert_int_equal(slot_users(m, first), 1);
+	assert_int_equal(slot_map_members(m), 1);
+	assert_int_equal(slot_map_open(&none, 0, 10), -EINVAL);
+	assert_int_equal(slot_map_open(&none, 10, 9), -EINVAL);
 	slot_map_close(m);
 }
 
@@ -390,10 +592,10 @@ static void put_twice(void *arg)
 	slot_put(m, first);
 }
 
-static void get_free(void *arg)
+static void busy_when_free(void *arg)
 {
 	(void)arg;
-	slot_get(map(100), 7);
+	slot_busy(map(100), 7);
 }
 
 static void misuse_is_caught(void **state)
@@ -404,7 +606,7 @@ static void misuse_is_caught(void **state)
 	assert_true(WIFSIGNALED(in_child(put_twice, NULL, text, sizeof(text))));
 	assert_non_null(strstr(text, "faultline: "));
 	assert_non_null(strstr(text, "slot 1"));
-	assert_true(WIFSIGNALED(in_child(get_free, NULL, text, sizeof(text))));
+	assert_true(WIFSIGNALED(in_child(busy_when_free, NULL, text, sizeof(text))));
 	assert_non_null(strstr(text, "slot 7"));
 }
 #endif
@@ -415,7 +617,10 @@ int main(void)
 		cmocka_unit_test(every_slot_is_handed_out_once),
 		cmocka_unit_test(runs_are_as_long_as_the_cluster),
 		cmocka_unit_test(emptier_clusters_go_first),
-		cmocka_unit_test(counts_go_into_the_hundreds),
+		cmocka_unit_test(what_a_dead_member_held_is_free),
+		cmocka_unit_test(what_a_dead_member_was_busy_with_is_kept),
+		cmocka_unit_test(a_fork_that_failed_leaves_nothing),
+		cmocka_unit_test(members_never_get_the_same_slot),
 		cmocka_unit_test(random_calls),
 		cmocka_unit_test(a_nearly_full_area_is_no_slower),
 		cmocka_unit_test(bookkeeping_is_for_what_was_used),
