@@ -460,6 +460,11 @@ void blkio_close(struct blkio *q)
 	sys_mem_free(q, q->mem_size);
 }
 
+void blkio_forget(struct blkio *q)
+{
+	sys_mem_free(q, q->mem_size);
+}
+
 void blkio_queue(struct blkio *q, struct blk_req *req)
 {
 	uint64_t size = __atomic_load_n(&req->dev->size, __ATOMIC_RELAXED);

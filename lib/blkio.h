@@ -77,6 +77,9 @@ int blkio_open(struct blkio **out, enum fl_engine engine, unsigned depth);
 /* No request may be in flight. */
 void blkio_close(struct blkio *q);
 
+/* In a forked child: give back the memory of a queue that the parent goes on with. */
+void blkio_forget(struct blkio *q);
+
 /*
  * A request that cannot be is ended without being started: -ERANGE beyond the
  * device, -EINVAL without a whole number of pages.

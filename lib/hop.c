@@ -6,6 +6,7 @@
 
 #include "mm.h"
 #include "do.h"
+#include "fork.h"
 #include "pager.h"
 #include "sys.h"
 #include "uffd.h"
@@ -33,6 +34,13 @@ int hop_init(struct mm *mm)
 	SYS3(madvise, h->bell, BELL_BYTES, MADV_DONTFORK);
 	r = uffd_register(mm->uffd, (uintptr_t)h->bell, BELL_BYTES, false);
 	return r;
+}
+
+int hop_forked(struct mm *mm)
+{
+	sys_mem_free(mm->hop.slot, SLOT_BYTES);
+	mm->hop = (struct hop){.slot = NULL};
+	return hop_init(mm);
 }
 
 void hop_fini(struct mm *mm)
@@ -173,6 +181,8 @@ static long serve(struct pager *p, const struct hop_slot *s)
 		return r != 0 ? r : do_set_limit(p, mm->limit);
 	case HOP_CLOSE:
 		return do_close(p);
+	case HOP_FORK:
+		return fork_prepare(mm);
 	}
 	return -ENOSYS;
 }
@@ -207,6 +217,7 @@ static void serve_slot(struct pager *p, struct hop_slot *s)
 {
 	struct mm *mm = p->mm;
 	uintptr_t bell = (uintptr_t)mm->hop.bell + (size_t)(s - mm->hop.slot) * PAGE_SIZE;
+	bool forking;
 
 	if (!slot_move(s, HOP_POSTED, HOP_RUNNING)) {
 		/* a second message for the same touch: done already, or being done */
@@ -215,8 +226,11 @@ static void serve_slot(struct pager *p, struct hop_slot *s)
 		return;
 	}
 	s->result = serve(p, s);
+	forking = s->op == HOP_FORK && s->result == 0;
 	__atomic_store_n(&s->state, HOP_DONE, __ATOMIC_RELEASE);
 	answer(mm, bell);
+	if (forking)
+		fork_finish(mm); /* nothing else is done before the caller has forked */
 }
 
 void hop_serve(struct pager *p, uintptr_t addr)

@@ -49,6 +49,7 @@ enum hop_op {
 	HOP_PAGE_STATE,
 	HOP_ARM,
 	HOP_CLOSE,
+	HOP_FORK,
 };
 
 enum hop_state { HOP_FREE, HOP_OWNED, HOP_POSTED, HOP_RUNNING, HOP_DONE, HOP_RUNG, HOP_EMPTYING };
@@ -67,6 +68,9 @@ struct hop {
 };
 
 int hop_init(struct mm *mm); /* on a pager, before anything is armed */
+
+/* In a forked child: doorbells of its own; those of the parent were not inherited. */
+int hop_forked(struct mm *mm);
 
 /*
  * When no pager and no caller is left: a caller that was answered still has

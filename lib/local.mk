@@ -18,6 +18,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/fault-swap.c \
 	lib/fault-wp.c \
 	lib/fault.c lib/fault.h \
+	lib/fork.c lib/fork.h \
 	lib/fill.c lib/fill.h \
 	lib/hop.c lib/hop.h \
 	lib/lock.c lib/lock.h \

@@ -15,6 +15,7 @@
 enum lock_rank {
 	RANK_NONE = 0,
 	RANK_PATCH, /* preload: the list of patched system-call sites */
+	RANK_FORK,  /* mm.h: one fork of an armed process at a time */
 	RANK_MM,    /* mm.h: a runtime's regions, page entries, staging, areas */
 };
 

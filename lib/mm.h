@@ -73,18 +73,18 @@ struct pager {
 	struct mm *mm;
 	struct blkio *io; /* used by this thread alone; opened and closed on it */
 	unsigned index;
-	uint32_t tid;	/* futex: the kernel clears it when the thread is gone */
-	uint32_t state; /* futex: enum pager_state, release/acquire */
-	int err;	/* why it did not start; set before state */
+	uint32_t tid;	  /* futex: the kernel clears it when the thread is gone */
+	uint32_t state;	  /* futex: enum pager_state, release/acquire */
+	int err;	  /* why it did not start; set before state */
 	uint32_t started; /* it reached its loop; release/acquire */
-	bool stop;	/* HOP_CLOSE: leave the loop */
-	bool readable;	/* messages may wait: what the last sleep ended with */
-	bool answered;	/* a read answered a fault since the last sleep */
-	bool pumped;	/* doorbells may have been passed over (pager_pump) */
+	bool stop;	  /* HOP_CLOSE: leave the loop */
+	bool readable;	  /* messages may wait: what the last sleep ended with */
+	bool answered;	  /* a read answered a fault since the last sleep */
+	bool pumped;	  /* doorbells may have been passed over (pager_pump) */
 	void *stack;
 	size_t stack_size;
 	size_t tls_size; /* at the stack's bottom: the thread block */
-	int cpu; /* the one it follows its faulting thread to; -1: none */
+	int cpu;	 /* the one it follows its faulting thread to; -1: none */
 	uint32_t last_tid;
 	uint32_t same_tid; /* faults in a row from last_tid, answered without I/O */
 	uint32_t unlike;   /* faults since then that were not */
@@ -126,23 +126,28 @@ struct mm {
 	bool private_area; /* open one when there is none */
 	bool swap_full;	   /* an allocation failed since a slot was last freed */
 	bool oom_said;
-	uint64_t stuck_since; /* fault.c: when a fault last found no frame that could leave; 0: none */
+	uint64_t stuck_since; /* fault.c: when a fault last found no frame to take; 0: none */
 
 	vpn_t hand; /* reclaim.c: where the clock goes on */
 	struct readahead ra;
 	struct fault defer[DEFER_MAX];
 	unsigned ndefer;
 
-	int uffd;	/* in the pagers' descriptor table, as all below */
+	int uffd;    /* in the pagers' descriptor table, as all below */
+	int device;  /* /dev/userfaultfd; -1: the system call served */
+	int proc_fd; /* /proc */
+	int wait_fd; /* what pagers sleep on: uffd, or an epoll of it and of all kin */
 	int pagemap_fd;
 	int pidfd;
-	int mem_fd; /* /proc/self/mem */
+	int mem_fd;  /* /proc/self/mem */
 	int maps_fd; /* /proc/self/maps */
 	uint64_t csum_key;
 	bool batch_drop; /* process_madvise() takes MADV_DONTNEED for ourselves */
-	bool closing; /* pages come back, nothing is evicted any more */
+	bool closing;	 /* pages come back, nothing is evicted any more */
 
-	uint64_t fork_mask; /* signals of the thread that is forking */
+	struct lock fork_lock; /* RANK_FORK: one fork at a time; guards */
+	struct fork_job *fork; /* what caller, pager and child share of it (fork.c) */
+	struct kin *kin; /* fork.c: parent and children, to be told of their end; the mm lock */
 	struct hop hop;
 	struct pool io_pool; /* struct swap_io */
 	struct mm_counters stats;

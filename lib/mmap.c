@@ -11,6 +11,7 @@
 #include "mmap.h"
 
 #include "do.h"
+#include "fork.h"
 #include "log.h"
 #include "mm.h"
 #include "pager.h"
@@ -440,29 +441,19 @@ long mm_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec
 
 /* ---- fork ---- */
 
-long mm_fork_begin(struct mm *mm)
+long mm_fork(struct mm *mm, long nr, const long arg[6])
 {
 	uint64_t mask;
+	long r;
 
-	if (!local_begin(mm, &mask)) {
-		mm_log(mm, FL_LOG_ERROR,
-		       "fork: memory is being paged, and a child cannot be given its pages: %s",
-		       log_strerror(-ENOMEM));
-		return -ENOMEM;
+	if (local_begin(mm, &mask)) {
+		if (!mm->pagers_up) {
+			/* the kernel's fork, of a consistent tree */
+			r = sys_bare(nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+			local_end(mm, &mask);
+			return r;
+		}
+		local_end(mm, &mask);
 	}
-	mm->fork_mask = mask;
-	return 0;
-}
-
-void mm_fork_end(struct mm *mm, int in_child)
-{
-	uint64_t mask = mm->fork_mask;
-
-	if (in_child) {
-		/* The pagers stayed behind; nothing was armed, so nothing is missed. */
-		mm->pagers_up = 0;
-		for (unsigned i = 0; i < PAGERS_MAX; i++)
-			mm->pager[i] = NULL;
-	}
-	local_end(mm, &mask);
+	return fork_paged(mm, nr, arg);
 }

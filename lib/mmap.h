@@ -40,10 +40,11 @@ long mm_arm_if_tight(struct mm *mm);
 long mm_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);
 
 /*
- * Around the clone(2) of a fork: mm_fork_begin() returns 0 and holds what must
- * be consistent in the child, or -errno when a child could not be given its memory; mm_fork_end() in both.
+ * The fork that a system call (SYS_fork, SYS_clone or SYS_clone3 without
+ * CLONE_VM and without a stack) asks for, with all managed memory: its result,
+ * in parent and child.  -ENOMEM, with one line said, when a child could not be
+ * given its memory.  The caller has blocked signals.
  */
-long mm_fork_begin(struct mm *mm);
-void mm_fork_end(struct mm *mm, int in_child);
+long mm_fork(struct mm *mm, long nr, const long arg[6]);
 
 #endif

@@ -88,6 +88,8 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 	fill_init(&mm->fills);
 	readahead_init(&mm->ra);
 	mm->flags = flags;
+	lock_init(&mm->fork_lock, RANK_FORK);
+	mm->device = mm->proc_fd = mm->wait_fd = -1;
 	mm->uffd = mm->pagemap_fd = mm->pidfd = mm->mem_fd = mm->maps_fd = -1;
 	r = take_options(mm, options, why, why_size);
 	if (r == 0 && (flags & MM_PRELOAD))

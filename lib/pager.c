@@ -10,6 +10,7 @@
 
 #include "do.h"
 #include "fault.h"
+#include "fork.h"
 #include "reclaim.h"
 #include "sys.h"
 #include "uffd.h"
@@ -109,7 +110,7 @@ static void *make_tls(char *low, size_t below)
 #if defined(__x86_64__)
 	uintptr_t guard;
 
-	*(void **)(void *)tp = tp;	   /* self, for %fs:0 */
+	*(void **)(void *)tp = tp;	  /* self, for %fs:0 */
 	*(void **)(void *)(tp + 16) = tp; /* the thread descriptor */
 	__asm__("mov %%fs:0x28, %0" : "=r"(guard));
 	*(uintptr_t *)(void *)(tp + 0x28) = guard; /* stack protector */
@@ -172,7 +173,8 @@ static int open_areas(struct mm *mm)
 	unsigned index;
 
 	for (unsigned i = 0; i < mm->nspec; i++) {
-		int r = swap_on(&mm->swap, &mm->spec[i], mm->opt.swap_dir, &index, why, sizeof(why));
+		int r = swap_on(&mm->swap, &mm->spec[i], mm->opt.swap_dir, &index, why,
+				sizeof(why));
 
 		if (r != 0) {
 			mm_log(mm, FL_LOG_ERROR, "%s", why);
@@ -183,31 +185,48 @@ static int open_areas(struct mm *mm)
 	return 0;
 }
 
+int pager_open_proc(struct mm *mm)
+{
+	static const char *const name[] = {"self/pagemap", "self/mem", "self/maps"};
+	int *const fd[] = {&mm->pagemap_fd, &mm->mem_fd, &mm->maps_fd};
+	long r;
+
+	for (unsigned i = 0; i < 3; i++) {
+		r = SYS4(openat, mm->proc_fd, name[i], O_RDONLY | O_CLOEXEC, 0);
+		if (sys_err(r)) {
+			mm_log(mm, FL_LOG_ERROR, "cannot open /proc/%s: %s", name[i],
+			       log_strerror((int)r));
+			return (int)r;
+		}
+		*fd[i] = (int)r;
+	}
+	r = sys_bare(SYS_pidfd_open, SYS0(getpid), 0, 0, 0, 0, 0);
+	mm->pidfd = sys_err(r) ? -1 : (int)r;
+	mm->batch_drop = mm->pidfd >= 0;
+	return 0;
+}
+
 /* On the first pager, with an empty descriptor table. */
 static int open_all(struct mm *mm)
 {
 	long r;
 
-	r = uffd_open();
+	/* none of the program's descriptors is held open here */
+	SYS3(close_range, 0, ~0U, 0);
+	mm->device = (int)uffd_device();
+	r = uffd_open(mm->device);
 	if (sys_err(r))
 		return say(mm, "cannot open /dev/userfaultfd", r);
-	mm->uffd = (int)r;
-	r = SYS4(openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+	mm->uffd = mm->wait_fd = (int)r;
+	r = SYS4(openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 	if (sys_err(r))
-		return say(mm, "cannot open /proc/self/pagemap", r);
-	mm->pagemap_fd = (int)r;
-	r = SYS4(openat, AT_FDCWD, "/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
-	if (sys_err(r))
-		return say(mm, "cannot open /proc/self/mem", r);
-	mm->mem_fd = (int)r;
-	r = SYS4(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
-	if (sys_err(r))
-		return say(mm, "cannot open /proc/self/maps", r);
-	mm->maps_fd = (int)r;
-	r = sys_bare(SYS_pidfd_open, SYS0(getpid), 0, 0, 0, 0, 0);
-	mm->pidfd = sys_err(r) ? -1 : (int)r;
-	mm->batch_drop = mm->pidfd >= 0;
-	r = sys_bare(SYS_getrandom, (long)&mm->csum_key, sizeof(mm->csum_key), GRND_NONBLOCK, 0, 0, 0);
+		return say(mm, "cannot open /proc", r);
+	mm->proc_fd = (int)r;
+	r = pager_open_proc(mm);
+	if (r != 0)
+		return (int)r;
+	r = sys_bare(SYS_getrandom, (long)&mm->csum_key, sizeof(mm->csum_key), GRND_NONBLOCK, 0, 0,
+		     0);
 	if (r != (long)sizeof(mm->csum_key))
 		mm->csum_key = sys_now() ^ (uintptr_t)mm;
 	r = pte_table_open(&mm->ptes);
@@ -270,8 +289,8 @@ static void follow(struct pager *p, uint32_t tid, bool major)
 	if (++p->same_tid != FOLLOW_AFTER && p->same_tid % FOLLOW_EVERY != 0)
 		return;
 	/* field 39 of stat: the CPU it ran on last */
-	log_format(path, sizeof(path), "/proc/self/task/%u/stat", tid);
-	fd = SYS4(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	log_format(path, sizeof(path), "self/task/%u/stat", tid);
+	fd = SYS4(openat, p->mm->proc_fd, path, O_RDONLY | O_CLOEXEC, 0);
 	if (sys_err(fd))
 		return;
 	n = SYS3(read, fd, stat, sizeof(stat) - 1);
@@ -341,8 +360,8 @@ static void publish(struct mm *mm)
 
 static void round_trip(struct pager *p, bool calls)
 {
-	if (p->readable)
-		read_messages(p, calls);
+	if ((p->readable && read_messages(p, calls) == 0) || fork_kin_ending(p->mm))
+		fork_look_after_kin(p->mm);
 	blkio_reap(p->io);
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
@@ -367,7 +386,7 @@ static int wait_awake(struct pager *p)
 		return 0;
 	start = sys_now();
 	do {
-		r = blkio_wait(p->io, p->mm->uffd, 0);
+		r = blkio_wait(p->io, p->mm->wait_fd, 0);
 	} while (r == 0 && sys_now() - start < budget);
 	return r;
 }
@@ -375,14 +394,13 @@ static int wait_awake(struct pager *p)
 static void sleep_until_event(struct pager *p)
 {
 	/* While faults are deferred and nothing is in flight here, another pager may free what they need. */
-	uint64_t timeout = p->mm->ndefer != 0 ? 1000000U : UINT64_MAX;
-
+	uint64_t timeout = p->mm->ndefer != 0 || fork_kin_ending(p->mm) ? 1000000U : UINT64_MAX;
 	int r;
 
 	lock_drop(&p->mm->lock);
 	r = wait_awake(p);
 	if (r == 0)
-		r = blkio_wait(p->io, p->mm->uffd, timeout);
+		r = blkio_wait(p->io, p->mm->wait_fd, timeout);
 	if (r < 0)
 		log_fatal("a pager cannot wait for faults any more: %s", log_strerror(r));
 	lock_take(&p->mm->lock);
@@ -418,9 +436,7 @@ UNKNOWN_THREAD static void pager_main(struct pager *p)
 	struct mm *mm = p->mm;
 
 	if (p->index == 0) {
-		/* none of the program's descriptors is held open here */
-		SYS3(close_range, 0, ~0U, 0);
-		p->err = open_all(mm);
+		p->err = fork_is_child(mm) ? fork_adopt(mm) : open_all(mm);
 	}
 	if (p->err == 0)
 		p->err = blkio_open(&p->io, mm->opt.engine, IO_DEPTH);
@@ -458,8 +474,8 @@ UNKNOWN_THREAD static void pager_main(struct pager *p)
 			uint32_t tid;
 
 			while ((tid = __atomic_load_n(&mm->pager[i]->tid, __ATOMIC_ACQUIRE)) != 0)
-				sys_bare(SYS_futex, (long)&mm->pager[i]->tid, 0 /* FUTEX_WAIT */, tid,
-					 0, 0, 0);
+				sys_bare(SYS_futex, (long)&mm->pager[i]->tid, 0 /* FUTEX_WAIT */,
+					 tid, 0, 0, 0);
 		}
 	}
 	pager_end(p);
@@ -581,7 +597,8 @@ int pager_start(struct mm *mm)
 			uint32_t tid;
 
 			while ((tid = __atomic_load_n(&p->tid, __ATOMIC_ACQUIRE)) != 0)
-				sys_bare(SYS_futex, (long)&p->tid, 0 /* FUTEX_WAIT */, tid, 0, 0, 0);
+				sys_bare(SYS_futex, (long)&p->tid, 0 /* FUTEX_WAIT */, tid, 0, 0,
+					 0);
 			sys_mem_free(p->stack, p->stack_size);
 			sys_mem_free(p, sizeof(*p));
 			mm->pager[i] = NULL;
@@ -591,6 +608,14 @@ int pager_start(struct mm *mm)
 	}
 	mm->pagers_up = 1;
 	return 0;
+}
+
+void pager_forget(struct pager *p)
+{
+	if (p->io != NULL)
+		blkio_forget(p->io);
+	sys_mem_free(p->stack, p->stack_size);
+	sys_mem_free(p, sizeof(*p));
 }
 
 void pager_join(struct mm *mm)

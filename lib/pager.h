@@ -24,6 +24,12 @@
  */
 int pager_start(struct mm *mm);
 
+/* Open what of /proc pagers use, through mm->proc_fd; on a pager. */
+int pager_open_proc(struct mm *mm);
+
+/* In a forked child: give back the memory of a pager of the parent's. */
+void pager_forget(struct pager *p);
+
 /* Register all regions and let the limit count; on a pager with the mm lock held. 0 or -errno, with one line said. */
 int pager_arm(struct mm *mm);
 

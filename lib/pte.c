@@ -321,6 +321,63 @@ void pte_trim(struct pte_table *t, vpn_t vpn, vpn_t end)
 	}
 }
 
+/* The used nodes of chunk i, written where the copy will map them: cheaper than to fault each in. */
+static int chunk_copy(struct pte_table *dst, const struct pte_table *src, uint32_t i)
+{
+	uint32_t first = i * PTE_CHUNK_NODES;
+	uint32_t n =
+		src->next_node - first < PTE_CHUNK_NODES ? src->next_node - first : PTE_CHUNK_NODES;
+	size_t len = n * PAGE_SIZE;
+	size_t done = 0;
+
+	if (i >= dst->nchunks && chunk_add(dst) != 0)
+		return -ENOMEM;
+	while (done < len) {
+		long r = SYS4(pwrite, dst->memfd, src->chunk[i] + done, len - done,
+			      i * CHUNK_BYTES + done);
+
+		if (r == -EINTR)
+			continue;
+		if (r <= 0)
+			return -ENOMEM;
+		done += (size_t)r;
+	}
+	return 0;
+}
+
+int pte_table_copy(struct pte_table *dst, struct pte_table *src, pte_change change, void *arg)
+{
+	int r = pte_table_open(dst);
+
+	for (uint32_t i = 0; r == 0 && i * PTE_CHUNK_NODES < src->next_node; i++)
+		r = chunk_copy(dst, src, i);
+	if (r != 0) {
+		if (dst->chunk != NULL)
+			pte_table_close(dst);
+		return r;
+	}
+	dst->next_node = src->next_node;
+	dst->free_node = src->free_node;
+	dst->nodes = src->nodes;
+	dst->root = src->root;
+	memcpy(dst->count, src->count, sizeof(dst->count));
+	for (vpn_t vpn = 0; (vpn = next_leaf(src, vpn, false)) < VPN_MAX; vpn += PTE_LEAF_PAGES) {
+		const pte_t *leaf = pte_leaf(src, vpn);
+
+		for (unsigned i = 0; i < PTE_LEAF_PAGES; i++) {
+			pte_t pte = leaf[i];
+			pte_t to;
+
+			if (pte == 0 || (pte & ~PTE_YOUNG) == PTE_PRESENT)
+				continue;
+			to = change(arg, vpn + i, pte);
+			if (to != pte)
+				pte_set(dst, vpn + i, to);
+		}
+	}
+	return 0;
+}
+
 uint64_t pte_bytes(const struct pte_table *t)
 {
 	return (uint64_t)t->nodes * PAGE_SIZE;

@@ -98,6 +98,14 @@ struct pte_table {
 int pte_table_open(struct pte_table *t);
 void pte_table_close(struct pte_table *t);
 
+/*
+ * A copy of a table, in a memfd of its own.  change() is called for each entry
+ * but those of pages that are none, or present without more to say of them
+ * than PTE_YOUNG, and returns what the copy gets.  0 or -ENOMEM.
+ */
+typedef pte_t (*pte_change)(void *arg, vpn_t vpn, pte_t pte);
+int pte_table_copy(struct pte_table *dst, struct pte_table *src, pte_change change, void *arg);
+
 pte_t pte_get(struct pte_table *t, vpn_t vpn);
 
 /*

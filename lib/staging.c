@@ -46,6 +46,24 @@ void *stage_addr(const struct mm *mm, uint32_t index)
 	return mm->staging.buffer + (size_t)(index - STAGE_BLOCK_PAGES) * PAGE_SIZE;
 }
 
+static char *buffer_alloc(void)
+{
+	char *buffer = sys_mem_alloc(STAGE_BUFFER_MAX * PAGE_SIZE);
+
+	if (buffer != NULL) {
+		SYS3(madvise, buffer, STAGE_BUFFER_MAX * PAGE_SIZE, MADV_NOHUGEPAGE);
+		SYS3(madvise, buffer, STAGE_BUFFER_MAX * PAGE_SIZE, MADV_DONTFORK);
+	}
+	return buffer;
+}
+
+/* Blocks are inherited only by a fork that knows of them (fork.c). */
+static int register_blocks(struct mm *mm)
+{
+	SYS3(madvise, mm->staging.base, STAGE_BLOCK_PAGES * PAGE_SIZE, MADV_DONTFORK);
+	return uffd_register(mm->uffd, mm->staging.base, STAGE_BLOCK_PAGES * PAGE_SIZE, false);
+}
+
 int staging_open(struct mm *mm)
 {
 	struct staging *s = &mm->staging;
@@ -53,15 +71,12 @@ int staging_open(struct mm *mm)
 
 	memset(s, 0, sizeof(*s));
 	s->base = (uintptr_t)sys_mem_alloc(STAGE_BLOCK_PAGES * PAGE_SIZE);
-	s->buffer = sys_mem_alloc(STAGE_BUFFER_MAX * PAGE_SIZE);
+	s->buffer = buffer_alloc();
 	s->page = sys_mem_alloc(DESC_BYTES);
 	if (s->base == 0 || s->buffer == NULL || s->page == NULL)
 		return -ENOMEM;
 	SYS3(madvise, s->base, STAGE_BLOCK_PAGES * PAGE_SIZE, MADV_NOHUGEPAGE);
-	SYS3(madvise, s->base, STAGE_BLOCK_PAGES * PAGE_SIZE, MADV_DONTFORK);
-	SYS3(madvise, s->buffer, STAGE_BUFFER_MAX * PAGE_SIZE, MADV_NOHUGEPAGE);
-	SYS3(madvise, s->buffer, STAGE_BUFFER_MAX * PAGE_SIZE, MADV_DONTFORK);
-	r = uffd_register(mm->uffd, s->base, STAGE_BLOCK_PAGES * PAGE_SIZE, false);
+	r = register_blocks(mm);
 	if (r != 0)
 		return r;
 	s->head = s->tail = s->filling = STAGE_NONE;
@@ -139,6 +154,46 @@ static void frame_gone(struct staging *s, struct stage_block *b)
 	s->frames--;
 	if (b->state == BLOCK_QUEUED)
 		s->waiting--;
+}
+
+static void page_forked(struct mm *mm, struct stage_page *sp)
+{
+	bool held =
+		sp->state != STAGE_FILLED && sp->swp != SWP_NONE && swap_held(&mm->swap, sp->swp);
+
+	if (sp->state == STAGE_WRITING && (sp->flags & STAGE_DETACHED)) {
+		sp->state = STAGE_DEAD;
+	} else if (sp->state == STAGE_WRITING || sp->state == STAGE_CLEAN ||
+		   sp->state == STAGE_MOVED) {
+		if (!held) {
+			sp->swp = SWP_NONE;
+			sp->state = STAGE_MOVED;
+		}
+	}
+	sp->flags = 0;
+}
+
+int staging_forked(struct mm *mm)
+{
+	struct staging *s = &mm->staging;
+
+	s->buffer = buffer_alloc();
+	if (s->buffer == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < STAGE_BUFFER_MAX; i++)
+		if (s->page[STAGE_BLOCK_PAGES + i].state != STAGE_FREE)
+			s->page[STAGE_BLOCK_PAGES + i] = (struct stage_page){.state = STAGE_FREE};
+	s->buffer_used = s->buffer_reading = s->buffer_touched = s->buffer_hand = 0;
+	for (uint32_t b = 0; b < STAGE_BLOCKS; b++) {
+		if (s->block[b].state == BLOCK_FREE)
+			continue;
+		s->block[b].pending = 0;
+		for (uint32_t i = 0; i < s->block[b].cursor; i++)
+			page_forked(mm, &s->page[b * STAGE_BLOCK + i]);
+		if (s->block[b].state == BLOCK_WRITING)
+			queue_push(s, b);
+	}
+	return register_blocks(mm);
 }
 
 static uint32_t block_to_fill(struct staging *s)

@@ -113,6 +113,13 @@ struct swap_io {
 int staging_open(struct mm *mm);
 void staging_close(struct mm *mm);
 
+/*
+ * In a forked child, which has copies of the frames in blocks and nothing of
+ * the buffer: what was being written counts as not written, and slots that the
+ * child does not hold are forgotten.
+ */
+int staging_forked(struct mm *mm);
+
 /* Fit the read buffer and the queue to the limit. */
 void staging_resize(struct mm *mm);
 

@@ -582,10 +582,43 @@ static void area_free(struct swap_area *a)
 	sys_mem_free(a, sizeof(*a));
 }
 
+/*
+ * I/O goes through an open file description of this process's own, with the
+ * lock by which others can tell when the last request of ours is over, however
+ * we ended (swap-slot.h).  Where there is none the common one serves.
+ */
+static void area_own(struct swap_area *a, long proc_fd)
+{
+	long flags = SYS3(fcntl, a->shared_fd, F_GETFL, 0);
+	char path[48];
+	long fd;
+
+	a->dev.fd = a->shared_fd;
+	log_format(path, sizeof(path), "thread-self/fd/%d", a->shared_fd);
+	fd = flags < 0 ? flags
+		       : SYS4(openat, proc_fd, path, O_RDWR | O_CLOEXEC | (flags & O_DIRECT), 0);
+	if (fd < 0)
+		return;
+	if (slot_map_io(a->map, (int)fd) != 0)
+		sys_close((int)fd);
+	else
+		a->dev.fd = (int)fd;
+}
+
+void swap_area_adopt(struct swap_area *a, int proc_fd, int shared_fd, struct slot_map *map, int map_fd)
+{
+	slot_map_enter(map, a->map, map_fd);
+	a->map = map;
+	a->shared_fd = shared_fd;
+	a->bad_slots = a->io_errors = 0;
+	area_own(a, proc_fd);
+}
+
 static int area_make(const struct line *l, const struct fl_swap_spec *spec, const char *dir,
 		     struct backing *b, struct swap_area **out)
 {
 	struct swap_area *a = sys_mem_alloc(sizeof(*a));
+	long proc_fd;
 	int r = a != NULL ? slot_map_open(&a->map, (uint32_t)(b->used / PAGE),
 					  (uint32_t)(b->bound / PAGE))
 			  : -ENOMEM;
@@ -604,7 +637,11 @@ static int area_make(const struct line *l, const struct fl_swap_spec *spec, cons
 		log_format(a->path, sizeof(a->path), "%s", spec->path);
 	else
 		log_format(a->path, sizeof(a->path), "%s/(private)", dir);
-	a->dev.fd = b->fd;
+	a->shared_fd = b->fd;
+	proc_fd = SYS4(openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	area_own(a, proc_fd);
+	if (proc_fd >= 0)
+		sys_close((int)proc_fd);
 	a->dev.size = b->used;
 	a->dev.name = a->path;
 	a->private_file = b->is_private;
@@ -652,7 +689,9 @@ static void area_close(struct swap *s, struct swap_area *a)
 	s->area[a->index] = NULL;
 	while (s->narea != 0 && s->area[s->narea - 1] == NULL)
 		s->narea--;
-	sys_close(a->dev.fd);
+	if (a->dev.fd != a->shared_fd)
+		sys_close(a->dev.fd);
+	sys_close(a->shared_fd);
 	area_free(a);
 }
 
@@ -818,6 +857,11 @@ void swap_busy(struct swap *s, swp_t e)
 bool swap_idle(struct swap *s, swp_t e)
 {
 	return slot_idle(map_of(s, e), swp_slot(e));
+}
+
+bool swap_held(const struct swap *s, swp_t e)
+{
+	return slot_held(map_of(s, e), swp_slot(e));
 }
 
 unsigned swap_users(const struct swap *s, swp_t e)

@@ -44,7 +44,8 @@ struct area_header {
 };
 
 struct swap_area {
-	struct blk_dev dev;
+	struct blk_dev dev; /* its descriptor is this process's own, where that can be had */
+	int shared_fd;	    /* the one that holds the lock on the area; handed on by a fork */
 	struct slot_map *map;
 	char path[256];
 	int prio;
@@ -86,6 +87,11 @@ int swap_on(struct swap *s, const struct fl_swap_spec *spec, const char *swap_di
 /* -EBUSY unless the area is empty, bad slots aside. */
 int swap_close_area(struct swap *s, unsigned index);
 void swap_close_all(struct swap *s);
+/*
+ * In a forked child: the area by the descriptor and the view of its map that
+ * were handed on.
+ */
+void swap_area_adopt(struct swap_area *a, int proc_fd, int shared_fd, struct slot_map *map, int map_fd);
 int swap_find(const struct swap *s, const char *path); /* index or -ENOENT */
 
 /*
@@ -96,6 +102,7 @@ swp_t swap_alloc(struct swap *s, uint32_t want, uint32_t *got);
 bool swap_put(struct swap *s, swp_t e);	 /* not held any more; true when the slot is free now */
 void swap_busy(struct swap *s, swp_t e); /* I/O begins, */
 bool swap_idle(struct swap *s, swp_t e); /* and ends; true when the slot is free now */
+bool swap_held(const struct swap *s, swp_t e); /* by this process */
 unsigned swap_users(const struct swap *s, swp_t e);
 void swap_csum_set(struct swap *s, swp_t e, uint64_t csum);
 uint64_t swap_csum(const struct swap *s, swp_t e);

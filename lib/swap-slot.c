@@ -30,6 +30,8 @@
  * recounts, and finds such slots.  That a member lives is told by a lock
  * (fcntl(2), F_OFD_SETLK) on the byte of its number, on an open file
  * description that only its pagers have: it ends with exit, exec and kill alike.
+ * A lock on the area itself, on the description that its I/O goes through,
+ * ends with the last request, which may be later.
  *
  * Clusters.  A member allocates in one cluster at a time, in one pass over it,
  * and marks it so that others choose another; the mark is advice.  The next
@@ -60,6 +62,9 @@
 /* Free slots in used clusters, as a part of the slots in use, above which they are used first. */
 #define SPARE_PART 5U
 
+/* Of the area, the byte that a member locks: beyond what any file has. */
+#define IO_BYTE ((uint64_t)1 << 60)
+
 #define CLUSTER_FREE 0xffffU
 #define CLUSTER_TAKEN 0x10000U
 
@@ -67,7 +72,7 @@ enum member_state { MEMBER_NONE, MEMBER_ALIVE, MEMBER_SWEEPING, MEMBER_SWEPT };
 
 struct member {
 	uint32_t state; /* atomic: enum member_state, above it the number of who sweeps */
-	uint32_t pad;
+	uint32_t io;   /* its I/O goes through a locked description; written by it */
 	uint64_t died; /* when its death was seen; written by who sweeps */
 };
 
@@ -100,6 +105,7 @@ struct slot_map {
 	uint32_t next;	  /* where in it the pass goes on */
 	uint32_t hint;	  /* where the search for a cluster goes on */
 	int fd;
+	int io_fd; /* of the area, own or not; -1: not known */
 	uint64_t common; /* bytes of the file before the members' bits */
 	uint64_t stride; /* bytes of one member's */
 };
@@ -182,9 +188,9 @@ static void *map_bits(const struct slot_map *m, int fd, uint32_t member)
 	return map_shared(fd, m->common + member * m->stride, m->stride);
 }
 
-static int lock_byte(int fd, uint32_t member, bool ask, bool *held)
+static int lock_byte(int fd, uint64_t byte, bool ask, bool *held)
 {
-	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = member, .l_len = 1};
+	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
 	long r = SYS3(fcntl, fd, ask ? F_OFD_GETLK : F_OFD_SETLK, &l);
 
 	if (ask && held != NULL)
@@ -426,6 +432,11 @@ bool slot_idle(struct slot_map *m, uint32_t slot)
 	return release(m, slot);
 }
 
+bool slot_held(const struct slot_map *m, uint32_t slot)
+{
+	return slot < m->max_slots && bit_get(m->held, slot);
+}
+
 unsigned slot_users(const struct slot_map *m, uint32_t slot)
 {
 	if (slot == 0 || slot >= m->max_slots || !bit_get(m->used, slot))
@@ -464,7 +475,7 @@ int slot_map_open(struct slot_map **out, uint32_t nslots, uint32_t max_slots)
 		return -ENOMEM;
 	m->max_slots = max_slots;
 	m->current = NIL;
-	m->fd = -1;
+	m->fd = m->io_fd = -1;
 	lay_out(m, 0);
 	r = SYS2(memfd_create, "faultline-slots", MFD_CLOEXEC);
 	if (!sys_err(r)) {
@@ -681,7 +692,32 @@ void slot_map_part(struct slot_map *m, struct slot_map *child, bool failed)
 void slot_map_enter(struct slot_map *child, struct slot_map *parent, int fd)
 {
 	child->fd = fd;
+	child->io_fd = -1;
+	STORE(&child->h->member[child->self].io, 0);
 	view_free(parent);
+}
+
+int slot_map_io(struct slot_map *m, int fd)
+{
+	int r = lock_byte(fd, IO_BYTE + m->self, false, NULL);
+
+	if (r != 0)
+		return r;
+	m->io_fd = fd;
+	STORE(&m->h->member[m->self].io, 1);
+	return 0;
+}
+
+/* Whether what a dead member was busy with is over. */
+static bool io_over(const struct slot_map *m, uint32_t i)
+{
+	const struct member *d = &m->h->member[i];
+	bool going_on = true;
+
+	if (!LOAD(&d->io) || m->io_fd < 0)
+		return sys_now() - d->died >= SLOT_QUARANTINE_NS;
+	lock_byte(m->io_fd, IO_BYTE + i, true, &going_on);
+	return !going_on;
 }
 
 /* This member is the only one: what is in use and not its own was left by one that was killed half-way. */
@@ -756,7 +792,7 @@ uint32_t slot_map_sweep(struct slot_map *m)
 		freed += release_all(m, held, busy);
 		for (uint64_t w = 0; w < words && !any; w++)
 			any = LOAD(&busy[w]) != 0;
-		if (any && sys_now() - d->died >= SLOT_QUARANTINE_NS) {
+		if (any && io_over(m, i)) {
 			for (uint64_t w = 0; w < words; w++)
 				STORE(&held[w], LOAD(&held[w]) & ~LOAD(&busy[w]));
 			freed += release_all(m, busy, NULL);

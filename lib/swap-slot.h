@@ -73,6 +73,7 @@ bool slot_put(struct slot_map *m, uint32_t slot);
 void slot_busy(struct slot_map *m, uint32_t slot);
 bool slot_idle(struct slot_map *m, uint32_t slot);
 
+bool slot_held(const struct slot_map *m, uint32_t slot);      /* by this member */
 unsigned slot_users(const struct slot_map *m, uint32_t slot); /* members that hold it or are busy */
 
 void slot_csum_set(struct slot_map *m, uint32_t slot, uint64_t csum);
@@ -99,9 +100,16 @@ void slot_map_part(struct slot_map *m, struct slot_map *child, bool failed);
 void slot_map_enter(struct slot_map *child, struct slot_map *parent, int fd);
 
 /*
+ * This member's I/O goes through fd, an open file description of the area that
+ * is its own: 0, or -errno when that file cannot be locked.
+ */
+int slot_map_io(struct slot_map *m, int fd);
+
+/*
  * Give back what members held that have ended; how many slots became free.
- * What such a member was busy with is kept until SLOT_QUARANTINE_NS have
- * passed: a write that the kernel still carries out must not meet a new page.
+ * What such a member was busy with is kept until its I/O is over (the kernel
+ * carries on what a process leaves behind, and a write must not meet a new
+ * page), or, when it had no description of its own, SLOT_QUARANTINE_NS long.
  */
 #define SLOT_QUARANTINE_NS 10000000000U
 uint32_t slot_map_sweep(struct slot_map *m);

@@ -111,7 +111,13 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 	X(exit_group, SYS_exit_group)                                                               \
 	X(fcntl, SYS_fcntl)                                                                         \
 	X(fstatfs, SYS_fstatfs)                                                                     \
-	X(getrandom, SYS_getrandom)
+	X(getrandom, SYS_getrandom)                                                                \
+	X(socketpair, SYS_socketpair)                                                              \
+	X(sendmsg, SYS_sendmsg)                                                                    \
+	X(recvmsg, SYS_recvmsg)                                                                    \
+	X(epoll_create, SYS_epoll_create1)                                                         \
+	X(epoll_ctl, SYS_epoll_ctl)                                                                \
+	X(epoll_wait, SYS_epoll_pwait)
 
 SYS_NR_TABLE(ROW)
 
@@ -124,6 +130,13 @@ struct sys_entry sys_table[SYSROW_COUNT] = {
 void *sys_mem_alloc(size_t bytes)
 {
 	long r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return sys_err(r) ? NULL : (void *)r;
+}
+
+void *sys_mem_shared(size_t bytes)
+{
+	long r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	return sys_err(r) ? NULL : (void *)r;
 }

@@ -27,7 +27,8 @@
 	X(uffd_writeprotect) X(uffd_poison) X(uffd_wake) X(uffd_read) X(pagemap_scan)                \
 	X(uring_setup) X(uring_enter) X(getpid) X(gettid) X(pidfd_open) X(pidfd_getfd)             \
 	X(sigaction) X(sigprocmask) X(sigpending) X(sigtimedwait) X(tgkill) X(exit_group)               \
-	X(fcntl) X(fstatfs) X(getrandom)
+	X(fcntl) X(fstatfs) X(getrandom) X(socketpair) X(sendmsg) X(recvmsg)                        \
+	X(epoll_create) X(epoll_ctl) X(epoll_wait)
 
 enum sys_row {
 #define X(name) SYSROW_##name,
@@ -66,6 +67,8 @@ static inline int sys_err(long r)
 /* Anonymous private memory of our own, never managed; NULL when there is none. */
 void *sys_mem_alloc(size_t bytes);
 void sys_mem_free(void *p, size_t bytes);
+/* The same, shared with children that are forked. */
+void *sys_mem_shared(size_t bytes);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t sys_now(void);

@@ -35,20 +35,23 @@ static enum uffd_result classify(long err)
 	}
 }
 
-long uffd_open(void)
+long uffd_device(void)
+{
+	return SYS4(openat, AT_FDCWD, "/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
+}
+
+long uffd_open(long device)
 {
 	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_NEEDED};
-	long dev = SYS4(openat, AT_FDCWD, "/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
 	long fd;
 	long r;
 
-	if (!sys_err(dev)) {
-		fd = SYS3(uffd_open, dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-		SYS1(close, dev);
+	if (!sys_err(device)) {
+		fd = SYS3(uffd_open, device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
 	} else {
 		fd = sys_bare(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK, 0, 0, 0, 0, 0);
 		if (sys_err(fd))
-			fd = dev;
+			fd = device;
 	}
 	if (sys_err(fd))
 		return fd;

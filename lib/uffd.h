@@ -32,8 +32,11 @@ enum uffd_result {
 	((uint64_t)UFFD_FEATURE_MOVE | UFFD_FEATURE_POISON | UFFD_FEATURE_PAGEFAULT_FLAG_WP |        \
 	 UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_THREAD_ID)
 
-/* A non-blocking descriptor from /dev/userfaultfd, or from the system call where that is refused. */
-long uffd_open(void);
+/* /dev/userfaultfd, or -errno. */
+long uffd_device(void);
+
+/* A non-blocking descriptor from that device, or from the system call where that is an error. */
+long uffd_open(long device);
 
 int uffd_register(int fd, uintptr_t start, size_t len, bool wp);
 int uffd_unregister(int fd, uintptr_t start, size_t len);

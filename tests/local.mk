@@ -144,13 +144,17 @@ test_scripts += tests/live/test-install.sh
 live_tests += tests/live/test-install.sh
 
 if INTERCEPT
-test_programs += tests/live/test-intercept
-live_tests += tests/live/test-intercept tests/live/test-run.sh
+test_programs += tests/live/test-fork tests/live/test-intercept
+live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh
 unit_tests += tests/unit/test-imports.sh
 check_PROGRAMS += tests/live/deny
 check_LTLIBRARIES += tests/live/inline-sites.la
 endif
 test_scripts += tests/live/test-run.sh tests/unit/test-imports.sh
+
+tests_live_test_fork_SOURCES = tests/live/test-fork.c tests/unit/test.h
+tests_live_test_fork_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
+tests_live_test_fork_LDADD = $(CMOCKA_LIBS)
 
 tests_live_test_intercept_SOURCES = tests/live/test-intercept.c tests/unit/test.h
 tests_live_test_intercept_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit

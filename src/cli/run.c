@@ -218,8 +218,11 @@ static bool check_areas(void)
 static bool check_machine(void)
 {
 	struct utsname u;
-	long fd = uffd_open();
+	long device = uffd_device();
+	long fd = uffd_open(device);
 
+	if (device >= 0)
+		close((int)device);
 	if (fd >= 0) {
 		close((int)fd);
 		return true;

@@ -80,13 +80,9 @@ static int do_fork(struct hook_call *c, long nr)
 
 	SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
 	patch_fork_begin();
-	r = mm_fork_begin(hook_mm);
-	if (r == 0) {
-		r = sys_bare(nr, c->arg[0], c->arg[1], c->arg[2], c->arg[3], c->arg[4], c->arg[5]);
-		mm_fork_end(hook_mm, r == 0);
-		if (r == 0)
-			report_forked();
-	}
+	r = mm_fork(hook_mm, nr, c->arg);
+	if (r == 0)
+		report_forked();
 	patch_fork_end();
 	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 	c->result = r;

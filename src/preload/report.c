@@ -122,6 +122,7 @@ static void compose(struct text *t, const struct fl_stats *s)
 	add_count(t, "  clean, not written        ", s->dropped_clean);
 	add_count(t, "pages read ahead and used   ", s->readahead_hits);
 	add_count(t, "  and not used              ", s->readahead_misses);
+	add_count(t, "swap slots in use           ", s->slots_used);
 	add_count(t, "errors of swap              ", s->io_errors + s->csum_errors);
 	if (s->faults_minor + s->faults_major != 0) {
 		add_time(t, "half of the faults within   ", percentile(s, 500));
