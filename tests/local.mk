@@ -220,7 +220,9 @@ endif
 
 # torture
 
-check_PROGRAMS += tests/torture/torture
+check_PROGRAMS += tests/torture/torture tests/torture/torture-fork
+tests_torture_torture_fork_SOURCES = tests/torture/torture-fork.c
+tests_torture_torture_fork_LDADD = -lpthread
 tests_torture_torture_SOURCES = tests/torture/torture.c
 tests_torture_torture_LDADD = lib/libfaultline.la -lpthread
 
@@ -229,7 +231,7 @@ test_scripts += tests/torture/run-torture.sh
 
 # make torture SECONDS=600 SEED=7: as long as that, from that seed on
 .PHONY: torture
-torture: tests/torture/torture
+torture: all tests/torture/torture tests/torture/torture-fork
 	FL_SRC='$(abs_top_srcdir)' FL_BUILD='$(abs_top_builddir)' \
 		$(SHELL) $(srcdir)/tests/torture/run-torture.sh '$(SECONDS)' '$(SEED)'
 
