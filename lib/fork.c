@@ -321,22 +321,38 @@ static int send_descriptors(struct mm *mm, const struct fork_job *job)
 	return r == 1 ? 0 : sys_err(r) ? (int)r : -EIO;
 }
 
+#define REVOKE_TRIES 2000U
+#define REVOKE_PAUSE 1000000U /* ns */
+
+/* Children inherit a range, or not any more: which must not fail for want of memory that comes back. */
+static long inherit_range(uintptr_t start, size_t len, bool on)
+{
+	long r = SYS3(madvise, start, len, on ? MADV_DOFORK : MADV_DONTFORK);
+
+	for (unsigned tries = 0; !on && sys_err(r) && tries < REVOKE_TRIES; tries++) {
+		uint32_t word = 0;
+
+		futex_wait(&word, 0, REVOKE_PAUSE);
+		r = SYS3(madvise, start, len, MADV_DONTFORK);
+	}
+	if (!on && sys_err(r))
+		log_fatal("memory cannot be kept from a child that is forked past us: %s",
+			  log_strerror((int)r));
+	return r;
+}
+
 /* Everything armed is inherited, or nothing of it; what the program asked not to be never is. */
 static int inherit(struct mm *mm, bool on)
 {
-	int advice = on ? MADV_DOFORK : MADV_DONTFORK;
 	const struct region *r;
 	uintptr_t at = 0;
-	long err = SYS3(madvise, mm->staging.base, STAGE_BLOCK_PAGES * PAGE_SIZE, advice);
+	long err = inherit_range(mm->staging.base, STAGE_BLOCK_PAGES * PAGE_SIZE, on);
 
 	while (mm->armed && !sys_err(err) && (r = region_next(&mm->regions, at)) != NULL) {
 		if (!(r->flags & REGION_DONTFORK))
-			err = SYS3(madvise, r->start, r->end - r->start, advice);
+			err = inherit_range(r->start, r->end - r->start, on);
 		at = r->end;
 	}
-	if (sys_err(err) && !on)
-		log_fatal("memory cannot be kept from a child that is forked past us: %s",
-			  log_strerror((int)err));
 	return (int)err;
 }
 
@@ -683,6 +699,12 @@ static void close_sockets(const struct fork_job *job)
 	SYS1(close, job->sock[1]);
 }
 
+static long refuse(struct mm *mm, const char *what, long err)
+{
+	mm_log(mm, FL_LOG_ERROR, "fork: %s: %s", what, log_strerror((int)err));
+	return -ENOMEM;
+}
+
 /* On our own stack; between HOP_FORK and told() nothing of the program's memory may be touched. */
 static void fork_body(void *arg)
 {
@@ -695,6 +717,8 @@ static void fork_body(void *arg)
 	if (r == 0)
 		r = SYS4(socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, job->sock);
 	if (sys_err(r)) {
+		if (r == -EMFILE || r == -ENFILE)
+			r = refuse(mm, "no descriptor is free for the moment", r);
 		job->result = r;
 		return;
 	}
@@ -706,9 +730,7 @@ static void fork_body(void *arg)
 	} while (r == -EAGAIN);
 	if (r != 0) {
 		close_sockets(job);
-		mm_log(mm, FL_LOG_ERROR, "fork: the child's pages cannot be shared: %s",
-		       log_strerror((int)r));
-		job->result = -ENOMEM;
+		job->result = refuse(mm, "the child's pages cannot be shared", r);
 		return;
 	}
 	r = do_call(&call, job->nr, job->arg);

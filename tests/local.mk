@@ -171,13 +171,17 @@ live_tests += tests/live/test-examples.sh
 # fault
 
 fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c
-fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-io tests/fault/test-fault-full
+fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-full
 test_programs += $(fault_programs)
 fault_tests += $(fault_programs)
 
 tests_fault_test_fault_calls_SOURCES = tests/fault/test-fault-calls.c $(fault_drive)
 tests_fault_test_fault_calls_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_calls_LDADD = $(test_ldadd)
+
+tests_fault_test_fault_fork_SOURCES = tests/fault/test-fault-fork.c $(fault_drive)
+tests_fault_test_fault_fork_CPPFLAGS = $(test_cppflags)
+tests_fault_test_fault_fork_LDADD = $(test_ldadd)
 
 tests_fault_test_fault_io_SOURCES = tests/fault/test-fault-io.c $(fault_drive)
 tests_fault_test_fault_io_CPPFLAGS = $(test_cppflags)
