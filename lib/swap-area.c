@@ -41,7 +41,7 @@
 #define MIB ((uint64_t)1 << 20)
 #define AREA_MIN_BYTES (AREA_MIN_SLOTS * PAGE)
 #define AREA_MAX_BYTES (UINT32_MAX * PAGE)
-#define STEP_FIRST (64 * MIB)
+#define STEP_FIRST (4 * MIB) /* many processes may have an area each */
 #define STEP_MAX (1024 * MIB)
 #define BLANK_EDGE MIB
 #define SCRATCH MIB

@@ -544,28 +544,28 @@ static void a_private_area_grows(void **state)
 	sys_table[SYSROW_fallocate].fn = full_disk;
 	fallocates = 0;
 	fallocate_good = 64;
-	a = on(NULL, (uint64_t)300 * MIB, -1);
+	a = on(NULL, (uint64_t)19 * MIB, -1);
 	assert_int_equal(entries(dir, false), 0);
 	assert_true(a->private_file);
-	assert_int_equal(a->dev.size, 64 * MIB);
-	assert_int_equal(swap_total(&swap), 300 * 256 - 1);
+	assert_int_equal(a->dev.size, 4 * MIB);
+	assert_int_equal(swap_total(&swap), 19 * 256 - 1);
 	/* not more than it needs */
-	while (swap_area_used(a) < 32 * 256)
+	while (swap_area_used(a) < 2 * 256)
 		assert_int_not_equal(swap_alloc(&swap, 64, &got), SWP_NONE);
-	assert_int_equal(a->dev.size, 128 * MIB);
-	assert_int_equal(take_all(0), 300 * 256 - 1 - 32 * 256);
+	assert_int_equal(a->dev.size, 8 * MIB);
+	assert_int_equal(take_all(0), 19 * 256 - 1 - 2 * 256);
 	assert_int_equal(fallocates, 4);
-	assert_int_equal(fallocate_end[0], 64 * MIB);
-	assert_int_equal(fallocate_end[1], 128 * MIB);
-	assert_int_equal(fallocate_end[2], 256 * MIB);
-	assert_int_equal(fallocate_end[3], 300 * MIB);
+	assert_int_equal(fallocate_end[0], 4 * MIB);
+	assert_int_equal(fallocate_end[1], 8 * MIB);
+	assert_int_equal(fallocate_end[2], 16 * MIB);
+	assert_int_equal(fallocate_end[3], 19 * MIB);
 	assert_int_equal(fstat(a->dev.fd, &st), 0);
 	assert_int_equal(st.st_nlink, 0);
-	assert_true(allocated(a->dev.fd) >= (uint64_t)300 * MIB);
+	assert_true(allocated(a->dev.fd) >= (uint64_t)19 * MIB);
 	/* half full is half of what it may have */
 	e = swp_make(0, 1);
 	assert_true(swap_half_full(&swap, e));
-	for (uint32_t s = 1; s <= 150 * 256; s++)
+	for (uint32_t s = 1; s <= 9 * 256 + 128; s++)
 		assert_true(swap_put(&swap, swp_make(0, s)));
 	assert_false(swap_half_full(&swap, e));
 }
@@ -580,14 +580,14 @@ static void a_private_area_stops_where_the_disk_is_full(void **state)
 	fallocates = 0;
 	fallocate_good = 2;
 	fallocate_error = -ENOSPC;
-	a = on(NULL, (uint64_t)400 * MIB, -1);
-	assert_int_equal(swap_total(&swap), 400 * 256 - 1);
-	assert_int_equal(take_all(0), 128 * 256 - 1);
+	a = on(NULL, (uint64_t)25 * MIB, -1);
+	assert_int_equal(swap_total(&swap), 25 * 256 - 1);
+	assert_int_equal(take_all(0), 8 * 256 - 1);
 	assert_int_equal(fallocates, 3);
-	assert_int_equal(a->dev.size, 128 * MIB);
-	assert_int_equal(swap_total(&swap), 128 * 256 - 1);
+	assert_int_equal(a->dev.size, 8 * MIB);
+	assert_int_equal(swap_total(&swap), 8 * 256 - 1);
 	assert_int_equal(fstat(a->dev.fd, &st), 0);
-	assert_int_equal(st.st_size, 128 * MIB);
+	assert_int_equal(st.st_size, 8 * MIB);
 }
 
 static void a_private_area_is_bounded_by_the_disk(void **state)
@@ -600,7 +600,7 @@ static void a_private_area_is_bounded_by_the_disk(void **state)
 	a = on(NULL, 0, -1);
 	assert_int_equal(a->max_slots, 95000);
 	assert_int_equal(swap_total(&swap), 94999);
-	assert_int_equal(a->dev.size, 64 * MIB);
+	assert_int_equal(a->dev.size, 4 * MIB);
 	free_blocks = 100;
 	a = on(NULL, 0, -1);
 	assert_int_equal(a->dev.size, 95 * PAGE);
