@@ -293,10 +293,10 @@ def arguments():
                    help="top of the build tree (default: here)")
     p.add_argument("--work-dir", default=os.environ.get("TMPDIR") or "/var/tmp",
                    help="on the disk that is measured (default: $TMPDIR or /var/tmp)")
-    p.add_argument("--quick", action="store_true", help="512 MiB in 128 MiB, in under a minute")
+    p.add_argument("--quick", action="store_true", help="256 MiB in 64 MiB, in under a minute")
     p.add_argument("--rounds", type=int, help="of the memory work (default: 5; quick: 2)")
     p.add_argument("--program-rounds", type=int, help="of the programs (default: 9; quick: 3)")
-    p.add_argument("--mib", type=int, help="memory to work on (default: 2048; quick: 512)")
+    p.add_argument("--mib", type=int, help="memory to work on (default: 2048; quick: 256)")
     p.add_argument("--limit-mib", type=int, help="limit (default: a quarter of the memory)")
     p.add_argument("--ops", type=int, help="random operations (default: 65536; quick: 4096)")
     p.add_argument("--content", choices=["word", "whole"], default="word",
@@ -310,7 +310,7 @@ def arguments():
     p.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     a = p.parse_args()
     a.build = a.build.resolve()
-    a.mib = a.mib or (512 if a.quick else 2048)
+    a.mib = a.mib or (256 if a.quick else 2048)
     a.limit_mib = a.limit_mib or a.mib // 4
     a.ops = a.ops or (4096 if a.quick else 65536)
     a.rounds = a.rounds or (2 if a.quick else 5)
