@@ -4,6 +4,7 @@
 # What scripts/demo and scripts/test share: packages, and the build below
 # ./build.  Sourced, with the top of the checkout as working directory.
 
+# shellcheck disable=SC2034
 build_packages="gcc make autoconf automake libtool pkg-config libc6-dev linux-libc-dev
 	liburing-dev libxxhash-dev libfuse3-dev libseccomp-dev"
 
@@ -40,13 +41,21 @@ give_back() {
 	fi
 }
 
-# apt COMMAND...: what it says is shown only if it fails
+# apt COMMAND...: what it says is left in $said, for apt_failed
 apt() {
 	said=$(env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
-		--no-install-recommends "$@" </dev/null 2>&1) || {
-		echo "$said" >&2
-		return 1
-	}
+		--no-install-recommends "$@" </dev/null 2>&1)
+}
+
+# It can say a line for each of a hundred packages.
+apt_failed() {
+	echo "$said" | tail -n 5 >&2
+	die "$@"
+}
+
+# Whether apt-get has lists: without a network it has none, and 'update' calls that a success.
+apt_lists() {
+	find /var/lib/apt/lists -name '*_Packages*' | grep -q .
 }
 
 # Install those of the packages that are not there yet.
@@ -60,13 +69,12 @@ need_packages() {
 	command -v apt-get >/dev/null ||
 		die "these Debian packages are needed and there is no apt-get:$missing"
 	say "installing$missing"
-	lists=$(find /var/lib/apt/lists -name '*_Packages*' | head -n 1)
-	[ -n "$lists" ] || apt update || die "apt-get could not get its lists"
+	apt_lists || apt update || true
+	apt_lists || apt_failed "apt-get could not get its lists of packages; is there a network?"
+	# When the first try fails, the lists may name versions that the mirror has dropped.
 	# shellcheck disable=SC2086
-	apt install $missing || {
-		# the lists may name versions that the mirror has dropped
-		apt update && apt install $missing || die "apt-get could not install$missing"
-	}
+	apt install $missing || { apt update && apt install $missing; } ||
+		apt_failed "apt-get could not install$missing"
 }
 
 # quietly LOG COMMAND...: the end of LOG is shown only if the command fails
@@ -97,4 +105,12 @@ build_tree() {
 	fi
 	say "building $tree"
 	quietly "$log" as_owner make -C "$tree" -j"$(nproc)"
+}
+
+# need_machine TREE DIRECTORY: end, with the table of what is missing, where faultline cannot run
+need_machine() {
+	told=$("$1/src/cli/faultline" doctor --swap-dir "$2") || {
+		echo "$told" >&2
+		die "this machine cannot run faultline; the table says what mends it"
+	}
 }
