@@ -13,19 +13,36 @@ make --no-print-directory -C "$FL_BUILD" install DESTDIR="$root" >"$work/log" 2>
 	cat "$work/log"
 	exit 1
 }
-prefix=$root$(sed -n 's/^prefix = //p' "$FL_BUILD/Makefile")
+# As configure was told; each may name those before it.
+for var in prefix exec_prefix bindir includedir libdir datarootdir mandir udevrulesdir; do
+	eval "$var=$(sed -n "s/^$var = //p" "$FL_BUILD/Makefile" | tr '()' '{}')"
+done
 
-for file in bin/faultline include/faultline.h lib/libfaultline.so lib/pkgconfig/faultline.pc \
-	lib/udev/rules.d/60-faultline.rules share/man/man1/faultline.1 share/man/man3/fl_open.3 \
-	share/man/man7/faultline.7; do
-	[ -e "$prefix/$file" ] || {
+# shellcheck disable=SC2154
+for file in $bindir/faultline $includedir/faultline.h $libdir/libfaultline.so \
+	$libdir/pkgconfig/faultline.pc $udevrulesdir/60-faultline.rules \
+	$mandir/man1/faultline.1 $mandir/man3/fl_open.3 $mandir/man7/faultline.7; do
+	[ -e "$root$file" ] || {
 		echo "not installed: $file"
 		find "$root" -type f
 		exit 1
 	}
 done
-if [ "$(uname -m)" = x86_64 ] && [ ! -e "$prefix/lib/libfaultline-preload.so" ]; then
-	echo "not installed: lib/libfaultline-preload.so"
+if [ "$(uname -m)" = x86_64 ] && [ ! -e "$root$libdir/libfaultline-preload.so" ]; then
+	echo "not installed: $libdir/libfaultline-preload.so"
+	exit 1
+fi
+# What programs load is the name that is inside the library.
+soname=$(objdump -p "$root$libdir/libfaultline.so" | awk '$1 == "SONAME" { print $2 }')
+case $soname in
+libfaultline.so.[0-9]*) ;;
+*)
+	echo "libfaultline.so is called '$soname' inside"
+	exit 1
+	;;
+esac
+if [ ! -L "$root$libdir/$soname" ] || [ ! -e "$root$libdir/$soname" ]; then
+	echo "no link $libdir/$soname to the library"
 	exit 1
 fi
 if find "$root" -name '*test*' -o -name '*measure*' | grep .; then
@@ -38,10 +55,10 @@ grep -q fl_mmap "$work/prog.c" || {
 	echo "README.md has no program"
 	exit 1
 }
-export PKG_CONFIG_PATH="$prefix/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$root"
-# shellcheck disable=SC2046
+export PKG_CONFIG_PATH="$root$libdir/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$root"
+# shellcheck disable=SC2046,SC2086
 $FL_CC -Wall -Werror -o "$work/prog" "$work/prog.c" $FL_CFLAGS $(pkg-config --cflags --libs faultline)
-LD_LIBRARY_PATH=$prefix/lib "$work/prog" >"$work/out" 2>"$work/err" || {
+LD_LIBRARY_PATH=$root$libdir "$work/prog" >"$work/out" 2>"$work/err" || {
 	echo "README.md's program: status $?"
 	cat "$work/out" "$work/err"
 	exit 1
