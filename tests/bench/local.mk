@@ -41,7 +41,9 @@ tests_bench_bench_device_LDADD = $(LIBURING_LIBS)
 
 .PHONY: bench bench-quick
 bench bench-quick: all $(bench_programs)
-	$(PYTHON3) $(srcdir)/tests/bench/bench.py --build . --csv bench.csv \
+	@command -v $(PYTHON3) >/dev/null || { \
+		echo 'faultline: the benchmark needs python3; on Debian: apt-get install python3' >&2; exit 1; }
+	$(AM_V_at)$(PYTHON3) $(srcdir)/tests/bench/bench.py --build . --csv bench.csv \
 		`test $@ = bench || echo --quick` $(BENCH_ARGS)
 
 test_scripts += tests/bench/test-bench.sh
