@@ -316,7 +316,7 @@ def arguments():
     a.rounds = a.rounds or (2 if a.quick else 5)
     a.program_rounds = a.program_rounds or (3 if a.quick else 9)
     a.last_part = 8 if a.quick else 1
-    a.scale, a.startups, a.disk_mib, a.disk_seconds = ((0.2, 50, 128, 1) if a.quick else
+    a.scale, a.startups, a.disk_mib, a.disk_seconds = ((0.1, 50, 128, 1) if a.quick else
                                                        (1, 300, 1024, 5))
     a.parts, a.sides = a.parts.split(","), a.sides.split(",")
     for given, known in ((a.sides, keys), (a.parts, ["memory", "programs", "disk"])):
