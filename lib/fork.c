@@ -41,6 +41,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -699,6 +700,23 @@ static void close_sockets(const struct fork_job *job)
 	SYS1(close, job->sock[1]);
 }
 
+/* A program may have filled its descriptor table, and fork all the same: for a moment it gets more. */
+static long make_sockets(int sock[2])
+{
+	struct rlimit was, more;
+	long r = SYS4(socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock);
+
+	if (r != -EMFILE || sys_bare(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&was, 0, 0) != 0 ||
+	    was.rlim_max < was.rlim_cur + 2)
+		return r;
+	more = (struct rlimit){.rlim_cur = was.rlim_cur + 2, .rlim_max = was.rlim_max};
+	if (sys_bare(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&more, 0, 0, 0) != 0)
+		return r;
+	r = SYS4(socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock);
+	sys_bare(SYS_prlimit64, 0, RLIMIT_NOFILE, (long)&was, 0, 0, 0);
+	return r;
+}
+
 static long refuse(struct mm *mm, const char *what, long err)
 {
 	mm_log(mm, FL_LOG_ERROR, "fork: %s: %s", what, log_strerror((int)err));
@@ -715,7 +733,7 @@ static void fork_body(void *arg)
 	long r = make_call(&call, job->nr, job->arg);
 
 	if (r == 0)
-		r = SYS4(socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, job->sock);
+		r = make_sockets(job->sock);
 	if (sys_err(r)) {
 		if (r == -EMFILE || r == -ENFILE)
 			r = refuse(mm, "no descriptor is free for the moment", r);

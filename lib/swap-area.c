@@ -15,6 +15,7 @@
  * Growth.  A private area grows when more than half of it is in use, not when
  * it is full: so its clusters never get as fragmented as those of a full area,
  * and the file is at most twice as large as what was in it, and a step.
+ * Without a size it takes no more than half of what the disk has free.
  *
  * Simplifications.  An area has one extent, the file itself: the filesystem
  * maps slots to blocks.  A path is compared by name, and by inode when the
@@ -389,7 +390,7 @@ static int open_growing(const struct line *l, const struct fl_swap_spec *spec, c
 		r = free_bytes(b->fd, &have);
 		if (r != 0)
 			return refuse_errno(l, r, "its filesystem does not tell its free space");
-		b->bound = round_size(have - have / 20);
+		b->bound = round_size(have / 2);
 	}
 	b->used = b->bound < STEP_FIRST ? b->bound : STEP_FIRST;
 	if (b->bound < AREA_MIN_BYTES)

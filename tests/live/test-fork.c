@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
@@ -497,6 +498,33 @@ static void subject_descriptors(void)
 	}
 }
 
+/* A fork needs no descriptor, not even when the program has used up all that it may have. */
+static void subject_full(void)
+{
+	uint64_t *mem = map(N);
+	struct rlimit lim = {.rlim_cur = 64, .rlim_max = 4096}, now;
+
+	CHECK(setrlimit(RLIMIT_NOFILE, &lim) == 0);
+	for (size_t p = 0; p < N; p++)
+		put_page(mem, p, 1);
+	while (dup(0) >= 0)
+		;
+	CHECK(errno == EMFILE);
+	for (unsigned i = 0; i < 5; i++) {
+		pid_t pid = fork();
+
+		CHECK(pid >= 0);
+		CHECK(dup(0) == -1 && errno == EMFILE);
+		CHECK(getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_cur == 64);
+		if (pid == 0) {
+			for (size_t p = 0; p < N; p++)
+				check_page(mem, p, 1);
+			_exit(0);
+		}
+		reap(pid);
+	}
+}
+
 static sigjmp_buf lost;
 
 static void on_bus(int sig)
@@ -555,11 +583,17 @@ static int be_subject(const char *name)
 		const char *name;
 		void (*fn)(void);
 	} subjects[] = {
-		{"sides", subject_sides},   {"deep", subject_deep},
-		{"bomb", subject_bomb},	    {"threads", subject_threads},
-		{"advice", subject_advice}, {"ends", subject_ends},
-		{"stacks", subject_stacks}, {"clone", subject_clone},
-		{"poison", subject_poison}, {"descriptors", subject_descriptors},
+		{"full", subject_full},
+		{"sides", subject_sides},
+		{"deep", subject_deep},
+		{"bomb", subject_bomb},
+		{"threads", subject_threads},
+		{"advice", subject_advice},
+		{"ends", subject_ends},
+		{"stacks", subject_stacks},
+		{"clone", subject_clone},
+		{"poison", subject_poison},
+		{"descriptors", subject_descriptors},
 	};
 
 	alarm(120); /* a guard against hangs */
@@ -692,6 +726,12 @@ static void descriptors_are_the_programs(void **state)
 	run("descriptors", "4M", NULL);
 }
 
+static void a_full_table_is_no_obstacle(void **state)
+{
+	(void)state;
+	run("full", "4M", NULL);
+}
+
 static void a_lost_page_is_lost_to_both(void **state)
 {
 	static char area[] = "/var/tmp/test-fork-area-XXXXXX";
@@ -719,6 +759,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(on_stacks_that_are_paged),
 		cmocka_unit_test(by_clone),
 		cmocka_unit_test(descriptors_are_the_programs),
+		cmocka_unit_test(a_full_table_is_no_obstacle),
 		cmocka_unit_test(a_lost_page_is_lost_to_both),
 	};
 	const char *build = getenv("FL_BUILD");

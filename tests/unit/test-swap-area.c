@@ -598,12 +598,12 @@ static void a_private_area_is_bounded_by_the_disk(void **state)
 	sys_table[SYSROW_fstatfs].fn = little_free;
 	free_blocks = 100000;
 	a = on(NULL, 0, -1);
-	assert_int_equal(a->max_slots, 95000);
-	assert_int_equal(swap_total(&swap), 94999);
+	assert_int_equal(a->max_slots, 50000);
+	assert_int_equal(swap_total(&swap), 49999);
 	assert_int_equal(a->dev.size, 4 * MIB);
 	free_blocks = 100;
 	a = on(NULL, 0, -1);
-	assert_int_equal(a->dev.size, 95 * PAGE);
+	assert_int_equal(a->dev.size, 50 * PAGE);
 }
 
 static void a_named_private_area_vanishes(void **state)
