@@ -761,14 +761,20 @@ static void area_size_told(struct swap_area *a)
 /* Where the filesystem has no more, the area's bound is what it has. */
 static void area_grow(struct swap_area *a)
 {
-	uint64_t have = a->dev.size, most = a->max_slots * PAGE;
-	uint64_t want = most - have < a->step ? most : have + a->step;
-	int r = reserve(a->dev.fd, have, want);
+	uint64_t have, most = a->max_slots * PAGE;
+	uint64_t want;
+	int r;
 
+	area_size_told(a);
+	have = a->dev.size;
+	if (have >= most)
+		return;
+	want = most - have < a->step ? most : have + a->step;
+	r = reserve(a->dev.fd, have, want);
 	if (r == 0)
 		r = slot_map_grow(a->map, (uint32_t)(want / PAGE));
 	if (r != 0) {
-		/* another process that shares the area may have made it grow meanwhile */
+		/* what another process made of it since is not ours to take away */
 		if (slot_map_members(a->map) == 1)
 			SYS2(ftruncate, a->dev.fd, have);
 		a->max_slots = have / PAGE;

@@ -526,7 +526,9 @@ int slot_map_grow(struct slot_map *m, uint32_t nslots)
 	uint32_t last = (old - 1) / SLOT_CLUSTER;
 	uint32_t had = cluster_slots(m, last);
 
-	if (nslots < old || nslots > m->max_slots)
+	if (nslots < old)
+		return LOAD(&m->h->shared) ? 0 : -EINVAL; /* another member was faster */
+	if (nslots > m->max_slots)
 		return -EINVAL;
 	if (!__atomic_compare_exchange_n(&m->h->nslots, &old, nslots, false, __ATOMIC_RELAXED,
 					 __ATOMIC_RELAXED))

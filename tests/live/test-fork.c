@@ -471,6 +471,7 @@ static void subject_descriptors(void)
 {
 	uint64_t *mem = map(N);
 
+	CHECK(close_range(3, ~0U, 0) == 0);
 	for (size_t p = 0; p < N; p++)
 		put_page(mem, p, 1);
 	for (unsigned i = 0; i < 20; i++) {
@@ -504,6 +505,7 @@ static void subject_full(void)
 	uint64_t *mem = map(N);
 	struct rlimit lim = {.rlim_cur = 64, .rlim_max = 4096}, now;
 
+	CHECK(close_range(3, ~0U, 0) == 0);
 	CHECK(setrlimit(RLIMIT_NOFILE, &lim) == 0);
 	for (size_t p = 0; p < N; p++)
 		put_page(mem, p, 1);
