@@ -207,7 +207,10 @@ tests_fuzz_fuzz_options_LDADD = $(test_ldadd) -lm
 # programs
 
 paged_tests = \
+	tests/programs/test-bash.sh \
 	tests/programs/test-containers.sh \
+	tests/programs/test-multiprocessing.sh \
+	tests/programs/test-perl.sh \
 	tests/programs/test-python3.sh \
 	tests/programs/test-redis.sh \
 	tests/programs/test-sort.sh \
@@ -217,7 +220,10 @@ EXTRA_DIST += \
 	tests/programs/containers.cpp \
 	tests/programs/dict.py \
 	tests/programs/paged.sh \
-	tests/programs/tables.sql
+	tests/programs/tables.sql \
+	tests/programs/work.bash \
+	tests/programs/work.pl \
+	tests/programs/workers.py
 if INTERCEPT
 program_tests += $(paged_tests)
 endif

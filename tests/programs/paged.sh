@@ -8,8 +8,14 @@
 #
 # which runs the command both ways and fails unless standard output, standard
 # error and exit status are equal byte for byte, pages were evicted and read
-# back, and the peak stayed well below the native one.  Tests of servers use the
-# steps one by one.
+# back, and the peak stayed well below the native one.  For a program of many
+# processes a test sets $limit, of KiB a process, and says
+#
+#	paged_family NAME PROCESSES COMMAND [ARG ...]
+#
+# which asks instead that at least so many processes were paged, that none held
+# more than the limit, and that no swap failed.  Tests of servers use the steps
+# one by one.
 #
 # FL_BUILD and FL_SRC name the trees (make check sets them).  Files go to a
 # directory below $TMPDIR or /var/tmp, which is removed whatever happens.
@@ -36,7 +42,9 @@ dir=$(mktemp -d "${TMPDIR:-/var/tmp}/faultline-programs.XXXXXX")
 
 clean_up() {
 	# A server that a failed test leaves says in this file who it is.
-	[ ! -s "$dir/pid" ] || kill -KILL "$(cat "$dir/pid")" 2>/dev/null || :
+	if [ -s "$dir/pid" ] && kill -KILL "$(head -n 1 "$dir/pid")" 2>/dev/null; then
+		wait
+	fi
 	rm -rf "$dir"
 }
 trap clean_up EXIT
@@ -97,7 +105,7 @@ stat() {
 same() {
 	for what in status out err; do
 		cmp "$dir/$1.native.$what" "$dir/$1.paged.$what" >&2 || {
-			tail -n 5 "$dir/$1.paged.err" >&2
+			tail -n 5 "$dir/$1.paged.out" "$dir/$1.paged.err" >&2
 			fail "$1: $what differs from native"
 		}
 	done
@@ -123,4 +131,46 @@ paged() {
 	managed "$@"
 	same "$1"
 	was_paged "$1"
+}
+
+# total NAME LABEL: a figure of the summary, summed over all processes.
+total() {
+	awk -v label="$2" '{ sub(/^ +/, "") } index($0, label " ") == 1 { sum += $NF }
+		END { print sum + 0 }' "$dir/$1.stats"
+}
+
+# family_was_limited NAME PROCESSES: at least so many were paged, none held too much.
+family_was_limited() {
+	[ -s "$dir/$1.stats" ] || fail "$1: no summary was written"
+	processes=$(grep -c '^faultline: .*(process [0-9]*)$' "$dir/$1.stats") || :
+	[ "$processes" -ge "$2" ] ||
+		fail "$1: $processes processes were paged, at least $2 should have been"
+	evicted=$(total "$1" 'pages evicted')
+	[ "$evicted" -gt 0 ] || [ "$2" -eq 0 ] || fail "$1: no page was evicted"
+	[ "$(total "$1" 'errors of swap')" -eq 0 ] || fail "$1: swap failed"
+	most=$(awk '$1 == "most" && $2 == "held" {
+			kib = $3 * ($4 == "GiB" ? 1048576 : $4 == "MiB" ? 1024 : 1)
+			if (kib > most) most = kib
+		}
+		END { print int(most) }' "$dir/$1.stats")
+	[ "$most" -le "$limit" ] || fail "$1: a process held $most KiB, the limit is $limit KiB"
+	echo "$1: as native; limit $limit KiB, $processes processes paged, held $most KiB at" \
+		"most, $evicted pages evicted, $(total "$1" 'page in swap') faults on swapped pages," \
+		"$(seconds "$1" native) s natively, $(seconds "$1" paged) s paged"
+}
+
+# family_was_paged NAME PROCESSES: that, and pages came back.
+family_was_paged() {
+	family_was_limited "$@"
+	[ "$(total "$1" 'page in swap')" -gt 0 ] || fail "$1: no page came back from swap"
+}
+
+# paged_family NAME PROCESSES COMMAND...; $limit is set.
+paged_family() {
+	name=$1 least=$2
+	shift 2
+	native "$name" "$@"
+	managed "$name" "$@"
+	same "$name"
+	family_was_paged "$name" "$least"
 }
