@@ -209,6 +209,8 @@ tests_fuzz_fuzz_options_LDADD = $(test_ldadd) -lm
 paged_tests = \
 	tests/programs/test-bash.sh \
 	tests/programs/test-containers.sh \
+	tests/programs/test-git.sh \
+	tests/programs/test-make.sh \
 	tests/programs/test-multiprocessing.sh \
 	tests/programs/test-perl.sh \
 	tests/programs/test-python3.sh \
@@ -219,9 +221,12 @@ test_scripts += $(paged_tests)
 EXTRA_DIST += \
 	tests/programs/containers.cpp \
 	tests/programs/dict.py \
+	tests/programs/history.py \
 	tests/programs/paged.sh \
+	tests/programs/project.py \
 	tests/programs/tables.sql \
 	tests/programs/work.bash \
+	tests/programs/work-git.sh \
 	tests/programs/work.pl \
 	tests/programs/workers.py
 if INTERCEPT
