@@ -213,10 +213,13 @@ paged_tests = \
 	tests/programs/test-make.sh \
 	tests/programs/test-multiprocessing.sh \
 	tests/programs/test-perl.sh \
+	tests/programs/test-postgres.sh \
 	tests/programs/test-python3.sh \
 	tests/programs/test-redis.sh \
+	tests/programs/test-redis-bgsave.sh \
 	tests/programs/test-sort.sh \
-	tests/programs/test-sqlite3.sh
+	tests/programs/test-sqlite3.sh \
+	tests/programs/test-sqlite3-files.sh
 test_scripts += $(paged_tests)
 EXTRA_DIST += \
 	tests/programs/containers.cpp \
@@ -228,6 +231,8 @@ EXTRA_DIST += \
 	tests/programs/work.bash \
 	tests/programs/work-git.sh \
 	tests/programs/work.pl \
+	tests/programs/work-postgres.sh \
+	tests/programs/work-sqlite3.sh \
 	tests/programs/workers.py
 if INTERCEPT
 program_tests += $(paged_tests)
