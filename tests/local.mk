@@ -210,8 +210,10 @@ paged_tests = \
 	tests/programs/test-bash.sh \
 	tests/programs/test-containers.sh \
 	tests/programs/test-git.sh \
+	tests/programs/test-java.sh \
 	tests/programs/test-make.sh \
 	tests/programs/test-multiprocessing.sh \
+	tests/programs/test-node.sh \
 	tests/programs/test-perl.sh \
 	tests/programs/test-postgres.sh \
 	tests/programs/test-python3.sh \
@@ -228,8 +230,10 @@ EXTRA_DIST += \
 	tests/programs/paged.sh \
 	tests/programs/project.py \
 	tests/programs/tables.sql \
+	tests/programs/Work.java \
 	tests/programs/work.bash \
 	tests/programs/work-git.sh \
+	tests/programs/work.mjs \
 	tests/programs/work.pl \
 	tests/programs/work-postgres.sh \
 	tests/programs/work-sqlite3.sh \
