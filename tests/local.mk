@@ -214,6 +214,8 @@ paged_tests = \
 	tests/programs/test-make.sh \
 	tests/programs/test-multiprocessing.sh \
 	tests/programs/test-node.sh \
+	tests/programs/test-openssl.sh \
+	tests/programs/test-parallel.sh \
 	tests/programs/test-perl.sh \
 	tests/programs/test-postgres.sh \
 	tests/programs/test-python3.sh \
@@ -221,12 +223,14 @@ paged_tests = \
 	tests/programs/test-redis-bgsave.sh \
 	tests/programs/test-sort.sh \
 	tests/programs/test-sqlite3.sh \
-	tests/programs/test-sqlite3-files.sh
+	tests/programs/test-sqlite3-files.sh \
+	tests/programs/test-stress-ng.sh
 test_scripts += $(paged_tests)
 EXTRA_DIST += \
 	tests/programs/containers.cpp \
 	tests/programs/dict.py \
 	tests/programs/history.py \
+	tests/programs/job-awk.sh \
 	tests/programs/paged.sh \
 	tests/programs/project.py \
 	tests/programs/tables.sql \
@@ -234,6 +238,8 @@ EXTRA_DIST += \
 	tests/programs/work.bash \
 	tests/programs/work-git.sh \
 	tests/programs/work.mjs \
+	tests/programs/work-openssl.sh \
+	tests/programs/work-parallel.sh \
 	tests/programs/work.pl \
 	tests/programs/work-postgres.sh \
 	tests/programs/work-sqlite3.sh \
