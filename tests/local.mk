@@ -140,6 +140,13 @@ tests_live_test_live_swap_SOURCES = tests/live/test-live-swap.c tests/live/live.
 tests_live_test_live_swap_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_swap_LDADD = $(live_ldadd)
 
+test_programs += tests/live/test-absent
+live_tests += tests/live/test-absent
+
+tests_live_test_absent_SOURCES = tests/live/test-absent.c tests/live/live.h tests/unit/test.h
+tests_live_test_absent_CPPFLAGS = $(live_cppflags) $(LIBURING_CFLAGS)
+tests_live_test_absent_LDADD = $(live_ldadd) $(LIBURING_LIBS)
+
 test_scripts += tests/live/test-install.sh
 live_tests += tests/live/test-install.sh
 
