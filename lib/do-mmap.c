@@ -25,14 +25,15 @@
  */
 static bool overcommitted(const struct mm *mm, uint64_t pages, int flags)
 {
-	/* an area that is being taken off still holds slots, and offers none */
-	uint64_t total = swap_total(&mm->swap);
-	uint64_t used = swap_used(&mm->swap);
-	uint64_t slots = total > used ? total - used : 0;
+	uint64_t total, used, slots;
 
 	/* what no address space holds is the kernel's to refuse */
 	if (!mm->armed || pages >= VPN_MAX)
 		return false;
+	/* an area that is being taken off still holds slots, and offers none */
+	total = swap_total(&mm->swap);
+	used = swap_used(&mm->swap);
+	slots = total > used ? total - used : 0;
 	if (mm->swap_full && slots < pages && mm_frames(mm) + pages > mm_budget(mm))
 		return true;
 	return !(flags & MAP_NORESERVE) && pages > mm->limit + slots;

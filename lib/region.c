@@ -31,9 +31,9 @@ void region_tree_fini(struct region_tree *t)
 static void write_begin(struct region_tree *t)
 {
 	/* Odd before any node changes: the release fence keeps the stores to nodes
-	 * behind it; pairs with the acquire load in region_overlaps(). */
+	 * behind it; pairs with the acquire fence in region_overlaps(). */
 	__atomic_store_n(&t->seq, t->seq + 1, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
 }
 
 static void write_end(struct region_tree *t)
@@ -95,51 +95,72 @@ static struct region *balance(struct region *r)
 	return r;
 }
 
-static struct region *node_insert(struct region *root, struct region *n)
+/* The links from the root to where something changed. */
+struct path {
+	struct region **link[WALK_MAX];
+	unsigned n;
+};
+
+/* Upwards as far as heights change; each node on the path has the height that it had before. */
+static void rebalance(struct path *path)
 {
-	if (root == NULL) {
-		n->left = n->right = NULL;
-		n->height = 1;
-		return n;
+	while (path->n-- > 0) {
+		struct region **link = path->link[path->n];
+		int was = (*link)->height;
+
+		*link = balance(*link);
+		if ((*link)->height == was)
+			break;
 	}
-	if (n->start < root->start)
-		root->left = node_insert(root->left, n);
-	else
-		root->right = node_insert(root->right, n);
-	return balance(root);
 }
 
-static struct region *take_min(struct region *root, struct region **min)
+static void node_insert(struct region_tree *t, struct region *n)
 {
-	if (root->left == NULL) {
-		*min = root;
-		return root->right;
+	struct path path;
+	struct region **link = &t->root;
+
+	path.n = 0;
+	while (*link != NULL) {
+		path.link[path.n++] = link;
+		link = n->start < (*link)->start ? &(*link)->left : &(*link)->right;
 	}
-	root->left = take_min(root->left, min);
-	return balance(root);
+	n->left = n->right = NULL;
+	n->height = 1;
+	*link = n;
+	rebalance(&path);
 }
 
-static struct region *node_remove(struct region *root, uintptr_t start)
+static void node_remove(struct region_tree *t, struct region *n)
 {
-	struct region *min = NULL;
-	struct region *right;
+	struct path path;
+	struct region **link = &t->root;
+	struct region **min_link, *min;
+	unsigned below;
 
-	if (root == NULL)
-		return NULL;
-	if (start < root->start) {
-		root->left = node_remove(root->left, start);
-		return balance(root);
+	path.n = 0;
+	while (*link != n) {
+		path.link[path.n++] = link;
+		link = n->start < (*link)->start ? &(*link)->left : &(*link)->right;
 	}
-	if (start > root->start) {
-		root->right = node_remove(root->right, start);
-		return balance(root);
+	if (n->left == NULL || n->right == NULL) {
+		*link = n->left != NULL ? n->left : n->right;
+		rebalance(&path);
+		return;
 	}
-	if (root->right == NULL)
-		return root->left;
-	right = take_min(root->right, &min);
-	min->right = right;
-	min->left = root->left;
-	return balance(min);
+	/* the next one above takes its place */
+	path.link[path.n++] = link;
+	below = path.n;
+	for (min_link = &n->right; (*min_link)->left != NULL; min_link = &(*min_link)->left)
+		path.link[path.n++] = min_link;
+	min = *min_link;
+	*min_link = min->right;
+	min->left = n->left;
+	min->right = n->right;
+	min->height = n->height;
+	*link = min;
+	if (path.n > below)
+		path.link[below] = &min->right;
+	rebalance(&path);
 }
 
 struct region *region_next(const struct region_tree *t, uintptr_t addr)
@@ -156,6 +177,25 @@ struct region *region_next(const struct region_tree *t, uintptr_t addr)
 		}
 	}
 	return best;
+}
+
+/* The same, and the last region that ends at addr or below. */
+static struct region *neighbours(const struct region_tree *t, uintptr_t addr, struct region **below)
+{
+	struct region *r = t->root;
+	struct region *above = NULL;
+
+	*below = NULL;
+	while (r != NULL) {
+		if (r->end > addr) {
+			above = r;
+			r = r->left;
+		} else {
+			*below = r;
+			r = r->right;
+		}
+	}
+	return above;
 }
 
 struct region *region_find(const struct region_tree *t, uintptr_t addr)
@@ -208,7 +248,7 @@ static void account(struct region_tree *t, const struct region *r, int sign)
 
 static void link_node(struct region_tree *t, struct region *n)
 {
-	t->root = node_insert(t->root, n);
+	node_insert(t, n);
 	t->count++;
 	account(t, n, 1);
 }
@@ -216,8 +256,22 @@ static void link_node(struct region_tree *t, struct region *n)
 static void unlink_node(struct region_tree *t, struct region *n)
 {
 	account(t, n, -1);
-	t->root = node_remove(t->root, n->start);
+	node_remove(t, n);
 	t->count--;
+}
+
+/* Move a region's ends, within the gaps that are around it. */
+static void resize(struct region_tree *t, struct region *r, uintptr_t start, uintptr_t end)
+{
+	account(t, r, -1);
+	r->start = start;
+	r->end = end;
+	account(t, r, 1);
+}
+
+static bool has(const struct region *r, int prot, uint32_t flags)
+{
+	return r->prot == prot && r->flags == flags;
 }
 
 static bool alike(const struct region *a, const struct region *b)
@@ -297,6 +351,33 @@ static void remove_whole(struct region_tree *t, uintptr_t start, uintptr_t end)
 	}
 }
 
+/* A part of one region; 0 or -ENOMEM. */
+static int remove_within(struct region_tree *t, struct region *r, uintptr_t start, uintptr_t end)
+{
+	struct region *rest = NULL;
+
+	if (r->start < start && end < r->end) {
+		rest = pool_get(&t->pool);
+		if (rest == NULL)
+			return -ENOMEM;
+		*rest = *r;
+		rest->start = end;
+	}
+	write_begin(t);
+	if (r->start == start && r->end == end) {
+		unlink_node(t, r);
+		pool_put(&t->pool, r);
+	} else if (r->start == start) {
+		resize(t, r, end, r->end);
+	} else {
+		resize(t, r, r->start, start);
+		if (rest != NULL)
+			link_node(t, rest);
+	}
+	write_end(t);
+	return 0;
+}
+
 int region_remove(struct region_tree *t, uintptr_t start, uintptr_t end)
 {
 	struct region *spare[2];
@@ -304,6 +385,8 @@ int region_remove(struct region_tree *t, uintptr_t start, uintptr_t end)
 
 	if (r == NULL || r->start >= end)
 		return 0;
+	if (r->start <= start && end <= r->end)
+		return remove_within(t, r, start, end);
 	if (take_spares(t, spare) != 0)
 		return -ENOMEM;
 	write_begin(t);
@@ -315,14 +398,42 @@ int region_remove(struct region_tree *t, uintptr_t start, uintptr_t end)
 	return 0;
 }
 
+/* Let what is around a gap grow into it, where it is alike; false when it is not. */
+static bool grow_into(struct region_tree *t, struct region *below, struct region *above,
+		      uintptr_t start, uintptr_t end, int prot, uint32_t flags)
+{
+	bool up = below != NULL && below->end == start && has(below, prot, flags);
+	bool down = above != NULL && above->start == end && has(above, prot, flags);
+
+	if (!up && !down)
+		return false;
+	write_begin(t);
+	if (up && down) {
+		end = above->end;
+		unlink_node(t, above);
+		pool_put(&t->pool, above);
+	}
+	if (up)
+		resize(t, below, below->start, end);
+	else
+		resize(t, above, start, above->end);
+	write_end(t);
+	return true;
+}
+
 int region_insert(struct region_tree *t, uintptr_t start, uintptr_t end, int prot, uint32_t flags)
 {
-	struct region *spare[2];
-	struct region *n = pool_get(&t->pool);
+	struct region *spare[2] = {NULL, NULL};
+	struct region *below, *n;
+	struct region *above = neighbours(t, start, &below);
+	bool gap = above == NULL || above->start >= end;
 
+	if (gap && grow_into(t, below, above, start, end, prot, flags))
+		return 0;
+	n = pool_get(&t->pool);
 	if (n == NULL)
 		return -ENOMEM;
-	if (take_spares(t, spare) != 0) {
+	if (!gap && take_spares(t, spare) != 0) {
 		pool_put(&t->pool, n);
 		return -ENOMEM;
 	}
@@ -331,23 +442,56 @@ int region_insert(struct region_tree *t, uintptr_t start, uintptr_t end, int pro
 	n->prot = prot;
 	n->flags = flags;
 	write_begin(t);
-	split_at(t, start, &spare[0]);
-	split_at(t, end, &spare[1]);
-	remove_whole(t, start, end);
+	if (!gap) {
+		split_at(t, start, &spare[0]);
+		split_at(t, end, &spare[1]);
+		remove_whole(t, start, end);
+	}
 	link_node(t, n);
-	merge_around(t, n);
+	if (!gap)
+		merge_around(t, n);
 	write_end(t);
 	drop_spares(t, spare);
 	return 0;
 }
 
+/* Whether nothing in [start, end) would change. */
+static bool is_so(const struct region_tree *t, const struct region *r, uintptr_t end, int prot,
+		  uint32_t set, uint32_t clear)
+{
+	for (; r != NULL && r->start < end; r = r->end < end ? region_next(t, r->end) : NULL)
+		if ((prot != -1 && r->prot != prot) || ((r->flags & ~clear) | set) != r->flags)
+			return false;
+	return true;
+}
+
+/*
+ * Where a change only moves the border between two neighbours, move it: memory
+ * that a program reserves and then opens piece by piece.
+ */
+static bool move_border(struct region_tree *t, struct region *below, struct region *r,
+			uintptr_t start, uintptr_t end, int prot, uint32_t flags)
+{
+	if (below == NULL || below->end != start || r->start != start || end >= r->end ||
+	    !has(below, prot, flags))
+		return false;
+	write_begin(t);
+	resize(t, r, end, r->end);
+	resize(t, below, below->start, end);
+	write_end(t);
+	return true;
+}
+
 int region_change(struct region_tree *t, uintptr_t start, uintptr_t end, int prot, uint32_t set,
 		  uint32_t clear)
 {
-	struct region *spare[2];
-	struct region *r = region_next(t, start);
+	struct region *spare[2], *below;
+	struct region *r = neighbours(t, start, &below);
 
-	if (r == NULL || r->start >= end)
+	if (r == NULL || r->start >= end || is_so(t, r, end, prot, set, clear))
+		return 0;
+	if (move_border(t, below, r, start, end, prot != -1 ? prot : r->prot,
+			(r->flags & ~clear) | set))
 		return 0;
 	if (take_spares(t, spare) != 0)
 		return -ENOMEM;
