@@ -17,7 +17,8 @@
 #include <sys/syscall.h>
 
 #define SLOT_BYTES ((HOP_SLOTS * sizeof(struct hop_slot) + 4095) & ~(size_t)4095)
-#define BELL_BYTES ((size_t)HOP_SLOTS * PAGE_SIZE)
+#define KICKS 2U
+#define BELL_BYTES ((size_t)(HOP_SLOTS + KICKS) * PAGE_SIZE)
 #define ANSWER_TRIES 2000U
 #define ANSWER_PAUSE 1000000U /* ns */
 
@@ -62,6 +63,11 @@ static bool slot_move(struct hop_slot *s, uint32_t from, uint32_t to)
 					   __ATOMIC_RELAXED);
 }
 
+static char *kick_page(const struct hop *h, uint32_t kick)
+{
+	return h->bell + (size_t)(HOP_SLOTS + kick) * PAGE_SIZE;
+}
+
 /* Empty every doorbell that was rung and read, many with one call. */
 static void empty_bells(struct hop *h)
 {
@@ -93,9 +99,9 @@ static struct hop_slot *slot_take(struct hop *h)
 			if (__atomic_load_n(&h->slot[i].state, __ATOMIC_RELAXED) == HOP_FREE &&
 			    slot_move(&h->slot[i], HOP_FREE, HOP_OWNED))
 				return &h->slot[i];
-		/* more callers than doorbells: empty some ourselves, or let others finish */
-		empty_bells(h);
-		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+		/* more callers than doorbells: have them emptied, which also lets others finish */
+		(void)*(volatile const char *)kick_page(
+			h, __atomic_load_n(&h->kick, __ATOMIC_ACQUIRE));
 	}
 }
 
@@ -233,6 +239,52 @@ static void serve_slot(struct pager *p, struct hop_slot *s)
 		fork_finish(mm); /* nothing else is done before the caller has forked */
 }
 
+/* Whether a thread that looks for a slot now finds one, or will as soon as another thread runs. */
+static bool slot_comes(const struct hop *h)
+{
+	for (uint32_t i = 0; i < HOP_SLOTS; i++) {
+		uint32_t state = __atomic_load_n(&h->slot[i].state, __ATOMIC_RELAXED);
+
+		if (state == HOP_FREE || state == HOP_DONE || state == HOP_RUNG)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Empty the doorbells for who found none free; hop.h says how kicks take
+ * turns.  While every slot has a call that is still to be done, the kick waits
+ * for the next one to be.
+ */
+static void serve_kick(struct mm *mm, uint32_t kick)
+{
+	struct hop *h = &mm->hop;
+	uintptr_t page = (uintptr_t)kick_page(h, kick);
+
+	if (kick != h->kick) { /* answered already, for another thread */
+		uffd_wake(mm->uffd, page, PAGE_SIZE);
+		return;
+	}
+	empty_bells(h);
+	h->kicked = !slot_comes(h);
+	if (h->kicked)
+		return;
+	/* If the other one stays filled, nobody waits at it: all look for a slot in a loop. */
+	SYS3(madvise, kick_page(h, kick ^ 1), PAGE_SIZE, MADV_DONTNEED_LOCKED);
+	__atomic_store_n(&h->kick, kick ^ 1, __ATOMIC_RELEASE);
+	answer(mm, page);
+}
+
+bool hop_kicked(struct mm *mm, uintptr_t addr)
+{
+	const struct hop *h = &mm->hop;
+
+	if (addr < (uintptr_t)kick_page(h, 0))
+		return false;
+	serve_kick(mm, addr >= (uintptr_t)kick_page(h, 1));
+	return true;
+}
+
 void hop_serve(struct pager *p, uintptr_t addr)
 {
 	struct hop *h = &p->mm->hop;
@@ -249,4 +301,6 @@ void hop_serve(struct pager *p, uintptr_t addr)
 	}
 	if (__atomic_load_n(&h->rung, __ATOMIC_RELAXED) >= HOP_SLOTS / 2)
 		empty_bells(h);
+	if (h->kicked)
+		serve_kick(p->mm, h->kick);
 }

@@ -8,9 +8,18 @@
  * the doorbell's page; the touch ends and the thread reads the result.
  *
  * So one wait serves faults and calls, and the thread holds no lock.  Signals
- * are blocked meanwhile: a handler that never came back would keep the slot.
- * A filled doorbell is emptied again before its slot's next use, many
- * at a time, by a pager.
+ * are blocked meanwhile: a
+ * handler that never came back would keep the slot.  A filled doorbell is
+ * emptied again before its slot's next use, many at a time, by a pager: when
+ * half of them are filled, or when a thread that finds none touches a kick.
+ *
+ * There are two kicks, pages like doorbells, of which h->kick names the one
+ * that is absent.  The pager that reads its fault empties the doorbells and
+ * the other kick, names that one, and fills this one: who read the old name
+ * does not wait, and looks for a slot again.  Kicks change under the mm lock,
+ * so that an absent kick whose fault is being answered is the named one.
+ * Threads thus make no system call for want of a doorbell: a strict seccomp
+ * filter might not let them.
  *
  * A slot's state is its lock: FREE to OWNED by the thread that takes it
  * (compare and exchange, acquire), OWNED to POSTED (release; pairs with the
@@ -63,8 +72,10 @@ struct hop_slot {
 
 struct hop {
 	struct hop_slot *slot; /* HOP_SLOTS */
-	char *bell;	       /* HOP_SLOTS pages */
+	char *bell;	       /* HOP_SLOTS pages, and the kicks behind them */
 	uint32_t rung;	       /* slots in state RUNG, about; atomic */
+	uint32_t kick;	       /* the absent kick, 0 or 1; written under the mm lock, atomic */
+	bool kicked;	       /* and its fault was read, and waits; under the mm lock */
 };
 
 int hop_init(struct mm *mm); /* on a pager, before anything is armed */
@@ -81,8 +92,14 @@ void hop_fini(struct mm *mm);
 /* On an application thread of a mm whose pagers run.  The call's result or -errno. */
 long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, long e, long f, long g);
 
-/* Whether a fault address is a doorbell's. */
+/* Whether a fault address is a doorbell's or a kick's. */
 bool hop_is_bell(const struct mm *mm, uintptr_t addr);
+
+/*
+ * On a pager, with the mm lock held, for a fault that hop_is_bell(): answer it
+ * if it is a kick's, false if it is a doorbell's.
+ */
+bool hop_kicked(struct mm *mm, uintptr_t addr);
 
 /* On a pager, with the mm lock held: do the call behind a doorbell. */
 void hop_serve(struct pager *p, uintptr_t addr);

@@ -337,7 +337,7 @@ static unsigned read_messages(struct pager *p, bool calls)
 		};
 		if (hop_is_bell(mm, f.addr)) {
 			/* within a call others wait: hop_serve() looks for them when it ends */
-			if (calls)
+			if (!hop_kicked(mm, f.addr) && calls)
 				hop_serve(p, f.addr);
 			continue;
 		}
