@@ -7,6 +7,7 @@
 #include "mm.h"
 #include "do.h"
 #include "fork.h"
+#include "open.h"
 #include "pager.h"
 #include "sys.h"
 #include "uffd.h"
@@ -109,13 +110,14 @@ long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, lon
 {
 	struct hop *h = &mm->hop;
 	uint64_t all = ~(uint64_t)0;
-	uint64_t mask;
+	uint64_t mask = 0;
 	volatile const char *bell;
 	struct hop_slot *s;
 	long result;
 
 	/* A handler that left by siglongjmp(3), or a cancellation, would keep the slot for ever. */
-	SYS4(sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
+	if (!(mm->flags & MM_PRELOAD))
+		SYS4(sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
 	s = slot_take(h);
 	bell = h->bell + (size_t)(s - h->slot) * PAGE_SIZE;
 
@@ -135,7 +137,8 @@ long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, lon
 	result = s->result;
 	__atomic_fetch_add(&h->rung, 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->state, HOP_RUNG, __ATOMIC_RELEASE);
-	SYS4(sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
+	if (!(mm->flags & MM_PRELOAD))
+		SYS4(sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
 	return result;
 }
 

@@ -8,7 +8,7 @@
  * the doorbell's page; the touch ends and the thread reads the result.
  *
  * So one wait serves faults and calls, and the thread holds no lock.  Signals
- * are blocked meanwhile: a
+ * are blocked meanwhile, or put off by the preload library (MM_PRELOAD): a
  * handler that never came back would keep the slot.  A filled doorbell is
  * emptied again before its slot's next use, many at a time, by a pager: when
  * half of them are filled, or when a thread that finds none touches a kick.

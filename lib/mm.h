@@ -3,7 +3,7 @@
  * mm.h - one runtime's managed address space (the kernel's mm_struct).
  *
  * Locks.  mm->lock guards everything below that does not say otherwise.
- * While nothing is armed application threads take it (signals blocked); once
+ * While nothing is armed application threads take it (no handler may run); once
  * armed only pagers do, on stacks of their own: an application thread that
  * held it could fault on its own stack and wait for a pager that waits for the
  * lock.  A pager never sleeps with it: it is dropped around blkio_wait(), and

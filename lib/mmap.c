@@ -3,8 +3,9 @@
  * mmap.c - the memory calls as an application makes them; see mmap.h.
  *
  * Each call decides whether managed memory is concerned, and where the work is
- * done: here, under the mm lock with every signal blocked, while nothing is
- * armed; on a pager, by hop_call(), afterwards.  The armed flag is looked at
+ * done: here, under the mm lock, while nothing is armed; on a pager, by
+ * hop_call(), afterwards.  No signal's handler may run meanwhile: they are
+ * blocked, or the preload library puts them off (MM_PRELOAD).  The armed flag is looked at
  * again under the lock.  What populates memory (MAP_POPULATE, mlock) is done
  * by the calling thread afterwards, as faults.
  */
@@ -14,6 +15,7 @@
 #include "fork.h"
 #include "log.h"
 #include "mm.h"
+#include "open.h"
 #include "pager.h"
 #include "sys.h"
 
@@ -29,16 +31,18 @@
 
 /* ---- where a call is done ---- */
 
-static void signals_block(uint64_t *old)
+static void signals_block(const struct mm *mm, uint64_t *old)
 {
 	uint64_t all = ~(uint64_t)0;
 
-	SYS4(sigprocmask, SIG_SETMASK, &all, old, sizeof(*old));
+	if (!(mm->flags & MM_PRELOAD))
+		SYS4(sigprocmask, SIG_SETMASK, &all, old, sizeof(*old));
 }
 
-static void signals_restore(const uint64_t *old)
+static void signals_restore(const struct mm *mm, const uint64_t *old)
 {
-	SYS4(sigprocmask, SIG_SETMASK, old, 0, sizeof(*old));
+	if (!(mm->flags & MM_PRELOAD))
+		SYS4(sigprocmask, SIG_SETMASK, old, 0, sizeof(*old));
 }
 
 /* True: the mm lock is held and nothing is armed.  False: hand the call to a pager. */
@@ -46,19 +50,19 @@ static bool local_begin(struct mm *mm, uint64_t *mask)
 {
 	if (mm_armed(mm))
 		return false;
-	signals_block(mask);
+	signals_block(mm, mask);
 	lock_take(&mm->lock);
 	if (!mm->armed)
 		return true;
 	lock_drop(&mm->lock);
-	signals_restore(mask);
+	signals_restore(mm, mask);
 	return false;
 }
 
 static void local_end(struct mm *mm, const uint64_t *mask)
 {
 	lock_drop(&mm->lock);
-	signals_restore(mask);
+	signals_restore(mm, mask);
 }
 
 /*
@@ -85,7 +89,8 @@ static long arm(struct mm *mm)
 }
 
 /* Flags of the managed regions of a range, in an armed mm. */
-static long change_flags(struct mm *mm, uintptr_t start, uintptr_t end, uint32_t set, uint32_t clear)
+static long change_flags(struct mm *mm, uintptr_t start, uintptr_t end, uint32_t set,
+			 uint32_t clear)
 {
 	return hop_call(mm, HOP_FLAGS, (long)start, (long)end, set, clear, 0, 0, 0);
 }
@@ -253,8 +258,8 @@ long mm_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 
 	if ((addr & ~PAGE_MASK) || len == 0 || !ours(mm, addr, len))
 		return pkey == -1 ? SYS3(mprotect, addr, len, prot)
-				  : sys_bare(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey, 0,
-					     0);
+				  : sys_bare(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey,
+					     0, 0);
 	if (!local_begin(mm, &mask))
 		return hop_call(mm, HOP_MPROTECT, (long)addr, (long)len, prot, pkey, 0, 0, 0);
 	r = do_mprotect(mm, addr, len, prot, pkey);
@@ -360,14 +365,14 @@ long mm_mlockall(struct mm *mm, int flags)
 			return r;
 		if (local_begin(mm, &mask)) {
 			if (flags & MCL_CURRENT)
-				region_change(&mm->regions, 0, addr_of(VPN_MAX), -1, REGION_LOCKED, 0);
+				region_change(&mm->regions, 0, addr_of(VPN_MAX), -1, REGION_LOCKED,
+					      0);
 			mm->lock_future = flags & MCL_FUTURE;
 			local_end(mm, &mask);
 			return r;
 		}
 	}
-	if ((flags & MCL_CURRENT) &&
-	    mm->regions.open_pages > mm_budget(mm) - mm_budget(mm) / 4)
+	if ((flags & MCL_CURRENT) && mm->regions.open_pages > mm_budget(mm) - mm_budget(mm) / 4)
 		return -ENOMEM;
 	r = sys_bare(SYS_mlockall, flags | MCL_ONFAULT, 0, 0, 0, 0, 0);
 	if (sys_err(r))
@@ -397,7 +402,8 @@ long mm_munlockall(struct mm *mm)
 
 /* ---- calls that can only take managed memory away ---- */
 
-long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, size_t pgoff, int flags)
+long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, size_t pgoff,
+			 int flags)
 {
 	/* For shared file mappings only: never ours. */
 	(void)mm;

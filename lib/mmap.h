@@ -9,7 +9,9 @@
  *
  * No lock is held while the kernel could make the caller wait for a pager:
  * while nothing is armed the calling thread does the work itself under the mm
- * lock with signals blocked; afterwards it hands the call to a pager (hop.h).
+ * lock; afterwards it hands the call to a pager (hop.h).  Signals are blocked
+ * meanwhile; those of a program under the preload library are put off by its
+ * hooks, and so they are the hooks' affair.
  */
 #ifndef FL_MMAP_H
 #define FL_MMAP_H

@@ -63,7 +63,8 @@ endif
 
 tests_unit_test_patch_SOURCES = tests/unit/test-patch.c tests/unit/test.h \
 	src/preload/entry.S src/preload/entry-init.c src/preload/entry.h src/preload/hook.h \
-	src/preload/patch.c src/preload/patch.h
+	src/preload/patch.c src/preload/patch.h src/preload/entry-offsets.h \
+	src/preload/signals.c src/preload/signals.h src/preload/signals-entry.S
 tests_unit_test_patch_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/src/preload
 tests_unit_test_patch_LDADD = $(test_ldadd)
 

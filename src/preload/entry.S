@@ -20,13 +20,31 @@
  * skips the trampoline, which has none.
  *
  * The general registers are laid out as struct hook_call (hook.h).
+ *
+ * A signal that the hook put off (signals.h) is delivered when all vectors are
+ * the program's again: below struct hook_call come, from the top down,
+ *
+ *	rbx, r12 to r15, eax	for signal_deliver()
+ *	the vectors		as the kernel has them in a signal's frame
+ *	a frame, a context	at FRAME_BELOW and CONTEXT_BELOW
  */
 
-#define TRAMPOLINE 152 /* bytes of the drawing above */
+
+#include "entry-offsets.h"
+
 #define NUMBER 16      /* the number, from the frame pointer */
 #define SAVED (9 * 8)  /* struct hook_call */
+#define SYS_RT_SIGRETURN 15
 
 	.text
+
+	/* xrstor refuses a header with stray bits, and xsave does not clear them. */
+	.macro	clear_header
+	xor	%ecx, %ecx
+	.irp	at, 512, 520, 528, 536, 544, 552, 560, 568
+	mov	%rcx, \at(%rsp)
+	.endr
+	.endm
 
 	.macro	enter
 	endbr64
@@ -53,6 +71,9 @@
 
 	/* eax: 1 when the hook served the call.  No instruction after cmp alters the carry flag. */
 	.macro	leave_by_eax
+	mov	signal_state@gottpoff(%rip), %rcx
+	cmpl	$0, %fs:STATE_WAITS(%rcx)
+	jne	signal_waits
 	lea	-SAVED(%rbp), %rsp
 	cmp	$1, %eax
 	pop	%rdi
@@ -70,6 +91,44 @@
 	ret
 	.cfi_endproc
 	.endm
+
+	.type	signal_waits, @function
+	.balign	16
+signal_waits:
+	.cfi_startproc
+	.cfi_def_cfa	%rbp, TRAMPOLINE + 8
+	.cfi_offset	%rip, -136
+	.cfi_offset	%rbp, -(TRAMPOLINE + 8)
+	lea	-SAVED(%rbp), %rsp
+	push	%rbx
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
+	push	%rax
+	mov	%rsp, %rdi
+	mov	%rcx, %rbx
+	sub	%fs:STATE_FP_SIZE(%rbx), %rsp
+	and	$-64, %rsp
+	mov	%rsp, %rsi
+	mov	%fs:STATE_XFEATURES(%rbx), %rax
+	mov	%rax, %rdx
+	shr	$32, %rdx
+	test	%rax, %rax
+	jz	1f
+	clear_header
+	xsave64	(%rsp)
+	jmp	2f
+1:	fxsave64 (%rsp)
+2:	lea	-FRAME_BELOW(%rsi), %rdx
+	lea	-CONTEXT_BELOW(%rsi), %rcx
+	mov	%rcx, %rsp
+	call	signal_deliver
+	mov	$SYS_RT_SIGRETURN, %eax
+	syscall
+	hlt
+	.cfi_endproc
+	.size	signal_waits, . - signal_waits
 
 	.globl	entry_plain
 	.hidden	entry_plain
@@ -112,16 +171,8 @@ entry_saving:
 	mov	entry_xsave_mask(%rip), %rax
 	test	%rax, %rax
 	jz	1f
-	/* xrstor refuses a header with stray bits, and xsave does not clear them. */
+	clear_header
 	xor	%edx, %edx
-	mov	%rdx, 512(%rsp)
-	mov	%rdx, 520(%rsp)
-	mov	%rdx, 528(%rsp)
-	mov	%rdx, 536(%rsp)
-	mov	%rdx, 544(%rsp)
-	mov	%rdx, 552(%rsp)
-	mov	%rdx, 560(%rsp)
-	mov	%rdx, 568(%rsp)
 	xsave64	(%rsp)
 	call	hook_call
 	mov	%eax, %ecx

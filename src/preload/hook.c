@@ -16,6 +16,7 @@
 #include "mmap.h"
 #include "patch.h"
 #include "report.h"
+#include "signals.h"
 #include "sys.h"
 
 #include "log.h"
@@ -149,15 +150,27 @@ static int do_process_madvise(struct hook_call *c)
 	return SERVED;
 }
 
-int hook_call(struct hook_call *c, long nr)
+#define STACK_NEED 2048
+
+/*
+ * A stack that overflows does it here, where nothing is held and the program's
+ * handler may jump away, rather than in the middle of the work.
+ */
+static inline void reach_stack(void)
+{
+	const char *frame = __builtin_frame_address(0);
+
+	(void)*(const volatile char *)(frame - STACK_NEED);
+}
+
+/* Every call but those that may fork; signals wait. */
+static int serve(struct hook_call *c, long nr)
 {
 	struct mm *mm = hook_mm;
 	const long *a = c->arg;
 	uintptr_t addr = (uintptr_t)a[0];
 	size_t len = (size_t)a[1];
 
-	if (mm == NULL)
-		return IN_PLACE;
 	switch (nr) {
 	case SYS_mmap:
 		c->result = do_mmap(a);
@@ -206,13 +219,9 @@ int hook_call(struct hook_call *c, long nr)
 	case SYS_munlockall:
 		c->result = mm_munlockall(mm);
 		return SERVED;
-	case SYS_fork:
-		return do_fork(c, nr);
-	case SYS_clone:
-		return is_fork((unsigned long)a[0], (unsigned long)a[1]) ? do_fork(c, nr)
-									 : IN_PLACE;
-	case SYS_clone3:
-		return do_clone3(c, nr);
+	case SYS_rt_sigaction:
+		c->result = signal_action(a);
+		return SERVED;
 	case SYS_exit_group:
 		report_exit();
 		return IN_PLACE;
@@ -224,13 +233,44 @@ int hook_call(struct hook_call *c, long nr)
 	}
 }
 
+int hook_call(struct hook_call *c, long nr)
+{
+	const unsigned long *a = (const unsigned long *)c->arg;
+	uint64_t all = ~(uint64_t)0, old;
+	int r;
+
+	if (hook_mm == NULL)
+		return IN_PLACE;
+	switch (nr) {
+	case SYS_fork:
+		return do_fork(c, nr);
+	case SYS_clone:
+		return is_fork(a[0], a[1]) ? do_fork(c, nr) : IN_PLACE;
+	case SYS_clone3:
+		return do_clone3(c, nr);
+	default:
+		break;
+	}
+	reach_stack();
+	if (__atomic_load_n(&signal_blocking, __ATOMIC_ACQUIRE)) {
+		SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
+		r = serve(c, nr);
+		SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
+		return r;
+	}
+	signal_hold();
+	r = serve(c, nr);
+	signal_release();
+	return r;
+}
+
 void hook_init(struct mm *mm)
 {
 	static const short calls[] = {
 		SYS_mmap,	SYS_munmap, SYS_mremap,		 SYS_mprotect, SYS_pkey_mprotect,
 		SYS_madvise,	SYS_brk,    SYS_process_madvise, SYS_shmat,    SYS_remap_file_pages,
 		SYS_shmdt,	SYS_mlock,  SYS_mlock2,		 SYS_munlock,  SYS_mlockall,
-		SYS_munlockall, SYS_fork,   SYS_clone,		 SYS_clone3,
+		SYS_munlockall, SYS_fork,   SYS_clone,		 SYS_clone3,   SYS_rt_sigaction,
 	};
 
 	hook_mm = mm;

@@ -15,11 +15,15 @@ src_preload_libfaultline_preload_la_SOURCES = \
 	src/preload/entry.S \
 	src/preload/entry-init.c \
 	src/preload/entry.h \
+	src/preload/entry-offsets.h \
 	src/preload/hook.c \
 	src/preload/hook.h \
 	src/preload/patch.c \
 	src/preload/patch.h \
 	src/preload/preload.c \
 	src/preload/report.c \
-	src/preload/report.h
+	src/preload/report.h \
+	src/preload/signals.c \
+	src/preload/signals.h \
+	src/preload/signals-entry.S
 endif

@@ -47,7 +47,7 @@
  * entry_saving does.
  *
  * Locks: patch_lock (RANK_PATCH) guards islands and the writing of text once
- * the program runs; it is taken with signals blocked.
+ * the program runs; it is taken in hooks, where signals wait.
  *
  * Accepted: a system call whose number is not loaded right before it is not
  * seen, nor is one in the program itself or in the libraries that it is linked
@@ -127,6 +127,7 @@ static const struct wrapper {
 	{"mlockall", SYS_mlockall, 96, false, false},
 	{"munlockall", SYS_munlockall, 96, false, false},
 	{"_Fork", SYS_clone, 96, false, false},
+	{"__libc_sigaction", SYS_rt_sigaction, 320, false, false},
 	{"syscall", NR_ANY, 96, false, false},
 	{"_exit", SYS_exit_group, 96, false, true},
 	{"close", SYS_close, 96, false, true},
@@ -594,12 +595,10 @@ int patch_program(bool watch, char *why, size_t why_size)
 void patch_mapping(byte *start, size_t len)
 {
 	const byte *end = start + len;
-	uint64_t all = ~(uint64_t)0, old;
 	struct writer w;
 	bool open = false;
 	struct site s;
 
-	SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
 	lock_take(&patch_lock);
 	for (byte *p = start; (p = next_syscall(p, end)) != NULL; p += 2) {
 		if (p - start < INSN_SIZE || !match_call(p - INSN_SIZE, &s))
@@ -613,7 +612,6 @@ void patch_mapping(byte *start, size_t len)
 	if (open)
 		writer_close(&w);
 	lock_drop(&patch_lock);
-	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 }
 
 void patch_fork_begin(void)

@@ -22,6 +22,7 @@
 #include "options.h"
 #include "patch.h"
 #include "report.h"
+#include "signals.h"
 #include "sys.h"
 
 #include <stdlib.h>
@@ -58,6 +59,7 @@ static int start(const char *command, char *const *envp, pid_t main_process, cha
 	if (r != 0)
 		return r;
 	entry_init();
+	signal_init();
 	hook_init(mm);
 	r = patch_program(options.stats != NULL, why, why_size);
 	if (r != 0)

@@ -518,7 +518,7 @@ static void want_all(void)
 		SYS_mmap,	SYS_munmap, SYS_mremap,		 SYS_mprotect, SYS_pkey_mprotect,
 		SYS_madvise,	SYS_brk,    SYS_process_madvise, SYS_shmat,    SYS_remap_file_pages,
 		SYS_shmdt,	SYS_mlock,  SYS_mlock2,		 SYS_munlock,  SYS_mlockall,
-		SYS_munlockall, SYS_fork,   SYS_clone,		 SYS_clone3,
+		SYS_munlockall, SYS_fork,   SYS_clone,		 SYS_clone3,   SYS_rt_sigaction,
 	};
 
 	for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
@@ -585,6 +585,8 @@ static void every_wrapper(void *arg)
 	CHECK(shm >= 0);
 	SEEN(SYS_shmat, CHECK((p = shmat(shm, NULL, 0)) != (void *)-1));
 	SEEN(SYS_shmdt, CHECK(shmdt(p) == 0));
+	SEEN(SYS_rt_sigaction, CHECK(sigaction(SIGUSR1, NULL, NULL) == 0));
+	SEEN(SYS_rt_sigaction, CHECK(signal(SIGUSR1, SIG_IGN) == SIG_DFL));
 	shmctl(shm, IPC_RMID, NULL);
 
 	SEEN(SYS_clone, ({

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * signals.c - putting signals off; see signals.h.
+ *
+ * A hook's end looks at `waits` after it gave up `held` (entry.S): a signal
+ * that arrives before is copied and found; one that arrives after, or between,
+ * goes straight to the program's handler, as nothing is held any more.  Of one
+ * thread at most one signal waits, since it has all others blocked, so they
+ * come in the kernel's order.
+ *
+ * Records are given out by an atomic counter and never taken back.  Two
+ * threads that want the same one at the same time get one each: harmless.
+ */
+#include "signals.h"
+
+#include "hook.h"
+#include "sys.h"
+
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ucontext.h>
+
+#define FLAG_SIGINFO 4UL
+#define FLAG_ONSTACK 0x08000000UL
+#define FLAG_NODEFER 0x40000000UL
+
+#define STACK_DISABLE 2U
+#define STACK_AUTODISARM (1U << 31)
+
+#define FP_WORDS_AT 464 /* in fxsave's area: what the processor leaves to software */
+#define FP_LEGACY_SIZE 512U
+#define FP_MAGIC1 0x46505853U
+#define FP_MAGIC2 0x46505845U
+
+#define PLAIN_FLAGS 0x202UL /* rflags of a program between two instructions */
+
+#define BIT(sig) ((uint64_t)1 << ((sig)-1))
+#define RAISED_BY_CODE                                                                             \
+	(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP) | BIT(SIGSYS))
+
+/* As rt_sigaction(2) takes it. */
+struct kernel_action {
+	uintptr_t handler;
+	uint64_t flags;
+	uintptr_t restorer;
+	uint64_t mask;
+};
+
+/* What entry.S left on the stack for signal_deliver(). */
+struct program {
+	long served;
+	uint64_t r15, r14, r13, r12, rbx;
+	struct hook_call call;
+	uint64_t rbp;
+	const unsigned char *ret; /* into the trampoline */
+};
+
+__thread struct signal_state signal_state;
+struct signal_record signal_records[SIGNAL_RECORDS];
+bool signal_blocking;
+
+static uint32_t nrecords; /* atomic; may pass SIGNAL_RECORDS */
+
+extern const unsigned char signal_thunks[] __attribute__((visibility("hidden")));
+
+void signal_arrived(int sig, void *info, struct signal_context *context, unsigned index);
+void signal_deliver(const struct program *p, unsigned char *fp, struct signal_frame *here,
+		    struct signal_context *enter);
+
+_Static_assert(offsetof(struct signal_state, held) == STATE_HELD, "entry-offsets.h");
+_Static_assert(offsetof(struct signal_state, waits) == STATE_WAITS, "entry-offsets.h");
+_Static_assert(offsetof(struct signal_state, xfeatures) == STATE_XFEATURES, "entry-offsets.h");
+_Static_assert(offsetof(struct signal_state, fp_size) == STATE_FP_SIZE, "entry-offsets.h");
+_Static_assert(sizeof(struct signal_record) == 1 << SIGNAL_RECORD_SHIFT, "entry-offsets.h");
+_Static_assert(sizeof(struct signal_context) == 304, "the kernel's ucontext");
+_Static_assert(sizeof(struct signal_frame) == 440, "the kernel's rt_sigframe");
+_Static_assert(FRAME_BELOW >= sizeof(struct signal_frame) && FRAME_BELOW % 16 == 8,
+	       "a function's stack at its entry");
+_Static_assert(CONTEXT_BELOW - FRAME_BELOW >= sizeof(struct signal_context) &&
+		       CONTEXT_BELOW % 16 == 0,
+	       "entry-offsets.h");
+
+/* ---- actions ---- */
+
+static uintptr_t thunk(unsigned index)
+{
+	return (uintptr_t)signal_thunks + (size_t)index * SIGNAL_THUNK_SIZE;
+}
+
+/* The record behind what the kernel has as a handler; NULL when it is none of ours. */
+static const struct signal_record *record_of(uintptr_t handler)
+{
+	if (handler < thunk(0) || handler >= thunk(SIGNAL_RECORDS))
+		return NULL;
+	return &signal_records[(handler - thunk(0)) / SIGNAL_THUNK_SIZE];
+}
+
+/* The index of the record that says what `a` does, or -1. */
+static int record(const struct kernel_action *a)
+{
+	uint32_t n = __atomic_load_n(&nrecords, __ATOMIC_RELAXED);
+
+	for (uint32_t i = 0; i < n && i < SIGNAL_RECORDS; i++) {
+		const struct signal_record *r = &signal_records[i];
+
+		/* Acquire: pairs with the release below. */
+		if (__atomic_load_n(&r->handler, __ATOMIC_ACQUIRE) == a->handler &&
+		    r->flags == a->flags && r->mask == a->mask)
+			return (int)i;
+	}
+	if (n >= SIGNAL_RECORDS)
+		return -1;
+	n = __atomic_fetch_add(&nrecords, 1, __ATOMIC_RELAXED);
+	if (n >= SIGNAL_RECORDS)
+		return -1;
+	signal_records[n].flags = a->flags;
+	signal_records[n].mask = a->mask;
+	/* Release: who finds the handler finds its flags and its mask. */
+	__atomic_store_n(&signal_records[n].handler, a->handler, __ATOMIC_RELEASE);
+	return (int)n;
+}
+
+long signal_action(const long *arg)
+{
+	const struct kernel_action *act = (const struct kernel_action *)arg[1];
+	struct kernel_action *old = (struct kernel_action *)arg[2];
+	const struct signal_record *was;
+	struct kernel_action ours;
+	long r;
+
+	if (act != NULL && arg[3] == sizeof(act->mask)) {
+		ours = *act;
+		if (ours.handler != (uintptr_t)SIG_DFL && ours.handler != (uintptr_t)SIG_IGN) {
+			int i = record(act);
+
+			if (i < 0) {
+				__atomic_store_n(&signal_blocking, true, __ATOMIC_RELEASE);
+			} else {
+				ours.handler = thunk((unsigned)i);
+				/* without it the kernel does not say where a signal is from */
+				ours.flags |= FLAG_SIGINFO;
+			}
+		}
+		act = &ours;
+	}
+	r = SYS4(sigaction, arg[0], act, old, arg[3]);
+	if (sys_err(r) || old == NULL)
+		return r;
+	was = record_of(old->handler);
+	if (was != NULL) {
+		old->handler = was->handler;
+		old->flags &= was->flags | ~FLAG_SIGINFO;
+	}
+	return r;
+}
+
+/* ---- a signal in a hook ---- */
+
+/* Called by signal_entry while the thread is in a hook; then the frame is gone back to. */
+void signal_arrived(int sig, void *info, struct signal_context *context, unsigned index)
+{
+	struct signal_state *s = &signal_state;
+	const struct signal_record *r = &signal_records[index];
+	struct signal_frame *frame =
+		(void *)((char *)context - offsetof(struct signal_frame, context));
+	uint32_t word;
+
+	if ((BIT(sig) & RAISED_BY_CODE) != 0 && ((const siginfo_t *)info)->si_code > 0) {
+		void (*handler)(int, void *, void *);
+
+		memcpy(&handler, &r->handler, sizeof(handler));
+		s->held = 0; /* it may jump away */
+		handler(sig, info, context);
+		s->held = 1;
+		return;
+	}
+	s->number = sig;
+	s->record = r;
+	s->frame.restorer = frame->restorer;
+	memcpy(&s->frame.context, context, sizeof(*context));
+	memcpy(s->frame.info, info, sizeof(s->frame.info));
+	memcpy(s->fp_words, (const char *)context->fp + FP_WORDS_AT, sizeof(s->fp_words));
+	memcpy(&word, s->fp_words, sizeof(word));
+	s->xfeatures = word == FP_MAGIC1 ? s->fp_words[1] : 0;
+	s->fp_size = word == FP_MAGIC1 ? s->fp_words[0] >> 32 : FP_LEGACY_SIZE;
+	s->waits = 1;
+	context->mask = ~(uint64_t)0;
+}
+
+/* The program's registers right behind its system call, or right before it. */
+static void set_registers(uint64_t *reg, const struct program *p)
+{
+	const struct hook_call *c = &p->call;
+	uintptr_t rip;
+	int32_t distance;
+
+	if (p->served) {
+		memcpy(&rip, p->ret + RETURN_TO_SERVED, sizeof(rip));
+	} else {
+		memcpy(&distance, p->ret + RETURN_TO_DISPLACED, sizeof(distance));
+		rip = (uintptr_t)p->ret + RETURN_TO_LEFT + (uintptr_t)(intptr_t)distance;
+	}
+	reg[REG_RDI] = (uint64_t)c->arg[0];
+	reg[REG_RSI] = (uint64_t)c->arg[1];
+	reg[REG_RDX] = (uint64_t)c->arg[2];
+	reg[REG_R10] = (uint64_t)c->arg[3];
+	reg[REG_R8] = (uint64_t)c->arg[4];
+	reg[REG_R9] = (uint64_t)c->arg[5];
+	reg[REG_RCX] = (uint64_t)c->rcx;
+	reg[REG_R11] = (uint64_t)c->r11;
+	reg[REG_RAX] = (uint64_t)c->result;
+	reg[REG_RBX] = p->rbx;
+	reg[REG_RBP] = p->rbp;
+	reg[REG_R12] = p->r12;
+	reg[REG_R13] = p->r13;
+	reg[REG_R14] = p->r14;
+	reg[REG_R15] = p->r15;
+	reg[REG_RSP] = (uint64_t)(uintptr_t)&p->ret + TRAMPOLINE;
+	reg[REG_RIP] = rip;
+	reg[REG_EFL] = PLAIN_FLAGS;
+}
+
+/* As the kernel chooses: an alternate stack is used when there is one and it is not in use. */
+static bool on_alternate(const struct signal_record *r, const struct signal_stack *st, uint64_t sp)
+{
+	if ((r->flags & FLAG_ONSTACK) == 0 || st->size == 0 || (st->flags & STACK_DISABLE) != 0)
+		return false;
+	return (st->flags & STACK_AUTODISARM) != 0 || sp <= st->sp || sp - st->sp > st->size;
+}
+
+/*
+ * Called by entry.S where a hook returns with a signal waiting.  `fp` holds the
+ * program's vectors, with room for a frame (`here`) and a context (`enter`) below.
+ * The thread then makes rt_sigreturn(2) with `enter`, which starts the handler
+ * as the kernel would.
+ */
+void signal_deliver(const struct program *p, unsigned char *fp, struct signal_frame *here,
+		    struct signal_context *enter)
+{
+	struct signal_state *s = &signal_state;
+	const struct signal_record *r = s->record;
+	const struct signal_stack *st = &s->frame.context.stack;
+	struct signal_frame *f = here;
+	uint64_t mask = s->frame.context.mask;
+	const uint32_t magic2 = FP_MAGIC2;
+	bool alternate;
+
+	memcpy(fp + FP_WORDS_AT, s->fp_words, sizeof(s->fp_words));
+	if (s->xfeatures != 0)
+		memcpy(fp + s->fp_size - sizeof(magic2), &magic2, sizeof(magic2));
+	alternate = on_alternate(r, st, (uintptr_t)&p->ret + TRAMPOLINE);
+	if (alternate) {
+		unsigned char *to = (unsigned char *)((st->sp + st->size - s->fp_size) & ~63UL);
+
+		memcpy(to, fp, s->fp_size);
+		fp = to;
+		f = (struct signal_frame *)(void *)(to - FRAME_BELOW);
+	}
+	memcpy(f, &s->frame, sizeof(*f));
+	set_registers(f->context.reg, p);
+	f->context.fp = (uintptr_t)fp;
+
+	*enter = f->context;
+	enter->reg[REG_RDI] = (uint64_t)s->number;
+	enter->reg[REG_RSI] = (uintptr_t)f->info;
+	enter->reg[REG_RDX] = (uintptr_t)&f->context;
+	enter->reg[REG_RAX] = 0;
+	enter->reg[REG_RSP] = (uintptr_t)f;
+	enter->reg[REG_RIP] = r->handler;
+	enter->fp = 0; /* a handler begins with cleared vectors */
+	enter->mask = mask | r->mask | (r->flags & FLAG_NODEFER ? 0 : BIT(s->number));
+	if (alternate && (st->flags & STACK_AUTODISARM) != 0)
+		enter->stack = (struct signal_stack){.flags = STACK_DISABLE};
+	s->waits = 0;
+}
+
+/* 0 where there is no shadow stack: the instruction does nothing there. */
+static uint64_t shadow_stack(void)
+{
+	uint64_t at = 0;
+
+	__asm__ volatile("rdsspq %0" : "+r"(at));
+	return at;
+}
+
+void signal_init(void)
+{
+	signal_blocking = shadow_stack() != 0;
+}
