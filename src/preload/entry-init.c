@@ -7,19 +7,25 @@
  * restore in both).  Only what compiled code may use is saved: not the x87
  * stack, not the protection keys (a hook may change them for the program), not
  * the matrix tiles.
+ *
+ * cpuid is a trap into the host on a virtual machine, tens of microseconds:
+ * what the C library knows is asked of it.
  */
 #include "entry.h"
 
 #include <cpuid.h>
 #include <stddef.h>
+#include <sys/platform/x86.h>
 
 #define FXSAVE_SIZE 512U
-#define XSAVE_MIN_SIZE 576U /* legacy part and header */
 #define XSTATE_LEAF 0xdU
 
 /* SSE, AVX, AVX-512's mask registers, upper halves and upper sixteen. */
 #define XSTATE_WANTED 0xe6U
-#define XSTATE_FIRST_EXTENDED 2U
+#define XSTATE_AVX512_LAST 7U
+
+/* Behind the legacy part and the header comes AVX; where AVX-512 is, the processor tells. */
+#define AVX_END (512U + 64U + 256U)
 
 uint64_t entry_wanted[(ENTRY_NR_MAX + 1) / 64];
 uint64_t entry_xsave_mask;
@@ -35,17 +41,15 @@ static uint64_t enabled_states(void)
 
 void entry_init(void)
 {
-	unsigned eax, ebx, ecx, edx;
+	unsigned size, offset, ecx, edx;
 
-	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || (ecx & bit_OSXSAVE) == 0)
+	if (!CPU_FEATURE_PRESENT(OSXSAVE))
 		return;
 	entry_xsave_mask = enabled_states() & XSTATE_WANTED;
-	entry_area_size = XSAVE_MIN_SIZE;
-	for (unsigned i = XSTATE_FIRST_EXTENDED; i < 32; i++) {
-		if ((entry_xsave_mask >> i & 1) == 0)
-			continue;
-		__cpuid_count(XSTATE_LEAF, i, eax, ebx, ecx, edx);
-		if (entry_area_size < (uint64_t)ebx + eax)
-			entry_area_size = (uint64_t)ebx + eax;
-	}
+	entry_area_size = AVX_END;
+	if ((entry_xsave_mask >> XSTATE_AVX512_LAST & 1) == 0)
+		return;
+	/* AVX-512's three parts are enabled together, and the last one lies last. */
+	__cpuid_count(XSTATE_LEAF, XSTATE_AVX512_LAST, size, offset, ecx, edx);
+	entry_area_size = offset + size;
 }

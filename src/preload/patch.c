@@ -220,6 +220,19 @@ static bool list_add(struct site_list *l, const struct site *s)
 	return true;
 }
 
+/* By address. */
+static void sort(struct site_list *l)
+{
+	for (unsigned i = 1; i < l->n; i++) {
+		struct site s = l->site[i];
+		unsigned k = i;
+
+		for (; k > 0 && l->site[k - 1].at > s.at; k--)
+			l->site[k] = l->site[k - 1];
+		l->site[k] = s;
+	}
+}
+
 /*
  * Can an instruction in [p, end) load a vector register?  Looks at every
  * offset for a prefix or an opcode that does, so it errs towards yes.
@@ -516,6 +529,49 @@ static void compose(byte code[TRAMPOLINE_SIZE], const byte *tramp, const struct 
 	store64(code + 56, (uintptr_t)entry);
 }
 
+/*
+ * Many sites, sorted by address, with few writes: each costs a microsecond,
+ * and each process pays.  All trampolines are there before the first jump.
+ */
+static bool patch_sites(struct writer *w, const struct site *s, unsigned n)
+{
+	static byte code[SITES_MAX * TRAMPOLINE_SIZE];
+	static byte *tramp[SITES_MAX];
+	static byte text[PAGE];
+
+	for (unsigned i = 0, first = 0; i < n; i++) {
+		tramp[i] = new_trampoline(s[i].at);
+		if (tramp[i] == NULL)
+			return false;
+		compose(code + i * TRAMPOLINE_SIZE, tramp[i], &s[i]);
+		if (i != first && tramp[i] != tramp[i - 1] + TRAMPOLINE_SIZE) {
+			if (!write_text(w, tramp[first], code + first * TRAMPOLINE_SIZE,
+					(i - first) * TRAMPOLINE_SIZE))
+				return false;
+			first = i;
+		}
+		if (i == n - 1 && !write_text(w, tramp[first], code + first * TRAMPOLINE_SIZE,
+					      (n - first) * TRAMPOLINE_SIZE))
+			return false;
+	}
+	for (unsigned first = 0, next; first < n; first = next) {
+		byte *at = s[first].at;
+
+		for (next = first; next < n && s[next].at + INSN_SIZE <= at + PAGE; next++) {
+			size_t done = next > first ? (size_t)(s[next - 1].at + INSN_SIZE - at) : 0;
+			size_t end = (size_t)(s[next].at + INSN_SIZE - at);
+
+			if (((uintptr_t)at ^ (uintptr_t)s[next].at) >= PAGE && next > first)
+				break;
+			memcpy(text + done, at + done, end - done);
+			store_jump(text + end - INSN_SIZE, s[next].at, tramp[next]);
+		}
+		if (!write_text(w, at, text, (size_t)(s[next - 1].at + INSN_SIZE - at)))
+			return false;
+	}
+	return true;
+}
+
 static bool patch_site(struct writer *w, const struct site *s)
 {
 	byte *tramp = new_trampoline(s->at);
@@ -580,12 +636,12 @@ int patch_program(bool watch, char *why, size_t why_size)
 	r = find_sites(watch, &list, why, why_size);
 	if (r != 0)
 		return r;
+	sort(&list);
 	writer_open(&w);
-	for (unsigned i = 0; i < list.n && r == 0; i++)
-		if (!patch_site(&w, &list.site[i])) {
-			log_format(why, why_size, "the C library's text cannot be written");
-			r = -EACCES;
-		}
+	if (!patch_sites(&w, list.site, list.n)) {
+		log_format(why, why_size, "the C library's text cannot be written");
+		r = -EACCES;
+	}
 	writer_close(&w);
 	return r;
 }

@@ -17,6 +17,7 @@ __errno_location
 __libc_single_threaded
 __tls_get_addr
 __udivti3
+__x86_get_cpuid_feature_leaf
 _GLOBAL_OFFSET_TABLE_
 clock_gettime
 dl_iterate_phdr
