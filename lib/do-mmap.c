@@ -20,6 +20,38 @@
 #endif
 
 /*
+ * Whether that much more may not become memory since it could pass the limit
+ * and nothing would page it.
+ */
+static bool refused(struct mm *mm, uint64_t pages)
+{
+	if (!mm->confined || mm->pagers_up || pages == 0 ||
+	    mm->regions.open_pages + pages <= mm->limit)
+		return false;
+	if (!mm->confined_said)
+		mm_log(mm, FL_LOG_ERROR,
+		       "the program set a seccomp filter before a pager was started: memory above "
+		       "the limit is refused");
+	mm->confined_said = true;
+	return true;
+}
+
+/* Pages of reservations in a range: what mprotect(2) would make memory. */
+static uint64_t closed_pages(const struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	const struct region *r;
+	uint64_t pages = 0;
+
+	for (; start < end && (r = region_next(&mm->regions, start)) != NULL && r->start < end;
+	     start = r->end)
+		if (r->prot == PROT_NONE)
+			pages += ((r->end < end ? r->end : end) -
+				  (r->start > start ? r->start : start)) >>
+				 PAGE_SHIFT;
+	return pages;
+}
+
+/*
  * The kernel's heuristic overcommit: one request beyond all there is fails;
  * and when the areas are full nothing new is promised.
  */
@@ -104,7 +136,7 @@ long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags)
 	long r;
 	long err;
 
-	if (overcommitted(mm, pages, flags))
+	if (overcommitted(mm, pages, flags) || (prot != PROT_NONE && refused(mm, pages)))
 		return -ENOMEM;
 	r = SYS6(mmap, addr, len, prot, flags, -1, 0);
 	if (sys_err(r))
@@ -125,9 +157,13 @@ long do_munmap(struct mm *mm, uintptr_t addr, size_t len)
 
 long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 {
-	long r = pkey == -1 ? SYS3(mprotect, addr, len, prot)
-			    : sys_bare(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey, 0, 0);
+	long r;
 
+	if (prot != PROT_NONE && mm->confined &&
+	    refused(mm, closed_pages(mm, addr, addr + page_up(len))))
+		return -ENOMEM;
+	r = pkey == -1 ? SYS3(mprotect, addr, len, prot)
+		       : sys_bare(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey, 0, 0);
 	/* PROT_GROWSDOWN and the like are not protections of a region */
 	if (!sys_err(r) && len != 0)
 		r = region_change(&mm->regions, addr, addr + page_up(len),
@@ -226,11 +262,13 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 	if (from_len != 0)
 		last = region_find(&mm->regions, old + from_len - 1);
 	if (last != NULL) {
+		uint64_t more = to_len > from_len ? (to_len - from_len) >> PAGE_SHIFT : 0;
+
 		prot = last->prot;
 		rflags = last->flags;
-		if (to_len > from_len &&
-		    overcommitted(mm, (to_len - from_len) >> PAGE_SHIFT,
-				  rflags & REGION_NORESERVE ? MAP_NORESERVE : 0))
+		if (more != 0 &&
+		    (overcommitted(mm, more, rflags & REGION_NORESERVE ? MAP_NORESERVE : 0) ||
+		     (prot != PROT_NONE && refused(mm, more))))
 			return -ENOMEM;
 	}
 	/*
@@ -285,8 +323,12 @@ long do_brk(struct mm *mm, uintptr_t addr)
 	if (mm->brk == 0)
 		mm->brk_start = page_up(cur);
 	mm->brk = cur;
-	if (addr > cur && overcommitted(mm, (page_up(addr) - page_up(cur)) >> PAGE_SHIFT, 0))
-		return (long)cur;
+	if (addr > cur) {
+		uint64_t more = (page_up(addr) - page_up(cur)) >> PAGE_SHIFT;
+
+		if (overcommitted(mm, more, 0) || refused(mm, more))
+			return (long)cur;
+	}
 	now = (uintptr_t)SYS1(brk, addr);
 	if (page_up(now) > page_up(cur)) {
 		if (take_over(mm, page_up(cur), page_up(now), PROT_READ | PROT_WRITE, 0) != 0) {

@@ -107,6 +107,8 @@ struct mm {
 			     * pagers run and every region is registered */
 	uint32_t pagers_up; /* pagers that run; the descriptors below are theirs */
 	unsigned flags;	    /* MM_PRELOAD; constant */
+	bool confined;	    /* no pager can be started any more */
+	bool confined_said;
 	struct mm_options opt; /* constant */
 	struct log_sink sink;  /* constant */
 

@@ -74,17 +74,34 @@ static bool tight(const struct mm *mm)
 	return !mm->armed && mm->regions.open_pages > mm->limit;
 }
 
-/* Start pagers where there are none, then arm.  No lock held. */
-static long arm(struct mm *mm)
+long mm_start(struct mm *mm)
 {
 	uint64_t mask;
 	long r = 0;
 
-	if (local_begin(mm, &mask)) {
-		if (!mm->pagers_up)
-			r = pager_start(mm);
-		local_end(mm, &mask);
-	}
+	if (!local_begin(mm, &mask))
+		return 0;
+	if (!mm->pagers_up)
+		r = mm->confined ? -EPERM : pager_start(mm);
+	local_end(mm, &mask);
+	return r;
+}
+
+void mm_confine(struct mm *mm)
+{
+	uint64_t mask;
+
+	if (!local_begin(mm, &mask))
+		return;
+	mm->confined = true;
+	local_end(mm, &mask);
+}
+
+/* Start pagers where there are none, then arm.  No lock held. */
+static long arm(struct mm *mm)
+{
+	long r = mm_start(mm);
+
 	return r != 0 ? r : hop_call(mm, HOP_ARM, 0, 0, 0, 0, 0, 0, 0);
 }
 

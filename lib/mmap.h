@@ -38,6 +38,14 @@ long mm_shmdt(struct mm *mm, uintptr_t addr);
 /* Arm when what is mapped could pass the limit: after the limit or the regions changed. */
 long mm_arm_if_tight(struct mm *mm);
 
+/*
+ * For a process that is about to give up system calls: start what arming
+ * needs, without arming; 0 or -errno, with one line said.  And when it has:
+ * nothing can be started any more, memory above the limit is refused.
+ */
+long mm_start(struct mm *mm);
+void mm_confine(struct mm *mm);
+
 /* The state of each page of a range into vec, which is not managed memory. */
 long mm_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);
 

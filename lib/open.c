@@ -92,8 +92,11 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 	mm->device = mm->proc_fd = mm->wait_fd = -1;
 	mm->uffd = mm->pagemap_fd = mm->pidfd = mm->mem_fd = mm->maps_fd = -1;
 	r = take_options(mm, options, why, why_size);
-	if (r == 0 && (flags & MM_PRELOAD))
+	if (r == 0 && (flags & MM_PRELOAD)) {
 		mm->brk = (uintptr_t)SYS1(brk, 0);
+		/* a seccomp filter may let the program unmap memory and not us map any */
+		region_tree_reserve(&mm->regions);
+	}
 	if (r == 0 && !(flags & MM_PRELOAD) && mm->nspec != 0) {
 		lock_take(&mm->lock);
 		r = pager_start(mm);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * pool.c - objects of one size on a free list; see pool.h.
+ *
+ * A chunk begins with the next one's address and its own size.
  */
 #include "pool.h"
 
@@ -24,37 +26,47 @@ void pool_fini(struct pool *p)
 	while (chunk != NULL) {
 		void *next = *(void **)chunk;
 
-		sys_mem_free(chunk, p->chunk_size);
+		sys_mem_free(chunk, ((size_t *)chunk)[1]);
 		chunk = next;
 	}
 	memset(p, 0, sizeof(*p));
 }
 
-static int pool_grow(struct pool *p)
+static int pool_grow(struct pool *p, size_t bytes)
 {
-	char *chunk = sys_mem_alloc(p->chunk_size);
+	char *chunk = sys_mem_alloc(bytes);
 
 	if (chunk == NULL)
 		return -1;
-	*(void **)chunk = p->chunks;
+	*(void **)(void *)chunk = p->chunks;
+	*(size_t *)(void *)(chunk + sizeof(void *)) = bytes;
 	p->chunks = chunk;
-	p->bytes += p->chunk_size;
-	for (size_t off = POOL_ALIGN; off + p->obj_size <= p->chunk_size; off += p->obj_size) {
-		*(void **)(chunk + off) = p->free_list;
-		p->free_list = chunk + off;
-	}
+	p->bytes += bytes;
+	p->fresh = chunk + POOL_ALIGN;
+	p->fresh_bytes = bytes - POOL_ALIGN;
 	return 0;
+}
+
+void pool_reserve(struct pool *p, size_t bytes)
+{
+	if (p->fresh_bytes < p->obj_size)
+		pool_grow(p, bytes);
 }
 
 void *pool_get(struct pool *p)
 {
-	void *obj;
+	void *obj = p->free_list;
 
-	if (p->free_list == NULL && pool_grow(p) != 0)
-		return NULL;
-	obj = p->free_list;
-	p->free_list = *(void **)obj;
-	memset(obj, 0, p->obj_size);
+	if (obj != NULL) {
+		p->free_list = *(void **)obj;
+		memset(obj, 0, p->obj_size);
+	} else {
+		if (p->fresh_bytes < p->obj_size && pool_grow(p, p->chunk_size) != 0)
+			return NULL;
+		obj = p->fresh; /* zeros as they were mapped */
+		p->fresh += p->obj_size;
+		p->fresh_bytes -= p->obj_size;
+	}
 	p->in_use++;
 	return obj;
 }

@@ -18,12 +18,17 @@ struct pool {
 	size_t obj_size;
 	size_t chunk_size; /* bytes, a multiple of 4096 */
 	void *free_list;
-	void *chunks;	 /* singly linked through their first word */
-	size_t bytes;	 /* taken from the system */
-	size_t in_use;	 /* objects */
+	char *fresh; /* of the last chunk, what was never given out */
+	size_t fresh_bytes;
+	void *chunks;  /* singly linked through their first word */
+	size_t bytes;  /* taken from the system */
+	size_t in_use; /* objects */
 };
 
 void pool_init(struct pool *p, size_t obj_size, size_t chunk_size);
+
+/* Map that much at once, if it can be had; it takes memory as it is used. */
+void pool_reserve(struct pool *p, size_t bytes);
 void pool_fini(struct pool *p);
 void *pool_get(struct pool *p); /* zeroed; NULL when there is no memory */
 void pool_put(struct pool *p, void *obj);

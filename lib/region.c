@@ -22,6 +22,11 @@ void region_tree_init(struct region_tree *t)
 	pool_init(&t->pool, sizeof(struct region), 16384);
 }
 
+void region_tree_reserve(struct region_tree *t)
+{
+	pool_reserve(&t->pool, (size_t)65536 * sizeof(struct region));
+}
+
 void region_tree_fini(struct region_tree *t)
 {
 	pool_fini(&t->pool);

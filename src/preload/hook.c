@@ -13,6 +13,7 @@
 #include "hook.h"
 
 #include "entry.h"
+#include "filter.h"
 #include "mmap.h"
 #include "patch.h"
 #include "report.h"
@@ -25,10 +26,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -222,6 +225,16 @@ static int serve(struct hook_call *c, long nr)
 	case SYS_rt_sigaction:
 		c->result = signal_action(a);
 		return SERVED;
+	case SYS_seccomp:
+		if (a[0] != SECCOMP_SET_MODE_FILTER)
+			return IN_PLACE;
+		filter_seccomp(mm, c);
+		return SERVED;
+	case SYS_prctl:
+		if (a[0] != PR_SET_SECCOMP || a[1] != SECCOMP_MODE_FILTER)
+			return IN_PLACE;
+		filter_prctl(mm, c);
+		return SERVED;
 	case SYS_exit_group:
 		report_exit();
 		return IN_PLACE;
@@ -267,10 +280,17 @@ int hook_call(struct hook_call *c, long nr)
 void hook_init(struct mm *mm)
 {
 	static const short calls[] = {
-		SYS_mmap,	SYS_munmap, SYS_mremap,		 SYS_mprotect, SYS_pkey_mprotect,
-		SYS_madvise,	SYS_brk,    SYS_process_madvise, SYS_shmat,    SYS_remap_file_pages,
-		SYS_shmdt,	SYS_mlock,  SYS_mlock2,		 SYS_munlock,  SYS_mlockall,
-		SYS_munlockall, SYS_fork,   SYS_clone,		 SYS_clone3,   SYS_rt_sigaction,
+		SYS_mmap,	   SYS_munmap,
+		SYS_mremap,	   SYS_mprotect,
+		SYS_pkey_mprotect, SYS_madvise,
+		SYS_brk,	   SYS_process_madvise,
+		SYS_shmat,	   SYS_remap_file_pages,
+		SYS_shmdt,	   SYS_mlock,
+		SYS_mlock2,	   SYS_munlock,
+		SYS_mlockall,	   SYS_munlockall,
+		SYS_fork,	   SYS_clone,
+		SYS_clone3,	   SYS_rt_sigaction,
+		SYS_prctl,	   SYS_seccomp,
 	};
 
 	hook_mm = mm;

@@ -16,6 +16,8 @@ src_preload_libfaultline_preload_la_SOURCES = \
 	src/preload/entry-init.c \
 	src/preload/entry.h \
 	src/preload/entry-offsets.h \
+	src/preload/filter.c \
+	src/preload/filter.h \
 	src/preload/hook.c \
 	src/preload/hook.h \
 	src/preload/patch.c \

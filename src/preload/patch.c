@@ -128,6 +128,7 @@ static const struct wrapper {
 	{"munlockall", SYS_munlockall, 96, false, false},
 	{"_Fork", SYS_clone, 96, false, false},
 	{"__libc_sigaction", SYS_rt_sigaction, 320, false, false},
+	{"prctl", SYS_prctl, 128, false, false},
 	{"syscall", NR_ANY, 96, false, false},
 	{"_exit", SYS_exit_group, 96, false, true},
 	{"close", SYS_close, 96, false, true},

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -519,6 +520,7 @@ static void want_all(void)
 		SYS_madvise,	SYS_brk,    SYS_process_madvise, SYS_shmat,    SYS_remap_file_pages,
 		SYS_shmdt,	SYS_mlock,  SYS_mlock2,		 SYS_munlock,  SYS_mlockall,
 		SYS_munlockall, SYS_fork,   SYS_clone,		 SYS_clone3,   SYS_rt_sigaction,
+		SYS_prctl,
 	};
 
 	for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
@@ -586,6 +588,7 @@ static void every_wrapper(void *arg)
 	SEEN(SYS_shmat, CHECK((p = shmat(shm, NULL, 0)) != (void *)-1));
 	SEEN(SYS_shmdt, CHECK(shmdt(p) == 0));
 	SEEN(SYS_rt_sigaction, CHECK(sigaction(SIGUSR1, NULL, NULL) == 0));
+	SEEN(SYS_prctl, CHECK(prctl(PR_GET_DUMPABLE) >= 0));
 	SEEN(SYS_rt_sigaction, CHECK(signal(SIGUSR1, SIG_IGN) == SIG_DFL));
 	shmctl(shm, IPC_RMID, NULL);
 
