@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
@@ -470,9 +471,13 @@ long mm_fork(struct mm *mm, long nr, const long arg[6])
 	long r;
 
 	if (local_begin(mm, &mask)) {
-		if (!mm->pagers_up) {
-			/* the kernel's fork, of a consistent tree */
+		if (!mm->pagers_up || mm->confined) {
+			/* the kernel's fork, of a consistent tree; a confined child can have no pager */
 			r = sys_bare(nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+			if (r == 0) {
+				mm->pagers_up = 0;
+				memset(mm->pager, 0, sizeof(mm->pager));
+			}
 			local_end(mm, &mask);
 			return r;
 		}
