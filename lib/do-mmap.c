@@ -29,9 +29,9 @@ static bool refused(struct mm *mm, uint64_t pages)
 	    mm->regions.open_pages + pages <= mm->limit)
 		return false;
 	if (!mm->confined_said)
-		mm_log(mm, FL_LOG_ERROR,
-		       "the program set a seccomp filter before a pager was started: memory above "
-		       "the limit is refused");
+		log_line_confined(&mm->sink, FL_LOG_ERROR,
+				  "the program set a seccomp filter before a pager was started: "
+				  "memory above the limit is refused");
 	mm->confined_said = true;
 	return true;
 }

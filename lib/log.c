@@ -229,17 +229,37 @@ void log_stderr(const char *text, size_t len)
 	SYS1(close, fd);
 }
 
-/* "faultline: LINE\n", whatever its length. */
-static void stderr_line(const char *line, size_t len)
+/* "faultline: LINE\n", whatever its length; the length of that. */
+static size_t compose(char text[sizeof(PREFIX) + LOG_LINE_MAX], const char *line, size_t len)
 {
-	char text[sizeof(PREFIX) + LOG_LINE_MAX];
 	size_t n = sizeof(PREFIX) - 1;
 
 	memcpy(text, PREFIX, n);
 	memcpy(text + n, line, len);
 	n += len;
 	text[n++] = '\n';
-	log_stderr(text, n);
+	return n;
+}
+
+static void stderr_line(const char *line, size_t len)
+{
+	char text[sizeof(PREFIX) + LOG_LINE_MAX];
+
+	log_stderr(text, compose(text, line, len));
+}
+
+void log_line_confined(const struct log_sink *sink, enum fl_log_level level, const char *fmt, ...)
+{
+	char line[LOG_LINE_MAX], text[sizeof(PREFIX) + LOG_LINE_MAX];
+	va_list ap;
+	size_t n;
+
+	if (level > sink->level)
+		return;
+	va_start(ap, fmt);
+	n = log_vformat(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	write_all(STDERR_FD, text, compose(text, line, n));
 }
 
 void log_line(const struct log_sink *sink, enum fl_log_level level, const char *fmt, ...)

@@ -31,6 +31,13 @@ size_t log_vformat(char *buf, size_t size, const char *fmt, va_list ap)
 void log_line(const struct log_sink *sink, enum fl_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/*
+ * The same on a thread of the program, by write(2) alone: where a seccomp
+ * filter of the program's may allow no more.  A SIGPIPE is then the program's.
+ */
+void log_line_confined(const struct log_sink *sink, enum fl_log_level level, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
 /* The last line of a process: written to standard error, then SIGABRT. */
 _Noreturn void log_fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

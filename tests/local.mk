@@ -152,13 +152,18 @@ test_scripts += tests/live/test-install.sh
 live_tests += tests/live/test-install.sh
 
 if INTERCEPT
-test_programs += tests/live/test-fork tests/live/test-intercept
-live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh
+test_programs += tests/live/test-fork tests/live/test-intercept tests/live/test-signals
+live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh \
+	tests/live/test-signals
 unit_tests += tests/unit/test-imports.sh
 check_PROGRAMS += tests/live/deny
 check_LTLIBRARIES += tests/live/inline-sites.la
 endif
 test_scripts += tests/live/test-run.sh tests/unit/test-imports.sh
+
+tests_live_test_signals_SOURCES = tests/live/test-signals.c tests/unit/test.h
+tests_live_test_signals_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
+tests_live_test_signals_LDADD = $(CMOCKA_LIBS) -lpthread
 
 tests_live_test_fork_SOURCES = tests/live/test-fork.c tests/unit/test.h
 tests_live_test_fork_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit

@@ -52,8 +52,9 @@ void filter_seccomp(struct mm *mm, struct hook_call *c)
 	} else if (!mm->pagers_up) {
 		set(mm, c, SYS_seccomp, flags, false);
 	} else {
-		mm_log(mm, FL_LOG_WARN,
-		       "a seccomp filter for all threads would stop the pagers: it is not set");
+		log_line_confined(
+			&mm->sink, FL_LOG_WARN,
+			"a seccomp filter for all threads would stop the pagers: it is not set");
 		c->result = mm->pager[0]->tid;
 		if ((flags & SECCOMP_FILTER_FLAG_TSYNC_ESRCH) != 0)
 			c->result = -ESRCH;
