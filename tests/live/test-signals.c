@@ -36,6 +36,8 @@
 #define JUMPS 100000U /* out of a handler; TEST_JUMPS=1000000 is a minute a side */
 #define CANCELS 200U
 #define FAULTS 2000U
+#define CROWD 400U
+#define CROWD_CYCLES 20U
 #define QUEUED 5000U
 
 static char self[256], tool[256], stats[64];
@@ -360,6 +362,31 @@ static void subject_cancel(void)
 		CHECK(pthread_cancel(t) == 0);
 		CHECK(pthread_join(t, &result) == 0 && result == PTHREAD_CANCELED);
 	}
+	for (uint64_t i = 0; i < BALLAST; i++)
+		check_ballast(i);
+}
+
+/* ---- more threads than there are doorbells ---- */
+
+static void *crowd_in(void *arg)
+{
+	uint64_t *window = map_at(NULL, WINDOW, PROT_NONE);
+
+	for (uint64_t i = 0; i < CROWD_CYCLES; i++)
+		cycle(window, i);
+	CHECK(munmap(window, WINDOW * PAGE) == 0);
+	return arg;
+}
+
+static void subject_crowd(void)
+{
+	static pthread_t t[CROWD];
+
+	make_ballast();
+	for (unsigned i = 0; i < CROWD; i++)
+		CHECK(pthread_create(&t[i], NULL, crowd_in, NULL) == 0);
+	for (unsigned i = 0; i < CROWD; i++)
+		CHECK(pthread_join(t[i], NULL) == 0);
 	for (uint64_t i = 0; i < BALLAST; i++)
 		check_ballast(i);
 }
@@ -827,6 +854,7 @@ static int be_subject(const char *name)
 		{"jump", subject_jump},
 		{"state", subject_state},
 		{"cancel", subject_cancel},
+		{"crowd", subject_crowd},
 		{"faults", subject_faults},
 		{"actions", subject_actions},
 		{"actions-after-exec", subject_actions_after_exec},
@@ -945,6 +973,12 @@ static void asynchronous_cancellation(void **state)
 	alike("cancel");
 }
 
+static void more_threads_than_doorbells(void **state)
+{
+	(void)state;
+	alike("crowd");
+}
+
 static void faults_of_the_program_s_own(void **state)
 {
 	(void)state;
@@ -998,6 +1032,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_handler_that_jumps_away),
 		cmocka_unit_test(how_a_handler_is_entered),
 		cmocka_unit_test(asynchronous_cancellation),
+		cmocka_unit_test(more_threads_than_doorbells),
 		cmocka_unit_test(faults_of_the_program_s_own),
 		cmocka_unit_test(actions_are_as_they_were_set),
 		cmocka_unit_test(strict_filters),
