@@ -26,6 +26,7 @@ sys.dont_write_bytecode = True
 import device  # noqa: E402
 import programs  # noqa: E402
 import sides  # noqa: E402
+import unarmed  # noqa: E402
 
 MIB = sides.MIB
 
@@ -50,6 +51,7 @@ GOALS = {
     ("randwrite", 1): 1.10,
 }
 PROGRAM_GOAL = 1.03  # native being 1
+PARTS = ["memory", "programs", "unarmed", "disk"]
 STARTUP_GOAL = 0.005  # seconds more
 
 
@@ -256,6 +258,40 @@ def programs_table(results, todo):
     return layout(rows), missed
 
 
+def measure_unarmed(setup, before, rounds, runs, count):
+    results = Results()
+    libraries = {"native": None, "run": setup.build / "src/preload/.libs/libfaultline-preload.so"}
+    if before:
+        libraries["before"] = before
+    say(f"unarmed, {rounds} rounds")
+    try:
+        unarmed.measure(setup, results.add, libraries, rounds, runs, count)
+    except sides.Failed as e:
+        results.failed["run"] = str(e)
+        say(f"unarmed: FAILED: {e}")
+    return results
+
+
+def unarmed_table(results, before):
+    shown = ["native", *(["before"] if before else []), "run"]
+    rows = [["unarmed", *["tracked" if s == "run" else s for s in shown], "more", "goal"]]
+    missed = 0
+    for row, (title, unit, goal, is_ratio) in unarmed.ROWS.items():
+        native, run = results.of(row, "native"), results.of(row, "run")
+        if is_ratio:
+            more = results.ratio(row, "run", "native")
+            text, limit = "-" if more is None else f"{more:.3f}", f"≤ {goal:.2f}"
+        else:
+            both = [run[r] - native[r] for r in run if r in native]
+            more = statistics.median(both) if both else None
+            text, limit = "-" if more is None else f"{more:+.0f} {unit}", f"≤ +{goal} {unit}"
+        miss = more is not None and more > goal
+        missed += miss
+        rows.append([f"{title}, {unit}", *[cell(results.of(row, s)) for s in shown], text,
+                     limit + ("" if more is None else " missed" if miss else " met")])
+    return layout(rows), missed
+
+
 def device_table(setup, mib, seconds):
     try:
         who, rows = device.measure(setup, mib, seconds)
@@ -266,7 +302,7 @@ def device_table(setup, mib, seconds):
     return table, rows
 
 
-def write_csv(path, memory, progs, disk):
+def write_csv(path, memory, progs, disk, calls):
     with open(path, "w", encoding="utf-8") as f:
         out = csv.writer(f, lineterminator="\n")
         out.writerow(["part", "row", "threads", "side", "round", "value", "unit"])
@@ -281,6 +317,9 @@ def write_csv(path, memory, progs, disk):
                         out.writerow([part, "peak", "", side, r + 1, f"{v:.1f}", "MiB"])
                     else:
                         out.writerow([part, row[0], row[1], side, r + 1, f"{v:.4f}", "us"])
+        for (row, side), values in calls.values.items() if calls else ():
+            for r, v in values.items():
+                out.writerow(["unarmed", row, "", side, r + 1, f"{v:.1f}", unarmed.ROWS[row][1]])
         for name, us, rate in disk:
             out.writerow(["disk", name, "", "", "", f"{us:.2f}", "us"])
             out.writerow(["disk", name, "", "", "", f"{rate:.1f}", "MiB/s"])
@@ -302,7 +341,9 @@ def arguments():
     p.add_argument("--content", choices=["word", "whole"], default="word",
                    help="fill one word of a page, or all in a form that does not compress")
     p.add_argument("--sides", default=",".join(keys), help=f"some of {','.join(keys)}")
-    p.add_argument("--parts", default="memory,programs,disk", help="some of memory,programs,disk")
+    p.add_argument("--parts", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    p.add_argument("--before", type=pathlib.Path,
+                   help="another build's preload library, for the unarmed part")
     p.add_argument("--engine", choices=["auto", "uring", "sync"], default="auto")
     p.add_argument("--wp", choices=["auto", "sync", "off"], default="auto")
     p.add_argument("--pagers", type=int, default=0, help="pager threads (default: faultline's)")
@@ -318,8 +359,9 @@ def arguments():
     a.last_part = 8 if a.quick else 1
     a.scale, a.startups, a.disk_mib, a.disk_seconds = ((0.1, 50, 128, 1) if a.quick else
                                                        (1, 300, 1024, 5))
+    a.commands = 100 if a.quick else 1000
     a.parts, a.sides = a.parts.split(","), a.sides.split(",")
-    for given, known in ((a.sides, keys), (a.parts, ["memory", "programs", "disk"])):
+    for given, known in ((a.sides, keys), (a.parts, PARTS)):
         for name in given:
             if name not in known:
                 p.error(f"'{name}' is none of {', '.join(known)}")
@@ -334,6 +376,7 @@ def measure(args, work):
     wanted = [k for k in sides.ALL if k.key in args.sides]
     titles = {k.key: k.title for k in sides.ALL}
     text, memory, progs, disk, missed = device.machine(work), None, None, [], 0
+    calls = None
 
     if "memory" in args.parts:
         memory = measure_memory(setup, wanted, args.rounds)
@@ -348,6 +391,12 @@ def measure(args, work):
         table, miss = programs_table(progs, todo)
         missed += miss
         text += ["", *table, "", *notes(progs, {**titles, **{p.title: p.title for p in todo}})]
+    if "unarmed" in args.parts:
+        calls = measure_unarmed(setup, args.before, args.program_rounds, args.startups,
+                                args.commands)
+        table, miss = unarmed_table(calls, args.before)
+        missed += miss
+        text += ["", *table, "", *notes(calls, titles)]
     if "disk" in args.parts:
         say("the disk by itself")
         table, disk = device_table(setup, args.disk_mib, args.disk_seconds)
@@ -356,8 +405,8 @@ def measure(args, work):
         text.pop()
     print("\n".join(text).replace("\n\n\n", "\n\n"))
     if args.csv:
-        write_csv(args.csv, memory, progs, disk)
-    failed = any(r and r.failed for r in (memory, progs))
+        write_csv(args.csv, memory, progs, disk, calls)
+    failed = any(r and r.failed for r in (memory, progs, calls))
     return 1 if failed or (args.check and missed) else 0
 
 

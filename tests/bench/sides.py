@@ -175,13 +175,13 @@ def clean_env():
     return env
 
 
-def run(command, group=None):
+def run(command, group=None, env=None):
     """Run one process to its end: (standard output, peak bytes or None)."""
     enter = group.enter if group else None
     try:
         p = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                             env=clean_env(), preexec_fn=enter)
+                             env=env or clean_env(), preexec_fn=enter)
     except OSError as e:
         raise Failed(f"{command[0]}: {e.strerror}") from e
     with p:

@@ -2,9 +2,10 @@
 /*
  * startup.c - how long a command takes from posix_spawn(3) to its end.
  *
- *	bench-startup TIMES COMMAND [ARG ...]
+ *	bench-startup [-p LIBRARY] TIMES COMMAND [ARG ...]
  *
- * prints the median of TIMES runs in microseconds.  It is a small C program so
+ * prints the median of TIMES runs in microseconds, of the command with LIBRARY
+ * preloaded and this program without.  It is a small C program so
  * that the cost of starting a process is not that of copying a big parent.
  */
 #include <errno.h>
@@ -32,11 +33,17 @@ static double now_us(void)
 
 int main(int argc, char **argv)
 {
-	int n = argc > 2 ? atoi(argv[1]) : 0;
 	double *us;
+	int n;
 
+	if (argc > 3 && strcmp(argv[1], "-p") == 0) {
+		setenv("LD_PRELOAD", argv[2], 1);
+		argc -= 2;
+		argv += 2;
+	}
+	n = argc > 2 ? atoi(argv[1]) : 0;
 	if (n < 1) {
-		fputs("usage: bench-startup TIMES COMMAND [ARG ...]\n", stderr);
+		fputs("usage: bench-startup [-p LIBRARY] TIMES COMMAND [ARG ...]\n", stderr);
 		return 2;
 	}
 	us = calloc((size_t)n, sizeof(*us));

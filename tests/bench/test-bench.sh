@@ -10,7 +10,7 @@ trap 'rm -rf "$dir"' EXIT
 
 python3 "$FL_SRC/tests/bench/bench.py" --build "$FL_BUILD" --work-dir "$dir" --csv "$dir/csv" \
 	--quick --rounds 1 --program-rounds 1 --mib 32 --ops 512 --content whole \
-	--sides native,api,run --parts memory,programs >"$dir/table"
+	--sides native,api,run --parts memory,programs,unarmed >"$dir/table"
 cat "$dir/table"
 if grep -E 'NOT MEASURED|FAILED' "$dir/table"; then
 	exit 1
@@ -24,6 +24,12 @@ done
 for program in sort python3 sqlite3 redis-server; do
 	[ "$(grep -c "^programs,$program," "$dir/csv")" -eq 2 ] || {
 		echo "faultline: bench: $program was not measured on both sides" >&2
+		exit 1
+	}
+done
+for row in madvise mmap mprotect startup threads commands; do
+	[ "$(grep -c "^unarmed,$row," "$dir/csv")" -eq 2 ] || {
+		echo "faultline: bench: $row was not measured on both sides" >&2
 		exit 1
 	}
 done
