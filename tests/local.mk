@@ -145,12 +145,13 @@ live_tests += tests/live/test-install.sh
 
 if INTERCEPT
 test_programs += tests/live/test-fork tests/live/test-intercept
-live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh
+live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh tests/live/test-exec.sh
 unit_tests += tests/unit/test-imports.sh
-check_PROGRAMS += tests/live/deny
+check_PROGRAMS += tests/live/deny \
+	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static
 check_LTLIBRARIES += tests/live/inline-sites.la
 endif
-test_scripts += tests/live/test-run.sh tests/unit/test-imports.sh
+test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/unit/test-imports.sh
 
 tests_live_test_fork_SOURCES = tests/live/test-fork.c tests/unit/test.h
 tests_live_test_fork_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
@@ -161,6 +162,12 @@ tests_live_test_intercept_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
 tests_live_test_intercept_LDADD = $(CMOCKA_LIBS)
 
 tests_live_deny_SOURCES = tests/live/deny.c
+
+tests_live_exec_become_SOURCES = tests/live/exec-become.c
+tests_live_exec_become_LDADD = -lpthread
+tests_live_exec_show_SOURCES = tests/live/exec-show.c
+tests_live_exec_show_static_SOURCES = tests/live/exec-show.c
+tests_live_exec_show_static_LDFLAGS = $(AM_LDFLAGS) -all-static
 
 tests_live_inline_sites_la_SOURCES = tests/live/inline-sites.c
 tests_live_inline_sites_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhere
