@@ -7,8 +7,8 @@
  * C library but memory and string functions.  The hook itself holds no lock
  * while the kernel or the mm works, except around a fork.
  *
- * What is left to the kernel: a clone that shares memory or starts on a stack
- * of its own (threads, vfork, posix_spawn), and whatever only watches.
+ * What is left to the kernel: a clone that shares memory (threads, vfork,
+ * posix_spawn), and whatever only watches.
  */
 #include "hook.h"
 
@@ -37,13 +37,16 @@
 #endif
 
 #define PAGE_MASK 4095UL
+#define CLONE3_SIZE_MAX 256U /* more than any kernel knows of */
 
 /* process_madvise(2)'s own name for the calling process (Linux 6.14). */
 #define PIDFD_SELF_PROCESS (-10001)
 #define PIDFD_SELF_THREAD (-10000)
 
-#define SERVED 1
+/* What hook_call() returns. */
 #define IN_PLACE 0
+#define SERVED 1
+#define ON_STACK 2
 
 static struct mm *hook_mm;
 
@@ -89,18 +92,52 @@ static int do_fork(struct hook_call *c, long nr)
 	return SERVED;
 }
 
-static bool is_fork(unsigned long flags, unsigned long stack)
+/*
+ * A child that is to start on a stack of its own comes up on a copy of the
+ * caller's first, where what a fork needs is done, and goes over to it last.
+ * The call itself names no stack.
+ */
+static int go_on_stack(struct hook_call *c, int served, uintptr_t stack)
 {
-	return (flags & CLONE_VM) == 0 && stack == 0;
+	if (stack == 0 || c->result != 0)
+		return served;
+	c->rcx = (long)stack;
+	return ON_STACK;
 }
 
-static int do_clone3(struct hook_call *c, long nr)
+static int do_clone(struct hook_call *c)
+{
+	long stack = c->arg[1];
+	int r;
+
+	if (c->arg[0] & CLONE_VM)
+		return IN_PLACE;
+	c->arg[1] = 0;
+	r = do_fork(c, SYS_clone);
+	c->arg[1] = stack;
+	return go_on_stack(c, r, (uintptr_t)stack);
+}
+
+static int do_clone3(struct hook_call *c)
 {
 	const struct clone_args *args = (const struct clone_args *)c->arg[0];
+	size_t size = (size_t)c->arg[1];
+	union {
+		struct clone_args args;
+		char bytes[CLONE3_SIZE_MAX];
+	} copy;
+	int r;
 
-	if (args == NULL || c->arg[1] < CLONE_ARGS_SIZE_VER0 || !is_fork(args->flags, args->stack))
+	/* what the kernel refuses, it refuses by itself */
+	if (args == NULL || size < CLONE_ARGS_SIZE_VER0 || size > sizeof(copy) ||
+	    (args->flags & CLONE_VM) || (args->stack == 0) != (args->stack_size == 0))
 		return IN_PLACE;
-	return do_fork(c, nr);
+	memcpy(&copy, args, size);
+	copy.args.stack = copy.args.stack_size = 0;
+	c->arg[0] = (long)&copy;
+	r = do_fork(c, SYS_clone3);
+	c->arg[0] = (long)args;
+	return go_on_stack(c, r, args->stack + args->stack_size);
 }
 
 /* Does this pidfd stand for the calling process?  The kernel tells in its fdinfo. */
@@ -209,10 +246,9 @@ int hook_call(struct hook_call *c, long nr)
 	case SYS_fork:
 		return do_fork(c, nr);
 	case SYS_clone:
-		return is_fork((unsigned long)a[0], (unsigned long)a[1]) ? do_fork(c, nr)
-									 : IN_PLACE;
+		return do_clone(c);
 	case SYS_clone3:
-		return do_clone3(c, nr);
+		return do_clone3(c);
 	case SYS_exit_group:
 		report_exit();
 		return IN_PLACE;

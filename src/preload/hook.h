@@ -10,13 +10,14 @@ struct mm;
 /* The registers of the call.  entry.S knows this layout. */
 struct hook_call {
 	long arg[6];
-	long rcx, r11; /* kept, of no meaning */
+	long rcx, r11; /* kept, of no meaning; rcx: the stack to go on with */
 	long result;   /* rax, to be left alone when the call is made where it stands */
 };
 
 /*
  * Called by entry.S: 1 when the call was made and its result is in c->result,
- * 0 when it is to be made where it stands.
+ * 0 when it is to be made where it stands, 2 when it was made and the caller is
+ * to go on with c->rcx as its stack pointer.
  */
 int hook_call(struct hook_call *c, long nr);
 

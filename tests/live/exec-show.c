@@ -64,7 +64,8 @@ static void show_environment(void)
 	size_t n = 0;
 
 	for (char **e = environ; *e != NULL && n < 1024; e++)
-		if (strncmp(*e, "LD_PRELOAD=", 11) != 0 && strncmp(*e, "FAULTLINE_", 10) != 0)
+		if (strncmp(*e, "LD_PRELOAD=", 11) != 0 && strncmp(*e, "FAULTLINE_", 10) != 0 &&
+		    strncmp(*e, "_=", 2) != 0)
 			copy[n++] = *e;
 	qsort(copy, n, sizeof(copy[0]), by_name);
 	for (size_t i = 0; i < n; i++)
