@@ -145,13 +145,15 @@ live_tests += tests/live/test-install.sh
 
 if INTERCEPT
 test_programs += tests/live/test-fork tests/live/test-intercept
-live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh tests/live/test-exec.sh
+live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh
+live_tests += tests/live/test-exec.sh tests/live/test-habits.sh
 unit_tests += tests/unit/test-imports.sh
 check_PROGRAMS += tests/live/deny \
-	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static
+	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits
 check_LTLIBRARIES += tests/live/inline-sites.la
 endif
-test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/unit/test-imports.sh
+test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-habits.sh \
+	tests/unit/test-imports.sh
 
 tests_live_test_fork_SOURCES = tests/live/test-fork.c tests/unit/test.h
 tests_live_test_fork_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
@@ -163,6 +165,7 @@ tests_live_test_intercept_LDADD = $(CMOCKA_LIBS)
 
 tests_live_deny_SOURCES = tests/live/deny.c
 
+tests_live_habits_SOURCES = tests/live/habits.c
 tests_live_exec_become_SOURCES = tests/live/exec-become.c
 tests_live_exec_become_LDADD = -lpthread
 tests_live_exec_show_SOURCES = tests/live/exec-show.c

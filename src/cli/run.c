@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -215,6 +216,13 @@ static bool check_areas(void)
 	return true;
 }
 
+static const char *user_name(void)
+{
+	const struct passwd *pw = getpwuid(getuid());
+
+	return pw != NULL ? pw->pw_name : "USER";
+}
+
 static bool check_machine(void)
 {
 	struct utsname u;
@@ -231,6 +239,10 @@ static bool check_machine(void)
 	if (fd == -ENOSYS)
 		cli_error("Linux 6.8 or later is needed, this is %s (see 'faultline doctor')",
 			  u.release);
+	else if (fd == -EACCES || fd == -EPERM)
+		cli_error("no access to /dev/userfaultfd: %s; 'sudo usermod -aG faultline %s' and a new "
+			  "login give it (see 'faultline doctor')",
+			  strerror((int)-fd), user_name());
 	else
 		cli_error("no access to /dev/userfaultfd: %s (see 'faultline doctor')",
 			  strerror((int)-fd));
