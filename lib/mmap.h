@@ -36,6 +36,14 @@ long mm_shmdt(struct mm *mm, uintptr_t addr);
 /* Arm when what is mapped could pass the limit: after the limit or the regions changed. */
 long mm_arm_if_tight(struct mm *mm);
 
+struct verify;
+
+/*
+ * Hold what the kernel has mapped against what is managed: the number of
+ * differences, or -errno; more in v, which is not managed memory.
+ */
+long mm_verify(struct mm *mm, struct verify *v);
+
 /* The state of each page of a range into vec, which is not managed memory. */
 long mm_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);
 

@@ -11,7 +11,6 @@
 #include "do.h"
 #include "fault.h"
 #include "fork.h"
-#include "open.h"
 #include "reclaim.h"
 #include "sys.h"
 #include "uffd.h"

@@ -140,6 +140,13 @@ tests_live_test_live_swap_SOURCES = tests/live/test-live-swap.c tests/live/live.
 tests_live_test_live_swap_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_swap_LDADD = $(live_ldadd)
 
+test_programs += tests/live/test-verify
+live_tests += tests/live/test-verify
+
+tests_live_test_verify_SOURCES = tests/live/test-verify.c tests/live/live.h tests/unit/test.h
+tests_live_test_verify_CPPFLAGS = $(live_cppflags)
+tests_live_test_verify_LDADD = $(live_ldadd)
+
 test_scripts += tests/live/test-install.sh
 live_tests += tests/live/test-install.sh
 

@@ -55,8 +55,11 @@ static void usage(void)
 		const struct option_def *def = &option_defs[i];
 		char left[64];
 
-		snprintf(left, sizeof(left), def->optional ? "--%s[=%s]" : "--%s %s", def->name,
-			 def->argument);
+		if (def->argument == NULL)
+			snprintf(left, sizeof(left), "--%s", def->name);
+		else
+			snprintf(left, sizeof(left), def->optional ? "--%s[=%s]" : "--%s %s",
+				 def->name, def->argument);
 		printf("  %-32s  %s\n", left, def->what);
 	}
 	printf("  %-32s  %s\n", "--help", "show this text");
@@ -169,7 +172,9 @@ static int parse(int argc, char **argv)
 	for (unsigned i = 0; i < option_count; i++)
 		longs[i] = (struct option){
 			.name = option_defs[i].name,
-			.has_arg = option_defs[i].optional ? optional_argument : required_argument,
+			.has_arg = option_defs[i].argument == NULL ? no_argument
+				   : option_defs[i].optional	   ? optional_argument
+								   : required_argument,
 			.val = 256 + (int)i,
 		};
 	longs[option_count] = (struct option){.name = "help", .val = 'h'};
@@ -186,7 +191,9 @@ static int parse(int argc, char **argv)
 			return -1;
 		}
 		def = &option_defs[opt - 256];
-		if (take(def, optarg != NULL ? optarg : "-", why, sizeof(why)) != 0) {
+		if (optarg == NULL)
+			optarg = (char[]){def->argument == NULL ? '1' : '-', '\0'};
+		if (take(def, optarg, why, sizeof(why)) != 0) {
 			cli_error("--%s: %s", def->name, why);
 			return -1;
 		}

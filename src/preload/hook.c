@@ -49,6 +49,7 @@
 #define ON_STACK 2
 
 static struct mm *hook_mm;
+static uint64_t verify_every, verify_calls; /* calls: atomic */
 
 /* The bytes of a mapping of `len` bytes from `off` that are backed by the file fd. */
 static size_t backed(int fd, long off, size_t len)
@@ -186,7 +187,7 @@ static int do_process_madvise(struct hook_call *c)
 	return SERVED;
 }
 
-int hook_call(struct hook_call *c, long nr)
+static int serve(struct hook_call *c, long nr)
 {
 	struct mm *mm = hook_mm;
 	const long *a = c->arg;
@@ -260,7 +261,17 @@ int hook_call(struct hook_call *c, long nr)
 	}
 }
 
-void hook_init(struct mm *mm)
+int hook_call(struct hook_call *c, long nr)
+{
+	int r = serve(c, nr);
+
+	if (verify_every != 0 && r == SERVED &&
+	    __atomic_add_fetch(&verify_calls, 1, __ATOMIC_RELAXED) % verify_every == 0)
+		report_verify();
+	return r;
+}
+
+void hook_init(struct mm *mm, uint64_t every)
 {
 	static const short calls[] = {
 		SYS_mmap,	SYS_munmap, SYS_mremap,		 SYS_mprotect, SYS_pkey_mprotect,
@@ -270,6 +281,7 @@ void hook_init(struct mm *mm)
 	};
 
 	hook_mm = mm;
+	verify_every = every;
 	for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
 		entry_want((unsigned)calls[i]);
 }

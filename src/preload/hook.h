@@ -5,6 +5,8 @@
 #ifndef FL_HOOK_H
 #define FL_HOOK_H
 
+#include <stdint.h>
+
 struct mm;
 
 /* The registers of the call.  entry.S knows this layout. */
@@ -24,7 +26,9 @@ int hook_call(struct hook_call *c, long nr);
 /*
  * Choose the calls that reach hook_call(), and the mm that serves them; NULL:
  * every call is made where it stands.  While the process has one thread.
+ * verify_every: compare what is mapped with what is managed after so many
+ * memory calls; 0: not.
  */
-void hook_init(struct mm *mm);
+void hook_init(struct mm *mm, uint64_t verify_every);
 
 #endif

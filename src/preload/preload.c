@@ -24,6 +24,7 @@
 #include "report.h"
 #include "sys.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/single_threaded.h>
 #include <sys/types.h>
@@ -47,6 +48,7 @@ static int start(const char *command, char *const *envp, pid_t main_process, cha
 {
 	struct mm *mm;
 	int r = options_environment(&options, envp, why, why_size);
+	bool watch = options.stats != NULL || options.verify;
 
 	if (r != 0)
 		return r;
@@ -54,16 +56,16 @@ static int start(const char *command, char *const *envp, pid_t main_process, cha
 		log_format(why, why_size, "the program has threads already: preload this library");
 		return -1;
 	}
-	r = mm_open(&mm, &options.fl, MM_PRELOAD, why, why_size);
+	r = mm_open(&mm, &options.fl, MM_PRELOAD | (watch ? MM_LEFT : 0), why, why_size);
 	if (r != 0)
 		return r;
 	entry_init();
-	hook_init(mm);
-	r = patch_program(options.stats != NULL, why, why_size);
+	hook_init(mm, options.verify_every);
+	r = patch_program(watch, why, why_size);
 	if (r != 0)
-		hook_init(NULL);
-	else if (options.stats != NULL)
-		report_init(mm, options.stats, command, main_process);
+		hook_init(NULL, 0);
+	else if (watch)
+		report_init(mm, &options, command, main_process);
 	return r;
 }
 

@@ -242,6 +242,17 @@ static void maps_past(void)
 	printf("mapped and unmapped\n");
 }
 
+/* Memory that the pager does not know of is there at the end, and some that it knows of is not. */
+static void leaves_past(void)
+{
+	char *p = past_mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+
+	MUST((long)p > 0);
+	check();
+	MUST(past_munmap(memory, PAGE) == 0);
+	printf("%lx %lx\n", (unsigned long)p, (unsigned long)memory);
+}
+
 /*
  * A child that no hook saw.  It has its parent's stack and data; managed memory
  * it must find whole, or end by SIGSEGV when it touches it, and never see zeros.
@@ -288,8 +299,8 @@ static const struct {
 	{"close", closes_each},	      {"listed", closes_listed},
 	{"all", takes_all},	      {"pipe", ends_a_pipe},
 	{"daemon", becomes_a_daemon}, {"starts", starts_as_a_daemon},
-	{"maps", maps_past},	      {"forks", forks_past},
-	{"nothing", nothing},
+	{"maps", maps_past},	      {"leaves", leaves_past},
+	{"forks", forks_past},	      {"nothing", nothing},
 };
 
 int main(int argc, char **argv)

@@ -226,6 +226,32 @@ status=0
 wait $! || status=$?
 [ "$status" -eq 7 ] || fail "a summary that nobody reads: status $status instead of 7"
 
+# --- the comparison ---
+
+habits=$FL_BUILD/tests/live/habits
+refuses 125 "verify: '0' is not a number of calls" "$faultline" run --verify=0 -- true
+run 0 --verify -- sort /dev/null
+run 0 --verify=1 -- sh -c 'ls / | sort -R >/dev/null'
+for limit in 8M 512M; do
+	run 0 --limit "$limit" --verify=3 -- "$habits" maps 24
+	expect 0 "$faultline" run --limit "$limit" --verify --stats="$work/stats.$limit" -- "$habits" leaves 24
+	read -r left gone <"$work/out"
+	[ "$(wc -l <"$work/err")" -eq 2 ] || fail "not two differences"
+	grep -q "^faultline: verify: 0x$left-0x[0-9a-f]* is private and writable, and not managed" \
+		"$work/err" || fail "memory that is not managed: not told"
+	grep -q "^faultline: verify: 0x$gone-0x[0-9a-f]* is managed, but nothing is mapped there" \
+		"$work/err" || fail "memory that is gone: not told"
+	grep -q '^  differences found  *2$' "$work/stats.$limit" || fail "differences are not counted"
+	for row in 'managed  *[0-9.]* MiB of  *24\.[0-9] MiB' 'stacks  *[1-9]' 'files, private  *[1-9]' \
+		'there before the start  *[1-9]' "faultline's own  *[1-9]" \
+		'for no known reason  *0 KiB of  *256 KiB'; do
+		grep -q "^    $row" "$work/stats.$limit" || {
+			cat "$work/stats.$limit"
+			fail "the summary has no row '$row'"
+		}
+	done
+done
+
 # --- under the limit ---
 
 seq 400000 | sort -R --random-source=/dev/zero >"$work/numbers"
