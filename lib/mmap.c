@@ -474,6 +474,11 @@ long mm_shmdt(struct mm *mm, uintptr_t addr)
 	return sys_bare(SYS_shmdt, (long)addr, 0, 0, 0, 0, 0);
 }
 
+bool mm_is_armed(const struct mm *mm)
+{
+	return mm_armed(mm);
+}
+
 long mm_arm_if_tight(struct mm *mm)
 {
 	return tight(mm) ? arm(mm) : 0;

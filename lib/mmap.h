@@ -14,6 +14,7 @@
 #ifndef FL_MMAP_H
 #define FL_MMAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +33,9 @@ long mm_brk(struct mm *mm, uintptr_t addr);
 long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, size_t pgoff, int flags);
 long mm_shmat(struct mm *mm, int shmid, uintptr_t addr, int flags);
 long mm_shmdt(struct mm *mm, uintptr_t addr);
+
+/* Is memory being paged? */
+bool mm_is_armed(const struct mm *mm);
 
 /* Arm when what is mapped could pass the limit: after the limit or the regions changed. */
 long mm_arm_if_tight(struct mm *mm);

@@ -49,6 +49,7 @@
 #define ON_STACK 2
 
 static struct mm *hook_mm;
+static bool no_children;
 static uint64_t verify_every, verify_calls; /* calls: atomic */
 
 /* The bytes of a mapping of `len` bytes from `off` that are backed by the file fd. */
@@ -85,8 +86,11 @@ static int do_fork(struct hook_call *c, long nr)
 	SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
 	patch_fork_begin();
 	r = mm_fork(hook_mm, nr, c->arg);
-	if (r == 0)
+	if (r == 0) {
 		report_forked();
+		if (no_children && !mm_is_armed(hook_mm))
+			hook_mm = NULL;
+	}
 	patch_fork_end();
 	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 	c->result = r;
@@ -259,6 +263,11 @@ static int serve(struct hook_call *c, long nr)
 	default:
 		return IN_PLACE;
 	}
+}
+
+void hook_no_children(void)
+{
+	no_children = true;
 }
 
 int hook_call(struct hook_call *c, long nr)

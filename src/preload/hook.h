@@ -31,4 +31,7 @@ int hook_call(struct hook_call *c, long nr);
  */
 void hook_init(struct mm *mm, uint64_t verify_every);
 
+/* Forked children are left to the kernel, where that is possible: when they are not paged yet. */
+void hook_no_children(void);
+
 #endif

@@ -36,7 +36,7 @@ same() {
 	grep -q '^  pages evicted  *[1-9]' "$work/stats" || fail "$what: was not paged"
 }
 
-for habit in closefrom close_range close listed all pipe maps forks nothing; do
+for habit in closefrom close_range close listed all pipe maps forks daemon nothing; do
 	same "$habit" "$habits" "$habit" 24
 done
 same 'close, 30 descriptors' sh -c 'ulimit -n 30; exec "$0" "$@"' "$habits" close 24

@@ -252,6 +252,41 @@ for limit in 8M 512M; do
 	done
 done
 
+# --- the first program only ---
+
+refuses 125 "FAULTLINE_NO_CHILDREN: 'x' is none of 0, 1" env FAULTLINE_NO_CHILDREN=x "$faultline" run -- true
+refuses 125 "takes no argument: '--no-children=1'" "$faultline" run --no-children=1 -- true
+env | grep -v -e '^_=' -e '^FAULTLINE_' | sort >"$work/native"
+run 0 --no-children -- sh -c 'env; true'
+grep -v -e '^_=' "$work/out" | sort | diff "$work/native" - || fail "a child's environment holds more"
+status=0
+LD_PRELOAD=libm.so.6 "$faultline" run --no-children -- sh -c 'env; true' >"$work/out" 2>"$work/err" || status=$?
+grep -qx 'LD_PRELOAD=libm.so.6' "$work/out" || fail "LD_PRELOAD of the user is lost for children"
+status=0
+LD_PRELOAD=$preload FAULTLINE_NO_CHILDREN=1 env >"$work/out" 2>"$work/err" || status=$?
+if grep -e '^FAULTLINE_' -e '^LD_PRELOAD=' "$work/out"; then
+	fail "LD_PRELOAD with --no-children: the first program's children are to be paged"
+fi
+
+# paged COUNT COMMAND...: so many processes are
+paged() {
+	count=$1
+	shift
+	rm -f "$work/stats"
+	run 0 --limit 8M --no-children --stats="$work/stats" -- "$@"
+	[ "$(grep -c '^  pages evicted  *[1-9]' "$work/stats")" -eq "$count" ] || {
+		cat "$work/stats"
+		fail "$*: not $count were paged"
+	}
+}
+paged 1 "$habits" nothing 24
+paged 1 sh -c 'exec "$0" nothing 24' "$habits"
+paged 0 sh -c '"$0" nothing 24; true' "$habits"
+paged 0 "$habits" starts 24
+run 0 --limit 8M --no-children --stats="$work/stats" -- "$habits" daemon 24
+[ "$(grep -c '^  pages evicted  *[1-9]' "$work/stats")" -ge 2 ] ||
+	fail "a child of a process that was paged already: was not"
+
 # --- under the limit ---
 
 seq 400000 | sort -R --random-source=/dev/zero >"$work/numbers"
