@@ -188,6 +188,11 @@ bool sys_mem_own(uintptr_t at, uintptr_t *end)
 	return false;
 }
 
+void sys_mem_nodump(void *p, size_t bytes)
+{
+	sys_bare(SYS_madvise, (long)p, (long)bytes, MADV_DONTDUMP, 0, 0, 0);
+}
+
 void *sys_mem_alloc(size_t bytes)
 {
 	long r;

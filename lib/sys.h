@@ -71,6 +71,9 @@ void sys_mem_free(void *p, size_t bytes);
 /* The same, shared with children that are forked. */
 void *sys_mem_shared(size_t bytes);
 
+/* Keep large memory of our own out of core dumps: they would be filled with its holes. */
+void sys_mem_nodump(void *p, size_t bytes);
+
 /*
  * Is `at` in memory of our own?  *end: the end of that memory, or where the
  * next one above begins.

@@ -153,13 +153,14 @@ live_tests += tests/live/test-install.sh
 if INTERCEPT
 test_programs += tests/live/test-fork tests/live/test-intercept
 live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh
-live_tests += tests/live/test-exec.sh tests/live/test-habits.sh
+live_tests += tests/live/test-debug.sh tests/live/test-exec.sh tests/live/test-habits.sh
 unit_tests += tests/unit/test-imports.sh
 check_PROGRAMS += tests/live/deny \
 	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits
 check_LTLIBRARIES += tests/live/inline-sites.la
 endif
 test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-habits.sh \
+	tests/live/test-debug.sh \
 	tests/unit/test-imports.sh
 
 tests_live_test_fork_SOURCES = tests/live/test-fork.c tests/unit/test.h

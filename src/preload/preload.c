@@ -119,6 +119,14 @@ static pid_t main_pid(char *const *envp)
 	return pid;
 }
 
+/* It runs one thread at a time, and makes none that it does not know: no pager. */
+static bool under_valgrind(char *const *envp)
+{
+	const char *list = options_getenv(envp, "LD_PRELOAD");
+
+	return list != NULL && strstr(list, "/vgpreload_core") != NULL;
+}
+
 static int start(const char *command, char **envp, pid_t main_process, char *why, size_t why_size)
 {
 	struct mm *mm;
@@ -158,6 +166,11 @@ __attribute__((constructor)) static void preload(int argc, char **argv, char **e
 	char why[LOG_LINE_MAX / 2];
 
 	options_init(&options);
+	if (under_valgrind(envp)) {
+		log_line(&sink, FL_LOG_WARN, "%s is not paged: it runs under valgrind",
+			 argc > 0 ? argv[0] : "?");
+		return;
+	}
 	if (start(argc > 0 ? argv[0] : "?", envp, main_process, why, sizeof(why)) == 0)
 		return;
 	if (main_process != 0 && main_process != (pid_t)SYS0(getpid)) {

@@ -252,6 +252,16 @@ for limit in 8M 512M; do
 	done
 done
 
+# --- under valgrind, whose library is preloaded too ---
+
+cp "$FL_BUILD/tests/live/.libs/inline-sites.so" "$work/vgpreload_core-test.so"
+status=0
+LD_PRELOAD=$work/vgpreload_core-test.so "$faultline" run --limit 8M --stats -- "$habits" nothing 24 \
+	>"$work/out" 2>"$work/err" || status=$?
+[ "$status" -eq 0 ] || fail "under valgrind: status $status"
+[ "$(cat "$work/err")" = "faultline: $habits is not paged: it runs under valgrind" ] ||
+	fail "under valgrind: not told"
+
 # --- the first program only ---
 
 refuses 125 "FAULTLINE_NO_CHILDREN: 'x' is none of 0, 1" env FAULTLINE_NO_CHILDREN=x "$faultline" run -- true
