@@ -154,13 +154,15 @@ if INTERCEPT
 test_programs += tests/live/test-fork tests/live/test-intercept
 live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh
 live_tests += tests/live/test-debug.sh tests/live/test-exec.sh tests/live/test-habits.sh
+live_tests += tests/live/test-mappings.sh
 unit_tests += tests/unit/test-imports.sh
 check_PROGRAMS += tests/live/deny \
-	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits
+	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits \
+	tests/live/mappings
 check_LTLIBRARIES += tests/live/inline-sites.la
 endif
 test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-habits.sh \
-	tests/live/test-debug.sh \
+	tests/live/test-debug.sh tests/live/test-mappings.sh \
 	tests/unit/test-imports.sh
 
 tests_live_test_fork_SOURCES = tests/live/test-fork.c tests/unit/test.h
@@ -173,6 +175,8 @@ tests_live_test_intercept_LDADD = $(CMOCKA_LIBS)
 
 tests_live_deny_SOURCES = tests/live/deny.c
 
+tests_live_mappings_SOURCES = tests/live/mappings.c
+tests_live_mappings_LDADD = -lpthread
 tests_live_habits_SOURCES = tests/live/habits.c
 tests_live_exec_become_SOURCES = tests/live/exec-become.c
 tests_live_exec_become_LDADD = -lpthread
