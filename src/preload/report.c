@@ -290,13 +290,14 @@ void report_exit(void)
 	w = sys_mem_alloc(sizeof(*w));
 	if (w == NULL)
 		return;
-	mm_stats(report.mm, &w->stats);
 	say = report.where != NULL &&
-	      (w->stats.armed != 0 || report.main_pid == 0 || report.main_pid == report.pid);
+	      (mm_is_armed(report.mm) || report.main_pid == 0 || report.main_pid == report.pid);
 	if (say || report.verify) {
 		found = mm_verify(report.mm, &w->verify);
 		if (report.verify)
 			tell(w, found);
+		/* after that: a pager has just looked at everything */
+		mm_stats(report.mm, &w->stats);
 		if (say)
 			summary(w, found >= 0 ? &w->verify : NULL);
 	}

@@ -61,7 +61,7 @@ make --no-print-directory -C "$FL_BUILD" install DESTDIR="$work/root" >"$work/lo
 	exit 1
 }
 prefix=$(sed -n 's/^prefix = //p' "$FL_BUILD/Makefile")
-rule=$work/root$prefix/lib/udev/rules.d/60-faultline.rules
+rule=$(find "$work/root" -name 60-faultline.rules)
 mode=$(sed -n 's/^KERNEL=="userfaultfd".* MODE="\([0-7]*\)".*/\1/p' "$rule")
 [ -n "$mode" ] || fail "the udev rule sets no mode for userfaultfd"
 grep -q '^KERNEL=="userfaultfd".* GROUP="faultline"' "$rule" || fail "the udev rule names no group"

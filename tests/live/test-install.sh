@@ -14,7 +14,7 @@ make --no-print-directory -C "$FL_BUILD" install DESTDIR="$root" >"$work/log" 2>
 	exit 1
 }
 # As configure was told; each may name those before it.
-for var in prefix exec_prefix bindir includedir libdir datarootdir datadir PACKAGE pkgdatadir \
+for var in prefix exec_prefix bindir includedir libdir datarootdir datadir pkgdatadir \
 	mandir udevrulesdir; do
 	eval "$var=$(sed -n "s/^$var = //p" "$FL_BUILD/Makefile" | tr '()' '{}')"
 done
