@@ -70,7 +70,7 @@ static const char *prot_text(int prot, char text[4])
 }
 
 __attribute__((format(printf, 4, 5))) static void differ(struct walk *w, uintptr_t start,
-							  uintptr_t end, const char *fmt, ...)
+							 uintptr_t end, const char *fmt, ...)
 {
 	struct verify *v = w->v;
 	char line[LOG_LINE_MAX];
@@ -319,7 +319,7 @@ static void read_header(struct walk *w, const char *p)
 	m->prot = (p[1] == 'r' ? PROT_READ : 0) | (p[2] == 'w' ? PROT_WRITE : 0) |
 		  (p[3] == 'x' ? PROT_EXEC : 0);
 	m->shared = p[4] == 's';
-	p = strchr(p + 6, ' '); /* behind the offset */
+	p = strchr(p + 6, ' ');			   /* behind the offset */
 	p = p != NULL ? strchr(p + 1, ' ') : NULL; /* behind the device */
 	if (p == NULL) {
 		w->err = -EIO;

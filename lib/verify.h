@@ -23,15 +23,15 @@ struct mm;
 
 enum verify_kind {
 	VERIFY_MANAGED,
-	VERIFY_BEFORE,	    /* private anonymous, from before us; flags of a region of mm->left */
-	VERIFY_STACK,	    /* [stack], MAP_STACK, MAP_GROWSDOWN; the same */
-	VERIFY_HUGE,	    /* huge pages that the program asked for */
-	VERIFY_SHARED,	    /* shared memory without a file of the program's: anonymous, System V, memfd */
+	VERIFY_BEFORE, /* private anonymous, from before us; flags of a region of mm->left */
+	VERIFY_STACK,  /* [stack], MAP_STACK, MAP_GROWSDOWN; the same */
+	VERIFY_HUGE,   /* huge pages that the program asked for */
+	VERIFY_SHARED, /* shared memory without a file of the program's: anonymous, System V, memfd */
 	VERIFY_FILE_SHARED,
 	VERIFY_FILE_PRIVATE,
-	VERIFY_CLOSED,	    /* private anonymous, not writable */
-	VERIFY_OWN,	    /* ours */
-	VERIFY_UNKNOWN,	    /* private anonymous, writable, not managed for no known reason */
+	VERIFY_CLOSED,	/* private anonymous, not writable */
+	VERIFY_OWN,	/* ours */
+	VERIFY_UNKNOWN, /* private anonymous, writable, not managed for no known reason */
 	VERIFY_KINDS,
 };
 

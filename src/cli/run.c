@@ -247,7 +247,8 @@ static bool check_machine(void)
 		cli_error("Linux 6.8 or later is needed, this is %s (see 'faultline doctor')",
 			  u.release);
 	else if (fd == -EACCES || fd == -EPERM)
-		cli_error("no access to /dev/userfaultfd: %s; 'sudo usermod -aG faultline %s' and a new "
+		cli_error("no access to /dev/userfaultfd: %s; 'sudo usermod -aG faultline %s' and "
+			  "a new "
 			  "login give it (see 'faultline doctor')",
 			  strerror((int)-fd), user_name());
 	else
