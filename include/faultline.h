@@ -185,6 +185,9 @@ struct fl_stats {
 
 int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);
 
+/** Compare the regions with what the kernel has mapped: the number of differences. */
+int fl_verify(struct fl *fl);
+
 #ifdef __cplusplus
 }
 #endif

@@ -15,6 +15,7 @@
 #include "open.h"
 #include "pager.h"
 #include "sys.h"
+#include "verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -336,4 +337,21 @@ API int fl_stats(struct fl *fl, struct fl_stats *out, size_t size)
 	mm_stats(fl->mm, &s);
 	memcpy(out, &s, size);
 	return 0;
+}
+
+API int fl_verify(struct fl *fl)
+{
+	struct verify *v = sys_mem_alloc(sizeof(*v));
+	long r;
+
+	if (v == NULL)
+		return -ENOMEM;
+	r = mm_verify(fl->mm, v);
+	for (char *line = v->text, *end; r > 0 && (end = strchr(line, '\n')) != NULL;
+	     line = end + 1) {
+		*end = '\0';
+		mm_log(fl->mm, FL_LOG_WARN, "verify: %s", line);
+	}
+	sys_mem_free(v, sizeof(*v));
+	return gate(r);
 }

@@ -11,6 +11,7 @@
 #include "pager.h"
 #include "sys.h"
 #include "uffd.h"
+#include "verify.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -184,6 +185,10 @@ static long serve(struct pager *p, const struct hop_slot *s)
 		return do_set_limit(p, (uint64_t)a[0]);
 	case HOP_PAGE_STATE:
 		return do_page_state(mm, (uintptr_t)a[0], (size_t)a[1], (unsigned char *)a[2]);
+	case HOP_LEFT:
+		return do_left(mm, (uintptr_t)a[0], (uintptr_t)a[1], (enum verify_kind)a[2]);
+	case HOP_VERIFY:
+		return do_verify(mm, (struct verify *)a[0]);
 	case HOP_ARM:
 		r = pager_arm(mm);
 		/* what was there already may be above the limit */

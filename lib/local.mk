@@ -39,7 +39,8 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/swap-slot.c lib/swap-slot.h \
 	lib/sys.c lib/sys.h \
 	lib/uffd-abi.h \
-	lib/uffd.c lib/uffd.h
+	lib/uffd.c lib/uffd.h \
+	lib/verify.c lib/verify.h
 
 lib_LTLIBRARIES += lib/libfaultline.la
 lib_libfaultline_la_SOURCES = lib/api.c

@@ -22,6 +22,7 @@
 #include "hop.h"
 #include "lock.h"
 #include "log.h"
+#include "open.h"
 #include "pool.h"
 #include "pte.h"
 #include "readahead.h"
@@ -106,13 +107,14 @@ struct mm {
 	uint32_t armed;	    /* written under the lock with release; acquire loads elsewhere: 1 once
 			     * pagers run and every region is registered */
 	uint32_t pagers_up; /* pagers that run; the descriptors below are theirs */
-	unsigned flags;	    /* MM_PRELOAD; constant */
+	unsigned flags;	    /* MM_PRELOAD, MM_LEFT; constant */
 	bool confined;	    /* no pager can be started any more */
 	bool confined_said;
 	struct mm_options opt; /* constant */
 	struct log_sink sink;  /* constant */
 
 	struct region_tree regions; /* readable without the lock by region_overlaps() */
+	struct region_tree left; /* MM_LEFT: private anonymous memory that is not managed; verify.h */
 	uintptr_t brk_start, brk;   /* the managed part of the heap; 0: not known yet */
 	bool lock_future;	    /* mlockall(MCL_FUTURE) */
 

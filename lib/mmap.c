@@ -18,6 +18,7 @@
 #include "open.h"
 #include "pager.h"
 #include "sys.h"
+#include "verify.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -29,6 +30,8 @@
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
+
+#define VERIFY_TRIES 4U
 
 /* ---- where a call is done ---- */
 
@@ -118,6 +121,26 @@ static bool ours(const struct mm *mm, uintptr_t start, size_t len)
 	return region_overlaps(&mm->regions, start, start + page_up(len));
 }
 
+/*
+ * Why memory is not managed, for those who ask (verify.h).  What is noted is
+ * about to be used by this thread alone.
+ */
+static void left_change(struct mm *mm, uintptr_t start, size_t len, enum verify_kind kind)
+{
+	uintptr_t end = start + page_up(len);
+	uint64_t mask;
+
+	if (!(mm->flags & MM_LEFT) ||
+	    (kind == VERIFY_MANAGED && !region_overlaps(&mm->left, start, end)))
+		return;
+	if (local_begin(mm, &mask)) {
+		do_left(mm, start, end, kind);
+		local_end(mm, &mask);
+	} else {
+		hop_call(mm, HOP_LEFT, (long)start, (long)end, kind, 0, 0, 0, 0);
+	}
+}
+
 /* ---- mmap ---- */
 
 /* What is managed: private anonymous memory that nothing special is asked of. */
@@ -133,6 +156,17 @@ static void populate(uintptr_t addr, size_t len, int prot)
 {
 	SYS3(madvise, addr, page_up(len),
 	     prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+}
+
+/* A mapping that is not managed. */
+static long map_left(struct mm *mm, const long a[6])
+{
+	long r = SYS6(mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
+
+	if (!sys_err(r))
+		left_change(mm, (uintptr_t)r, (size_t)a[1],
+			    a[3] & MAP_STACK ? VERIFY_STACK : VERIFY_MANAGED);
+	return r;
 }
 
 /* A mapping that is not managed replaces one that is. */
@@ -194,7 +228,7 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 
 		if ((flags & fixed) && len != 0 && ours(mm, addr, len))
 			return replace(mm, addr, len, SYS_mmap, a);
-		return SYS6(mmap, addr, len, prot, flags, fd, off);
+		return map_left(mm, a);
 	}
 	if (off & (long)~PAGE_MASK)
 		return -EINVAL;
@@ -237,12 +271,30 @@ long mm_munmap(struct mm *mm, uintptr_t addr, size_t len)
 	uint64_t mask;
 	long r;
 
+	/* before it is another's */
+	if (!(addr & ~PAGE_MASK) && len != 0)
+		left_change(mm, addr, len, VERIFY_MANAGED);
 	if ((addr & ~PAGE_MASK) || len == 0 || !ours(mm, addr, len))
 		return SYS2(munmap, addr, len);
 	if (!local_begin(mm, &mask))
 		return hop_call(mm, HOP_MUNMAP, (long)addr, (long)len, 0, 0, 0, 0, 0);
 	r = do_munmap(mm, addr, len);
 	local_end(mm, &mask);
+	return r;
+}
+
+/* Memory that is not managed moves; its reason with it. */
+static long remap_left(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
+		       uintptr_t new_addr)
+{
+	bool left = (mm->flags & MM_LEFT) && old_len != 0 &&
+		    region_overlaps(&mm->left, old, old + page_up(old_len));
+	long r = SYS5(mremap, old, old_len, new_len, flags, new_addr);
+
+	if (left && !sys_err(r)) {
+		left_change(mm, old, old_len, VERIFY_MANAGED);
+		left_change(mm, (uintptr_t)r, new_len, VERIFY_BEFORE);
+	}
 	return r;
 }
 
@@ -256,7 +308,7 @@ long mm_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int
 	long r;
 
 	if ((old & ~PAGE_MASK) || !touches)
-		return SYS5(mremap, old, old_len, new_len, flags, new_addr);
+		return remap_left(mm, old, old_len, new_len, flags, new_addr);
 	if (!local_begin(mm, &mask))
 		return hop_call(mm, HOP_MREMAP, (long)old, (long)old_len, (long)new_len, flags,
 				(long)new_addr, 0, 0);
@@ -446,6 +498,11 @@ long mm_shmdt(struct mm *mm, uintptr_t addr)
 	return sys_bare(SYS_shmdt, (long)addr, 0, 0, 0, 0, 0);
 }
 
+bool mm_is_armed(const struct mm *mm)
+{
+	return mm_armed(mm);
+}
+
 long mm_arm_if_tight(struct mm *mm)
 {
 	return tight(mm) ? arm(mm) : 0;
@@ -461,6 +518,25 @@ long mm_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec
 	r = do_page_state(mm, addr, len, vec);
 	local_end(mm, &mask);
 	return r;
+}
+
+long mm_verify(struct mm *mm, struct verify *v)
+{
+	uint64_t mask;
+	long r = 0;
+
+	for (unsigned tries = 0; tries < VERIFY_TRIES; tries++) {
+		if (local_begin(mm, &mask)) {
+			r = do_verify(mm, v);
+			local_end(mm, &mask);
+		} else {
+			r = hop_call(mm, HOP_VERIFY, (long)v, 0, 0, 0, 0, 0, 0);
+		}
+		if (r != 0 || v->differences == 0)
+			break;
+		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	}
+	return r != 0 ? r : (long)v->differences;
 }
 
 /* ---- fork ---- */

@@ -16,6 +16,7 @@
 #ifndef FL_MMAP_H
 #define FL_MMAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,6 +36,9 @@ long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, si
 long mm_shmat(struct mm *mm, int shmid, uintptr_t addr, int flags);
 long mm_shmdt(struct mm *mm, uintptr_t addr);
 
+/* Is memory being paged? */
+bool mm_is_armed(const struct mm *mm);
+
 /* Arm when what is mapped could pass the limit: after the limit or the regions changed. */
 long mm_arm_if_tight(struct mm *mm);
 
@@ -45,6 +49,14 @@ long mm_arm_if_tight(struct mm *mm);
  */
 long mm_start(struct mm *mm);
 void mm_confine(struct mm *mm);
+
+struct verify;
+
+/*
+ * Hold what the kernel has mapped against what is managed: the number of
+ * differences, or -errno; more in v, which is not managed memory.
+ */
+long mm_verify(struct mm *mm, struct verify *v);
 
 /* The state of each page of a range into vec, which is not managed memory. */
 long mm_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);

@@ -9,6 +9,7 @@
 #include "options.h"
 #include "pager.h"
 #include "sys.h"
+#include "verify.h"
 
 #include <errno.h>
 #include <string.h>
@@ -92,6 +93,8 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 	mm->device = mm->proc_fd = mm->wait_fd = -1;
 	mm->uffd = mm->pagemap_fd = mm->pidfd = mm->mem_fd = mm->maps_fd = -1;
 	r = take_options(mm, options, why, why_size);
+	if (r == 0 && (flags & MM_LEFT) && verify_start(mm) != 0)
+		r = refuse(why, why_size, -EIO, "/proc/self/maps cannot be read");
 	if (r == 0 && (flags & MM_PRELOAD)) {
 		mm->brk = (uintptr_t)SYS1(brk, 0);
 		/* a seccomp filter may let the program unmap memory and not us map any */

@@ -14,6 +14,7 @@ struct mm;
  * thread started before memory gets tight; without it, given areas are taken at once.
  */
 #define MM_PRELOAD 1
+#define MM_LEFT 2 /* remember why memory is not managed: mm_verify() will be asked */
 
 /* Allocates nothing but mmap'ed memory.  0 or -errno; on failure one line in why. */
 int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, char *why, size_t why_size);

@@ -371,6 +371,29 @@ static int set_stats(struct options *o, const char *value, char *why, size_t why
 	return set_path(o, &o->stats, value, why, why_size);
 }
 
+static int set_verify(struct options *o, const char *value, char *why, size_t why_size)
+{
+	o->verify_every = 0;
+	o->verify = true;
+	if (strcmp(value, "-") == 0)
+		return 0;
+	if (read_number(value, UINT32_MAX, &o->verify_every) && o->verify_every != 0)
+		return 0;
+	log_format(why, why_size, "'%s' is not a number of calls", value);
+	return -EINVAL;
+}
+
+static int set_no_children(struct options *o, const char *value, char *why, size_t why_size)
+{
+	static const char *const words[] = {"0", "1"};
+	int r = set_word(value, words, 2, why, why_size);
+
+	if (r < 0)
+		return r;
+	o->no_children = r == 1;
+	return 0;
+}
+
 const struct option_def option_defs[] = {
 	{"limit", "SIZE", false, "memory that the program may hold (three quarters of RAM)",
 	 set_limit},
@@ -383,7 +406,12 @@ const struct option_def option_defs[] = {
 	{"fault-around", "SIZE", false, "most to give for one first touch, 4K to 2M (2M)",
 	 set_fault_around},
 	{"readahead", "SIZE", false, "most to read ahead from swap, 4K to 2M (1M)", set_readahead},
+	{"no-children", NULL, false, "leave alone the programs that this one starts",
+	 set_no_children},
 	{"stats", "FILE", true, "write a summary at exit, to FILE or standard error", set_stats},
+	{"verify", "N", true,
+	 "compare what is mapped with what is managed, at exit and after every N calls",
+	 set_verify},
 	{"log", "LEVEL", false, "tell error, warn, info or debug (warn)", set_log},
 };
 
@@ -394,6 +422,8 @@ void options_init(struct options *o)
 	o->fl = (struct fl_options){
 		.size = sizeof(o->fl), .areas = o->areas, .log_level = FL_LOG_WARN};
 	o->stats = NULL;
+	o->verify = o->no_children = false;
+	o->verify_every = 0;
 	o->text_len = 0;
 }
 

@@ -26,13 +26,16 @@ struct options {
 	struct fl_swap_spec areas[FL_SWAP_MAX];
 	const char
 		*stats; /* where the summary goes: NULL nowhere, "-" standard error, else a file */
+	bool verify;	       /* hold what is mapped against what is managed, at the end */
+	uint64_t verify_every; /* and after so many memory calls; 0: not */
+	bool no_children;      /* page the first program only */
 	size_t text_len;
 	char text[OPT_TEXT_MAX];
 };
 
 struct option_def {
 	const char *name;     /* without the leading "--" */
-	const char *argument; /* how the manual calls its argument */
+	const char *argument; /* how the manual calls its argument; NULL: none, --name means "1" */
 	bool optional;	      /* --name alone means the value "-" */
 	const char *what;     /* one line for --help */
 	int (*set)(struct options *o, const char *value, char *why, size_t why_size);

@@ -29,6 +29,8 @@
 #define PAGER_TLS_SPARE ((size_t)64 << 10)
 #define PAGER_TCB ((size_t)8192)
 #define IO_DEPTH 256U
+#define BUSY_TRIES 10U
+#define BUSY_PAUSE 1000000U /* ns */
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
 #define FOLLOW_AFTER 16U   /* faults in a row from one thread before its CPU is looked for */
@@ -167,15 +169,34 @@ static int say(struct mm *mm, const char *what, long err)
 	return (int)err;
 }
 
+/*
+ * The areas that were asked for.  A program's areas may have been taken by the
+ * program that started it, or by one that it started: it does without those,
+ * and with a private one when there is no other.  What the process itself had
+ * before an exec is free again as soon as its last I/O has ended.
+ */
 static int open_areas(struct mm *mm)
 {
 	char why[LOG_LINE_MAX];
 	unsigned index;
 
 	for (unsigned i = 0; i < mm->nspec; i++) {
-		int r = swap_on(&mm->swap, &mm->spec[i], mm->opt.swap_dir, &index, why,
-				sizeof(why));
+		uint32_t word = 0;
+		int r;
 
+		for (unsigned tries = 0;; tries++) {
+			r = swap_on(&mm->swap, &mm->spec[i], mm->opt.swap_dir, &index, why,
+				    sizeof(why));
+			if (r != -EBUSY || tries == BUSY_TRIES || !(mm->flags & MM_PRELOAD))
+				break;
+			futex_wait(&word, 0, BUSY_PAUSE);
+		}
+		if (r == -EBUSY && (mm->flags & MM_PRELOAD)) {
+			mm_log(mm, FL_LOG_INFO, "%s: process %d does without it", why,
+			       (int)SYS0(getpid));
+			mm->private_area = true;
+			continue;
+		}
 		if (r != 0) {
 			mm_log(mm, FL_LOG_ERROR, "%s", why);
 			return r;

@@ -64,6 +64,7 @@ static int chunk_add(struct pte_table *t)
 	r = SYS6(mmap, 0, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, t->memfd, off);
 	if (sys_err(r))
 		return -ENOMEM;
+	sys_mem_nodump((void *)r, CHUNK_BYTES);
 	t->chunk[t->nchunks++] = (char *)r;
 	return 0;
 }

@@ -180,7 +180,10 @@ static void *map_shared(int fd, uint64_t off, uint64_t bytes)
 {
 	long r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, off);
 
-	return sys_err(r) ? NULL : (void *)r;
+	if (sys_err(r))
+		return NULL;
+	sys_mem_nodump((void *)r, bytes);
+	return (void *)r;
 }
 
 static void *map_bits(const struct slot_map *m, int fd, uint32_t member)

@@ -127,10 +127,82 @@ struct sys_entry sys_table[SYSROW_COUNT] = {
 #undef X
 };
 
+/*
+ * What memory is ours, for verify.c: a place is taken by the exchange of its
+ * start, and its end is set after; a place without an end is not read yet.
+ * What finds no place is not known as ours.
+ */
+#define OWN_MAX 1024U
+
+static struct {
+	uintptr_t start, end;
+} own[OWN_MAX];
+
+static uint32_t own_pending; /* allocations between mmap(2) and a place */
+
+static void own_add(uintptr_t start, size_t bytes)
+{
+	for (unsigned i = 0; i < OWN_MAX; i++) {
+		uintptr_t none = 0;
+
+		if (__atomic_load_n(&own[i].start, __ATOMIC_RELAXED) != 0 ||
+		    !__atomic_compare_exchange_n(&own[i].start, &none, start, false,
+						 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			continue;
+		/* Release: pairs with sys_mem_own(), which reads the end first. */
+		__atomic_store_n(&own[i].end, start + ((bytes + 4095) & ~(size_t)4095),
+				 __ATOMIC_RELEASE);
+		return;
+	}
+}
+
+static void own_remove(uintptr_t start, size_t bytes)
+{
+	uintptr_t end = start + ((bytes + 4095) & ~(size_t)4095);
+
+	for (unsigned i = 0; i < OWN_MAX; i++)
+		if (__atomic_load_n(&own[i].start, __ATOMIC_RELAXED) == start &&
+		    __atomic_load_n(&own[i].end, __ATOMIC_RELAXED) == end) {
+			__atomic_store_n(&own[i].end, 0, __ATOMIC_RELAXED);
+			__atomic_store_n(&own[i].start, 0, __ATOMIC_RELEASE);
+			return;
+		}
+}
+
+bool sys_mem_own(uintptr_t at, uintptr_t *end)
+{
+	*end = UINTPTR_MAX;
+	for (unsigned i = 0; i < OWN_MAX; i++) {
+		uintptr_t e = __atomic_load_n(&own[i].end, __ATOMIC_ACQUIRE);
+		uintptr_t s = __atomic_load_n(&own[i].start, __ATOMIC_RELAXED);
+
+		if (s == 0 || e <= at)
+			continue;
+		if (s <= at) {
+			*end = e;
+			return true;
+		}
+		if (s < *end)
+			*end = s;
+	}
+	return false;
+}
+
+void sys_mem_nodump(void *p, size_t bytes)
+{
+	sys_bare(SYS_madvise, (long)p, (long)bytes, MADV_DONTDUMP, 0, 0, 0);
+}
+
 void *sys_mem_alloc(size_t bytes)
 {
-	long r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long r;
 
+	__atomic_fetch_add(&own_pending, 1, __ATOMIC_ACQ_REL);
+	r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (!sys_err(r))
+		own_add((uintptr_t)r, bytes);
+	/* Release: who sees it gone sees the place; pairs with sys_mem_pending(). */
+	__atomic_fetch_sub(&own_pending, 1, __ATOMIC_RELEASE);
 	return sys_err(r) ? NULL : (void *)r;
 }
 
@@ -141,10 +213,17 @@ void *sys_mem_shared(size_t bytes)
 	return sys_err(r) ? NULL : (void *)r;
 }
 
+bool sys_mem_pending(void)
+{
+	return __atomic_load_n(&own_pending, __ATOMIC_ACQUIRE) != 0;
+}
+
 void sys_mem_free(void *p, size_t bytes)
 {
-	if (p != NULL)
-		SYS2(munmap, p, bytes);
+	if (p == NULL)
+		return;
+	SYS2(munmap, p, bytes);
+	own_remove((uintptr_t)p, bytes); /* last: until it is unmapped it is ours */
 }
 
 uint64_t sys_now(void)

@@ -12,6 +12,7 @@
 #ifndef FL_SYS_H
 #define FL_SYS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -69,6 +70,18 @@ void *sys_mem_alloc(size_t bytes);
 void sys_mem_free(void *p, size_t bytes);
 /* The same, shared with children that are forked. */
 void *sys_mem_shared(size_t bytes);
+
+/* Keep large memory of our own out of core dumps: they would be filled with its holes. */
+void sys_mem_nodump(void *p, size_t bytes);
+
+/*
+ * Is `at` in memory of our own?  *end: the end of that memory, or where the
+ * next one above begins.
+ */
+bool sys_mem_own(uintptr_t at, uintptr_t *end);
+
+/* Is some being allocated, so that it may be mapped and not be known as ours yet? */
+bool sys_mem_pending(void);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t sys_now(void);

@@ -26,4 +26,5 @@ dist_man_MANS = \
 	man/fl_swapoff.3 \
 	man/fl_swapon.3 \
 	man/fl_unregister.3 \
+	man/fl_verify.3 \
 	man/faultline.7

@@ -148,18 +148,30 @@ tests_live_test_absent_SOURCES = tests/live/test-absent.c tests/live/live.h test
 tests_live_test_absent_CPPFLAGS = $(live_cppflags) $(LIBURING_CFLAGS)
 tests_live_test_absent_LDADD = $(live_ldadd) $(LIBURING_LIBS)
 
+test_programs += tests/live/test-verify
+live_tests += tests/live/test-verify
+
+tests_live_test_verify_SOURCES = tests/live/test-verify.c tests/live/live.h tests/unit/test.h
+tests_live_test_verify_CPPFLAGS = $(live_cppflags)
+tests_live_test_verify_LDADD = $(live_ldadd)
+
 test_scripts += tests/live/test-install.sh
 live_tests += tests/live/test-install.sh
 
 if INTERCEPT
 test_programs += tests/live/test-fork tests/live/test-intercept tests/live/test-signals
-live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh \
-	tests/live/test-signals
+live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh
+live_tests += tests/live/test-debug.sh tests/live/test-exec.sh tests/live/test-habits.sh
+live_tests += tests/live/test-mappings.sh tests/live/test-signals
 unit_tests += tests/unit/test-imports.sh
-check_PROGRAMS += tests/live/deny
+check_PROGRAMS += tests/live/deny \
+	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits \
+	tests/live/mappings
 check_LTLIBRARIES += tests/live/inline-sites.la
 endif
-test_scripts += tests/live/test-run.sh tests/unit/test-imports.sh
+test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-habits.sh \
+	tests/live/test-debug.sh tests/live/test-mappings.sh \
+	tests/unit/test-imports.sh
 
 tests_live_test_signals_SOURCES = tests/live/test-signals.c tests/unit/test.h
 tests_live_test_signals_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
@@ -174,6 +186,15 @@ tests_live_test_intercept_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
 tests_live_test_intercept_LDADD = $(CMOCKA_LIBS)
 
 tests_live_deny_SOURCES = tests/live/deny.c
+
+tests_live_mappings_SOURCES = tests/live/mappings.c
+tests_live_mappings_LDADD = -lpthread
+tests_live_habits_SOURCES = tests/live/habits.c
+tests_live_exec_become_SOURCES = tests/live/exec-become.c
+tests_live_exec_become_LDADD = -lpthread
+tests_live_exec_show_SOURCES = tests/live/exec-show.c
+tests_live_exec_show_static_SOURCES = tests/live/exec-show.c
+tests_live_exec_show_static_LDFLAGS = $(AM_LDFLAGS) -all-static
 
 tests_live_inline_sites_la_SOURCES = tests/live/inline-sites.c
 tests_live_inline_sites_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhere

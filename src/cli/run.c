@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,8 +55,11 @@ static void usage(void)
 		const struct option_def *def = &option_defs[i];
 		char left[64];
 
-		snprintf(left, sizeof(left), def->optional ? "--%s[=%s]" : "--%s %s", def->name,
-			 def->argument);
+		if (def->argument == NULL)
+			snprintf(left, sizeof(left), "--%s", def->name);
+		else
+			snprintf(left, sizeof(left), def->optional ? "--%s[=%s]" : "--%s %s",
+				 def->name, def->argument);
 		printf("  %-32s  %s\n", left, def->what);
 	}
 	printf("  %-32s  %s\n", "--help", "show this text");
@@ -168,7 +172,9 @@ static int parse(int argc, char **argv)
 	for (unsigned i = 0; i < option_count; i++)
 		longs[i] = (struct option){
 			.name = option_defs[i].name,
-			.has_arg = option_defs[i].optional ? optional_argument : required_argument,
+			.has_arg = option_defs[i].argument == NULL ? no_argument
+				   : option_defs[i].optional	   ? optional_argument
+								   : required_argument,
 			.val = 256 + (int)i,
 		};
 	longs[option_count] = (struct option){.name = "help", .val = 'h'};
@@ -185,7 +191,9 @@ static int parse(int argc, char **argv)
 			return -1;
 		}
 		def = &option_defs[opt - 256];
-		if (take(def, optarg != NULL ? optarg : "-", why, sizeof(why)) != 0) {
+		if (optarg == NULL)
+			optarg = (char[]){def->argument == NULL ? '1' : '-', '\0'};
+		if (take(def, optarg, why, sizeof(why)) != 0) {
 			cli_error("--%s: %s", def->name, why);
 			return -1;
 		}
@@ -215,6 +223,13 @@ static bool check_areas(void)
 	return true;
 }
 
+static const char *user_name(void)
+{
+	const struct passwd *pw = getpwuid(getuid());
+
+	return pw != NULL ? pw->pw_name : "USER";
+}
+
 static bool check_machine(void)
 {
 	struct utsname u;
@@ -231,6 +246,11 @@ static bool check_machine(void)
 	if (fd == -ENOSYS)
 		cli_error("Linux 6.8 or later is needed, this is %s (see 'faultline doctor')",
 			  u.release);
+	else if (fd == -EACCES || fd == -EPERM)
+		cli_error("no access to /dev/userfaultfd: %s; 'sudo usermod -aG faultline %s' and "
+			  "a new "
+			  "login give it (see 'faultline doctor')",
+			  strerror((int)-fd), user_name());
 	else
 		cli_error("no access to /dev/userfaultfd: %s (see 'faultline doctor')",
 			  strerror((int)-fd));

@@ -14,7 +14,8 @@
  * clear, or, when the hook leaves the call to the kernel, with rax as it was
  * and the carry flag set.  All other registers are as they were: those that
  * the instruction itself would spoil (rcx, r11) too, since a watched site need
- * not be followed by it at once.
+ * not be followed by it at once.  A child that is to run on a stack of its own
+ * does not return: it goes on behind the system call.
  *
  * To an unwinder the entry's caller is the site: the frame description below
  * skips the trampoline, which has none.
@@ -33,6 +34,7 @@
 #include "entry-offsets.h"
 
 #define NUMBER 16      /* the number, from the frame pointer */
+#define RESUME 24      /* where the site resumes, from the frame pointer */
 #define SAVED (9 * 8)  /* struct hook_call */
 #define SYS_RT_SIGRETURN 15
 
@@ -69,7 +71,11 @@
 	mov	NUMBER(%rbp), %rsi
 	.endm
 
-	/* eax: 1 when the hook served the call.  No instruction after cmp alters the carry flag. */
+	/*
+	 * eax: 1 when the hook served the call, 2 when the caller goes on, on the
+	 * stack in rcx's place, where the site resumes: the child of a clone(2) that
+	 * names a stack.  No instruction after cmp alters the flags.
+	 */
 	.macro	leave_by_eax
 	mov	signal_state@gottpoff(%rip), %rcx
 	cmpl	$0, %fs:STATE_WAITS(%rcx)
@@ -85,10 +91,18 @@
 	pop	%rcx
 	pop	%r11
 	pop	%rax
+	ja	8f
+	.cfi_remember_state
 	pop	%rbp
 	.cfi_def_cfa	%rsp, TRAMPOLINE
 	.cfi_restore	%rbp
 	ret
+	.cfi_restore_state
+8:	mov	RESUME(%rbp), %r11
+	mov	(%rbp), %rbp
+	.cfi_undefined	%rip
+	mov	%rcx, %rsp
+	jmp	*%r11
 	.cfi_endproc
 	.endm
 

@@ -7,8 +7,8 @@
  * C library but memory and string functions.  The hook itself holds no lock
  * while the kernel or the mm works, except around a fork.
  *
- * What is left to the kernel: a clone that shares memory or starts on a stack
- * of its own (threads, vfork, posix_spawn), and whatever only watches.
+ * What is left to the kernel: a clone that shares memory (threads, vfork,
+ * posix_spawn), and whatever only watches.
  */
 #include "hook.h"
 
@@ -41,15 +41,20 @@
 #endif
 
 #define PAGE_MASK 4095UL
+#define CLONE3_SIZE_MAX 256U /* more than any kernel knows of */
 
 /* process_madvise(2)'s own name for the calling process (Linux 6.14). */
 #define PIDFD_SELF_PROCESS (-10001)
 #define PIDFD_SELF_THREAD (-10000)
 
-#define SERVED 1
+/* What hook_call() returns. */
 #define IN_PLACE 0
+#define SERVED 1
+#define ON_STACK 2
 
 static struct mm *hook_mm;
+static bool no_children;
+static uint64_t verify_every, verify_calls; /* calls: atomic */
 
 /* The bytes of a mapping of `len` bytes from `off` that are backed by the file fd. */
 static size_t backed(int fd, long off, size_t len)
@@ -85,26 +90,63 @@ static int do_fork(struct hook_call *c, long nr)
 	SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
 	patch_fork_begin();
 	r = mm_fork(hook_mm, nr, c->arg);
-	if (r == 0)
+	if (r == 0) {
 		report_forked();
+		if (no_children && !mm_is_armed(hook_mm))
+			hook_mm = NULL;
+	}
 	patch_fork_end();
 	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 	c->result = r;
 	return SERVED;
 }
 
-static bool is_fork(unsigned long flags, unsigned long stack)
+/*
+ * A child that is to start on a stack of its own comes up on a copy of the
+ * caller's first, where what a fork needs is done, and goes over to it last.
+ * The call itself names no stack.
+ */
+static int go_on_stack(struct hook_call *c, int served, uintptr_t stack)
 {
-	return (flags & CLONE_VM) == 0 && stack == 0;
+	if (stack == 0 || c->result != 0)
+		return served;
+	c->rcx = (long)stack;
+	return ON_STACK;
 }
 
-static int do_clone3(struct hook_call *c, long nr)
+static int do_clone(struct hook_call *c)
+{
+	long stack = c->arg[1];
+	int r;
+
+	if (c->arg[0] & CLONE_VM)
+		return IN_PLACE;
+	c->arg[1] = 0;
+	r = do_fork(c, SYS_clone);
+	c->arg[1] = stack;
+	return go_on_stack(c, r, (uintptr_t)stack);
+}
+
+static int do_clone3(struct hook_call *c)
 {
 	const struct clone_args *args = (const struct clone_args *)c->arg[0];
+	size_t size = (size_t)c->arg[1];
+	union {
+		struct clone_args args;
+		char bytes[CLONE3_SIZE_MAX];
+	} copy;
+	int r;
 
-	if (args == NULL || c->arg[1] < CLONE_ARGS_SIZE_VER0 || !is_fork(args->flags, args->stack))
+	/* what the kernel refuses, it refuses by itself */
+	if (args == NULL || size < CLONE_ARGS_SIZE_VER0 || size > sizeof(copy) ||
+	    (args->flags & CLONE_VM) || (args->stack == 0) != (args->stack_size == 0))
 		return IN_PLACE;
-	return do_fork(c, nr);
+	memcpy(&copy, args, size);
+	copy.args.stack = copy.args.stack_size = 0;
+	c->arg[0] = (long)&copy;
+	r = do_fork(c, SYS_clone3);
+	c->arg[0] = (long)args;
+	return go_on_stack(c, r, args->stack + args->stack_size);
 }
 
 /* Does this pidfd stand for the calling process?  The kernel tells in its fdinfo. */
@@ -246,24 +288,17 @@ static int serve(struct hook_call *c, long nr)
 	}
 }
 
-int hook_call(struct hook_call *c, long nr)
+void hook_no_children(void)
 {
-	const unsigned long *a = (const unsigned long *)c->arg;
+	no_children = true;
+}
+
+/* With signals put off, or blocked where that cannot be done. */
+static int serve_held(struct hook_call *c, long nr)
+{
 	uint64_t all = ~(uint64_t)0, old;
 	int r;
 
-	if (hook_mm == NULL)
-		return IN_PLACE;
-	switch (nr) {
-	case SYS_fork:
-		return do_fork(c, nr);
-	case SYS_clone:
-		return is_fork(a[0], a[1]) ? do_fork(c, nr) : IN_PLACE;
-	case SYS_clone3:
-		return do_clone3(c, nr);
-	default:
-		break;
-	}
 	reach_stack();
 	if (__atomic_load_n(&signal_blocking, __ATOMIC_ACQUIRE)) {
 		SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
@@ -277,7 +312,31 @@ int hook_call(struct hook_call *c, long nr)
 	return r;
 }
 
-void hook_init(struct mm *mm)
+int hook_call(struct hook_call *c, long nr)
+{
+	int r;
+
+	/* handlers stay in our table whatever becomes of the rest */
+	if (hook_mm == NULL && nr != SYS_rt_sigaction)
+		return IN_PLACE;
+	switch (nr) {
+	case SYS_fork:
+		return do_fork(c, nr);
+	case SYS_clone:
+		return do_clone(c);
+	case SYS_clone3:
+		return do_clone3(c);
+	default:
+		break;
+	}
+	r = serve_held(c, nr);
+	if (verify_every != 0 && r == SERVED &&
+	    __atomic_add_fetch(&verify_calls, 1, __ATOMIC_RELAXED) % verify_every == 0)
+		report_verify();
+	return r;
+}
+
+void hook_init(struct mm *mm, uint64_t every)
 {
 	static const short calls[] = {
 		SYS_mmap,	   SYS_munmap,
@@ -294,6 +353,7 @@ void hook_init(struct mm *mm)
 	};
 
 	hook_mm = mm;
+	verify_every = every;
 	for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
 		entry_want((unsigned)calls[i]);
 }

@@ -5,25 +5,33 @@
 #ifndef FL_HOOK_H
 #define FL_HOOK_H
 
+#include <stdint.h>
+
 struct mm;
 
 /* The registers of the call.  entry.S knows this layout. */
 struct hook_call {
 	long arg[6];
-	long rcx, r11; /* kept, of no meaning */
+	long rcx, r11; /* kept, of no meaning; rcx: the stack to go on with */
 	long result;   /* rax, to be left alone when the call is made where it stands */
 };
 
 /*
  * Called by entry.S: 1 when the call was made and its result is in c->result,
- * 0 when it is to be made where it stands.
+ * 0 when it is to be made where it stands, 2 when it was made and the caller is
+ * to go on with c->rcx as its stack pointer.
  */
 int hook_call(struct hook_call *c, long nr);
 
 /*
  * Choose the calls that reach hook_call(), and the mm that serves them; NULL:
  * every call is made where it stands.  While the process has one thread.
+ * verify_every: compare what is mapped with what is managed after so many
+ * memory calls; 0: not.
  */
-void hook_init(struct mm *mm);
+void hook_init(struct mm *mm, uint64_t verify_every);
+
+/* Forked children are left to the kernel, where that is possible: when they are not paged yet. */
+void hook_no_children(void);
 
 #endif

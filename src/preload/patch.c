@@ -49,11 +49,17 @@
  * Locks: patch_lock (RANK_PATCH) guards islands and the writing of text once
  * the program runs; it is taken in hooks, where signals wait.
  *
+ * What is searched.  In the C library, the functions that are known to make
+ * the calls; all of the loader.  Reading text maps it, 0.2 us a KiB, and every
+ * program would pay for it at its start: so of the program itself and its other
+ * libraries only the small ones are read (SCAN_EACH, SCAN_ALL), which is where
+ * thin wrappers of the kernel's interface are.  What is mapped later is read
+ * whole.
+ *
  * Accepted: a system call whose number is not loaded right before it is not
- * seen, nor is one in the program itself or in the libraries that it is linked
- * with, other than the C library and the loader.  Seven bytes of data in a
- * text segment that look like a site are taken for one.  The trampolines of a
- * library that is unloaded are not used again.
+ * seen, nor is one in a large program or a large library that was there at the
+ * start.  Seven bytes of data in a text segment that look like a site are taken
+ * for one.  The trampolines of a library that is unloaded are not used again.
  */
 #include "patch.h"
 
@@ -84,6 +90,8 @@
 #define ISLAND_STEP (16UL << 20) /* between the places tried for an island */
 #define ISLAND_TRIES 64UL
 #define REACH ((1L << 31) - (1L << 20))
+#define SCAN_EACH (128UL << 10) /* bytes of text */
+#define SCAN_ALL (512UL << 10)
 
 #define NR_ANY (-1)
 
@@ -127,6 +135,7 @@ static const struct wrapper {
 	{"mlockall", SYS_mlockall, 96, false, false},
 	{"munlockall", SYS_munlockall, 96, false, false},
 	{"_Fork", SYS_clone, 96, false, false},
+	{"clone", SYS_clone, 96, false, false},
 	{"__libc_sigaction", SYS_rt_sigaction, 320, false, false},
 	{"prctl", SYS_prctl, 128, false, false},
 	{"syscall", NR_ANY, 96, false, false},
@@ -140,7 +149,8 @@ static const int loader_calls[] = {SYS_mmap, SYS_munmap, SYS_mprotect};
 
 #define NWRAPPERS (sizeof(wrappers) / sizeof(wrappers[0]))
 #define NLOADER_CALLS (sizeof(loader_calls) / sizeof(loader_calls[0]))
-#define SITES_MAX 128U
+#define SITES_MAX 256U
+#define OTHERS_MAX 64U
 
 struct text {
 	byte *start, *end;
@@ -276,23 +286,33 @@ static bool find_in_wrapper(const struct wrapper *w, byte *entry, const struct t
 	return found;
 }
 
-static bool find_in_loader(const struct text *loader, struct site_list *l)
+/* Every site of a text; false when there are too many. */
+static bool find_all(const struct text *text, struct site_list *l)
 {
-	bool found[NLOADER_CALLS] = {false};
-	byte *p = loader->start;
+	byte *p = text->start;
 	struct site s;
 
-	for (; (p = next_syscall(p, loader->end)) != NULL; p += 2) {
-		if (p - loader->start < INSN_SIZE || !match_call(p - INSN_SIZE, &s))
-			continue;
-		if (!list_add(l, &s))
+	for (; (p = next_syscall(p, text->end)) != NULL; p += 2)
+		if (p - text->start >= INSN_SIZE && match_call(p - INSN_SIZE, &s) &&
+		    !list_add(l, &s))
 			return false;
-		for (unsigned i = 0; i < NLOADER_CALLS; i++)
-			found[i] |= s.nr == loader_calls[i];
+	return true;
+}
+
+static bool find_in_loader(const struct text *loader, struct site_list *l)
+{
+	unsigned first = l->n;
+
+	if (!find_all(loader, l))
+		return false;
+	for (unsigned i = 0; i < NLOADER_CALLS; i++) {
+		unsigned k = first;
+
+		while (k < l->n && l->site[k].nr != loader_calls[i])
+			k++;
+		if (k == l->n)
+			return false;
 	}
-	for (unsigned i = 0; i < NLOADER_CALLS; i++)
-		if (!found[i])
-			return false;
 	return true;
 }
 
@@ -307,6 +327,9 @@ struct library {
 
 struct libraries {
 	struct library libc, loader;
+	struct text other[OTHERS_MAX]; /* small ones */
+	unsigned nother;
+	size_t others_size;
 };
 
 static bool is_named(const char *path, const char *name)
@@ -335,6 +358,23 @@ static void note_dynamic(struct library *lib, const ElfW(Dyn) * dyn)
 /* In the loader and nowhere else: what compilers call for thread-local variables. */
 extern void *__tls_get_addr(void *);
 
+static bool holds(const struct text *t, const byte *p)
+{
+	return p >= t->start && p < t->end;
+}
+
+static void note_other(struct libraries *l, const struct text *t)
+{
+	size_t size = (size_t)(t->end - t->start);
+
+	/* not ourselves: our calls are the kernel's */
+	if (t->start == NULL || size > SCAN_EACH || size > SCAN_ALL - l->others_size ||
+	    l->nother == OTHERS_MAX || holds(t, (const byte *)(uintptr_t)entry_plain))
+		return;
+	l->other[l->nother++] = *t;
+	l->others_size += size;
+}
+
 static int note_library(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	const byte *in_loader = (const byte *)(uintptr_t)__tls_get_addr;
@@ -346,16 +386,18 @@ static int note_library(struct dl_phdr_info *info, size_t size, void *arg)
 		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
 		byte *at = (byte *)(lib.base + ph->p_vaddr);
 
-		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0)
+		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_X) != 0 && (ph->p_flags & PF_R) != 0)
 			lib.text = (struct text){at, at + ph->p_memsz};
 		else if (ph->p_type == PT_DYNAMIC)
 			note_dynamic(&lib, (const void *)at);
 	}
-	if (in_loader >= lib.text.start && in_loader < lib.text.end)
+	if (holds(&lib.text, in_loader))
 		l->loader = lib;
 	else if (info->dlpi_name != NULL && is_named(info->dlpi_name, LIBC_SO))
 		l->libc = lib;
-	return l->libc.text.start != NULL && l->loader.text.start != NULL;
+	else
+		note_other(l, &lib.text);
+	return 0;
 }
 
 /*
@@ -621,6 +663,8 @@ static int find_sites(bool watch, struct site_list *l, char *why, size_t why_siz
 			   "this loader does not make its system calls in the known way");
 		return -ENOSYS;
 	}
+	for (unsigned i = 0; i < libs.nother; i++)
+		find_all(&libs.other[i], l);
 	return 0;
 }
 

@@ -14,6 +14,12 @@
  * as it would by itself, since a pipeline of many may well hold one that
  * cannot be paged, just as it may hold a static one, which never loads this
  * library: FAULTLINE_MAIN, set by `faultline run`, tells which is which.
+ *
+ * With --no-children the library leaves the others alone: it takes itself out of
+ * their environment, before they look at it.  So it does not matter how a program
+ * makes the environment of its children, and the first program stays paged when
+ * it becomes another by exec, as wrappers do.  Where FAULTLINE_MAIN does not tell,
+ * the first is the one that is started with the library, until it becomes another.
  */
 #include "entry.h"
 #include "hook.h"
@@ -25,13 +31,84 @@
 #include "signals.h"
 #include "sys.h"
 
+#include <link.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/single_threaded.h>
 #include <sys/types.h>
 
 #define EXIT_CANNOT 125 /* as `faultline run` */
 
 static struct options options;
+
+/* ---- --no-children ---- */
+
+static int find_self(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	uintptr_t here = (uintptr_t)&options;
+
+	(void)size;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+
+		if (ph->p_type == PT_LOAD && here - (info->dlpi_addr + ph->p_vaddr) < ph->p_memsz)
+			*(const char **)arg = info->dlpi_name;
+	}
+	return 0;
+}
+
+static const char *base(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash != NULL ? slash + 1 : path;
+}
+
+/* Take ourselves from a list of libraries to preload; false when nothing else is in it. */
+static bool leave_list(char *list)
+{
+	const char *self = "";
+	char *out = list;
+
+	dl_iterate_phdr(find_self, &self);
+	self = base(self);
+	for (char *p = list, *next; *p != '\0'; p = next) {
+		size_t n = strcspn(p, ": ");
+		char end = p[n];
+
+		next = p + n + (end != '\0');
+		p[n] = '\0';
+		if (n == 0 || strcmp(base(p), self) == 0)
+			continue;
+		if (out != list)
+			*out++ = ':';
+		memmove(out, p, n);
+		out += n;
+	}
+	*out = '\0';
+	return out != list;
+}
+
+/*
+ * What this program starts is not to load us.  The environment is changed where
+ * it is, before anybody has made a copy.
+ */
+static void leave_environment(char **envp)
+{
+	char **out = envp;
+
+	for (; *envp != NULL; envp++) {
+		if (strncmp(*envp, "FAULTLINE_", 10) == 0 ||
+		    (strncmp(*envp, "LD_PRELOAD=", 11) == 0 && !leave_list(*envp + 11)))
+			continue;
+		*out++ = *envp;
+	}
+	*out = NULL;
+}
+
+/* ---- the constructor ---- */
 
 static pid_t main_pid(char *const *envp)
 {
@@ -43,29 +120,44 @@ static pid_t main_pid(char *const *envp)
 	return pid;
 }
 
-static int start(const char *command, char *const *envp, pid_t main_process, char *why,
-		 size_t why_size)
+/* It runs one thread at a time, and makes none that it does not know: no pager. */
+static bool under_valgrind(char *const *envp)
+{
+	const char *list = options_getenv(envp, "LD_PRELOAD");
+
+	return list != NULL && strstr(list, "/vgpreload_core") != NULL;
+}
+
+static int start(const char *command, char **envp, pid_t main_process, char *why, size_t why_size)
 {
 	struct mm *mm;
 	int r = options_environment(&options, envp, why, why_size);
+	bool watch = options.stats != NULL || options.verify;
 
 	if (r != 0)
 		return r;
+	if (options.no_children && main_process != (pid_t)SYS0(getpid)) {
+		leave_environment(envp);
+		if (main_process != 0)
+			return 0; /* one of the children */
+	}
 	if (!__libc_single_threaded) {
 		log_format(why, why_size, "the program has threads already: preload this library");
 		return -1;
 	}
-	r = mm_open(&mm, &options.fl, MM_PRELOAD, why, why_size);
+	r = mm_open(&mm, &options.fl, MM_PRELOAD | (watch ? MM_LEFT : 0), why, why_size);
 	if (r != 0)
 		return r;
 	entry_init();
 	signal_init();
-	hook_init(mm);
-	r = patch_program(options.stats != NULL, why, why_size);
+	hook_init(mm, options.verify_every);
+	if (options.no_children)
+		hook_no_children();
+	r = patch_program(watch, why, why_size);
 	if (r != 0)
-		hook_init(NULL);
-	else if (options.stats != NULL)
-		report_init(mm, options.stats, command, main_process);
+		hook_init(NULL, 0);
+	else if (watch)
+		report_init(mm, &options, command, main_process);
 	return r;
 }
 
@@ -76,6 +168,11 @@ __attribute__((constructor)) static void preload(int argc, char **argv, char **e
 	char why[LOG_LINE_MAX / 2];
 
 	options_init(&options);
+	if (under_valgrind(envp)) {
+		log_line(&sink, FL_LOG_WARN, "%s is not paged: it runs under valgrind",
+			 argc > 0 ? argv[0] : "?");
+		return;
+	}
 	if (start(argc > 0 ? argv[0] : "?", envp, main_process, why, sizeof(why)) == 0)
 		return;
 	if (main_process != 0 && main_process != (pid_t)SYS0(getpid)) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * report.c - the summary at the end of a process; see report.h.
+ * report.c - the summary at the end of a process, and what --verify finds; see report.h.
  *
  * A process reports in the last moment of its first thread that calls
  * exit_group(2), after everything that the program does at exit.  Programs
@@ -17,8 +17,11 @@
 
 #include "faultline.h"
 #include "log.h"
+#include "mmap.h"
 #include "open.h"
+#include "options.h"
 #include "sys.h"
+#include "verify.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -30,7 +33,7 @@
 #define SAVED_FD_MIN 100 /* above what a program may expect to be free */
 
 #define COMMAND_MAX 64
-#define TEXT_MAX 4096
+#define TEXT_MAX 8192
 
 static struct {
 	struct mm *mm;
@@ -39,12 +42,21 @@ static struct {
 	pid_t main_pid;
 	pid_t pid;
 	int saved_fd; /* the program's standard error, once closed; -1 */
-	bool pending; /* atomic */
+	bool verify;
+	uint64_t differences; /* atomic: found so far */
+	bool pending;	      /* atomic */
 } report = {.saved_fd = -1};
 
 struct text {
 	size_t len;
 	char buf[TEXT_MAX];
+};
+
+/* What a report needs room for; not on the stack of a thread that may be small. */
+struct work {
+	struct fl_stats stats;
+	struct verify verify;
+	struct text text;
 };
 
 /* The time that `permille` of the faults stayed below, in nanoseconds: a bucket's upper end. */
@@ -66,18 +78,52 @@ static uint64_t percentile(const struct fl_stats *s, unsigned permille)
 #define ADD(t, ...) ((t)->len += log_format((t)->buf + (t)->len, TEXT_MAX - (t)->len, __VA_ARGS__))
 
 /* One decimal, in the unit that fits. */
-static void add_size(struct text *t, const char *label, uint64_t pages)
+static void add_pages(struct text *t, uint64_t pages)
 {
 	uint64_t kib = pages * 4;
 
 	if (kib < 1024)
-		ADD(t, "  %s%7llu KiB\n", label, (unsigned long long)kib);
+		ADD(t, "%7llu KiB", (unsigned long long)kib);
 	else if (kib < 1024 * 1024)
-		ADD(t, "  %s%5llu.%llu MiB\n", label, (unsigned long long)(kib / 1024),
+		ADD(t, "%5llu.%llu MiB", (unsigned long long)(kib / 1024),
 		    (unsigned long long)(kib % 1024 * 10 / 1024));
 	else
-		ADD(t, "  %s%5llu.%llu GiB\n", label, (unsigned long long)(kib >> 20),
+		ADD(t, "%5llu.%llu GiB", (unsigned long long)(kib >> 20),
 		    (unsigned long long)(kib % (1024 * 1024) * 10 >> 20));
+}
+
+static void add_size(struct text *t, const char *label, uint64_t pages)
+{
+	ADD(t, "  %s", label);
+	add_pages(t, pages);
+	ADD(t, "\n");
+}
+
+static void add_memory(struct text *t, const struct verify *v)
+{
+	static const char *const labels[VERIFY_KINDS] = {
+		[VERIFY_MANAGED] = "  managed                   ",
+		[VERIFY_BEFORE] = "  there before the start    ",
+		[VERIFY_STACK] = "  stacks                    ",
+		[VERIFY_HUGE] = "  huge pages                ",
+		[VERIFY_SHARED] = "  shared memory             ",
+		[VERIFY_FILE_SHARED] = "  files, shared             ",
+		[VERIFY_FILE_PRIVATE] = "  files, private            ",
+		[VERIFY_CLOSED] = "  not writable              ",
+		[VERIFY_OWN] = "  faultline's own           ",
+		[VERIFY_UNKNOWN] = "  for no known reason       ",
+	};
+
+	ADD(t, "  memory at the end, resident of mapped\n");
+	for (unsigned i = 0; i < VERIFY_KINDS; i++) {
+		if (v->mapped[i] == 0)
+			continue;
+		ADD(t, "  %s", labels[i]);
+		add_pages(t, v->resident[i]);
+		ADD(t, " of");
+		add_pages(t, v->mapped[i]);
+		ADD(t, "\n");
+	}
 }
 
 static void add_count(struct text *t, const char *label, uint64_t n)
@@ -91,13 +137,17 @@ static void add_time(struct text *t, const char *label, uint64_t ns)
 	    (unsigned long long)(ns % 1000 / 100));
 }
 
-static void compose(struct text *t, const struct fl_stats *s)
+static void compose(struct text *t, const struct fl_stats *s, const struct verify *v)
 {
 	t->len = 0;
 	ADD(t, "faultline: %s (process %d)%s\n", report.command, (int)report.pid,
 	    s->armed != 0 ? "" : ": memory never got tight, nothing was paged");
 	add_size(t, "limit                       ", s->limit);
 	add_size(t, "mapped at the end           ", s->mapped);
+	if (v != NULL)
+		add_memory(t, v);
+	if (report.verify)
+		add_count(t, "differences found           ", report.differences);
 	if (s->armed == 0)
 		return;
 	add_size(t, "most held                   ", s->resident_max);
@@ -148,49 +198,119 @@ static void write_all(long fd, const char *p, size_t len)
 	}
 }
 
-void report_init(struct mm *mm, const char *where, const char *command, pid_t main_pid)
+static void write_stderr(const char *p, size_t len)
+{
+	write_all(report.saved_fd >= 0 ? report.saved_fd : STDERR_FD, p, len);
+}
+
+/* Each difference in a line. */
+static void tell(struct work *w, long found)
+{
+	const char *p = w->verify.text;
+	struct text *t = &w->text;
+	unsigned lines = 0;
+
+	if (found < 0) {
+		t->len = 0;
+		ADD(t, "faultline: verify: cannot be done: %s\n", log_strerror((int)found));
+		write_stderr(t->buf, t->len);
+		return;
+	}
+	__atomic_fetch_add(&report.differences, (uint64_t)found, __ATOMIC_RELAXED);
+	for (; *p != '\0'; lines++) {
+		size_t n = strcspn(p, "\n") + 1;
+
+		t->len = 0;
+		ADD(t, "faultline: verify: ");
+		memcpy(t->buf + t->len, p, n);
+		write_stderr(t->buf, t->len + n);
+		p += n;
+	}
+	if (lines < w->verify.differences) {
+		t->len = 0;
+		ADD(t, "faultline: verify: and %u more\n", w->verify.differences - lines);
+		write_stderr(t->buf, t->len);
+	}
+}
+
+void report_init(struct mm *mm, const struct options *o, const char *command, pid_t main_pid)
 {
 	const char *slash = strrchr(command, '/');
 
 	report.mm = mm;
-	report.where = where;
+	report.where = o->stats;
+	report.verify = o->verify;
 	report.main_pid = main_pid;
 	report.pid = (pid_t)SYS0(getpid);
 	log_format(report.command, COMMAND_MAX, "%s", slash != NULL ? slash + 1 : command);
 	__atomic_store_n(&report.pending, true, __ATOMIC_RELEASE);
 }
 
-void report_exit(void)
+void report_verify(void)
 {
-	struct fl_stats stats;
-	struct text text;
-	long fd;
+	uint64_t all = ~(uint64_t)0, old;
+	struct work *w;
 
 	if (!__atomic_load_n(&report.pending, __ATOMIC_ACQUIRE) || SYS0(getpid) != report.pid)
 		return;
-	mm_stats(report.mm, &stats);
-	if (stats.armed == 0 && report.main_pid != 0 && report.main_pid != report.pid)
-		return;
-	if (!__atomic_exchange_n(&report.pending, false, __ATOMIC_ACQ_REL))
-		return;
-	compose(&text, &stats);
+	/* a handler that does not come back would leave the memory behind */
+	SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
+	w = sys_mem_alloc(sizeof(*w));
+	if (w != NULL)
+		tell(w, mm_verify(report.mm, &w->verify));
+	sys_mem_free(w, sizeof(*w));
+	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
+}
+
+static void summary(struct work *w, const struct verify *v)
+{
+	long fd;
+
+	compose(&w->text, &w->stats, v);
 	if (strcmp(report.where, "-") == 0) {
-		write_all(report.saved_fd >= 0 ? report.saved_fd : STDERR_FD, text.buf, text.len);
+		write_stderr(w->text.buf, w->text.len);
 		return;
 	}
 	fd = SYS4(openat, AT_FDCWD, report.where, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
 	if (sys_err(fd))
 		return;
-	write_all(fd, text.buf, text.len);
+	write_all(fd, w->text.buf, w->text.len);
 	SYS1(close, fd);
+}
+
+void report_exit(void)
+{
+	struct work *w;
+	bool say;
+	long found;
+
+	if (!__atomic_load_n(&report.pending, __ATOMIC_ACQUIRE) || SYS0(getpid) != report.pid ||
+	    !__atomic_exchange_n(&report.pending, false, __ATOMIC_ACQ_REL))
+		return;
+	w = sys_mem_alloc(sizeof(*w));
+	if (w == NULL)
+		return;
+	say = report.where != NULL &&
+	      (mm_is_armed(report.mm) || report.main_pid == 0 || report.main_pid == report.pid);
+	if (say || report.verify) {
+		found = mm_verify(report.mm, &w->verify);
+		if (report.verify)
+			tell(w, found);
+		/* after that: a pager has just looked at everything */
+		mm_stats(report.mm, &w->stats);
+		if (say)
+			summary(w, found >= 0 ? &w->verify : NULL);
+	}
+	sys_mem_free(w, sizeof(*w));
 }
 
 void report_closing(int fd)
 {
 	long saved;
 
-	if (fd != STDERR_FD || report.saved_fd >= 0 || report.where == NULL ||
-	    strcmp(report.where, "-") != 0 || SYS0(getpid) != report.pid)
+	bool needed = report.verify || (report.where != NULL && strcmp(report.where, "-") == 0);
+
+	if (fd != STDERR_FD || report.saved_fd >= 0 || !needed || SYS0(getpid) != report.pid)
 		return;
 	saved = sys_bare(SYS_fcntl, STDERR_FD, F_DUPFD_CLOEXEC, SAVED_FD_MIN, 0, 0, 0);
 	if (sys_err(saved)) /* so few are allowed */

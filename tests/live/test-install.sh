@@ -14,13 +14,15 @@ make --no-print-directory -C "$FL_BUILD" install DESTDIR="$root" >"$work/log" 2>
 	exit 1
 }
 # As configure was told; each may name those before it.
-for var in prefix exec_prefix bindir includedir libdir datarootdir mandir udevrulesdir; do
+for var in prefix exec_prefix bindir includedir libdir datarootdir datadir pkgdatadir \
+	mandir udevrulesdir; do
 	eval "$var=$(sed -n "s/^$var = //p" "$FL_BUILD/Makefile" | tr '()' '{}')"
 done
 
 # shellcheck disable=SC2154
 for file in $bindir/faultline $includedir/faultline.h $libdir/libfaultline.so \
 	$libdir/pkgconfig/faultline.pc $udevrulesdir/60-faultline.rules \
+	$pkgdatadir/faultline-gdb.py \
 	$mandir/man1/faultline.1 $mandir/man3/fl_open.3 $mandir/man7/faultline.7; do
 	[ -e "$root$file" ] || {
 		echo "not installed: $file"

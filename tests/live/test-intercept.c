@@ -7,6 +7,10 @@
  * library: one made anywhere else escaped.  The program that the cases run is
  * this one, with the name of a subject as its argument; a subject checks by
  * itself that its calls did what they should.
+ *
+ *	test-intercept run PROGRAM ARGUMENT...
+ *
+ * runs any program so, and prints what escapes.
  */
 #include "test.h"
 
@@ -15,6 +19,7 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,6 +27,7 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <linux/ptrace.h>
+#include <linux/sched.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
@@ -54,11 +60,15 @@ static struct {
 	unsigned hooked;  /* calls by the library */
 	unsigned escaped; /* calls by anyone else */
 	char first[256];  /* the first of these */
+	bool tell;	  /* print each */
 	int status;	  /* wait status of the program */
 } trace;
 
-static bool is_memory_call(uint64_t nr)
+/* The calls that must be seen, clone(2) and clone3(2) only as forks. */
+static bool is_memory_call(pid_t tid, const struct ptrace_syscall_info *info)
 {
+	uint64_t nr = info->entry.nr;
+
 	switch (nr) {
 	case SYS_mmap:
 	case SYS_munmap:
@@ -75,7 +85,16 @@ static bool is_memory_call(uint64_t nr)
 	case SYS_munlock:
 	case SYS_mlockall:
 	case SYS_munlockall:
+	case SYS_process_madvise:
+	case SYS_fork:
 		return true;
+	case SYS_clone:
+		return (info->entry.args[0] & CLONE_VM) == 0;
+	case SYS_clone3: {
+		long flags = ptrace(PTRACE_PEEKDATA, tid, (void *)info->entry.args[0], NULL);
+
+		return (flags & CLONE_VM) == 0;
+	}
 	default:
 		return false;
 	}
@@ -153,7 +172,7 @@ static void on_call(struct traced *t, const struct ptrace_syscall_info *info)
 	} else if (p->state == PATCHING && nr == SYS_close && inside) {
 		p->state = READY;
 		trace.ready++;
-	} else if (p->state == READY && is_memory_call(nr)) {
+	} else if (p->state == READY && is_memory_call(t->tid, info)) {
 		if (inside) {
 			trace.hooked++;
 			return;
@@ -162,6 +181,10 @@ static void on_call(struct traced *t, const struct ptrace_syscall_info *info)
 			find_mapping(t->tid, ip, &lo, &hi, name);
 			snprintf(trace.first, sizeof(trace.first), "call %d at %lx in %s", (int)nr,
 				 ip - lo, name);
+		}
+		if (trace.tell) {
+			find_mapping(t->tid, ip, &lo, &hi, name);
+			fprintf(stderr, "call %d at %lx in %s\n", (int)nr, ip - lo, name);
 		}
 	}
 }
@@ -221,6 +244,7 @@ static void run_traced(char *const argv[], char *const envp[])
 			     PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
 	static const struct proc none;
 	pid_t pid = fork();
+	bool tell;
 	int status;
 
 	assert_true(pid >= 0);
@@ -231,7 +255,9 @@ static void run_traced(char *const argv[], char *const envp[])
 		execvpe(argv[0], argv, envp);
 		_exit(127);
 	}
+	tell = trace.tell;
 	memset(&trace, 0, sizeof(trace));
+	trace.tell = tell;
 	assert_int_equal(waitpid(pid, &status, __WALL), pid);
 	add_thread(pid, add_proc(&none));
 	assert_int_equal(ptrace(PTRACE_SETOPTIONS, pid, NULL, options), 0);
@@ -396,6 +422,12 @@ static void use_library(void *lib)
 	CHECK(in_munmap(p + 1, PAGE) == -EINVAL);
 }
 
+/* A library that was there at the start. */
+static void subject_linked(void)
+{
+	use_library(RTLD_DEFAULT);
+}
+
 /* Code that arrives late: a library with sites of its own, and a second C library. */
 static void subject_dlopen(void)
 {
@@ -485,6 +517,98 @@ static __attribute__((noinline)) void subject_vfork(char **argv)
 	reap(pid);
 }
 
+struct child {
+	uintptr_t stack;
+	int tid;
+	char *page;
+	char *ready; /* shared */
+};
+
+/* On a stack of its own, with its parent's memory before it. */
+static int child_main(void *arg)
+{
+	struct child *c = arg;
+	uintptr_t here = (uintptr_t)&c;
+
+	CHECK(here >= c->stack && here < c->stack + 65536);
+	CHECK(strcmp(c->page, "parent") == 0);
+	strcpy(c->page, "child");
+	free(malloc(300000));
+	*c->ready = 'r';
+	return 7 + *map(PAGE);
+}
+
+static void reap_7(pid_t pid, const struct child *c, const char *page)
+{
+	int status;
+
+	CHECK(pid > 0 && waitpid(pid, &status, __WALL) == pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7 && *c->ready == 'r');
+	CHECK(strcmp(c->page, page) == 0);
+}
+
+static struct child new_child(void)
+{
+	struct child c = {.stack = (uintptr_t)map(65536), .page = map(PAGE)};
+
+	strcpy(c.page, "parent");
+	c.ready = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(c.ready != MAP_FAILED);
+	return c;
+}
+
+static void by_clone(int flags)
+{
+	struct child c = new_child();
+	pid_t pid = clone(child_main, (char *)c.stack + 65536,
+			  flags | SIGCHLD | CLONE_PARENT_SETTID, &c, &c.tid);
+
+	reap_7(pid, &c, flags & CLONE_VM ? "child" : "parent");
+	CHECK(c.tid == pid);
+	CHECK(clone(child_main, (char *)c.stack + 65536, CLONE_SIGHAND, &c) == -1 &&
+	      errno == EINVAL);
+}
+
+/* clone3(2) has no function in the C library: its child goes on in fn(arg). */
+static long clone3_into(struct clone_args *args, int (*fn)(void *), void *arg)
+{
+	register int (*fn_reg)(void *) __asm__("r12") = fn;
+	register void *arg_reg __asm__("r13") = arg;
+	long r;
+
+	__asm__ volatile("mov %[clone3], %%eax\n\t"
+			 "syscall\n\t"
+			 "test %%rax, %%rax\n\t"
+			 "jnz 1f\n\t"
+			 "mov %[arg], %%rdi\n\t"
+			 "call *%[fn]\n\t"
+			 "mov %%eax, %%edi\n\t"
+			 "mov %[exit], %%eax\n\t"
+			 "syscall\n"
+			 "1:"
+			 : "=&a"(r)
+			 : [clone3] "i"(SYS_clone3), [exit] "i"(SYS_exit_group), "D"(args),
+			   "S"(sizeof(*args)), [fn] "r"(fn_reg), [arg] "r"(arg_reg)
+			 : "rcx", "r11", "memory");
+	return r;
+}
+
+static void by_clone3(uint64_t flags)
+{
+	struct child c = new_child();
+	struct clone_args args = {
+		.flags = flags | CLONE_PARENT_SETTID,
+		.parent_tid = (uintptr_t)&c.tid,
+		.exit_signal = SIGCHLD,
+		.stack = c.stack,
+		.stack_size = 65536,
+	};
+	long pid = clone3_into(&args, child_main, &c);
+
+	reap_7((pid_t)pid, &c, flags & CLONE_VM ? "child" : "parent");
+	CHECK(c.tid == pid);
+}
+
 /* Children by every way there is. */
 static void subject_children(void)
 {
@@ -511,6 +635,10 @@ static void subject_children(void)
 		if (pid == 0)
 			_exit(*map(PAGE));
 		reap(pid);
+		by_clone(0);
+		by_clone(CLONE_VM);
+		by_clone3(0);
+		by_clone3(CLONE_VM);
 	}
 	CHECK(system("exit 3") >> 8 == 3);
 	f = popen("echo words", "r");
@@ -555,14 +683,29 @@ static void subject_cancel(void)
 	}
 }
 
-/* A system call in the program itself, which nobody patches: the tracer must see it escape. */
+/* A system call that nobody patches: the tracer must see it escape. */
 static void subject_escape(void)
 {
 	long r;
 
-	__asm__ volatile("syscall"
-			 : "=a"(r)
-			 : "a"(SYS_munmap), "D"(1L), "S"(PAGE)
+	__asm__ volatile("mov %1, %%eax\n\t"
+			 "nop\n\t" /* or it would be a site */
+			 "syscall"
+			 : "=&a"(r)
+			 : "i"(SYS_munmap), "D"(1L), "S"(PAGE)
+			 : "rcx", "r11", "memory");
+	CHECK(r == -EINVAL);
+}
+
+/* One that is a site, in a program that is small enough to be searched. */
+static void subject_own(void)
+{
+	long r;
+
+	__asm__ volatile("mov %1, %%eax\n\t"
+			 "syscall"
+			 : "=&a"(r)
+			 : "i"(SYS_munmap), "D"(1L), "S"(PAGE)
 			 : "rcx", "r11", "memory");
 	CHECK(r == -EINVAL);
 }
@@ -608,6 +751,7 @@ static const struct {
 	{"calls", subject_calls},	{"threads", subject_threads}, {"dlopen", subject_dlopen},
 	{"signals", subject_signals},	{"true", subject_true},	      {"cancel", subject_cancel},
 	{"children", subject_children}, {"escape", subject_escape},   {"quiet", subject_quiet},
+	{"own", subject_own},		{"linked", subject_linked},
 };
 
 static int be_subject(const char *name)
@@ -649,6 +793,24 @@ static void late_code(void **state)
 	(void)state;
 	traced_subject("dlopen");
 	expect_none("dlopen", 40);
+}
+
+static void code_of_the_program(void **state)
+{
+	(void)state;
+	traced_subject("own");
+	expect_none("own", 1);
+}
+
+static void code_of_a_library(void **state)
+{
+	size_t len = strlen(preload);
+
+	(void)state;
+	snprintf(preload + len, sizeof(preload) - len, ":%s", getenv("INLINE_SITES"));
+	traced_subject("linked");
+	preload[len] = '\0';
+	expect_none("linked", 3);
 }
 
 static void signals(void **state)
@@ -708,7 +870,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(threads),	     cmocka_unit_test(late_code),
 		cmocka_unit_test(signals),	     cmocka_unit_test(children),
 		cmocka_unit_test(cancelled_threads), cmocka_unit_test(quiet),
-		cmocka_unit_test(real_programs),
+		cmocka_unit_test(real_programs),     cmocka_unit_test(code_of_the_program),
+		cmocka_unit_test(code_of_a_library),
 	};
 	const char *build = getenv("FL_BUILD");
 	char path[4096];
@@ -726,5 +889,12 @@ int main(int argc, char **argv)
 		 "LD_PRELOAD=%s/src/preload/.libs/libfaultline-preload.so", build);
 	snprintf(path, sizeof(path), "%s/tests/live/.libs/inline-sites.so", build);
 	setenv("INLINE_SITES", path, 1);
+	if (argc > 2 && strcmp(argv[1], "run") == 0) {
+		trace.tell = true;
+		traced_program(argv + 2);
+		fprintf(stderr, "%u processes, %u calls seen, %u escaped; wait status %x\n",
+			trace.ready, trace.hooked, trace.escaped, (unsigned)trace.status);
+		return trace.escaped != 0;
+	}
 	return cmocka_run_group_tests_name("intercept", tests, NULL, NULL);
 }

@@ -226,6 +226,77 @@ status=0
 wait $! || status=$?
 [ "$status" -eq 7 ] || fail "a summary that nobody reads: status $status instead of 7"
 
+# --- the comparison ---
+
+habits=$FL_BUILD/tests/live/habits
+refuses 125 "verify: '0' is not a number of calls" "$faultline" run --verify=0 -- true
+run 0 --verify -- sort /dev/null
+run 0 --verify=1 -- sh -c 'ls / | sort -R >/dev/null'
+for limit in 8M 512M; do
+	run 0 --limit "$limit" --verify=3 -- "$habits" maps 24
+	expect 0 "$faultline" run --limit "$limit" --verify --stats="$work/stats.$limit" -- "$habits" leaves 24
+	read -r left gone <"$work/out"
+	[ "$(wc -l <"$work/err")" -eq 2 ] || fail "not two differences"
+	grep -q "^faultline: verify: 0x$left-0x[0-9a-f]* is private and writable, and not managed" \
+		"$work/err" || fail "memory that is not managed: not told"
+	grep -q "^faultline: verify: 0x$gone-0x[0-9a-f]* is managed, but nothing is mapped there" \
+		"$work/err" || fail "memory that is gone: not told"
+	grep -q '^  differences found  *2$' "$work/stats.$limit" || fail "differences are not counted"
+	for row in 'managed  *[0-9.]* MiB of  *24\.[0-9] MiB' 'stacks  *[1-9]' 'files, private  *[1-9]' \
+		'there before the start  *[1-9]' "faultline's own  *[1-9]" \
+		'for no known reason  *0 KiB of  *256 KiB'; do
+		grep -q "^    $row" "$work/stats.$limit" || {
+			cat "$work/stats.$limit"
+			fail "the summary has no row '$row'"
+		}
+	done
+done
+
+# --- under valgrind, whose library is preloaded too ---
+
+cp "$FL_BUILD/tests/live/.libs/inline-sites.so" "$work/vgpreload_core-test.so"
+status=0
+LD_PRELOAD=$work/vgpreload_core-test.so "$faultline" run --limit 8M --stats -- "$habits" nothing 24 \
+	>"$work/out" 2>"$work/err" || status=$?
+[ "$status" -eq 0 ] || fail "under valgrind: status $status"
+[ "$(cat "$work/err")" = "faultline: $habits is not paged: it runs under valgrind" ] ||
+	fail "under valgrind: not told"
+
+# --- the first program only ---
+
+refuses 125 "FAULTLINE_NO_CHILDREN: 'x' is none of 0, 1" env FAULTLINE_NO_CHILDREN=x "$faultline" run -- true
+refuses 125 "takes no argument: '--no-children=1'" "$faultline" run --no-children=1 -- true
+env | grep -v -e '^_=' -e '^FAULTLINE_' | sort >"$work/native"
+run 0 --no-children -- sh -c 'env; true'
+grep -v -e '^_=' "$work/out" | sort | diff "$work/native" - || fail "a child's environment holds more"
+status=0
+LD_PRELOAD=libm.so.6 "$faultline" run --no-children -- sh -c 'env; true' >"$work/out" 2>"$work/err" || status=$?
+grep -qx 'LD_PRELOAD=libm.so.6' "$work/out" || fail "LD_PRELOAD of the user is lost for children"
+status=0
+LD_PRELOAD=$preload FAULTLINE_NO_CHILDREN=1 env >"$work/out" 2>"$work/err" || status=$?
+if grep -e '^FAULTLINE_' -e '^LD_PRELOAD=' "$work/out"; then
+	fail "LD_PRELOAD with --no-children: the first program's children are to be paged"
+fi
+
+# paged COUNT COMMAND...: so many processes are
+paged() {
+	count=$1
+	shift
+	rm -f "$work/stats"
+	run 0 --limit 8M --no-children --stats="$work/stats" -- "$@"
+	[ "$(grep -c '^  pages evicted  *[1-9]' "$work/stats")" -eq "$count" ] || {
+		cat "$work/stats"
+		fail "$*: not $count were paged"
+	}
+}
+paged 1 "$habits" nothing 24
+paged 1 sh -c 'exec "$0" nothing 24' "$habits"
+paged 0 sh -c '"$0" nothing 24; true' "$habits"
+paged 0 "$habits" starts 24
+run 0 --limit 8M --no-children --stats="$work/stats" -- "$habits" daemon 24
+[ "$(grep -c '^  pages evicted  *[1-9]' "$work/stats")" -ge 2 ] ||
+	fail "a child of a process that was paged already: was not"
+
 # --- under the limit ---
 
 seq 400000 | sort -R --random-source=/dev/zero >"$work/numbers"

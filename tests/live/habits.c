@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * habits HABIT MIB: programs with habits that a pager inside them could break.
+ * Each uses MIB of memory, which is more than it may hold when it is paged,
+ * does as it is used to, and sees that all memory is what it was.  What it
+ * prints must be what it prints natively.
+ *
+ * This file is for system calls past the C library, too: PAST_NR loads the
+ * number not right before the instruction, so that nobody finds the site.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE 4096UL
+
+#define MUST(cond)                                                                                 \
+	do {                                                                                       \
+		if (!(cond)) {                                                                     \
+			dprintf(report_fd, "habits, line %d: %s: %s\n", __LINE__, #cond,           \
+				strerror(errno));                                                  \
+			_exit(99);                                                                 \
+		}                                                                                  \
+	} while (0)
+
+static int report_fd = STDERR_FILENO;
+static uint64_t *memory;
+static size_t words;
+
+static uint64_t expected(size_t i)
+{
+	return i * 0x9e3779b97f4a7c15U + 1;
+}
+
+static void fill(size_t mib)
+{
+	words = (mib << 20) / sizeof(uint64_t);
+	memory = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	MUST(memory != MAP_FAILED);
+	for (size_t i = 0; i < words; i++)
+		memory[i] = expected(i);
+}
+
+static void check(void)
+{
+	for (size_t i = 0; i < words; i++)
+		MUST(memory[i] == expected(i));
+}
+
+/* ---- descriptors ---- */
+
+/* Keeps only what it reports to, at the lowest number. */
+static void lowest_is_3(void)
+{
+	int fd = open("/dev/null", O_RDONLY);
+
+	MUST(fd == 3);
+	MUST(close(fd) == 0);
+}
+
+static void closes_from(void)
+{
+	closefrom(3);
+	check();
+	lowest_is_3();
+}
+
+static void closes_range(void)
+{
+	MUST(close_range(3, ~0U, 0) == 0);
+	check();
+	lowest_is_3();
+}
+
+static void closes_each(void)
+{
+	struct rlimit l;
+
+	MUST(getrlimit(RLIMIT_NOFILE, &l) == 0);
+	for (int fd = 3; fd < (int)l.rlim_cur && fd < 70000; fd++)
+		MUST(close(fd) == 0 || errno == EBADF);
+	check();
+	lowest_is_3();
+}
+
+/* As daemons of the old school: what /proc says is open. */
+static void closes_listed(void)
+{
+	int list[1024], n = 0;
+	DIR *d = opendir("/proc/self/fd");
+
+	MUST(d != NULL);
+	for (struct dirent *e; (e = readdir(d)) != NULL;)
+		if (e->d_name[0] != '.' && atoi(e->d_name) != dirfd(d) && n < 1024)
+			list[n++] = atoi(e->d_name);
+	closedir(d);
+	for (int i = 0; i < n; i++) {
+		printf("open: %d\n", list[i]);
+		if (list[i] > 2)
+			MUST(close(list[i]) == 0);
+	}
+	check();
+	lowest_is_3();
+}
+
+/* All numbers that it may have, taken and given back while it faults. */
+static void takes_all(void)
+{
+	struct rlimit l = {200, 200};
+	int n = 0;
+
+	MUST(setrlimit(RLIMIT_NOFILE, &l) == 0);
+	while (dup(1) >= 0)
+		n++;
+	MUST(errno == EMFILE);
+	check();
+	MUST(close_range(3, ~0U, 0) == 0);
+	printf("%d were free\n", n);
+	lowest_is_3();
+}
+
+/* The reader sees the end of a pipe when the last writer has closed it. */
+static void ends_a_pipe(void)
+{
+	int fds[2];
+	char c;
+
+	MUST(pipe(fds) == 0);
+	check();
+	MUST(write(fds[1], "x", 1) == 1 && close(fds[1]) == 0);
+	MUST(read(fds[0], &c, 1) == 1 && read(fds[0], &c, 1) == 0);
+	check();
+	printf("the end\n");
+}
+
+/* ---- processes ---- */
+
+/* The daemon works in the background and leaves what it found to its starter. */
+static void daemonise(bool first)
+{
+	int fds[2];
+	char text[64];
+	ssize_t n;
+
+	MUST(pipe(fds) == 0);
+	if (!first)
+		check();
+	fflush(stdout);
+	MUST(fcntl(fds[1], F_SETFD, 0) == 0);
+	if (fork() != 0) { /* so that there is somebody to wait */
+		close(fds[1]);
+		n = read(fds[0], text, sizeof(text));
+		MUST(n > 0 && read(fds[0], text + n, 1) == 0);
+		printf("%.*s\n", (int)n, text);
+		return;
+	}
+	report_fd = fds[1];
+	MUST(daemon(0, 0) == 0);
+	if (first)
+		fill(words * sizeof(uint64_t) >> 20);
+	check();
+	MUST(getsid(0) == getpgrp() && getppid() != 0);
+	MUST(write(fds[1], "a daemon", 8) == 8);
+	_exit(0);
+}
+
+static void becomes_a_daemon(void)
+{
+	daemonise(false);
+}
+
+static void starts_as_a_daemon(void)
+{
+	daemonise(true);
+}
+
+/* ---- past the C library ---- */
+
+#define PAST(result, nr, ...)                                                                      \
+	__asm__ volatile("mov %[number], %%eax\n\t"                                                \
+			 "nop\n\t"                                                                 \
+			 "syscall"                                                                 \
+			 : "=&a"(result)                                                           \
+			 : [number] "i"(nr), __VA_ARGS__                                           \
+			 : "rcx", "r11", "memory")
+
+static void *past_mmap(void *at, size_t len, int prot, int map_flags)
+{
+	register long flags __asm__("r10") = map_flags;
+	register long fd __asm__("r8") = -1;
+	register long off __asm__("r9") = 0;
+	void *p;
+
+	PAST(p, SYS_mmap, "D"(at), "S"(len), "d"((long)prot), "r"(flags), "r"(fd), "r"(off));
+	return p;
+}
+
+static long past_munmap(void *p, size_t len)
+{
+	long r;
+
+	PAST(r, SYS_munmap, "D"(p), "S"(len));
+	return r;
+}
+
+static void *past_mremap(void *p, size_t len, size_t new_len)
+{
+	register long flags __asm__("r10") = MREMAP_MAYMOVE;
+	void *r;
+
+	PAST(r, SYS_mremap, "D"(p), "S"(len), "d"(new_len), "r"(flags));
+	return r;
+}
+
+/* Memory of its own, which nobody else knows of, beside what is managed. */
+static void maps_past(void)
+{
+	const size_t len = 64 * PAGE;
+	char *p = past_mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+
+	MUST((long)p > 0);
+	for (size_t i = 0; i < len; i++)
+		MUST(p[i] == 0);
+	memset(p, 5, len);
+	check();
+	p = past_mremap(p, len, 1000 * PAGE);
+	MUST((long)p > 0 && p[0] == 5 && p[len - 1] == 5 && p[len] == 0);
+	MUST(past_munmap(p, 1000 * PAGE) == 0);
+	check();
+	printf("mapped and unmapped\n");
+}
+
+/* Memory that the pager does not know of is there at the end, and some that it knows of is not. */
+static void leaves_past(void)
+{
+	char *p = past_mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+
+	MUST((long)p > 0);
+	check();
+	MUST(past_munmap(memory, PAGE) == 0);
+	printf("%lx %lx\n", (unsigned long)p, (unsigned long)memory);
+}
+
+/*
+ * A child that no hook saw.  It has its parent's stack and data; managed memory
+ * it must find whole, or end by SIGSEGV when it touches it, and never see zeros.
+ */
+static void forks_past(void)
+{
+	volatile int on_the_stack = 12345;
+	static volatile int in_data = 54321;
+	int status;
+	long pid;
+
+	PAST(pid, SYS_fork, "D"(0L));
+	if (pid == 0)
+		_exit(on_the_stack == 12345 && in_data == 54321 ? 21 : 22);
+	MUST(pid > 0 && waitpid((pid_t)pid, &status, 0) == pid);
+	MUST(WIFEXITED(status) && WEXITSTATUS(status) == 21);
+	PAST(pid, SYS_fork, "D"(0L));
+	if (pid == 0) {
+		struct rlimit none = {0, 0};
+
+		setrlimit(RLIMIT_CORE, &none);
+		for (size_t i = 0; i < words; i += PAGE / sizeof(uint64_t))
+			if (memory[i] != expected(i))
+				_exit(98);
+		_exit(23);
+	}
+	MUST(pid > 0 && waitpid((pid_t)pid, &status, 0) == pid);
+	MUST((WIFEXITED(status) && WEXITSTATUS(status) == 23) ||
+	     (WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV));
+	check();
+	printf("a child\n");
+}
+
+static void nothing(void)
+{
+	check();
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(void);
+} habits[] = {
+	{"closefrom", closes_from},   {"close_range", closes_range},
+	{"close", closes_each},	      {"listed", closes_listed},
+	{"all", takes_all},	      {"pipe", ends_a_pipe},
+	{"daemon", becomes_a_daemon}, {"starts", starts_as_a_daemon},
+	{"maps", maps_past},	      {"leaves", leaves_past},
+	{"forks", forks_past},	      {"nothing", nothing},
+};
+
+int main(int argc, char **argv)
+{
+	size_t mib = argc == 3 ? (size_t)atoi(argv[2]) : 0;
+
+	for (size_t i = 0; mib != 0 && i < sizeof(habits) / sizeof(habits[0]); i++) {
+		if (strcmp(habits[i].name, argv[1]) != 0)
+			continue;
+		if (habits[i].fn == starts_as_a_daemon)
+			words = (mib << 20) / sizeof(uint64_t);
+		else
+			fill(mib);
+		habits[i].fn();
+		return 0;
+	}
+	return 2;
+}

@@ -1,0 +1,38 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Every kind of memory that a program may map (mappings.c), paged and not yet
+# paged: results as natively, and after each call what is mapped is what is
+# managed, or is not managed for a reason.
+set -eu
+
+faultline=$FL_BUILD/src/cli/faultline
+mappings=$FL_BUILD/tests/live/mappings
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
+	unset "$variable"
+done
+
+fail() {
+	echo "$*"
+	exit 1
+}
+
+status=0
+"$mappings" 24 >"$work/native" 2>&1 || status=$?
+[ "$status" -eq 0 ] || fail "native status $status: $(cat "$work/native")"
+[ "$(wc -l <"$work/native")" -ge 30 ] || fail "shows next to nothing"
+
+for options in '--limit 12M' '--limit 12M --wp sync' '--limit 12M --wp off --pagers 3' '--limit 4G'; do
+	# shellcheck disable=SC2086
+	"$faultline" run $options --verify=1 --stats="$work/stats" -- "$mappings" 24 >"$work/paged" 2>&1 ||
+		status=$?
+	[ "$status" -eq 0 ] || fail "$options: status $status: $(tail -n 5 "$work/paged")"
+	diff "$work/native" "$work/paged" || fail "$options: differs from native (<)"
+	case $options in
+	*12M*) grep -q '^  pages evicted  *[1-9]' "$work/stats" || fail "$options: was not paged" ;;
+	*) grep -q 'memory never got tight' "$work/stats" || fail "$options: was paged" ;;
+	esac
+	rm "$work/stats"
+done
