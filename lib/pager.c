@@ -456,14 +456,15 @@ UNKNOWN_THREAD static void pager_main(struct pager *p)
 {
 	struct mm *mm = p->mm;
 
-	if (p->index == 0) {
+	/* each says by itself what it could not do */
+	if (p->index == 0)
 		p->err = fork_is_child(mm) ? fork_adopt(mm) : open_all(mm);
-	}
-	if (p->err == 0)
+	if (p->err == 0) {
 		p->err = blkio_open(&p->io, mm->opt.engine, IO_DEPTH);
+		if (p->err != 0)
+			say(mm, "cannot set up I/O for a pager", p->err);
+	}
 	if (p->err != 0) {
-		if (p->index == 0)
-			mm_log(mm, FL_LOG_ERROR, "cannot start a pager: %s", log_strerror(p->err));
 		set_state(p, PAGER_FAILED);
 		pager_end(p);
 	}
