@@ -54,6 +54,7 @@ static uint64_t *node_words(const struct pte_table *t, uint32_t node)
 static int chunk_add(struct pte_table *t)
 {
 	size_t off = t->nchunks * CHUNK_BYTES;
+	void *p;
 	long r;
 
 	if (t->nchunks == PTE_CHUNKS_MAX)
@@ -61,11 +62,11 @@ static int chunk_add(struct pte_table *t)
 	r = SYS2(ftruncate, t->memfd, off + CHUNK_BYTES);
 	if (sys_err(r))
 		return -ENOMEM;
-	r = SYS6(mmap, 0, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, t->memfd, off);
-	if (sys_err(r))
+	p = sys_mem_map(CHUNK_BYTES, MAP_SHARED, t->memfd, off);
+	if (p == NULL)
 		return -ENOMEM;
-	sys_mem_nodump((void *)r, CHUNK_BYTES);
-	t->chunk[t->nchunks++] = (char *)r;
+	sys_mem_nodump(p, CHUNK_BYTES);
+	t->chunk[t->nchunks++] = p;
 	return 0;
 }
 

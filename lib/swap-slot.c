@@ -178,12 +178,12 @@ static void lay_out(struct slot_map *m, uintptr_t base)
 
 static void *map_shared(int fd, uint64_t off, uint64_t bytes)
 {
-	long r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, off);
+	void *p = sys_mem_map(bytes, MAP_SHARED | MAP_NORESERVE, fd, off);
 
-	if (sys_err(r))
+	if (p == NULL)
 		return NULL;
-	sys_mem_nodump((void *)r, bytes);
-	return (void *)r;
+	sys_mem_nodump(p, bytes);
+	return p;
 }
 
 static void *map_bits(const struct slot_map *m, int fd, uint32_t member)

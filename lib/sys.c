@@ -4,11 +4,15 @@
  */
 #include "sys.h"
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
 #ifndef SYS_process_madvise
 #define SYS_process_madvise 440
 #endif
@@ -193,24 +197,75 @@ void sys_mem_nodump(void *p, size_t bytes)
 	sys_bare(SYS_madvise, (long)p, (long)bytes, MADV_DONTDUMP, 0, 0, 0);
 }
 
+#if defined(__x86_64__)
+/*
+ * Where our own memory is.  A program may unmap memory and map something else
+ * there with MAP_FIXED, relying on nobody else to map anything meanwhile: a
+ * pager that did, where the kernel likes, could find itself overwritten.  So it
+ * maps in a zone that the kernel does not choose, whatever the layout, and that
+ * the sanitizers' shadows and the common runtimes leave alone; addresses are
+ * not used twice in a long time.
+ */
+#define ZONE_START ((uintptr_t)0x200000000000)
+#define ZONE_END ((uintptr_t)0x2a0000000000)
+#define ZONE_SKIP ((uintptr_t)1 << 30)
+#define ZONE_TRIES 64U
+
+static uintptr_t zone_next; /* atomic; 0: not chosen yet */
+
+static uintptr_t zone_take(size_t span)
+{
+	uintptr_t at = __atomic_load_n(&zone_next, __ATOMIC_RELAXED);
+	uintptr_t from;
+
+	do {
+		from = at;
+		/* somewhere in it, as the stack is somewhere */
+		if (from < ZONE_START || from + span > ZONE_END)
+			from = ZONE_START + (((uintptr_t)&at >> 12 & 0xfffff) << 21);
+	} while (!__atomic_compare_exchange_n(&zone_next, &at, from + span, 0, __ATOMIC_RELAXED,
+					      __ATOMIC_RELAXED));
+	return from;
+}
+
+void *sys_mem_map(size_t bytes, int flags, int fd, uint64_t off)
+{
+	size_t span = ((bytes + 4095) & ~(size_t)4095) + 4096; /* and a page that is not there */
+	long r = -EEXIST;
+
+	for (unsigned tries = 0; r == -EEXIST && tries < ZONE_TRIES; tries++) {
+		if (tries != 0)
+			zone_take(ZONE_SKIP);
+		r = SYS6(mmap, zone_take(span), bytes, PROT_READ | PROT_WRITE,
+			 flags | MAP_FIXED_NOREPLACE, fd, off);
+	}
+	return sys_err(r) ? NULL : (void *)r;
+}
+#else
+void *sys_mem_map(size_t bytes, int flags, int fd, uint64_t off)
+{
+	long r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, flags, fd, off);
+
+	return sys_err(r) ? NULL : (void *)r;
+}
+#endif
+
 void *sys_mem_alloc(size_t bytes)
 {
-	long r;
+	void *p;
 
 	__atomic_fetch_add(&own_pending, 1, __ATOMIC_ACQ_REL);
-	r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (!sys_err(r))
-		own_add((uintptr_t)r, bytes);
+	p = sys_mem_map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p != NULL)
+		own_add((uintptr_t)p, bytes);
 	/* Release: who sees it gone sees the place; pairs with sys_mem_pending(). */
 	__atomic_fetch_sub(&own_pending, 1, __ATOMIC_RELEASE);
-	return sys_err(r) ? NULL : (void *)r;
+	return p;
 }
 
 void *sys_mem_shared(size_t bytes)
 {
-	long r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	return sys_err(r) ? NULL : (void *)r;
+	return sys_mem_map(bytes, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 
 bool sys_mem_pending(void)

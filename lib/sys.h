@@ -70,6 +70,8 @@ void *sys_mem_alloc(size_t bytes);
 void sys_mem_free(void *p, size_t bytes);
 /* The same, shared with children that are forked. */
 void *sys_mem_shared(size_t bytes);
+/* Memory of our own with the flags of mmap(2), readable and writable. */
+void *sys_mem_map(size_t bytes, int flags, int fd, uint64_t off);
 
 /* Keep large memory of our own out of core dumps: they would be filled with its holes. */
 void sys_mem_nodump(void *p, size_t bytes);

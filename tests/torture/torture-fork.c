@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -137,6 +138,35 @@ static void fill_some(struct worker *w, size_t first, size_t n, uint64_t v)
 		((uint64_t *)(void *)w->mem)[i] = ((uint64_t *)(void *)w->shadow)[i] = v;
 }
 
+/*
+ * Between an munmap and the mmap that fills the hole nobody else may map
+ * anything, or it would be overwritten: who opens a hole waits until nobody
+ * maps, and who maps waits until there is no hole.
+ */
+static atomic_uint holes, mappers;
+
+static void hole_open(void)
+{
+	holes++;
+	while (mappers != 0)
+		sched_yield();
+}
+
+static bool map_try(void)
+{
+	mappers++;
+	if (holes == 0)
+		return true;
+	mappers--;
+	return false;
+}
+
+static void map_wait(void)
+{
+	while (!map_try())
+		sched_yield();
+}
+
 static void map_fixed(struct worker *w, size_t first, size_t n)
 {
 	if (mmap(w->mem + first * PG, n * PG, PROT_READ | PROT_WRITE,
@@ -147,14 +177,17 @@ static void map_fixed(struct worker *w, size_t first, size_t n)
 
 static void move(struct worker *w, size_t a, size_t b, size_t n)
 {
+	hole_open();
 	if (mremap(w->mem + a * PG, n * PG, n * PG, MREMAP_MAYMOVE | MREMAP_FIXED,
 		   w->mem + b * PG) == MAP_FAILED) {
 		if (errno != EFAULT) /* several kernel mappings */
 			die(w, "mremap: %s", strerror(errno));
+		holes--;
 		return;
 	}
 	memcpy(w->shadow + b * PG, w->shadow + a * PG, n * PG);
 	map_fixed(w, a, n);
+	holes--;
 }
 
 static void change(struct worker *w)
@@ -195,8 +228,10 @@ static void change(struct worker *w)
 		must(w, "mprotect", mprotect(at, n * PG, PROT_READ | PROT_WRITE));
 		write_some(w, a, n);
 	} else if (dice < 83) {
+		hole_open();
 		must(w, "munmap", munmap(at, n * PG));
 		map_fixed(w, a, n);
+		holes--;
 	} else if (dice < 86) {
 		map_fixed(w, a, n);
 	} else if (dice < 89) {
@@ -219,8 +254,11 @@ static void change(struct worker *w)
 	} else {
 		/* what malloc(3) does with large blocks, and small ones */
 		size_t size = next(&w->rng) % 2 ? 300000 : 3000;
-		char *p = malloc(size);
+		char *p;
 
+		map_wait();
+		p = malloc(size);
+		mappers--;
 		memset(p, (int)dice, size);
 		if (p[size / 2] != (char)dice)
 			die(w, "malloc'ed memory changed");
@@ -245,6 +283,10 @@ static void on_alarm(int sig)
 	(void)sig;
 	if (atomic_flag_test_and_set(&in_handler))
 		return;
+	if (!map_try()) {
+		atomic_flag_clear(&in_handler);
+		return;
+	}
 	w.rng = signal_rng;
 	write_some(&w, next(&w.rng) % SIGNAL_PAGES, 1);
 	p = mmap(NULL, 3 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -254,6 +296,7 @@ static void on_alarm(int sig)
 	must(&w, "munmap by a handler", munmap(p, 3 * PG));
 	signal_rng = w.rng;
 	signals++;
+	mappers--;
 	atomic_flag_clear(&in_handler);
 	errno = err;
 }
@@ -295,6 +338,7 @@ __attribute__((noreturn)) static void be_child(struct worker *w, enum kind kind)
 	unsigned steps = 20 + (unsigned)(next(&w->rng) % 150);
 
 	w->depth++;
+	holes = mappers = 0; /* those that others were at */
 	w->rng ^= (uint64_t)getpid() * 0x9e3779b97f4a7c15U;
 	memset(w->child, 0, sizeof(w->child));
 	check(w, 0, pages, "after a fork");
@@ -329,8 +373,12 @@ static void make_child(struct worker *w)
 		/* vfork, inside */
 		char *argv[] = {self, NULL};
 		char *envp[] = {(char[]){"TORTURE_TRUE=1"}, NULL};
-		int r = posix_spawn(&c->pid, self, NULL, NULL, argv, envp);
+		int r;
 
+		map_wait();
+		r = posix_spawn(&c->pid, self, NULL, NULL, argv, envp);
+
+		mappers--;
 		if (r != 0)
 			die(w, "posix_spawn: %s", strerror(r));
 		c->kind = EXITS;
