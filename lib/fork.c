@@ -68,7 +68,6 @@ struct fork_job {
 	long nr;
 	long arg[6];
 	long result;
-	unsigned refused;
 	int sock[2]; /* in the program's table: the pager's end, the child's */
 	uint64_t sock_ino;
 	uint32_t tid;
@@ -718,11 +717,9 @@ static long make_sockets(int sock[2])
 	return r;
 }
 
-/* A program that tries again and again is told once. */
 static long refuse(struct mm *mm, const char *what, long err)
 {
-	mm_log(mm, mm->fork->refused++ == 0 ? FL_LOG_ERROR : FL_LOG_DEBUG, "fork: %s: %s", what,
-	       log_strerror((int)err));
+	mm_log(mm, FL_LOG_ERROR, "fork: %s: %s", what, log_strerror((int)err));
 	return -ENOMEM;
 }
 

@@ -8,7 +8,10 @@ dist_man_MANS = \
 	man/faultline.1 \
 	man/faultline-doctor.1 \
 	man/faultline-mkswap.1 \
+	man/faultline-mount.1 \
 	man/faultline-run.1 \
+	man/faultline-store.1 \
+	man/faultline-umount.1 \
 	man/fl_close.3 \
 	man/fl_madvise.3 \
 	man/fl_mlock.3 \
@@ -27,4 +30,5 @@ dist_man_MANS = \
 	man/fl_swapon.3 \
 	man/fl_unregister.3 \
 	man/fl_verify.3 \
+	man/faultline-store.7 \
 	man/faultline.7

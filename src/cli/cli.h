@@ -16,7 +16,10 @@ enum {
 
 int cmd_doctor(int argc, char **argv);
 int cmd_mkswap(int argc, char **argv);
+int cmd_mount(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_store(int argc, char **argv);
+int cmd_umount(int argc, char **argv);
 
 /* "faultline: MESSAGE" on standard error. */
 void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

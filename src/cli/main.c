@@ -22,7 +22,10 @@ static const struct command {
 	{"doctor", cmd_doctor, "tell whether this machine can run faultline"},
 	{"help", cmd_help, "show this text, or the help of a command"},
 	{"mkswap", cmd_mkswap, "make a file or a block device a swap area"},
+	{"mount", cmd_mount, "serve a store as a filesystem"},
 	{"run", cmd_run, "run a program under a limit of memory"},
+	{"store", cmd_store, "make, check or look at a store"},
+	{"umount", cmd_umount, "unmount a store and end its server"},
 	{"version", cmd_version, "show the version"},
 };
 
@@ -135,6 +138,9 @@ int main(int argc, char **argv)
 	if (argv[1][0] == '-')
 		return cli_usage("", "unknown option '%s'", argv[1]);
 	c = find_command(argv[1]);
+	/* mount.fuse3(8) knows no commands: faultline DIR MNT -o OPTIONS. */
+	if (c == NULL && argc >= 3 && strchr(argv[1], '/') != NULL)
+		return cmd_mount(argc, argv);
 	if (c == NULL)
 		return cli_usage("", "there is no command '%s'", argv[1]);
 	return c->fn(argc - 1, argv + 1);

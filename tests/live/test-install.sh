@@ -15,7 +15,7 @@ make --no-print-directory -C "$FL_BUILD" install DESTDIR="$root" >"$work/log" 2>
 }
 # As configure was told; each may name those before it.
 for var in prefix exec_prefix bindir includedir libdir datarootdir datadir pkgdatadir \
-	mandir udevrulesdir; do
+	mandir udevrulesdir systemdunitdir; do
 	eval "$var=$(sed -n "s/^$var = //p" "$FL_BUILD/Makefile" | tr '()' '{}')"
 done
 
@@ -23,7 +23,8 @@ done
 for file in $bindir/faultline $includedir/faultline.h $libdir/libfaultline.so \
 	$libdir/pkgconfig/faultline.pc $udevrulesdir/60-faultline.rules \
 	$pkgdatadir/faultline-gdb.py \
-	$mandir/man1/faultline.1 $mandir/man3/fl_open.3 $mandir/man7/faultline.7; do
+	$mandir/man1/faultline.1 $mandir/man3/fl_open.3 $mandir/man7/faultline.7 \
+	$mandir/man7/faultline-store.7 $systemdunitdir/faultline-store@.service; do
 	[ -e "$root$file" ] || {
 		echo "not installed: $file"
 		find "$root" -type f

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * mount.c - 'faultline mount' and 'faultline umount': serve a store, and end that.
+ *
+ * mount also takes the arguments that mount.fuse3(8) gives to the program of a
+ * filesystem of type fuse.faultline: DIR MNT -o OPTIONS (main.c).
+ */
+#include "cli.h"
+
+#include "server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#define END_SECONDS 30
+
+static void usage_mount(void)
+{
+	puts("usage: faultline mount [OPTION...] DIR MNT\n"
+	     "\n"
+	     "Serve the store DIR at MNT, an empty directory: DIR's files below MNT/files, its "
+	     "swap\n"
+	     "areas below MNT/swap, the server's state in MNT/stats and MNT/metrics.\n"
+	     "\n"
+	     "  --foreground, -f        stay in the foreground until it ends\n"
+	     "  --options, -o LIST      mount options, separated by commas:\n"
+	     "                            allow_other  for all users, not only this one\n"
+	     "                            direct       the kernel caches no data of files\n"
+	     "                            ro, noexec, noatime, sync, ... as in mount(8)\n"
+	     "  --no-sandbox            do not limit the server's system calls\n"
+	     "  --help                  show this text\n"
+	     "\n"
+	     "SIGTERM unmounts, and ends the server when nothing is open any more, or after 10\n"
+	     "seconds.  Exit status: 0 it is served (with -f: was served), 1 it is not, 2 usage.");
+}
+
+/* What mount(8) and fstab have besides: taken, and of no consequence here. */
+static bool no_consequence(const char *option)
+{
+	static const char *const names[] = {"defaults", "auto",	   "noauto", "user",
+					    "nouser",	"users",   "owner",  "nofail",
+					    "group",	"_netdev", "cached", "default_permissions"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(option, names[i]) == 0)
+			return true;
+	return strncmp(option, "x-", 2) == 0 || strncmp(option, "comment=", 8) == 0;
+}
+
+static bool kernel_option(const char *option)
+{
+	static const char *const names[] = {"ro",    "rw",	"suid",	  "nosuid", "dev",
+					    "nodev", "exec",	"noexec", "sync",   "async",
+					    "atime", "noatime", "dirsync"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(option, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* 0, or the exit status after a message. */
+static int take_options(char *list, struct server_options *o)
+{
+	char *save = NULL;
+
+	for (char *opt = strtok_r(list, ",", &save); opt != NULL;
+	     opt = strtok_r(NULL, ",", &save)) {
+		size_t n = strlen(o->kernel);
+
+		if (strcmp(opt, "allow_other") == 0)
+			o->allow_other = true;
+		else if (strcmp(opt, "direct") == 0)
+			o->direct = true;
+		else if (kernel_option(opt) && n + strlen(opt) + 2 < sizeof(o->kernel))
+			sprintf(o->kernel + n, "%s%s", n != 0 ? "," : "", opt);
+		else if (!no_consequence(opt))
+			return cli_usage("mount", "there is no mount option '%s'", opt);
+	}
+	return 0;
+}
+
+int cmd_mount(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"foreground", no_argument, NULL, 'f'},
+		{"options", required_argument, NULL, 'o'},
+		{"no-sandbox", no_argument, NULL, 'S'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	static struct store store;
+	struct why why;
+	int opt, err;
+
+	server.options.sandbox = true;
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, ":fo:", options, NULL)) != -1) {
+		switch (opt) {
+		case 'f':
+			server.options.foreground = true;
+			break;
+		case 'o':
+			err = take_options(optarg, &server.options);
+			if (err != 0)
+				return err;
+			break;
+		case 'S':
+			server.options.sandbox = false;
+			break;
+		case 'h':
+			usage_mount();
+			return EXIT_OK;
+		default:
+			return cli_bad_option("mount", argv, opt);
+		}
+	}
+	if (argc - optind < 2)
+		return cli_usage("mount", "mount wants the store's directory and a mount point");
+	if (argc - optind > 2)
+		return cli_usage("mount", "mount takes two directories: '%s'", argv[optind + 2]);
+	err = store_open(&store, argv[optind], &why);
+	if (err == 0)
+		err = mounts_resolve(argv[optind + 1], server.mnt, &why);
+	if (err == 0)
+		err = store_lock(&store, &why);
+	server.store = &store;
+	if (err == 0)
+		err = server_run(&why);
+	if (err != 0 && why.text[0] != '\0')
+		cli_error("%s", why.text);
+	return err == 0 ? EXIT_OK : EXIT_FAILED;
+}
+
+static void usage_umount(void)
+{
+	puts("usage: faultline umount [--lazy] MNT\n"
+	     "\n"
+	     "Unmount the store at MNT, and wait until its server has ended.\n"
+	     "\n"
+	     "  --lazy, -l  also when files are open there: they stay so, nobody opens others\n"
+	     "  --help      show this text\n"
+	     "\n"
+	     "Exit status: 0 it is unmounted, 1 it is not, 2 usage.");
+}
+
+static void alarmed(int sig)
+{
+	(void)sig;
+}
+
+/* The lock is free when the server has ended. */
+static int await_end(const char *dir, struct why *why)
+{
+	struct sigaction act = {.sa_handler = alarmed}; /* no SA_RESTART */
+	char path[PATH_MAX + 8];
+	int fd, err = 0;
+
+	snprintf(path, sizeof(path), "%s/lock", dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return 0; /* not ours to look at: unmounted it is */
+	sigaction(SIGALRM, &act, NULL);
+	alarm(END_SECONDS);
+	if (flock(fd, LOCK_SH) != 0)
+		err = why_set(why, -ETIMEDOUT,
+			      "%s: unmounted, but its server goes on after %d seconds", dir,
+			      END_SECONDS);
+	alarm(0);
+	close(fd);
+	return err;
+}
+
+int cmd_umount(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"lazy", no_argument, NULL, 'l'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	char mnt[PATH_MAX], type[64], dir[PATH_MAX];
+	bool lazy = false;
+	struct why why;
+	int opt, err;
+
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, ":l", options, NULL)) != -1) {
+		switch (opt) {
+		case 'l':
+			lazy = true;
+			break;
+		case 'h':
+			usage_umount();
+			return EXIT_OK;
+		default:
+			return cli_bad_option("umount", argv, opt);
+		}
+	}
+	if (optind == argc)
+		return cli_usage("umount", "umount wants a mount point");
+	if (optind + 1 < argc)
+		return cli_usage("umount", "umount takes one mount point: '%s'", argv[optind + 1]);
+	err = mounts_resolve(argv[optind], mnt, &why);
+	if (err == 0) {
+		err = mounts_type(mnt, type, sizeof(type), dir, sizeof(dir));
+		if (err != 0)
+			why_set(&why, err, "/proc/self/mounts: %s", strerror(-err));
+		else if (strcmp(type, STORE_FSTYPE) != 0)
+			err = why_set(&why, -EINVAL, "%s: no store is mounted there", mnt);
+	}
+	if (err == 0)
+		err = mounts_unmount(mnt, lazy, &why);
+	if (err == 0 && !lazy)
+		err = await_end(dir, &why);
+	if (err != 0)
+		cli_error("%s", why.text);
+	return err == 0 ? EXIT_OK : EXIT_FAILED;
+}

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+noinst_LTLIBRARIES += src/store/libfaultline-store.la
+store_cppflags = -I$(top_srcdir)/src/store $(LIBFUSE3_CFLAGS) $(LIBSECCOMP_CFLAGS) $(LIBURING_CFLAGS)
+src_store_libfaultline_store_la_CPPFLAGS = $(AM_CPPFLAGS) $(store_cppflags)
+src_store_libfaultline_store_la_LIBADD = $(LIBFUSE3_LIBS) $(LIBSECCOMP_LIBS) $(LIBURING_LIBS) -lpthread
+src_store_libfaultline_store_la_SOURCES = \
+	src/store/area.c \
+	src/store/confine.c \
+	src/store/dir.c \
+	src/store/files.c \
+	src/store/io.c \
+	src/store/mounts.c \
+	src/store/node.c \
+	src/store/ops.c \
+	src/store/server.c src/store/server.h \
+	src/store/store.h \
+	src/store/tally.c \
+	src/store/view.c
+
+systemdunitdir = $(prefix)/lib/systemd/system
+dist_systemdunit_DATA = dist/faultline-store@.service
+EXTRA_DIST += dist/fstab.example

@@ -1,0 +1,600 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * server.c - the server's processes and threads.
+ *
+ *	faultline mount ── checks, locks, mounts, goes to the background
+ *	  └ keeper ──────── waits for signals; unmounts, which needs privilege
+ *	      └ server ──── confined; workers read /dev/fuse, one thread answers data
+ *
+ * The keeper is the process that others see: SIGTERM, SIGINT and SIGHUP make
+ * it unmount.  That lets the kernel write back what is dirty, and ends the
+ * server, as /dev/fuse then says ENODEV.  A mount in use is detached, and the
+ * server serves what is still open for DRAIN_SECONDS; then, or at a second
+ * signal, the keeper closes the pipe that the server listens to, which drains:
+ * no more requests are taken, those that were taken are answered.
+ *
+ * When the server is killed the keeper unmounts.  When the keeper is killed the
+ * pipe is closed: the server drains and ends, and a dead mount is left for the
+ * next start to detach (mounts.c).
+ *
+ * Locks: none of its own.
+ */
+#include "server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WORKERS 8U
+#define DRAIN_SECONDS 10
+#define KILL_SECONDS 5
+#define NUDGE_NS (10 * 1000 * 1000L)
+#define WAKE_SIGNAL SIGUSR1
+
+struct server server = {.ready_fd = -1};
+
+static struct fuse_session *session;
+static char fuse_said[512]; /* libfuse's last line */
+
+static void remember_line(enum fuse_log_level level, const char *fmt, va_list ap)
+	__attribute__((format(printf, 2, 0)));
+
+static void remember_line(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	if (level > FUSE_LOG_WARNING)
+		return;
+	vsnprintf(fuse_said, sizeof(fuse_said), fmt, ap);
+	fuse_said[strcspn(fuse_said, "\n")] = '\0';
+}
+
+/* In the background nothing of who started us is held open. */
+static void leave_terminal(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0)
+		return;
+	for (int fd = 0; fd < 3; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+}
+
+/* --- the server process --- */
+
+static __thread struct fuse_buf *request; /* what this worker is at */
+static pthread_t workers[WORKERS];
+static pthread_barrier_t confined;
+static unsigned working; /* workers that have not ended; atomic */
+static int ended_fd;	 /* told when the last one has */
+
+void *ops_steal_buffer(void)
+{
+	void *mem = request->mem;
+
+	request->mem = NULL;
+	return mem;
+}
+
+static void *work(void *arg)
+{
+	struct fuse_buf buf = {.mem = NULL};
+	const uint64_t one = 1;
+
+	(void)arg;
+	request = &buf;
+	pthread_barrier_wait(&confined);
+	while (!fuse_session_exited(session)) {
+		int r = fuse_session_receive_buf(session, &buf);
+
+		if (r == -EINTR || r == -EAGAIN)
+			continue;
+		if (r <= 0)
+			break;
+		fuse_session_process_buf(session, &buf);
+	}
+	free(buf.mem);
+	if (__atomic_sub_fetch(&working, 1, __ATOMIC_ACQ_REL) == 0 &&
+	    write(ended_fd, &one, sizeof(one)) < 0)
+		abort();
+	return NULL;
+}
+
+static void woken(int sig)
+{
+	(void)sig;
+}
+
+static int start_threads(struct why *why)
+{
+	struct sigaction act = {.sa_handler = woken}; /* no SA_RESTART: it is to interrupt */
+	int err;
+
+	sigaction(WAKE_SIGNAL, &act, NULL);
+	ended_fd = eventfd(0, EFD_CLOEXEC);
+	if (ended_fd < 0)
+		return why_set(why, -errno, "eventfd: %s", strerror(errno));
+	pthread_barrier_init(&confined, NULL, WORKERS + 1);
+	working = WORKERS;
+	for (unsigned i = 0; i < WORKERS; i++) {
+		err = pthread_create(&workers[i], NULL, work, NULL);
+		if (err != 0)
+			return why_set(why, -err, "a thread cannot be made: %s", strerror(err));
+	}
+	return io_thread(why);
+}
+
+static int own_files(struct why *why)
+{
+	int fd = openat(server.store->dir_fd, "files", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) != 0)
+		return why_set(why, -errno, "%s/files: %s", server.store->dir, strerror(errno));
+	server.files = node_get(fd, &st);
+	return server.files != NULL ? 0 : why_set(why, -ENOMEM, "%s", strerror(ENOMEM));
+}
+
+/* Wait for the workers, waking those that read until they see that it is over. */
+static void join_workers(void)
+{
+	for (unsigned i = 0; i < WORKERS; i++) {
+		for (;;) {
+			struct timespec until;
+
+			clock_gettime(CLOCK_REALTIME, &until);
+			until.tv_nsec += NUDGE_NS;
+			if (until.tv_nsec >= 1000000000L) {
+				until.tv_nsec -= 1000000000L;
+				until.tv_sec++;
+			}
+			if (pthread_timedjoin_np(workers[i], NULL, &until) == 0)
+				break;
+			if (fuse_session_exited(session))
+				pthread_kill(workers[i], WAKE_SIGNAL);
+		}
+	}
+}
+
+static int serve(int keeper_fd, struct why *why)
+{
+	struct pollfd fds[2];
+	struct timespec now;
+	int err;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	tally.started = (uint64_t)now.tv_sec;
+	umask(0);
+	server.act_as_caller = geteuid() == 0 && server.options.allow_other;
+	err = confine_limits(geteuid() == 0, why);
+	if (err == 0)
+		err = own_files(why);
+	if (err == 0)
+		err = io_start(why);
+	if (err == 0)
+		err = start_threads(why);
+	if (err == 0 && server.options.sandbox)
+		err = confine_calls(why);
+	if (err != 0)
+		return err;
+	pthread_barrier_wait(&confined);
+	fds[0] = (struct pollfd){.fd = keeper_fd, .events = POLLIN};
+	fds[1] = (struct pollfd){.fd = ended_fd, .events = POLLIN};
+	while (poll(fds, 2, -1) < 0 && errno == EINTR)
+		continue;
+	fuse_session_exit(session);
+	join_workers();
+	io_stop();
+	node_forget_all();
+	fuse_session_destroy(session);
+	return 0;
+}
+
+/* --- mounting --- */
+
+/* Run fuse_session_mount() with standard error caught: fusermount3 writes there. */
+static int mount_quietly(void)
+{
+	int fd = memfd_create("faultline-said", MFD_CLOEXEC);
+	int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	char text[sizeof(fuse_said)], *line;
+	ssize_t n;
+	int r;
+
+	if (fd >= 0)
+		dup2(fd, STDERR_FILENO);
+	r = fuse_session_mount(session, server.mnt);
+	if (saved >= 0) {
+		dup2(saved, STDERR_FILENO);
+		close(saved);
+	}
+	if (fd < 0)
+		return r;
+	n = pread(fd, text, sizeof(text) - 1, 0);
+	close(fd);
+	if (r != 0 && n > 0) {
+		text[n] = '\0';
+		text[strcspn(text, "\n")] = '\0';
+		line = strncmp(text, "fusermount3: ", 13) == 0 ? text + 13 : text;
+		memcpy(fuse_said, line, strlen(line) + 1);
+	}
+	return r;
+}
+
+static int do_mount(struct why *why)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	char source[PATH_MAX + 16], *list = NULL;
+	int err = 0;
+
+	snprintf(source, sizeof(source), "fsname=%s", server.store->dir);
+	if (fuse_opt_add_opt_escaped(&list, source) != 0 ||
+	    fuse_opt_add_opt(&list, "subtype=faultline,default_permissions") != 0 ||
+	    (server.options.allow_other && fuse_opt_add_opt(&list, "allow_other") != 0) ||
+	    (server.options.kernel[0] != '\0' &&
+	     fuse_opt_add_opt(&list, server.options.kernel) != 0) ||
+	    fuse_opt_add_arg(&args, "faultline") != 0 || fuse_opt_add_arg(&args, "-o") != 0 ||
+	    fuse_opt_add_arg(&args, list) != 0)
+		err = why_set(why, -ENOMEM, "%s", strerror(ENOMEM));
+	fuse_set_log_func(remember_line);
+	if (err == 0) {
+		session = fuse_session_new(&args, &ops, sizeof(ops), NULL);
+		if (session == NULL)
+			err = why_set(why, -EINVAL, "%s: %s", server.mnt, fuse_said);
+	}
+	if (err == 0 && mount_quietly() != 0)
+		err = why_set(why, -EIO, "%s: cannot be mounted: %s", server.mnt,
+			      fuse_said[0] != '\0' ? fuse_said : "libfuse does not say why");
+	fuse_set_log_func(NULL);
+	fuse_opt_free_args(&args);
+	free(list);
+	return err;
+}
+
+/* --- the keeper --- */
+
+struct keeper {
+	pid_t pid; /* the server's */
+	pid_t unmounter;
+	int status;	/* the server's, when pid is 0 */
+	int pipe_fd;	/* closed, the server drains */
+	int ready_fd;	/* the server tells */
+	int starter_fd; /* who waits for the start, or -1 */
+	int signal_fd;
+	bool ready;
+	bool stopping;
+	bool killed;
+	int64_t deadline; /* of stopping, CLOCK_MONOTONIC in ms; 0: none */
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Tell systemd, where that is who started us. */
+static void notify(const char *state)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	size_t n = path != NULL ? strlen(path) : 0;
+	int fd;
+
+	if (n == 0 || n >= sizeof(to.sun_path))
+		return;
+	memcpy(to.sun_path, path, n);
+	if (path[0] == '@')
+		to.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	/* Nobody listening is nobody to tell. */
+	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)) < 0)
+		errno = 0;
+	close(fd);
+}
+
+/* Whoever waits for the start is told: an empty line is success. */
+static void tell_starter(struct keeper *k, const char *line)
+{
+	if (k->starter_fd < 0)
+		return;
+	if (dprintf(k->starter_fd, "%s\n", line) < 0)
+		syslog(LOG_WARNING, "%s", "the command that started the server has gone");
+	close(k->starter_fd);
+	k->starter_fd = -1;
+	leave_terminal();
+}
+
+static void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+static void complain(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (server.options.foreground) {
+		fputs("faultline: ", stderr);
+		vfprintf(stderr, fmt, ap);
+		fputc('\n', stderr);
+	} else {
+		vsyslog(LOG_ERR, fmt, ap);
+	}
+	va_end(ap);
+}
+
+/* In a process of its own, as it may wait for the server. */
+static _Noreturn void unmount_and_exit(void)
+{
+	struct why why;
+	int err = mounts_unmount(server.mnt, false, &why);
+
+	if (err == -EBUSY) {
+		int fd = open(server.mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd >= 0) {
+			syncfs(fd);
+			close(fd);
+		}
+		err = mounts_unmount(server.mnt, true, &why);
+	}
+	if (err != 0)
+		complain("%s", why.text);
+	_exit(err != 0);
+}
+
+static void stop(struct keeper *k)
+{
+	if (k->stopping) {
+		/* asked for twice: what is open is not waited for */
+		k->deadline = now_ms();
+		return;
+	}
+	k->stopping = true;
+	k->deadline = now_ms() + DRAIN_SECONDS * 1000;
+	notify("STOPPING=1");
+	k->unmounter = fork();
+	if (k->unmounter == 0) {
+		/* Not to keep what the server listens to. */
+		close(k->pipe_fd);
+		unmount_and_exit();
+	}
+}
+
+static void late(struct keeper *k)
+{
+	if (k->pipe_fd >= 0) {
+		close(k->pipe_fd);
+		k->pipe_fd = -1;
+		k->deadline = now_ms() + KILL_SECONDS * 1000;
+	} else {
+		kill(k->pid, SIGKILL);
+		k->killed = true;
+		k->deadline = 0;
+	}
+}
+
+static void reap(struct keeper *k)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == k->pid) {
+			k->status = status;
+			k->pid = 0;
+		} else if (pid == k->unmounter) {
+			k->unmounter = 0;
+		}
+	}
+}
+
+static void take_signal(struct keeper *k)
+{
+	struct signalfd_siginfo si;
+
+	if (read(k->signal_fd, &si, sizeof(si)) != (ssize_t)sizeof(si))
+		return;
+	if (si.ssi_signo == SIGCHLD)
+		reap(k);
+	else
+		stop(k);
+}
+
+/* What the server told: a byte when it serves, or why it cannot. */
+static void take_ready(struct keeper *k)
+{
+	char text[1024];
+	ssize_t n = read(k->ready_fd, text, sizeof(text) - 1);
+
+	if (n > 0 && text[0] == 1) {
+		k->ready = true;
+		notify("READY=1");
+		tell_starter(k, "");
+	} else if (n > 0) {
+		text[n] = '\0';
+		if (k->starter_fd >= 0)
+			tell_starter(k, text);
+		else
+			complain("%s", text);
+		k->ready = true; /* and told */
+	}
+	close(k->ready_fd);
+	k->ready_fd = -1;
+}
+
+/* After the server's end: no mount is left, and how it ended is told. */
+static int keep_end(struct keeper *k)
+{
+	char type[64], source[PATH_MAX];
+	struct why why;
+
+	while (k->unmounter > 0 && waitpid(k->unmounter, NULL, 0) < 0 && errno == EINTR)
+		continue;
+	if (mounts_type(server.mnt, type, sizeof(type), source, sizeof(source)) == 0 &&
+	    strcmp(type, STORE_FSTYPE) == 0 && strcmp(source, server.store->dir) == 0 &&
+	    mounts_unmount(server.mnt, true, &why) != 0)
+		complain("%s", why.text);
+	if (WIFEXITED(k->status) && WEXITSTATUS(k->status) == 0)
+		return 0;
+	if (!k->ready && k->starter_fd >= 0)
+		tell_starter(k, "the server ended before it could serve");
+	if (WIFSIGNALED(k->status) && WTERMSIG(k->status) == SIGSYS)
+		complain("%s: the server made a system call that it may not make, and was ended",
+			 server.store->dir);
+	else if (k->killed)
+		complain("%s: the server did not end in time and was killed", server.store->dir);
+	else if (WIFSIGNALED(k->status))
+		complain("%s: the server was ended by signal %d", server.store->dir,
+			 WTERMSIG(k->status));
+	return -EIO;
+}
+
+static int keep(struct keeper *k)
+{
+	while (k->pid != 0) {
+		struct pollfd fds[2] = {
+			{.fd = k->signal_fd, .events = POLLIN},
+			{.fd = k->ready_fd, .events = POLLIN},
+		};
+		int64_t left = k->deadline != 0 ? k->deadline - now_ms() : -1;
+
+		if (k->deadline != 0 && left < 0)
+			left = 0;
+		if (poll(fds, 2, (int)left) < 0)
+			continue;
+		if ((fds[0].revents & POLLIN) != 0)
+			take_signal(k);
+		if (k->ready_fd >= 0 && fds[1].revents != 0)
+			take_ready(k);
+		if (k->pid != 0 && k->deadline != 0 && now_ms() >= k->deadline)
+			late(k);
+	}
+	return keep_end(k);
+}
+
+/* Start the server and keep it; the end of the keeper's process, or -errno. */
+static int keeper_run(int starter_fd, struct why *why)
+{
+	struct keeper k = {.starter_fd = starter_fd};
+	int down[2], up[2], err = 0;
+	sigset_t set;
+	struct why ignored;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	k.signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	if (k.signal_fd < 0 || pipe2(down, O_CLOEXEC) != 0 || pipe2(up, O_CLOEXEC) != 0)
+		err = why_set(why, -errno, "%s", strerror(errno));
+	if (err == 0)
+		err = store_lock_note(server.store, getpid(), server.mnt, why);
+	if (err == 0) {
+		k.pid = fork();
+		if (k.pid < 0)
+			err = why_set(why, -errno, "a process cannot be made: %s", strerror(errno));
+	}
+	if (err != 0) {
+		mounts_unmount(server.mnt, true, &ignored);
+		return err;
+	}
+	if (k.pid == 0) {
+		close(k.signal_fd);
+		close(down[1]);
+		close(up[0]);
+		if (starter_fd >= 0)
+			close(starter_fd);
+		server.ready_fd = up[1];
+		if (!server.options.foreground)
+			leave_terminal();
+		err = serve(down[0], why);
+		if (err != 0)
+			dprintf(up[1], "%s", why->text);
+		exit(err != 0);
+	}
+	close(down[0]);
+	close(up[1]);
+	/* The mount lives as long as the server's own descriptor. */
+	close(fuse_session_fd(session));
+	k.pipe_fd = down[1];
+	k.ready_fd = up[0];
+	return keep(&k);
+}
+
+/* In the background: this process waits until the server serves. */
+static int run_behind(struct why *why)
+{
+	char text[1024];
+	int fds[2], err;
+	size_t len = 0;
+	ssize_t n;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) != 0)
+		return why_set(why, -errno, "%s", strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		return why_set(why, -errno, "a process cannot be made: %s", strerror(errno));
+	if (pid == 0) {
+		close(fds[0]);
+		setsid();
+		if (chdir("/") != 0)
+			_exit(1);
+		openlog("faultline", LOG_PID, LOG_DAEMON);
+		err = keeper_run(fds[1], why);
+		if (err != 0)
+			dprintf(fds[1], "%s\n", why->text);
+		exit(err != 0);
+	}
+	close(fds[1]);
+	/* The server's own descriptor is the keeper's and the server's. */
+	close(fuse_session_fd(session));
+	while (len + 1 < sizeof(text) &&
+	       ((n = read(fds[0], text + len, sizeof(text) - 1 - len)) > 0 ||
+		(n < 0 && errno == EINTR)))
+		len += n > 0 ? (size_t)n : 0;
+	close(fds[0]);
+	text[len] = '\0';
+	if (len != 0 && text[0] == '\n')
+		return 0;
+	text[strcspn(text, "\n")] = '\0';
+	return why_set(why, -EIO, "%s", len != 0 ? text : "the server ended at once");
+}
+
+int server_run(struct why *why)
+{
+	int err = mounts_clean(server.store, server.mnt, why);
+
+	if (err == 0)
+		err = mounts_check(server.store, server.mnt, why);
+	if (err == 0)
+		err = do_mount(why);
+	if (err != 0)
+		return err;
+	if (!server.options.foreground)
+		return run_behind(why);
+	why->text[0] = '\0';
+	return keeper_run(-1, why);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tally.c - what the server counts, as text: MNT/stats for people,
+ * MNT/metrics in Prometheus' exposition format.
+ */
+#include "server.h"
+
+#include "config.h"
+
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+struct tally tally;
+
+static const char *const names[TALLY_COUNT] = {
+#define X(name) #name,
+	TALLY_OPS(X)
+#undef X
+};
+
+static unsigned long long get(const uint64_t *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+static unsigned long long uptime(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec - tally.started;
+}
+
+char *tally_stats(const struct store *s, size_t *len)
+{
+	char *text = NULL;
+	FILE *f = open_memstream(&text, len);
+	unsigned long long calls = 0, errors = 0;
+
+	if (f == NULL)
+		return NULL;
+	for (unsigned i = 0; i < TALLY_COUNT; i++) {
+		calls += get(&tally.calls[i]);
+		errors += get(&tally.errors[i]);
+	}
+	fprintf(f, "store: %s\nversion: %s\npid: %ld\nuptime: %llu\n", s->dir, PACKAGE_VERSION,
+		(long)getpid(), uptime());
+	fprintf(f, "requests: %llu\nerrors: %llu\n", calls, errors);
+	fprintf(f, "read_bytes: %llu\nwritten_bytes: %llu\n", get(&tally.read_bytes),
+		get(&tally.written_bytes));
+	fprintf(f, "inflight: %llu\nnodes: %llu\nhandles: %llu\n", get(&tally.inflight),
+		get(&tally.nodes), get(&tally.handles));
+	if (fclose(f) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static void header(FILE *f, const char *name, const char *type, const char *help)
+{
+	fprintf(f, "# HELP faultline_store_%s %s\n# TYPE faultline_store_%s %s\n", name, help, name,
+		type);
+}
+
+static void single(FILE *f, const char *name, const char *type, const char *help,
+		   unsigned long long value)
+{
+	header(f, name, type, help);
+	fprintf(f, "faultline_store_%s %llu\n", name, value);
+}
+
+/* A label's value: backslash, quote and newline are escaped. */
+static void label(FILE *f, const char *text)
+{
+	for (; *text != '\0'; text++) {
+		if (*text == '\\' || *text == '"')
+			fputc('\\', f);
+		if (*text == '\n')
+			fputs("\\n", f);
+		else
+			fputc(*text, f);
+	}
+}
+
+struct area_lines {
+	FILE *f;
+	const struct store *s;
+	bool on; /* which of the two metrics */
+};
+
+static int area_line(const char *name, void *arg)
+{
+	struct area_lines *l = arg;
+	struct area_info a;
+
+	if (area_open(l->s->swap_fd, name, &a) != 0)
+		return 0;
+	if (a.valid) {
+		fprintf(l->f, "faultline_store_area_%s{area=\"", l->on ? "on" : "slots");
+		label(l->f, name);
+		fprintf(l->f, "\"} %llu\n", l->on ? a.on : (unsigned long long)a.slots);
+	}
+	area_close(&a);
+	return 0;
+}
+
+char *tally_metrics(const struct store *s, size_t *len)
+{
+	char *text = NULL;
+	FILE *f = open_memstream(&text, len);
+	struct area_lines l = {.f = f, .s = s};
+
+	if (f == NULL)
+		return NULL;
+	header(f, "requests_total", "counter", "Requests of the kernel, by kind.");
+	for (unsigned i = 0; i < TALLY_COUNT; i++)
+		fprintf(f, "faultline_store_requests_total{op=\"%s\"} %llu\n", names[i],
+			get(&tally.calls[i]));
+	header(f, "errors_total", "counter", "Requests that were answered with an error, by kind.");
+	for (unsigned i = 0; i < TALLY_COUNT; i++)
+		fprintf(f, "faultline_store_errors_total{op=\"%s\"} %llu\n", names[i],
+			get(&tally.errors[i]));
+	single(f, "read_bytes_total", "counter", "Bytes read from files and areas.",
+	       get(&tally.read_bytes));
+	single(f, "written_bytes_total", "counter", "Bytes written to files.",
+	       get(&tally.written_bytes));
+	single(f, "inflight", "gauge", "Reads, writes and syncs under way.", get(&tally.inflight));
+	single(f, "nodes", "gauge", "Inodes that the kernel knows.", get(&tally.nodes));
+	single(f, "handles", "gauge", "Open files and directories.", get(&tally.handles));
+	single(f, "uptime_seconds", "gauge", "Seconds since the server began.", uptime());
+	header(f, "area_slots", "gauge", "Slots of an area.");
+	area_each(s->swap_fd, area_line, &l);
+	header(f, "area_on", "gauge", "1 while a process has the area on.");
+	l.on = true;
+	area_each(s->swap_fd, area_line, &l);
+	if (fclose(f) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
