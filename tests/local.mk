@@ -202,6 +202,32 @@ tests_live_inline_sites_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -share
 test_scripts += tests/live/test-examples.sh
 live_tests += tests/live/test-examples.sh
 
+# store
+
+store_tests =
+store_test_cppflags = $(test_cppflags) -I$(top_srcdir)/tests/unit $(store_cppflags)
+store_test_ldadd = src/store/libfaultline-store.la $(test_ldadd)
+
+test_programs += tests/store/test-store-files tests/store/test-confine
+store_tests += tests/store/test-store-files tests/store/test-confine
+
+test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh
+store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh
+
+tests_store_test_store_files_SOURCES = tests/store/test-store-files.c tests/store/mounted.h \
+	tests/unit/test.h
+tests_store_test_store_files_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_store_files_LDADD = $(CMOCKA_LIBS) -lpthread
+
+check_PROGRAMS += tests/store/slow
+tests_store_slow_SOURCES = tests/store/slow.c
+tests_store_slow_CPPFLAGS = $(AM_CPPFLAGS) $(LIBFUSE3_CFLAGS)
+tests_store_slow_LDADD = $(LIBFUSE3_LIBS)
+
+tests_store_test_confine_SOURCES = tests/store/test-confine.c tests/unit/test.h
+tests_store_test_confine_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_confine_LDADD = $(store_test_ldadd)
+
 # fault
 
 fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c
@@ -305,18 +331,20 @@ tests_measure_SOURCES = tests/measure.c
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(test_programs)
-TESTS += $(unit_tests) $(live_tests) $(fault_tests) $(fuzz_tests) $(program_tests) $(torture_tests)
+TESTS += $(unit_tests) $(live_tests) $(store_tests) $(fault_tests) $(fuzz_tests) $(program_tests) $(torture_tests)
 else
 check-local:
 	@echo 'faultline: the tests need cmocka; on Debian: apt-get install libcmocka-dev' >&2; exit 1
 endif
 EXTRA_DIST += $(test_scripts) tests/summary .ci/run scripts/common.sh scripts/demo scripts/test
 
-.PHONY: check-unit check-live check-fault check-fuzz check-programs check-torture
+.PHONY: check-unit check-live check-store check-fault check-fuzz check-programs check-torture
 check-unit:
 	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(unit_tests)'
 check-live:
 	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(live_tests)'
+check-store:
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(store_tests)'
 check-fault:
 	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(fault_tests)'
 check-fuzz:

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * mounted.h - a store of the test's own, mounted.
+ *
+ *	BASE/store   the store, BASE/mnt its mount, BASE/host a plain directory
+ *		     of the same filesystem, to compare with
+ */
+#ifndef FL_MOUNTED_H
+#define FL_MOUNTED_H
+
+#include "test.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+/* A sanitizer's own system calls are not on the server's list. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MOUNT_OPTIONS "--no-sandbox"
+#else
+#define MOUNT_OPTIONS ""
+#endif
+
+static char base[PATH_MAX / 4];
+
+/* Run "faultline ARGS" in a shell that knows $BASE; its exit status. */
+static inline int run_faultline(const char *args)
+{
+	const char *build = getenv("FL_BUILD");
+	char line[2 * PATH_MAX];
+	int status;
+
+	snprintf(line, sizeof(line), "BASE='%s'; '%s/src/cli/faultline' %s", base,
+		 build != NULL ? build : ".", args);
+	status = system(line);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* BASE/name, good for the next seven calls. */
+static inline const char *in_base(const char *name)
+{
+	static char path[8][PATH_MAX];
+	static unsigned turn;
+	char *p = path[turn++ % 8];
+
+	snprintf(p, PATH_MAX, "%s/%s", base, name);
+	return p;
+}
+
+static inline int mounted_begin(void **state)
+{
+	(void)state;
+	snprintf(base, sizeof(base), "/var/tmp/faultline-XXXXXX");
+	if (mkdtemp(base) == NULL || mkdir(in_base("mnt"), 0755) != 0 ||
+	    mkdir(in_base("host"), 0755) != 0)
+		return -1;
+	umask(022);
+	return run_faultline("store init \"$BASE/store\"") != 0 ||
+	       run_faultline("mount " MOUNT_OPTIONS " \"$BASE/store\" \"$BASE/mnt\"") != 0;
+}
+
+static inline int mounted_end(void **state)
+{
+	int status = run_faultline("umount \"$BASE/mnt\"");
+	char line[PATH_MAX];
+
+	(void)state;
+	if (status != 0)
+		run_faultline("umount --lazy \"$BASE/mnt\"");
+	snprintf(line, sizeof(line), "rm -rf '%s'", base);
+	return system(line) != 0 || status != 0;
+}
+
+#endif

@@ -1,0 +1,324 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# 'faultline store', 'mount' and 'umount': what is made and shown, one line for
+# each bad input, and no mount or process left, however the server ends.
+set -eu
+
+faultline=$FL_BUILD/src/cli/faultline
+work=$(mktemp -d /var/tmp/faultline-store.XXXXXX)
+chmod 755 "$work"
+sandbox=
+if grep -q -e __asan_init -e __tsan_init "$faultline"; then
+	sandbox=--no-sandbox
+fi
+
+finish() {
+	for mnt in "$work"/mnt*; do
+		"$faultline" umount --lazy "$mnt" 2>/dev/null || true
+	done
+	rm -rf "$work"
+}
+trap finish EXIT
+mkdir "$work/mnt" "$work/mnt2"
+
+fail() {
+	echo "$*"
+	sed 's/^/  out: /' "$work/out"
+	sed 's/^/  err: /' "$work/err"
+	exit 1
+}
+
+# run STATUS ARGUMENT...
+run() {
+	want=$1
+	shift
+	status=0
+	"$faultline" "$@" >"$work/out" 2>"$work/err" || status=$?
+	[ "$status" -eq "$want" ] || fail "faultline $*: status $status instead of $want"
+}
+
+# refuses TEXT ARGUMENT...: one line, status 1
+refuses() {
+	text=$1
+	shift
+	run 1 "$@"
+	[ ! -s "$work/out" ] || fail "faultline $*: standard output is not empty"
+	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "faultline $*: not one line"
+	grep -q -e "^faultline: .*$text" "$work/err" || fail "faultline $*: does not say '$text'"
+}
+
+mount_store() {
+	# shellcheck disable=SC2086
+	run 0 mount $sandbox "$@" "$work/store" "$work/mnt"
+}
+
+# The server's processes: the keeper is in the lock.
+keeper() {
+	cut -d ' ' -f 1 "$work/store/lock"
+}
+
+# gone PID: wait until it has ended
+gone() {
+	tail --pid="$1" -f /dev/null
+}
+
+mounted() {
+	grep -q " $work/mnt fuse.faultline " /proc/self/mounts
+}
+
+# --- making ---
+
+run 0 store init "$work/store"
+[ "$(cat "$work/store/version")" = "faultline store 1" ] || fail "no version"
+[ "$(stat -c %a "$work/store/swap")" = 700 ] || fail "others may look into swap"
+refuses "is a store already" store init "$work/store"
+mkdir "$work/full"
+touch "$work/full/x"
+refuses "not empty, and not a store" store init "$work/full"
+refuses "No such file" store init "$work/none/store"
+refuses "Not a directory" store init "$work/full/x"
+mkdir "$work/empty"
+run 0 store init "$work/empty"
+run 2 store
+run 2 store bogus x
+run 2 store init
+run 2 store init a b
+
+run 0 mkswap --size 1M "$work/store/swap/disk0"
+run 0 store check "$work/store"
+grep -q ': clean$' "$work/out" || fail "check: not clean"
+
+# --- bad mounts ---
+
+run 2 mount
+run 2 mount "$work/store"
+run 2 mount "$work/store" "$work/mnt" x
+run 2 mount -o bogus "$work/store" "$work/mnt"
+refuses "No such file" mount "$work/none" "$work/mnt"
+refuses "is not a store" mount "$work/full" "$work/mnt"
+refuses "No such file" mount "$work/store" "$work/none"
+refuses "not empty" mount "$work/store" "$work/full"
+refuses "Not a directory" mount "$work/store" "$work/full/x"
+refuses "lies in the other" mount "$work/store" "$work/store/files"
+refuses "no store is mounted there" umount "$work/mnt"
+echo "faultline store 9" >"$work/empty/version"
+refuses "another version (9)" mount "$work/empty" "$work/mnt"
+echo "something" >"$work/empty/version"
+refuses "its version file says" mount "$work/empty" "$work/mnt"
+! mounted || fail "a mount is left"
+
+# --- what is shown ---
+
+mount_store
+mounted || fail "not mounted"
+[ "$(ls "$work/mnt" | tr '\n' ' ')" = "files metrics proc stats swap " ] || fail "not the tree"
+[ -z "$(ls "$work/mnt/proc")" ] || fail "proc is not empty"
+[ "$(ls "$work/mnt/swap" | tr '\n' ' ')" = "disk0 disk0.stat " ] || fail "not the areas"
+printf 'a page of slot five' |
+	dd of="$work/store/swap/disk0" bs=1 seek=$((5 * 4096)) conv=notrunc status=none
+[ "$(dd if="$work/mnt/swap/disk0" bs=4096 skip=5 count=1 status=none | tr -d '\0')" = \
+	"a page of slot five" ] || fail "slot 5 is not at offset 5 * 4096"
+cmp "$work/mnt/swap/disk0" "$work/store/swap/disk0" || fail "the area reads otherwise"
+[ "$(stat -c '%s %a' "$work/mnt/swap/disk0")" = "1048576 400" ] || fail "size or mode of the area"
+if dd if=/dev/zero of="$work/mnt/swap/disk0" bs=1 count=1 conv=notrunc status=none 2>/dev/null; then
+	fail "the area could be written"
+fi
+
+# field FILE NAME: the value
+field() {
+	sed -n "s/^$2: //p" "$1"
+}
+stat=$work/mnt/swap/disk0.stat
+[ "$(field "$stat" area)" = disk0 ] || fail "area"
+[ "$(field "$stat" backing)" = file ] || fail "backing"
+[ "$(field "$stat" size)" = 1048576 ] || fail "size"
+[ "$(field "$stat" slots)" = 256 ] || fail "slots"
+uuid=$(dd if="$work/store/swap/disk0" bs=1 skip=32 count=16 status=none | od -An -tx1 | tr -d ' \n')
+[ "$(field "$stat" uuid | tr -d -)" = "$uuid" ] || fail "uuid"
+[ "$(field "$stat" state)" = off ] || fail "state is not off"
+[ "$(flock "$work/store/swap/disk0" sed -n 's/^state: //p' "$stat")" = on ] || fail "state is not on"
+head -c 65536 /dev/zero >"$work/store/swap/blank"
+chmod 600 "$work/store/swap/blank"
+field "$work/mnt/swap/blank.stat" state | grep -q '^damaged: has no header' || fail "blank"
+rm "$work/store/swap/blank"
+[ ! -e "$work/mnt/swap/blank" ] || fail "an area that has gone is shown"
+
+echo content >"$work/mnt/files/file"
+cat "$work/mnt/files/file" "$work/mnt/files/file" >/dev/null
+[ "$(field "$work/mnt/stats" store)" = "$work/store" ] || fail "stats: store"
+[ "$(field "$work/mnt/stats" written_bytes)" = 8 ] || fail "stats: written_bytes"
+[ "$(field "$work/mnt/stats" requests)" -gt 10 ] || fail "stats: requests"
+for name in version pid uptime errors read_bytes inflight nodes handles; do
+	[ -n "$(field "$work/mnt/stats" "$name")" ] || fail "stats: no $name"
+done
+# every sample has its type before it; the value is a number
+awk '
+	/^# HELP / { help[$3] = 1; next }
+	/^# TYPE / { if (!help[$3] || ($4 != "counter" && $4 != "gauge")) bad = 1; type[$3] = 1; next }
+	{ name = $0; sub(/[{ ].*/, "", name); if (!type[name] || $NF !~ /^[0-9]+$/) bad = 1; n++ }
+	END { exit bad || n < 60 }' "$work/mnt/metrics" || fail "metrics: not the exposition format"
+grep -q '^faultline_store_area_slots{area="disk0"} 256$' "$work/mnt/metrics" || fail "metrics: area"
+grep -q '^faultline_store_written_bytes_total 8$' "$work/mnt/metrics" || fail "metrics: written"
+
+run 0 store stat "$work/store"
+grep -q "^served: by process $(keeper) at $work/mnt\$" "$work/out" || fail "stat: not served"
+grep -q '^slots: 256$' "$work/out" || fail "stat: no area"
+run 0 store stat "$work/mnt"
+grep -q '^slots: 256$' "$work/out" || fail "stat of the mount: no area"
+grep -q '^uptime: ' "$work/out" || fail "stat of the mount: no uptime"
+
+# --- confined ---
+
+pid=$(field "$work/mnt/stats" pid)
+if [ -z "$sandbox" ]; then
+	grep -q '^Seccomp:	2$' "/proc/$pid/status" || fail "no list of system calls"
+fi
+grep -q '^NoNewPrivs:	1$' "/proc/$pid/status" || fail "new privileges"
+
+# --- a second server, other users ---
+
+refuses "already served by process $(keeper) at $work/mnt" mount "$work/store" "$work/mnt2"
+if [ "$(id -u)" -eq 0 ]; then
+	if setpriv --reuid=65534 --regid=65534 --clear-groups ls "$work/mnt" >/dev/null 2>&1; then
+		fail "another user may look"
+	fi
+fi
+
+# --- ends ---
+
+run 0 umount "$work/mnt"
+! mounted || fail "umount: still mounted"
+flock -n "$work/store/lock" true || fail "umount: the server goes on"
+run 0 store stat "$work/store"
+grep -q '^served: no$' "$work/out" || fail "stat: served"
+
+for signal in TERM INT HUP; do
+	mount_store
+	pid=$(keeper)
+	kill -s "$signal" "$pid"
+	gone "$pid"
+	! mounted || fail "SIG$signal: still mounted"
+done
+
+# what is open is served on, and ended at the second signal
+mount_store
+pid=$(keeper)
+exec 9<"$work/mnt/files/file"
+refuses "busy" umount "$work/mnt"
+kill "$pid"
+until ! mounted; do read -r line <&9 || true; done
+[ "$(dd bs=1 count=3 status=none <&9 | wc -c)" -le 3 ] || fail "open file"
+kill "$pid"
+gone "$pid"
+exec 9<&-
+! mounted || fail "SIGTERM with an open file: still mounted"
+
+# the server killed: the keeper unmounts; the keeper too: the next start does
+mount_store
+server=$(field "$work/mnt/stats" pid)
+pid=$(keeper)
+kill -KILL "$server"
+gone "$pid"
+! mounted || fail "the server was killed: still mounted"
+
+mount_store
+server=$(field "$work/mnt/stats" pid)
+kill -KILL "$(keeper)" "$server"
+gone "$server"
+mounted || fail "no dead mount to clean"
+if ls "$work/mnt" >/dev/null 2>&1; then
+	fail "a dead mount answers"
+fi
+mount_store
+[ "$(cat "$work/mnt/files/file")" = content ] || fail "not served again after SIGKILL"
+run 0 umount "$work/mnt"
+! mounted || fail "the dead mount is left"
+
+# only the keeper killed: the server drains by itself
+mount_store
+server=$(field "$work/mnt/stats" pid)
+kill -KILL "$(keeper)"
+gone "$server"
+mount_store -o direct,ro
+if touch "$work/mnt/files/new" 2>/dev/null; then
+	fail "-o ro: something was made"
+fi
+run 0 umount "$work/mnt"
+
+# in the foreground, the exit status tells
+# shellcheck disable=SC2086
+"$faultline" mount -f $sandbox "$work/store" "$work/mnt" &
+pid=$!
+until mounted && [ -e "$work/mnt/stats" ]; do
+	kill -0 "$pid" || fail "mount -f ended"
+done
+kill "$pid"
+wait "$pid" || fail "mount -f: status $?"
+
+# as mount.fuse3(8) calls it
+# shellcheck disable=SC2086
+run 0 "$work/store" "$work/mnt" $sandbox -o rw,dev,suid,nofail,x-systemd.automount
+[ -e "$work/mnt/files/file" ] || fail "not mounted by mount.fuse3's convention"
+run 0 umount "$work/mnt"
+
+# --- an ordinary user ---
+
+if [ "$(id -u)" -eq 0 ] && command -v fusermount3 >/dev/null; then
+	cp "$faultline" "$work/faultline"
+	install -d -o 65534 -g 65534 "$work/own" "$work/own/mnt"
+	chmod 755 "$work/faultline"
+	# /dev/fuse is open to all where fusermount3 is of use; here perhaps not
+	fuse_mode=$(stat -c %a /dev/fuse)
+	chmod 666 /dev/fuse
+	status=0
+	# shellcheck disable=SC2016
+	setpriv --reuid=65534 --regid=65534 --clear-groups sh -ec '
+		cd "$1/own"
+		../faultline store init store
+		../faultline mount $2 store mnt
+		echo mine >mnt/files/x
+		cat mnt/files/x
+		stat -c %u mnt/files/x
+		../faultline umount mnt
+		../faultline mount $2 store mnt
+		server=$(sed -n "s/^pid: //p" mnt/stats)
+		kill -KILL "$(cut -d " " -f 1 store/lock)" "$server"
+		tail --pid="$server" -f /dev/null
+		../faultline mount $2 store mnt
+		cat mnt/files/x
+		../faultline umount mnt' sh "$work" "$sandbox" >"$work/out" 2>"$work/err" || status=$?
+	chmod "$fuse_mode" /dev/fuse
+	[ "$status" -eq 0 ] || fail "an ordinary user: status $status"
+	[ "$(tr '\n' ' ' <"$work/out")" = "mine 65534 mine " ] || fail "an ordinary user"
+fi
+
+# --- checking ---
+
+# finds TEXT: check says it, and fails
+finds() {
+	run 1 store check "$work/store"
+	grep -q -e "$1" "$work/out" || fail "check: no line '$1'"
+}
+touch "$work/store/stranger"
+finds '/stranger: does not belong here'
+rm "$work/store/stranger"
+cp --preserve=mode "$work/store/swap/disk0" "$work/store/swap/copy"
+finds 'the same uuid as'
+truncate -s 100K "$work/store/swap/copy"
+finds 'its header says 1048576 bytes, it has 102400'
+printf X | dd of="$work/store/swap/copy" bs=1 conv=notrunc status=none
+finds '/swap/copy: has no header'
+rm "$work/store/swap/copy"
+ln -s /etc/passwd "$work/store/swap/link"
+finds '/swap/link: neither a file nor a link to a block device'
+rm "$work/store/swap/link"
+chmod 644 "$work/store/swap/disk0"
+finds 'others than its owner may open it (mode 0644)'
+chmod 600 "$work/store/swap/disk0"
+fallocate --punch-hole -o 65536 -l 65536 "$work/store/swap/disk0"
+finds 'only .* of its 1048576 bytes are allocated'
+fallocate -o 65536 -l 65536 "$work/store/swap/disk0"
+run 0 store check "$work/store"
+rmdir "$work/empty/swap"
+refuses "is not a store" store check "$work/empty"
