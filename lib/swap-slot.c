@@ -766,9 +766,15 @@ static bool claim_dead(struct slot_map *m, uint32_t i)
 		if (alive)
 			return false;
 	}
-	return __atomic_compare_exchange_n(&m->h->member[i].state, &state,
-					   MEMBER_SWEEPING | m->self << STATE_BITS, false,
-					   __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+	if (!__atomic_compare_exchange_n(&m->h->member[i].state, &state,
+					 MEMBER_SWEEPING | m->self << STATE_BITS, false,
+					 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		return false;
+	/* swept by another meanwhile, and the number given to a new member: that one has its lock */
+	lock_byte(m->fd, i, true, &alive);
+	if (alive)
+		__atomic_store_n(&m->h->member[i].state, MEMBER_ALIVE, __ATOMIC_RELEASE);
+	return !alive;
 }
 
 uint32_t slot_map_sweep(struct slot_map *m)
