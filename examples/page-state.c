@@ -48,7 +48,8 @@ static int show(struct fl *fl, const char *memory, const char *when)
 
 int main(void)
 {
-	struct fl_options options = {.size = sizeof(options), .limit = LIMIT};
+	/* no page but those that are touched, so that the picture is plain */
+	struct fl_options options = {.size = sizeof(options), .limit = LIMIT, .fault_around = PAGE};
 	size_t half = (size_t)PAGES / 2 * PAGE;
 	struct fl *fl;
 	char *memory;
