@@ -54,6 +54,7 @@
 
 static struct mm *hook_mm;
 static bool no_children;
+static bool on_own_stack; /* this process began as a child on a stack of its own */
 static uint64_t verify_every, verify_calls; /* calls: atomic */
 
 /* The bytes of a mapping of `len` bytes from `off` that are backed by the file fd. */
@@ -110,6 +111,7 @@ static int go_on_stack(struct hook_call *c, int served, uintptr_t stack)
 {
 	if (stack == 0 || c->result != 0)
 		return served;
+	on_own_stack = true;
 	c->rcx = (long)stack;
 	return ON_STACK;
 }
@@ -326,6 +328,14 @@ int hook_call(struct hook_call *c, long nr)
 		return do_clone(c);
 	case SYS_clone3:
 		return do_clone3(c);
+	case SYS_exit:
+		/*
+		 * The function that clone(3) was given has returned: that ends a
+		 * process of one thread, and so it must with pagers beside.
+		 */
+		if (on_own_stack && mm_is_armed(hook_mm) && SYS0(gettid) == SYS0(getpid))
+			SYS1(exit_group, c->arg[0]);
+		return IN_PLACE;
 	default:
 		break;
 	}
@@ -350,6 +360,7 @@ void hook_init(struct mm *mm, uint64_t every)
 		SYS_fork,	   SYS_clone,
 		SYS_clone3,	   SYS_rt_sigaction,
 		SYS_prctl,	   SYS_seccomp,
+		SYS_exit,
 	};
 
 	hook_mm = mm;

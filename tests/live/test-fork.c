@@ -475,6 +475,33 @@ static void subject_clone(void)
 	      errno == EINVAL);
 }
 
+static int on_its_own_stack(void *arg)
+{
+	uint64_t *mem = arg;
+
+	for (size_t p = 0; p < N; p++)
+		check_page(mem, p, 1);
+	put_page(mem, 0, 2);
+	return 41; /* which the C library makes an exit of this thread alone */
+}
+
+/* A child on a stack of its own ends when its function returns, pagers or not. */
+static void subject_own_stack(void)
+{
+	uint64_t *mem = map(N), *stack = map(64);
+
+	for (size_t p = 0; p < N; p++)
+		put_page(mem, p, 1);
+	for (unsigned i = 0; i < 5; i++) {
+		int status;
+		pid_t pid = clone(on_its_own_stack, stack + 64 * WORDS, SIGCHLD, mem);
+
+		CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 41);
+		check_page(mem, 0, 1);
+	}
+}
+
 /* Nothing of ours among the descriptors of either, and a pipe has its end when the program closes it. */
 static void subject_descriptors(void)
 {
@@ -596,17 +623,12 @@ static int be_subject(const char *name)
 		const char *name;
 		void (*fn)(void);
 	} subjects[] = {
-		{"full", subject_full},
-		{"sides", subject_sides},
-		{"deep", subject_deep},
-		{"bomb", subject_bomb},
-		{"threads", subject_threads},
-		{"advice", subject_advice},
-		{"ends", subject_ends},
-		{"stacks", subject_stacks},
-		{"clone", subject_clone},
-		{"poison", subject_poison},
-		{"descriptors", subject_descriptors},
+		{"full", subject_full},	    {"own-stack", subject_own_stack},
+		{"sides", subject_sides},   {"deep", subject_deep},
+		{"bomb", subject_bomb},	    {"threads", subject_threads},
+		{"advice", subject_advice}, {"ends", subject_ends},
+		{"stacks", subject_stacks}, {"clone", subject_clone},
+		{"poison", subject_poison}, {"descriptors", subject_descriptors},
 	};
 
 	alarm(120); /* a guard against hangs */
@@ -733,6 +755,15 @@ static void by_clone(void **state)
 	run("clone", "3M", NULL);
 }
 
+static void a_function_that_returns_ends_the_child(void **state)
+{
+	static const char *const pagers[] = {"--pagers", "2", NULL};
+
+	(void)state;
+	run("own-stack", "4M", NULL);
+	run("own-stack", "4M", pagers);
+}
+
 static void descriptors_are_the_programs(void **state)
 {
 	(void)state;
@@ -771,6 +802,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(slots_come_back),
 		cmocka_unit_test(on_stacks_that_are_paged),
 		cmocka_unit_test(by_clone),
+		cmocka_unit_test(a_function_that_returns_ends_the_child),
 		cmocka_unit_test(descriptors_are_the_programs),
 		cmocka_unit_test(a_full_table_is_no_obstacle),
 		cmocka_unit_test(a_lost_page_is_lost_to_both),
