@@ -136,7 +136,6 @@ static const struct wrapper {
 	{"munlockall", SYS_munlockall, 96, false, false},
 	{"_Fork", SYS_clone, 96, false, false},
 	{"clone", SYS_clone, 96, false, false},
-	{"clone", SYS_exit, 160, false, false},
 	{"__libc_sigaction", SYS_rt_sigaction, 320, false, false},
 	{"prctl", SYS_prctl, 128, false, false},
 	{"syscall", NR_ANY, 96, false, false},
