@@ -39,6 +39,9 @@ long mm_shmdt(struct mm *mm, uintptr_t addr);
 /* Is memory being paged? */
 bool mm_is_armed(const struct mm *mm);
 
+/* Whether pagers run, and the caller is the only other thread of the process. */
+bool mm_only_thread(const struct mm *mm);
+
 /* Arm when what is mapped could pass the limit: after the limit or the regions changed. */
 long mm_arm_if_tight(struct mm *mm);
 

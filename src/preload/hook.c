@@ -54,7 +54,6 @@
 
 static struct mm *hook_mm;
 static bool no_children;
-static bool on_own_stack; /* this process began as a child on a stack of its own */
 static uint64_t verify_every, verify_calls; /* calls: atomic */
 
 /* The bytes of a mapping of `len` bytes from `off` that are backed by the file fd. */
@@ -111,7 +110,6 @@ static int go_on_stack(struct hook_call *c, int served, uintptr_t stack)
 {
 	if (stack == 0 || c->result != 0)
 		return served;
-	on_own_stack = true;
 	c->rcx = (long)stack;
 	return ON_STACK;
 }
@@ -330,10 +328,10 @@ int hook_call(struct hook_call *c, long nr)
 		return do_clone3(c);
 	case SYS_exit:
 		/*
-		 * The function that clone(3) was given has returned: that ends a
-		 * process of one thread, and so it must with pagers beside.
+		 * exit(2) of the only thread, as when a function that clone(3) was given
+		 * returns, ends the process, and so it must with pagers beside.
 		 */
-		if (on_own_stack && mm_is_armed(hook_mm) && SYS0(gettid) == SYS0(getpid))
+		if (mm_only_thread(hook_mm))
 			SYS1(exit_group, c->arg[0]);
 		return IN_PLACE;
 	default:

@@ -499,6 +499,12 @@ static void subject_own_stack(void)
 		CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
 		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 41);
 		check_page(mem, 0, 1);
+		/* and so does one that makes the bare call */
+		pid = fork();
+		if (pid == 0)
+			syscall(SYS_exit, 42);
+		CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
 	}
 }
 
