@@ -86,7 +86,6 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 	X(memfd_create, SYS_memfd_create)                                                           \
 	X(poll, SYS_ppoll)                                                                          \
 	X(futex, SYS_futex)                                                                         \
-	X(clone, SYS_clone)                                                                         \
 	X(close_range, SYS_close_range)                                                             \
 	X(kill, SYS_kill)                                                                           \
 	X(uffd_open, SYS_ioctl)                                                                     \
