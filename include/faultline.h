@@ -93,6 +93,7 @@ struct fl_options {
 	enum fl_log_level log_level; /**< lines above this level are dropped */
 	fl_log_fn log;		  /**< NULL: standard error */
 	void *log_arg;		  /**< first argument of log */
+	unsigned near;		  /**< 1: bind pager and a thread that pages alone to one CPU; fl_open(3) */
 };
 
 /** The smallest limit: below it a single instruction may not make progress. */

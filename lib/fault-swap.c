@@ -49,6 +49,7 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 	n = reclaim_some_room(p, n);
 	if (n == 0)
 		return 0;
+	p->near.waits = false;
 	keep = !swap_half_full(&mm->swap, sp->swp);
 	wp = mm->opt.wp == FL_WP_SYNC ? !write || n > 1 : !write && keep && fault_wp_wanted(mm, r);
 	res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp, &done);

@@ -582,6 +582,7 @@ static int child_start(struct mm *mm)
 	holes(mm, true);
 
 	lock_init(&mm->lock, RANK_MM);
+	near_forked(mm);
 	mm->pagers_up = 0;
 	mm->ndefer = 0;
 	mm->stuck_since = 0;

@@ -27,7 +27,9 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/mmap.c lib/mmap.h \
 	lib/open.c lib/open.h \
 	lib/options.c lib/options.h \
+	lib/near.c lib/near.h \
 	lib/pager.c lib/pager.h \
+	lib/proc.c lib/proc.h \
 	lib/pool.c lib/pool.h \
 	lib/pte.c lib/pte.h \
 	lib/readahead.c lib/readahead.h \

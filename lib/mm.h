@@ -22,6 +22,7 @@
 #include "hop.h"
 #include "lock.h"
 #include "log.h"
+#include "near.h"
 #include "open.h"
 #include "pool.h"
 #include "pte.h"
@@ -85,10 +86,7 @@ struct pager {
 	void *stack;
 	size_t stack_size;
 	size_t tls_size; /* at the stack's bottom: the thread block */
-	int cpu;	 /* the one it follows its faulting thread to; -1: none */
-	uint32_t last_tid;
-	uint32_t same_tid; /* faults in a row from last_tid, answered without I/O */
-	uint32_t unlike;   /* faults since then that were not */
+	struct near_pager near;
 };
 
 enum pager_state { PAGER_STARTING, PAGER_RUNNING, PAGER_FAILED };
@@ -132,7 +130,8 @@ struct mm {
 	bool oom_said;
 	uint64_t stuck_since; /* fault.c: when a fault last found no frame to take; 0: none */
 
-	vpn_t hand; /* reclaim.c: where the clock goes on */
+	vpn_t hand;	/* reclaim.c: where the clock goes on */
+	bool balancing; /* reclaim.c: frames are being freed ahead of the faults */
 	struct readahead ra;
 	struct fault defer[DEFER_MAX];
 	unsigned ndefer;
@@ -152,6 +151,7 @@ struct mm {
 	struct lock fork_lock; /* RANK_FORK: one fork at a time; guards */
 	struct fork_job *fork; /* what caller, pager and child share of it (fork.c) */
 	struct kin *kin; /* fork.c: parent and children, to be told of their end; the mm lock */
+	struct near near;
 	struct hop hop;
 	struct pool io_pool; /* struct swap_io */
 	struct mm_counters stats;

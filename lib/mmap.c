@@ -17,6 +17,7 @@
 #include "mm.h"
 #include "open.h"
 #include "pager.h"
+#include "proc.h"
 #include "sys.h"
 #include "verify.h"
 
@@ -566,28 +567,13 @@ long mm_fork(struct mm *mm, long nr, const long arg[6])
 /* ---- exit ---- */
 
 #define PF_IO_WORKER 0x10UL /* a ring's worker: the kernel's own */
-#define STAT_FLAGS 7	    /* blanks from the command's end to the flags, proc(5) */
 
-static bool is_worker(unsigned tid)
+static bool is_worker(uint32_t tid)
 {
-	char path[48], text[256];
-	unsigned long flags = 0;
-	const char *c;
-	long fd, n;
+	uint64_t flags;
 
-	log_format(path, sizeof(path), "/proc/self/task/%u/stat", tid);
-	fd = SYS4(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-	if (sys_err(fd))
-		return true; /* gone meanwhile */
-	n = SYS3(read, fd, text, sizeof(text) - 1);
-	SYS1(close, fd);
-	text[n > 0 ? n : 0] = '\0';
-	c = strrchr(text, ')');
-	for (unsigned i = 0; c != NULL && i < STAT_FLAGS; i++)
-		c = strchr(c + 1, ' ');
-	for (c = c != NULL ? c + 1 : ""; *c >= '0' && *c <= '9'; c++)
-		flags = flags * 10 + (unsigned long)(*c - '0');
-	return flags & PF_IO_WORKER;
+	/* one that cannot be looked at is gone meanwhile */
+	return !proc_stat(AT_FDCWD, tid, PROC_STAT_FLAGS, &flags) || (flags & PF_IO_WORKER);
 }
 
 static bool is_pager(const struct mm *mm, unsigned tid)
@@ -599,34 +585,21 @@ static bool is_pager(const struct mm *mm, unsigned tid)
 	return false;
 }
 
+struct only {
+	const struct mm *mm;
+	uint32_t self;
+};
+
+static bool is_extra(uint32_t tid, void *arg)
+{
+	const struct only *o = arg;
+
+	return tid == o->self || is_pager(o->mm, tid) || is_worker(tid);
+}
+
 bool mm_only_thread(const struct mm *mm)
 {
-	struct {
-		uint64_t ino;
-		int64_t off;
-		uint16_t len;
-		uint8_t type;
-		char name[];
-	} *d;
-	char text[1024] __attribute__((aligned(8)));
-	unsigned self = (unsigned)SYS0(gettid);
-	bool only = true;
-	long fd, n;
+	struct only o = {.mm = mm, .self = (uint32_t)SYS0(gettid)};
 
-	if (!mm->pagers_up)
-		return false;
-	fd = SYS4(openat, AT_FDCWD, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (sys_err(fd))
-		return false;
-	while (only && (n = sys_bare(SYS_getdents64, fd, (long)text, sizeof(text), 0, 0, 0)) > 0)
-		for (long at = 0; at < n && only; at += d->len) {
-			unsigned tid = 0;
-
-			d = (void *)(text + at);
-			for (const char *c = d->name; *c >= '0' && *c <= '9'; c++)
-				tid = tid * 10 + (unsigned)(*c - '0');
-			only = tid == 0 || tid == self || is_pager(mm, tid) || is_worker(tid);
-		}
-	SYS1(close, fd);
-	return only;
+	return mm->pagers_up && proc_threads(AT_FDCWD, is_extra, &o);
 }

@@ -53,6 +53,9 @@ static int take_options(struct mm *mm, const struct fl_options *o, char *why, si
 	mm->opt.engine = o->engine;
 	mm->opt.wp = o->wp;
 	mm->opt.pagers = o->pagers != 0 ? o->pagers : 1;
+	if (o->near > 1)
+		return refuse(why, why_size, -EINVAL, "near is neither 0 nor 1");
+	mm->near.wanted = o->near && mm->opt.pagers == 1;
 	if (log_format(mm->opt.swap_dir, sizeof(mm->opt.swap_dir), "%s",
 		       o->swap_dir != NULL ? o->swap_dir : "/var/tmp") >=
 	    sizeof(mm->opt.swap_dir) - 1)

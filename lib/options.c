@@ -324,6 +324,17 @@ static int set_log(struct options *o, const char *value, char *why, size_t why_s
 	return 0;
 }
 
+static int set_near(struct options *o, const char *value, char *why, size_t why_size)
+{
+	static const char *const words[] = {"no", "yes"};
+	int r = set_word(value, words, 2, why, why_size);
+
+	if (r < 0)
+		return r;
+	o->fl.near = (unsigned)r;
+	return 0;
+}
+
 static int set_pagers(struct options *o, const char *value, char *why, size_t why_size)
 {
 	uint64_t n;
@@ -403,6 +414,8 @@ const struct option_def option_defs[] = {
 	{"engine", "WHICH", false, "block I/O by auto, uring or sync (auto)", set_engine},
 	{"wp", "HOW", false, "tell written pages by auto, sync or off (auto)", set_wp},
 	{"pagers", "N", false, "pager threads, 1 to 16 (1)", set_pagers},
+	{"near", "HOW", false, "bind a thread that pages alone to its pager's CPU, yes or no (yes)",
+	 set_near},
 	{"fault-around", "SIZE", false, "most to give for one first touch, 4K to 2M (2M)",
 	 set_fault_around},
 	{"readahead", "SIZE", false, "most to read ahead from swap, 4K to 2M (1M)", set_readahead},
@@ -420,7 +433,7 @@ const unsigned option_count = sizeof(option_defs) / sizeof(option_defs[0]);
 void options_init(struct options *o)
 {
 	o->fl = (struct fl_options){
-		.size = sizeof(o->fl), .areas = o->areas, .log_level = FL_LOG_WARN};
+		.size = sizeof(o->fl), .areas = o->areas, .log_level = FL_LOG_WARN, .near = 1};
 	o->stats = NULL;
 	o->verify = o->no_children = false;
 	o->verify_every = 0;

@@ -33,8 +33,6 @@
 #define BUSY_PAUSE 1000000U /* ns */
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
-#define FOLLOW_AFTER 16U   /* faults in a row from one thread before its CPU is looked for */
-#define FOLLOW_EVERY 1024U /* and looked at again after so many */
 
 /* ---- the thread ---- */
 
@@ -275,63 +273,6 @@ static void close_all(struct mm *mm)
 
 /* ---- the loop ---- */
 
-static void unpin(struct pager *p)
-{
-	uint64_t mask[16];
-
-	memset(mask, 0xff, sizeof(mask));
-	sys_bare(SYS_sched_setaffinity, 0, sizeof(mask), (long)mask, 0, 0, 0);
-	p->cpu = -1;
-}
-
-/*
- * Stay on the CPU of a thread that faults alone and without I/O: its next
- * fault then wakes nobody on an idle CPU.  With several threads, or when the
- * time goes to I/O (which is waited for awake, see sleep_until_event()), let
- * the scheduler choose.
- */
-static void follow(struct pager *p, uint32_t tid, bool major)
-{
-	uint64_t mask[16];
-	char path[48];
-	char stat[512];
-	long fd;
-	long n;
-	int cpu = -1;
-
-	if (tid != p->last_tid || major) {
-		if (p->cpu >= 0 && ++p->unlike >= FOLLOW_AFTER / 2)
-			unpin(p);
-		p->last_tid = tid;
-		p->same_tid = 0;
-		return;
-	}
-	p->unlike = 0;
-	if (++p->same_tid != FOLLOW_AFTER && p->same_tid % FOLLOW_EVERY != 0)
-		return;
-	/* field 39 of stat: the CPU it ran on last */
-	log_format(path, sizeof(path), "self/task/%u/stat", tid);
-	fd = SYS4(openat, p->mm->proc_fd, path, O_RDONLY | O_CLOEXEC, 0);
-	if (sys_err(fd))
-		return;
-	n = SYS3(read, fd, stat, sizeof(stat) - 1);
-	SYS1(close, fd);
-	if (n <= 0)
-		return;
-	stat[n] = '\0';
-	char *c = strrchr(stat, ')');
-	for (unsigned field = 2; c != NULL && field < 39; field++)
-		c = strchr(c + 1, ' ');
-	for (cpu = c != NULL ? 0 : -1; c != NULL && *++c >= '0' && *c <= '9';)
-		cpu = cpu * 10 + (*c - '0');
-	if (cpu < 0 || cpu == p->cpu || cpu >= (int)sizeof(mask) * 8)
-		return;
-	memset(mask, 0, sizeof(mask));
-	mask[cpu / 64] = (uint64_t)1 << (cpu % 64);
-	if (!sys_err(sys_bare(SYS_sched_setaffinity, 0, sizeof(mask), (long)mask, 0, 0, 0)))
-		p->cpu = cpu;
-}
-
 static unsigned read_messages(struct pager *p, bool calls)
 {
 	struct mm *mm = p->mm;
@@ -365,7 +306,7 @@ static unsigned read_messages(struct pager *p, bool calls)
 		res = fault_handle(p, &f);
 		if (res == FAULT_DEFER)
 			fault_defer(p, &f);
-		follow(p, f.tid, res != FAULT_DONE);
+		near_fault(p, f.tid, res != FAULT_DONE, now);
 	}
 	return (unsigned)n;
 }
@@ -394,13 +335,17 @@ static void round_trip(struct pager *p, bool calls)
  * A device answers within tens of microseconds, and to be woken on an idle CPU
  * may take as long again: while I/O is in flight, and shortly after it answered
  * a fault (the thread that goes on may fault again), look for a while before
- * sleeping.  What blkio_wait() returns.
+ * sleeping; with that thread on the same CPU, only while it waits.  What
+ * blkio_wait() returns.
  */
 static int wait_awake(struct pager *p)
 {
 	uint64_t budget = blkio_inflight(p->io) != 0 ? AWAKE_NS : p->answered ? AWAKE_NEXT_NS : 0;
 	uint64_t start;
 	int r = 0;
+
+	if (near_binds(p))
+		budget = p->near.waits ? AWAKE_NS : 0;
 
 	p->answered = false;
 	if (budget == 0)
@@ -415,7 +360,9 @@ static int wait_awake(struct pager *p)
 static void sleep_until_event(struct pager *p)
 {
 	/* While faults are deferred and nothing is in flight here, another pager may free what they need. */
-	uint64_t timeout = p->mm->ndefer != 0 || fork_kin_ending(p->mm) ? 1000000U : UINT64_MAX;
+	uint64_t timeout = p->mm->ndefer != 0 || fork_kin_ending(p->mm) ? 1000000U
+			   : near_binds(p)				? NEAR_IDLE_NS
+									: UINT64_MAX;
 	int r;
 
 	lock_drop(&p->mm->lock);
@@ -426,6 +373,8 @@ static void sleep_until_event(struct pager *p)
 		log_fatal("a pager cannot wait for faults any more: %s", log_strerror(r));
 	lock_take(&p->mm->lock);
 	p->readable = r & BLKIO_READABLE;
+	if (r == 0 && timeout == NEAR_IDLE_NS)
+		near_idle(p);
 }
 
 void pager_pump(struct pager *p)
@@ -604,7 +553,7 @@ int pager_start(struct mm *mm)
 			return -ENOMEM;
 		p->mm = mm;
 		p->index = i;
-		p->cpu = -1;
+		near_init(&p->near);
 		p->readable = true;
 		mm->pager[i] = p;
 	}

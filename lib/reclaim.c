@@ -18,6 +18,7 @@
 #define DROP_RUNS 256U
 #define SCAN_BATCH 256U
 #define REVOLUTIONS 5U
+#define SLICE 32U /* pages that leave while a thread waits for a read */
 
 /* Pages that leave without I/O, gathered for one call. */
 struct drop_list {
@@ -307,6 +308,7 @@ void reclaim_balance(struct pager *p)
 	struct mm *mm = p->mm;
 	uint64_t high = mm_budget(mm) / 32;
 	uint64_t used = mm_frames(mm) + mm->staging.buffer_touched;
+	uint64_t have;
 
 	if (used > mm->stats.resident_max)
 		__atomic_store_n(&mm->stats.resident_max, used, __ATOMIC_RELAXED);
@@ -314,8 +316,22 @@ void reclaim_balance(struct pager *p)
 		high = 16;
 	if (high > 1024)
 		high = 1024;
-	if (free_frames(mm) + frames_coming(mm) < high / 2)
+	have = free_frames(mm) + frames_coming(mm);
+	if (have < high / 2)
+		mm->balancing = true;
+	if (!mm->balancing)
+		return;
+	/* what was asked for is read meanwhile */
+	blkio_flush(p->io);
+	if (near_binds(p) && have >= high / 4) {
+		/* the thread's time, too: a part each time it waits */
+		if (!p->near.waits)
+			return;
+		work_towards(p, have + SLICE < high ? have + SLICE : high);
+	} else {
 		work_towards(p, high);
+	}
+	mm->balancing = free_frames(mm) + frames_coming(mm) < high - high / 8;
 }
 
 bool reclaim_io(const struct mm *mm)

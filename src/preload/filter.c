@@ -19,6 +19,7 @@
 #include "log.h"
 #include "mm.h"
 #include "mmap.h"
+#include "near.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -37,6 +38,7 @@ static void set(struct mm *mm, struct hook_call *c, long nr, long flags, bool pa
 
 	if (pagers)
 		mm_start(mm);
+	near_end(mm);
 	c->result = sys_bare(nr, a[0], nr == SYS_seccomp ? flags : a[1], a[2], a[3], a[4], a[5]);
 	if (!sys_err(c->result))
 		mm_confine(mm);

@@ -8,13 +8,15 @@
  * while the kernel or the mm works, except around a fork.
  *
  * What is left to the kernel: a clone that shares memory (threads, vfork,
- * posix_spawn), and whatever only watches.
+ * posix_spawn), exec, affinities, once nothing of ours shows in them, and
+ * whatever only watches.
  */
 #include "hook.h"
 
 #include "entry.h"
 #include "filter.h"
 #include "mmap.h"
+#include "near.h"
 #include "patch.h"
 #include "report.h"
 #include "signals.h"
@@ -87,6 +89,7 @@ static int do_fork(struct hook_call *c, long nr)
 	uint64_t all = ~(uint64_t)0, old;
 	long r;
 
+	near_leave(hook_mm);
 	SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
 	patch_fork_begin();
 	r = mm_fork(hook_mm, nr, c->arg);
@@ -119,8 +122,10 @@ static int do_clone(struct hook_call *c)
 	long stack = c->arg[1];
 	int r;
 
-	if (c->arg[0] & CLONE_VM)
+	if (c->arg[0] & CLONE_VM) {
+		near_leave(hook_mm);
 		return IN_PLACE;
+	}
 	c->arg[1] = 0;
 	r = do_fork(c, SYS_clone);
 	c->arg[1] = stack;
@@ -139,8 +144,10 @@ static int do_clone3(struct hook_call *c)
 
 	/* what the kernel refuses, it refuses by itself */
 	if (args == NULL || size < CLONE_ARGS_SIZE_VER0 || size > sizeof(copy) ||
-	    (args->flags & CLONE_VM) || (args->stack == 0) != (args->stack_size == 0))
+	    (args->flags & CLONE_VM) || (args->stack == 0) != (args->stack_size == 0)) {
+		near_leave(hook_mm);
 		return IN_PLACE;
+	}
 	memcpy(&copy, args, size);
 	copy.args.stack = copy.args.stack_size = 0;
 	c->arg[0] = (long)&copy;
@@ -277,6 +284,13 @@ static int serve(struct hook_call *c, long nr)
 			return IN_PLACE;
 		filter_prctl(mm, c);
 		return SERVED;
+	case SYS_sched_getaffinity:
+	case SYS_sched_setaffinity:
+	case SYS_vfork:
+	case SYS_execve:
+	case SYS_execveat:
+		near_leave(mm);
+		return IN_PLACE;
 	case SYS_exit_group:
 		report_exit();
 		return IN_PLACE;
@@ -358,7 +372,9 @@ void hook_init(struct mm *mm, uint64_t every)
 		SYS_fork,	   SYS_clone,
 		SYS_clone3,	   SYS_rt_sigaction,
 		SYS_prctl,	   SYS_seccomp,
-		SYS_exit,
+		SYS_exit,	   SYS_sched_getaffinity,
+		SYS_vfork,	   SYS_sched_setaffinity,
+		SYS_execve,	   SYS_execveat,
 	};
 
 	hook_mm = mm;

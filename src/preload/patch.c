@@ -109,40 +109,63 @@ struct island {
 	size_t used;
 };
 
+/*
+ * A call that is only seen may be made by a function without a name before the
+ * one that has it (get_nprocs(3)), or by another version of that.
+ */
+#define LOAD_BEFORE 192
+#define LOAD_REACH 16 /* bytes behind a load in which the system call must follow */
+
 /* The C library's functions with a site, and how far behind the entry to look for it. */
 static const struct wrapper {
 	const char *name;
 	int nr;
 	unsigned window;
-	bool optional; /* younger than the oldest C library that we know */
-	bool watch;
+	enum {
+		NEEDED,
+		YOUNG, /* younger than the oldest C library that we know */
+		WATCH,
+		NEAR, /* what tells of an affinity, or hands it on */
+	} role;
 } wrappers[] = {
-	{"mmap", SYS_mmap, 96, false, false},
-	{"munmap", SYS_munmap, 96, false, false},
-	{"mremap", SYS_mremap, 96, false, false},
-	{"mprotect", SYS_mprotect, 96, false, false},
-	{"pkey_mprotect", SYS_pkey_mprotect, 96, false, false},
-	{"madvise", SYS_madvise, 96, false, false},
-	{"posix_madvise", SYS_madvise, 96, false, false},
-	{"process_madvise", SYS_process_madvise, 96, true, false},
-	{"brk", SYS_brk, 96, false, false},
-	{"remap_file_pages", SYS_remap_file_pages, 96, false, false},
-	{"shmat", SYS_shmat, 96, false, false},
-	{"shmdt", SYS_shmdt, 96, false, false},
-	{"mlock", SYS_mlock, 96, false, false},
-	{"mlock2", SYS_mlock2, 96, false, false},
-	{"munlock", SYS_munlock, 96, false, false},
-	{"mlockall", SYS_mlockall, 96, false, false},
-	{"munlockall", SYS_munlockall, 96, false, false},
-	{"_Fork", SYS_clone, 96, false, false},
-	{"clone", SYS_clone, 96, false, false},
-	{"__libc_sigaction", SYS_rt_sigaction, 320, false, false},
-	{"prctl", SYS_prctl, 128, false, false},
-	{"syscall", NR_ANY, 96, false, false},
-	{"_exit", SYS_exit_group, 96, false, true},
-	{"close", SYS_close, 96, false, true},
-	{"__close_nocancel", SYS_close, 32, false, true},
+	{"mmap", SYS_mmap, 96, NEEDED},
+	{"munmap", SYS_munmap, 96, NEEDED},
+	{"mremap", SYS_mremap, 96, NEEDED},
+	{"mprotect", SYS_mprotect, 96, NEEDED},
+	{"pkey_mprotect", SYS_pkey_mprotect, 96, NEEDED},
+	{"madvise", SYS_madvise, 96, NEEDED},
+	{"posix_madvise", SYS_madvise, 96, NEEDED},
+	{"process_madvise", SYS_process_madvise, 96, YOUNG},
+	{"brk", SYS_brk, 96, NEEDED},
+	{"remap_file_pages", SYS_remap_file_pages, 96, NEEDED},
+	{"shmat", SYS_shmat, 96, NEEDED},
+	{"shmdt", SYS_shmdt, 96, NEEDED},
+	{"mlock", SYS_mlock, 96, NEEDED},
+	{"mlock2", SYS_mlock2, 96, NEEDED},
+	{"munlock", SYS_munlock, 96, NEEDED},
+	{"mlockall", SYS_mlockall, 96, NEEDED},
+	{"munlockall", SYS_munlockall, 96, NEEDED},
+	{"_Fork", SYS_clone, 96, NEEDED},
+	{"clone", SYS_clone, 96, NEEDED},
+	{"__libc_sigaction", SYS_rt_sigaction, 320, NEEDED},
+	{"prctl", SYS_prctl, 128, NEEDED},
+	{"syscall", NR_ANY, 96, NEEDED},
+	{"_exit", SYS_exit_group, 96, WATCH},
+	{"close", SYS_close, 96, WATCH},
+	{"__close_nocancel", SYS_close, 32, WATCH},
+	{"sched_getaffinity", SYS_sched_getaffinity, 96, NEAR},
+	{"sched_setaffinity", SYS_sched_setaffinity, 96, NEAR},
+	{"get_nprocs", SYS_sched_getaffinity, 96, NEAR},
+	{"pthread_getaffinity_np", SYS_sched_getaffinity, 160, NEAR},
+	{"pthread_setaffinity_np", SYS_sched_setaffinity, 96, NEAR},
+	{"clone", SYS_clone3, 8192, NEAR}, /* which has no name of its own */
+	{"vfork", SYS_vfork, 96, NEAR},
+	{"execve", SYS_execve, 96, NEAR},
+	{"fexecve", SYS_execveat, 288, NEAR},
+	{"execveat", SYS_execveat, 96, NEAR},
 };
+
+static bool sees_affinity = true;
 
 /* The loader's private copies, which have no names. */
 static const int loader_calls[] = {SYS_mmap, SYS_munmap, SYS_mprotect};
@@ -263,6 +286,26 @@ static bool may_load_vectors(const byte *p, const byte *end)
 	return false;
 }
 
+/* Where the number of a call is loaded that is only seen; false where that is not found. */
+static bool find_load(const struct wrapper *w, byte *entry, const struct text *libc,
+		      struct site_list *l)
+{
+	const byte *end = libc->end - entry > w->window ? entry + w->window : libc->end;
+	bool found = false;
+	struct site s;
+
+	if (entry - libc->start >= LOAD_BEFORE)
+		entry -= LOAD_BEFORE;
+	for (byte *p = entry; p + INSN_SIZE + LOAD_REACH <= end; p++)
+		if (match_load(p, w->nr, &s) &&
+		    next_syscall(p + INSN_SIZE, p + INSN_SIZE + LOAD_REACH) != NULL) {
+			if (!list_add(l, &s))
+				return false;
+			found = true;
+		}
+	return found;
+}
+
 /* Every site within a wrapper's window; false when the one that it must have is not there. */
 static bool find_in_wrapper(const struct wrapper *w, byte *entry, const struct text *libc,
 			    struct site_list *l)
@@ -276,9 +319,9 @@ static bool find_in_wrapper(const struct wrapper *w, byte *entry, const struct t
 
 		if (!load && !match_call(p, &s))
 			continue;
-		if (w->watch && s.nr != w->nr)
+		if (w->role == WATCH && s.nr != w->nr)
 			continue; /* a neighbour's */
-		s.vectors = w->watch || w->nr == SYS_clone || may_load_vectors(entry, p);
+		s.vectors = w->role == WATCH || w->nr == SYS_clone || may_load_vectors(entry, p);
 		if (!list_add(l, &s))
 			return false;
 		found |= s.nr == w->nr;
@@ -403,8 +446,9 @@ static int note_library(struct dl_phdr_info *info, size_t size, void *arg)
 /*
  * A function of a library, whoever else defines one of that name; NULL when it
  * has none.  dlsym(3) would do, but wants a handle, and dlopen(3) allocates.
+ * A name may have several versions: *index, 0 at first, tells which comes next.
  */
-static byte *look_up(const struct library *lib, const char *name)
+static byte *look_up(const struct library *lib, const char *name, uint32_t *index)
 {
 	const uint32_t *h = lib->hash, *buckets, *chain;
 	uint32_t hash = 5381, buckets_n, first, i;
@@ -424,12 +468,28 @@ static byte *look_up(const struct library *lib, const char *name)
 		uint32_t entry = chain[i - first];
 		const ElfW(Sym) *sym = &lib->symbols[i];
 
-		if ((entry | 1) == (hash | 1) && sym->st_shndx != SHN_UNDEF &&
-		    strcmp(lib->names + sym->st_name, name) == 0)
+		if (i >= *index && (entry | 1) == (hash | 1) && sym->st_shndx != SHN_UNDEF &&
+		    strcmp(lib->names + sym->st_name, name) == 0) {
+			*index = i + 1;
 			return (byte *)(lib->base + sym->st_value);
+		}
 		if ((entry & 1) != 0)
 			return NULL;
 	}
+}
+
+/* In all versions that a function has. */
+static bool find_versions(const struct wrapper *w, const struct library *lib, struct site_list *l)
+{
+	const struct text *text = &lib->text;
+	uint32_t version = 0;
+	bool found = false;
+	byte *entry;
+
+	while ((entry = look_up(lib, w->name, &version)) != NULL)
+		if (entry >= text->start && entry < text->end)
+			found |= find_load(w, entry, text, l);
+	return found;
 }
 
 /* ---- writing ---- */
@@ -642,12 +702,17 @@ static int find_sites(bool watch, struct site_list *l, char *why, size_t why_siz
 	}
 	for (unsigned i = 0; i < NWRAPPERS; i++) {
 		const struct wrapper *w = &wrappers[i];
+		uint32_t version = 0;
 		byte *entry;
 
-		if (w->watch && !watch)
+		if (w->role == WATCH && !watch)
 			continue;
-		entry = look_up(&libs.libc, w->name);
-		if (entry == NULL && w->optional)
+		if (w->role == NEAR) {
+			sees_affinity &= find_versions(w, &libs.libc, l);
+			continue;
+		}
+		entry = look_up(&libs.libc, w->name, &version);
+		if (entry == NULL && w->role == YOUNG)
 			continue;
 		if (entry < libc->start || entry >= libc->end ||
 		    !find_in_wrapper(w, entry, libc, l)) {
@@ -666,6 +731,11 @@ static int find_sites(bool watch, struct site_list *l, char *why, size_t why_siz
 	for (unsigned i = 0; i < libs.nother; i++)
 		find_all(&libs.other[i], l);
 	return 0;
+}
+
+bool patch_sees_affinity(void)
+{
+	return sees_affinity;
 }
 
 int patch_program(bool watch, char *why, size_t why_size)

@@ -17,6 +17,12 @@
 int patch_program(bool watch, char *why, size_t why_size);
 
 /*
+ * Whether that found every call by which an affinity is told or handed on
+ * (lib/near.h); a C library in which it does not is patched all the same.
+ */
+bool patch_sees_affinity(void);
+
+/*
  * Patch the sites in [start, start + len), which was just mapped executable
  * and private from a file and which nobody runs yet.
  */

@@ -24,6 +24,7 @@
 #include "entry.h"
 #include "hook.h"
 #include "log.h"
+#include "near.h"
 #include "open.h"
 #include "options.h"
 #include "patch.h"
@@ -154,6 +155,8 @@ static int start(const char *command, char **envp, pid_t main_process, char *why
 	if (options.no_children)
 		hook_no_children();
 	r = patch_program(watch, why, why_size);
+	if (!patch_sees_affinity())
+		near_end(mm);
 	if (r != 0)
 		hook_init(NULL, 0);
 	else if (watch)

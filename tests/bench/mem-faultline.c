@@ -35,6 +35,7 @@ void mem_open(const struct mem_options *o)
 		.engine = (enum fl_engine)choice("engine", o->engine, engines),
 		.wp = (enum fl_wp)choice("wp mode", o->wp, wps),
 		.pagers = o->pagers,
+		.near = 1,
 		.log_level = FL_LOG_WARN,
 	};
 	int err = fl_open(&fl, &opt);

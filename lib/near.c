@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * near.c - a pager and the thread that pages alone, on one CPU; see near.h.
+ */
+#include "near.h"
+
+#include "mm.h"
+#include "proc.h"
+#include "sys.h"
+
+#include <sched.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#define FOLLOW_AFTER 16U   /* faults in a row of one thread before the pager goes to its CPU */
+#define FOLLOW_EVERY 1024U /* not bound: and looks where it is now */
+#define UNLIKE_MAX 8U	   /* faults of others that end it */
+#define CHECK_NS 5000000U  /* how often the CPU is looked at */
+#define BOUND_NS 1000000000U /* the longest binding */
+#define PAUSE_NS 100000000U  /* after others wanted the CPU; doubles */
+#define PAUSE_MAX_NS 10000000000U
+
+static long affinity_get(uint32_t tid, struct cpu_mask *m)
+{
+	memset(m, 0, sizeof(*m));
+	return sys_bare(SYS_sched_getaffinity, tid, sizeof(*m), (long)m, 0, 0, 0);
+}
+
+static long affinity_set(uint32_t tid, const struct cpu_mask *m)
+{
+	return sys_bare(SYS_sched_setaffinity, tid, sizeof(*m), (long)m, 0, 0, 0);
+}
+
+static bool affinity_is(uint32_t tid, const struct cpu_mask *m)
+{
+	struct cpu_mask now;
+
+	return !sys_err(affinity_get(tid, &now)) && memcmp(&now, m, sizeof(now)) == 0;
+}
+
+static bool has_several(const struct cpu_mask *m)
+{
+	bool one = false;
+
+	for (unsigned i = 0; i < NEAR_CPUS / 64; i++) {
+		uint64_t w = m->word[i];
+
+		if ((w & (w - 1)) != 0 || (w != 0 && one))
+			return true;
+		one |= w != 0;
+	}
+	return false;
+}
+
+static void everywhere(struct cpu_mask *m)
+{
+	memset(m, 0xff, sizeof(*m));
+}
+
+/* Whoever has near.bound: the thread is as it was, unless somebody changed it meanwhile. */
+static void give_back(struct near *near, uint32_t tid)
+{
+	if (affinity_is(tid, &near->one))
+		affinity_set(tid, &near->mine);
+}
+
+/* ---- threads of the program ---- */
+
+void near_leave(struct mm *mm)
+{
+	struct near *near = &mm->near;
+	uint32_t tid;
+
+	if (!near->wanted)
+		return;
+	/* Sequentially consistent, as the load below: pairs with bind(). */
+	__atomic_add_fetch(&near->calls, 1, __ATOMIC_SEQ_CST);
+	while ((tid = __atomic_load_n(&near->bound, __ATOMIC_SEQ_CST)) != 0) {
+		if (tid == NEAR_BUSY) {
+			sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+			continue;
+		}
+		if (!__atomic_compare_exchange_n(&near->bound, &tid, NEAR_BUSY, false,
+						 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			continue;
+		give_back(near, tid);
+		__atomic_store_n(&near->bound, 0, __ATOMIC_SEQ_CST);
+	}
+}
+
+void near_end(struct mm *mm)
+{
+	__atomic_store_n(&mm->near.off, 1, __ATOMIC_SEQ_CST);
+	near_leave(mm);
+}
+
+void near_forked(struct mm *mm)
+{
+	__atomic_store_n(&mm->near.bound, 0, __ATOMIC_RELAXED);
+}
+
+/* ---- the pager ---- */
+
+struct strays {
+	const struct mm *mm;
+	bool mend; /* or only look */
+};
+
+static bool is_pager(const struct mm *mm, uint32_t tid)
+{
+	for (unsigned i = 0; i < PAGERS_MAX; i++)
+		if (mm->pager[i] != NULL && mm->pager[i]->tid == tid)
+			return true;
+	return false;
+}
+
+/* A thread has the binding that it got from the one that made it. */
+static bool stray(uint32_t tid, void *arg)
+{
+	const struct strays *s = arg;
+	const struct near *near = &s->mm->near;
+
+	if (is_pager(s->mm, tid) || !affinity_is(tid, &near->one))
+		return true;
+	if (s->mend)
+		affinity_set(tid, &near->mine);
+	return s->mend;
+}
+
+/* near.bound is ours: bind thread tid, too.  False: it is not to be. */
+static bool bind_thread(struct pager *p, uint32_t tid)
+{
+	struct mm *mm = p->mm;
+	struct near *near = &mm->near;
+	struct strays look = {.mm = mm};
+	struct cpu_mask all;
+
+	/* pairs with near_leave() and near_end() */
+	if (__atomic_load_n(&near->calls, __ATOMIC_SEQ_CST) != p->near.calls ||
+	    __atomic_load_n(&near->off, __ATOMIC_SEQ_CST) != 0)
+		return false;
+	if (sys_err(affinity_get(tid, &near->mine)) || !has_several(&near->mine))
+		return false;
+	/* Who may be everywhere will be so when more CPUs are given to us. */
+	everywhere(&all);
+	if (!sys_err(affinity_set(0, &all)) && affinity_is(0, &near->mine))
+		everywhere(&near->mine);
+	affinity_set(0, &p->near.home);
+	return proc_threads(mm->proc_fd, stray, &look) && !sys_err(affinity_set(tid, &near->one));
+}
+
+/* Take near.bound, whoever is bound; who is. */
+static uint32_t take(struct near *near)
+{
+	uint32_t tid = __atomic_load_n(&near->bound, __ATOMIC_SEQ_CST);
+
+	while (tid == NEAR_BUSY || !__atomic_compare_exchange_n(&near->bound, &tid, NEAR_BUSY, false,
+								__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+		if (tid != NEAR_BUSY)
+			continue;
+		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+		tid = __atomic_load_n(&near->bound, __ATOMIC_SEQ_CST);
+	}
+	return tid;
+}
+
+static void release(struct near *near, uint32_t tid)
+{
+	__atomic_store_n(&near->bound, tid, __ATOMIC_SEQ_CST);
+}
+
+static void unbind(struct pager *p)
+{
+	struct near_pager *n = &p->near;
+	struct near *near = &p->mm->near;
+
+	if (near->wanted) {
+		struct strays mend = {.mm = p->mm, .mend = true};
+		uint32_t tid = take(near);
+
+		if (tid != 0)
+			give_back(near, tid);
+		/* Who chose that CPU since by a call that was seen keeps it. */
+		if (__atomic_load_n(&near->calls, __ATOMIC_SEQ_CST) == n->calls)
+			proc_threads(p->mm->proc_fd, stray, &mend);
+		release(near, 0);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		if (n->sched_fd[i] >= 0)
+			SYS1(close, n->sched_fd[i]);
+		n->sched_fd[i] = -1;
+	}
+	affinity_set(0, &n->home);
+	n->cpu = -1;
+	n->same = n->unlike = 0;
+	n->waits = false;
+}
+
+/* Others want the CPU: thread or pager waited for it half of the time. */
+static bool crowded(struct near_pager *n, uint64_t now)
+{
+	bool much = false;
+
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t delay;
+
+		if (n->sched_fd[i] < 0 || !proc_schedstat_delay(n->sched_fd[i], &delay))
+			continue;
+		if (n->checked != 0 && delay - n->delay[i] > (now - n->checked) / 2)
+			much = true;
+		n->delay[i] = delay;
+	}
+	n->checked = now;
+	return much;
+}
+
+static void bind(struct pager *p, uint32_t tid, uint64_t now)
+{
+	struct mm *mm = p->mm;
+	struct near *near = &mm->near;
+	struct near_pager *n = &p->near;
+	struct cpu_mask one;
+	uint64_t cpu;
+	bool ok;
+
+	if (!proc_stat(mm->proc_fd, tid, PROC_STAT_CPU, &cpu) || cpu >= NEAR_CPUS ||
+	    (int)cpu == n->cpu)
+		return;
+	memset(&one, 0, sizeof(one));
+	one.word[cpu / 64] = (uint64_t)1 << (cpu % 64);
+	if (near->wanted) {
+		take(near);
+		near->one = one;
+		ok = bind_thread(p, tid);
+		release(near, ok ? tid : 0);
+		if (!ok) {
+			n->not_before = now + BOUND_NS;
+			return;
+		}
+	}
+	if (sys_err(affinity_set(0, &one))) {
+		unbind(p);
+		return;
+	}
+	n->cpu = (int)cpu;
+	n->since = now;
+	if (!near->wanted)
+		return;
+	n->sched_fd[0] = proc_schedstat_open(mm->proc_fd, tid);
+	n->sched_fd[1] = proc_schedstat_open(mm->proc_fd, p->tid);
+	n->checked = 0;
+	crowded(n, now);
+}
+
+void near_init(struct near_pager *n)
+{
+	*n = (struct near_pager){.cpu = -1, .sched_fd = {-1, -1}, .pause = PAUSE_NS};
+	if (sys_err(affinity_get(0, &n->home)))
+		everywhere(&n->home);
+}
+
+/* Whether the binding goes on. */
+static bool still(struct pager *p, uint64_t now)
+{
+	struct near_pager *n = &p->near;
+
+	if (__atomic_load_n(&p->mm->near.calls, __ATOMIC_SEQ_CST) != n->calls) {
+		unbind(p);
+		n->not_before = now + CHECK_NS;
+		return false;
+	}
+	if (now - n->checked < CHECK_NS)
+		return true;
+	if (crowded(n, now)) {
+		unbind(p);
+		n->not_before = now + n->pause;
+		n->pause = n->pause * 2 < PAUSE_MAX_NS ? n->pause * 2 : PAUSE_MAX_NS;
+		return false;
+	}
+	if (now - n->since < BOUND_NS)
+		return true;
+	n->pause = PAUSE_NS;
+	unbind(p);
+	return false;
+}
+
+void near_fault(struct pager *p, uint32_t tid, bool waits, uint64_t now)
+{
+	struct near_pager *n = &p->near;
+	bool both = p->mm->near.wanted;
+
+	if (tid != n->tid || (waits && !both)) {
+		if (n->cpu >= 0 && ++n->unlike >= UNLIKE_MAX)
+			unbind(p);
+		n->tid = tid;
+		n->same = 0;
+		return;
+	}
+	n->unlike = 0;
+	if (both && n->cpu >= 0) {
+		if (still(p, now))
+			n->waits = waits;
+		return;
+	}
+	if (n->same == 0)
+		n->calls = __atomic_load_n(&p->mm->near.calls, __ATOMIC_SEQ_CST);
+	if (++n->same < FOLLOW_AFTER || now < n->not_before)
+		return;
+	if (n->same % (both ? FOLLOW_AFTER : FOLLOW_EVERY) == 0 || n->same == FOLLOW_AFTER)
+		bind(p, tid, now);
+	if (both && n->cpu < 0)
+		n->same = 0;
+}
+
+bool near_binds(const struct pager *p)
+{
+	return p->near.cpu >= 0 && p->mm->near.wanted;
+}
+
+void near_idle(struct pager *p)
+{
+	if (p->near.cpu >= 0)
+		unbind(p);
+}
