@@ -182,6 +182,7 @@ struct fl_stats {
 	uint64_t evict_busy;	 /**< frames that refused (pinned, shared) */
 	uint64_t bookkeeping;	 /**< bytes of page tables and slot tables */
 	uint64_t latency[FL_LATENCY_BUCKETS]; /**< faults by time from read to answer */
+	uint64_t frames_reused;  /**< of written pages, zeroed and given to new ones */
 };
 
 int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);

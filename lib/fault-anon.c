@@ -38,6 +38,25 @@ static enum uffd_result give_zeros(struct mm *mm, vpn_t vpn, uint32_t n, bool wr
 	return uffd_zeropage(mm->uffd, addr_of(vpn), n * PAGE_SIZE, done);
 }
 
+static enum fault_result counted(struct mm *mm, const struct fault *f, struct stream *stream,
+				 uint32_t got)
+{
+	stream_done(stream, vpn_of(f->addr) + got);
+	stat_add(&mm->stats.faults_around, got - 1);
+	stat_add(f->write ? &mm->stats.faults_anon : &mm->stats.faults_zero, 1);
+	stat_add(&mm->stats.faults_minor, 1);
+	fault_latency(mm, f->t0);
+	return FAULT_DONE;
+}
+
+/* The fault's page and those behind it have frames. */
+static enum fault_result given(struct mm *mm, const struct fault *f, struct stream *stream, uint32_t got)
+{
+	for (uint32_t i = 0; i < got; i++)
+		pte_set(&mm->ptes, vpn_of(f->addr) + i, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
+	return counted(mm, f, stream, got);
+}
+
 enum fault_result fault_anon(struct pager *p, const struct fault *f, const struct region *r)
 {
 	struct mm *mm = p->mm;
@@ -57,7 +76,13 @@ enum fault_result fault_anon(struct pager *p, const struct fault *f, const struc
 		window = (uint32_t)(mm_budget(mm) / 16);
 	if (window == 0)
 		window = 1;
-	n = reclaim_some_room(p, none_run(mm, r, vpn, window));
+	n = none_run(mm, r, vpn, window);
+	if (f->write && n >= STAGE_BLOCK && pte_reserve(&mm->ptes, vpn, n) == 0) {
+		got = stage_spare_give(mm, vpn, n);
+		if (got != 0)
+			return given(mm, f, stream, got);
+	}
+	n = reclaim_some_room(p, n);
 	if (n == 0)
 		return FAULT_DEFER;
 	if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_NONE || pte_reserve(&mm->ptes, vpn, n) != 0)
@@ -69,22 +94,16 @@ enum fault_result fault_anon(struct pager *p, const struct fault *f, const struc
 		res = give_zeros(mm, vpn, n, f->write, &done);
 	}
 	got = (uint32_t)(done >> PAGE_SHIFT);
-	for (uint32_t i = 0; i < got; i++)
-		pte_set(&mm->ptes, vpn + i, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
 	if (got == 0) {
 		if (res == UFFD_NOMEM)
 			return FAULT_DEFER;
-		if (res == UFFD_EXIST)
-			pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
 		fault_wake(mm, vpn);
+		/* there already, or in no mapping any more: that is not ours to enter */
+		if (res != UFFD_EXIST)
+			return counted(mm, f, stream, 1);
 		got = 1;
 	}
-	stream_done(stream, vpn + got);
-	stat_add(&mm->stats.faults_around, got - 1);
-	stat_add(f->write ? &mm->stats.faults_anon : &mm->stats.faults_zero, 1);
-	stat_add(&mm->stats.faults_minor, 1);
-	fault_latency(mm, f->t0);
-	return FAULT_DONE;
+	return given(mm, f, stream, got);
 }
 
 enum fault_result fault_filled(struct pager *p, const struct fault *f)

@@ -11,7 +11,8 @@
  *
  * Frames.  What the limit bounds is
  *	PRESENT entries + frames in staging blocks + the read buffer,
- * checked by reclaim_make_room() before any frame is added.
+ * checked by reclaim_make_room() before any frame is added.  Spare frames
+ * (staging.h) are within it too, and the first to go.
  */
 #ifndef FL_MM_H
 #define FL_MM_H
@@ -47,7 +48,7 @@ struct mm_counters {
 	uint64_t faults_stale, faults_around;
 	uint64_t reads, read_pages, writes, write_pages, io_errors, csum_errors;
 	uint64_t readahead_hits, readahead_misses;
-	uint64_t evicted, dropped_clean, evict_busy;
+	uint64_t evicted, dropped_clean, evict_busy, frames_reused;
 	uint64_t resident_max;
 	uint64_t slots_total, slots_used, bookkeeping; /* as of the last round of a pager */
 	uint64_t latency[FL_LATENCY_BUCKETS];

@@ -183,6 +183,7 @@ void mm_stats(struct mm *mm, struct fl_stats *out)
 	out->evicted = get(&c->evicted);
 	out->dropped_clean = get(&c->dropped_clean);
 	out->evict_busy = get(&c->evict_busy);
+	out->frames_reused = get(&c->frames_reused);
 	out->slots_total = get(&c->slots_total);
 	out->slots_used = get(&c->slots_used);
 	out->bookkeeping = get(&c->bookkeeping);

@@ -277,7 +277,10 @@ static bool work_towards(struct pager *p, uint64_t target)
 bool reclaim_make_room(struct pager *p, uint64_t n)
 {
 	struct mm *mm = p->mm;
+	uint64_t spare = mm->staging.spares * STAGE_BLOCK;
 
+	if (mm_frames(mm) + spare + n > mm_budget(mm))
+		stage_spare_drop(mm, mm_frames(mm) + spare + n - mm_budget(mm));
 	for (unsigned tries = 0; mm_frames(mm) + n > mm_budget(mm); tries++) {
 		uint64_t before = mm_frames(mm);
 
@@ -307,7 +310,7 @@ void reclaim_balance(struct pager *p)
 {
 	struct mm *mm = p->mm;
 	uint64_t high = mm_budget(mm) / 32;
-	uint64_t used = mm_frames(mm) + mm->staging.buffer_touched;
+	uint64_t used = mm_frames(mm) + mm->staging.spares * STAGE_BLOCK + mm->staging.buffer_touched;
 	uint64_t have;
 
 	if (used > mm->stats.resident_max)

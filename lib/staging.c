@@ -27,6 +27,7 @@
 
 /* An area that failed this often takes no more pages. */
 #define AREA_ERRORS_MAX 16U
+#define SPARES_MAX 16U
 
 #define DESC_BYTES                                                                                 \
 	(((STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX) * sizeof(struct stage_page) + 4095) & ~(size_t)4095)
@@ -79,7 +80,7 @@ int staging_open(struct mm *mm)
 	r = register_blocks(mm);
 	if (r != 0)
 		return r;
-	s->head = s->tail = s->filling = STAGE_NONE;
+	s->head = s->tail = s->filling = s->spare_list = STAGE_NONE;
 	s->free_list = 0;
 	for (uint32_t i = 0; i < STAGE_BLOCKS; i++)
 		s->block[i].next = i + 1 < STAGE_BLOCKS ? i + 1 : STAGE_NONE;
@@ -213,6 +214,82 @@ static uint32_t block_to_fill(struct staging *s)
 static void release(struct mm *mm, uint32_t index, uint32_t n)
 {
 	SYS3(madvise, stage_addr(mm, index), n * PAGE_SIZE, MADV_DONTNEED_LOCKED);
+}
+
+/* ---- spare frames ---- */
+
+static void block_free(struct staging *s, uint32_t b)
+{
+	s->block[b].state = BLOCK_FREE;
+	s->block[b].next = s->free_list;
+	s->free_list = b;
+}
+
+/* Nothing of the block is needed any more; whole: each of its places has a frame. */
+static void block_over(struct mm *mm, uint32_t b, bool whole)
+{
+	struct staging *s = &mm->staging;
+
+	if (!whole || s->spares_wanted == 0 || s->spares == SPARES_MAX || mm->closing) {
+		release(mm, b * STAGE_BLOCK, STAGE_BLOCK);
+		block_free(s, b);
+		return;
+	}
+	s->spares_wanted--;
+	s->spares++;
+	s->block[b].state = BLOCK_SPARE;
+	s->block[b].next = s->spare_list;
+	s->spare_list = b;
+}
+
+static uint32_t spare_take(struct staging *s)
+{
+	uint32_t b = s->spare_list;
+
+	if (b != STAGE_NONE) {
+		s->spare_list = s->block[b].next;
+		s->spares--;
+	}
+	return b;
+}
+
+uint32_t stage_spare_give(struct mm *mm, vpn_t vpn, uint32_t n)
+{
+	struct staging *s = &mm->staging;
+	uint32_t got = 0;
+	bool all = true;
+
+	while (all && n - got >= STAGE_BLOCK) {
+		uint32_t b = spare_take(s);
+		void *frames = stage_addr(mm, b * STAGE_BLOCK);
+		size_t done;
+
+		if (b == STAGE_NONE)
+			break;
+		memset(frames, 0, STAGE_BLOCK * PAGE_SIZE);
+		uffd_move(mm->uffd, addr_of(vpn + got), (uintptr_t)frames, STAGE_BLOCK * PAGE_SIZE,
+			  &done);
+		all = done == STAGE_BLOCK * PAGE_SIZE;
+		if (!all)
+			release(mm, b * STAGE_BLOCK, STAGE_BLOCK);
+		block_free(s, b);
+		got += (uint32_t)(done >> PAGE_SHIFT);
+	}
+	stat_add(&mm->stats.frames_reused, got);
+	if (n >= STAGE_BLOCK)
+		s->spares_wanted = n / STAGE_BLOCK * 2;
+	return got;
+}
+
+void stage_spare_drop(struct mm *mm, uint64_t n)
+{
+	struct staging *s = &mm->staging;
+	uint32_t b;
+
+	for (uint64_t got = 0; got < n && (b = spare_take(s)) != STAGE_NONE; got += STAGE_BLOCK) {
+		release(mm, b * STAGE_BLOCK, STAGE_BLOCK);
+		block_free(s, b);
+	}
 }
 
 static void close_filling(struct staging *s)
@@ -378,6 +455,7 @@ static void block_finish(struct mm *mm, uint32_t b)
 {
 	struct staging *s = &mm->staging;
 	struct stage_block *blk = &s->block[b];
+	bool whole = blk->cursor == STAGE_BLOCK;
 	uint32_t left = 0;
 
 	for (uint32_t i = 0; i < blk->cursor; i++) {
@@ -395,6 +473,7 @@ static void block_finish(struct mm *mm, uint32_t b)
 			left++;
 			continue;
 		case STAGE_FREE:
+			whole = false;
 			continue;
 		default: /* DEAD */
 			break;
@@ -404,10 +483,7 @@ static void block_finish(struct mm *mm, uint32_t b)
 		frame_gone(s, blk);
 	}
 	if (left == 0) {
-		release(mm, b * STAGE_BLOCK, STAGE_BLOCK);
-		blk->state = BLOCK_FREE;
-		blk->next = s->free_list;
-		s->free_list = b;
+		block_over(mm, b, whole);
 		return;
 	}
 	for (uint32_t i = 0; i < blk->cursor; i++)

@@ -11,7 +11,8 @@
  *            written out: same-filled pages and pages that still equal their
  *            slot need no I/O, the others get slots, together, and are written
  *            in slot order.  When the last write ended the block's frames are
- *            released by one madvise(2).
+ *            released by one madvise(2), or kept as spares while new memory is
+ *            touched in order: zeroed and moved they cost a fraction of new ones.
  *   buffer   Where reads land.  Pages that were read ahead wait there until
  *            they are asked for, or their place is needed.
  *
@@ -68,14 +69,14 @@ struct stage_page {
 	uint64_t swp; /* STAGE_FILLED: index in the fill table */
 };
 
-enum block_state { BLOCK_FREE, BLOCK_FILLING, BLOCK_QUEUED, BLOCK_WRITING };
+enum block_state { BLOCK_FREE, BLOCK_FILLING, BLOCK_QUEUED, BLOCK_WRITING, BLOCK_SPARE };
 
 struct stage_block {
 	enum block_state state;
 	uint16_t cursor;  /* pages handed out */
 	uint16_t live;	  /* frames in it */
 	uint16_t pending; /* writes in flight */
-	uint32_t next;	  /* in the queue, or in the free list */
+	uint32_t next;	  /* in the queue, or in one of the lists */
 };
 
 struct staging {
@@ -85,6 +86,9 @@ struct staging {
 	struct stage_block block[STAGE_BLOCKS];
 	uint32_t free_list, head, tail; /* blocks; STAGE_NONE ends */
 	uint32_t filling;
+	uint32_t spare_list; /* blocks whose frames are nobody's, and all there */
+	uint32_t spares;     /* how many */
+	uint32_t spares_wanted; /* blocks that first touches could have used */
 	uint32_t buffer_pages; /* of the buffer, as the limit allows */
 	uint32_t buffer_used;
 	uint32_t buffer_reading; /* of those, with I/O in flight */
@@ -146,6 +150,16 @@ bool stage_evict_readonly(struct mm *mm, vpn_t vpn);
 
 /* Start writing the oldest block; false when none is queued or filling. */
 bool stage_writeout(struct pager *p);
+
+/*
+ * Zero frames of blocks that were written and give them to the pages from vpn,
+ * which are none, in one mapping, and were touched: whole blocks, n pages at
+ * most.  How many pages got one.
+ */
+uint32_t stage_spare_give(struct mm *mm, vpn_t vpn, uint32_t n);
+
+/* Give frames of such blocks to the kernel, at least n pages if there are as many. */
+void stage_spare_drop(struct mm *mm, uint64_t n);
 
 /*
  * Give a staged page that holds its bytes back to the application.  False: no

@@ -605,6 +605,46 @@ static void the_limit_is_hard(void **state)
 	}
 }
 
+/* The frames of pages that were written go to new pages, and nothing of the old ones with them. */
+static void frames_used_again_are_zero(void **state)
+{
+	/* large enough for windows of whole blocks of staging */
+	const size_t limit = 4 * LIMIT_PAGES, n = 4 * limit, words = PG / sizeof(uint64_t);
+
+	(void)state;
+	for (unsigned near = 0; near <= 1; near++) {
+		struct fl_options o = live_options(limit * PG);
+		struct fl_stats s;
+		uint64_t *mem;
+		struct fl *fl;
+		size_t wrong = 0;
+
+		o.near = near;
+		fl = live_armed(&o);
+		mem = (uint64_t *)(void *)live_map(fl, n);
+		for (size_t i = 0; i < n; i++) {
+			uint64_t *page = mem + i * words;
+			uint64_t any = 0;
+
+			page[words - 1] = 1; /* a write first: a read would give the zero page */
+			for (size_t k = 0; k + 1 < words; k++)
+				any |= page[k];
+			wrong += any != 0;
+			for (size_t k = 0; k < words; k++)
+				page[k] = ~(i * words + k);
+		}
+		assert_int_equal(wrong, 0);
+		for (size_t i = 0; i < n * words; i++)
+			wrong += mem[i] != ~i;
+		assert_int_equal(wrong, 0);
+		s = live_stats(fl);
+		assert_true(s.frames_reused >= n / 8);
+		assert_in_range(s.resident_max, 1, limit);
+		assert_int_equal(fl_close(fl), 0);
+		munmap(mem, n * PG);
+	}
+}
+
 static void the_limit_changes(void **state)
 {
 	struct fl_options o = live_options(16 * MIB);
@@ -988,6 +1028,7 @@ int main(void)
 		cmocka_unit_test(a_staged_page_comes_back_without_io),
 		cmocka_unit_test(locked_pages_stay),
 		cmocka_unit_test(the_limit_is_hard),
+		cmocka_unit_test(frames_used_again_are_zero),
 		cmocka_unit_test(the_limit_changes),
 		cmocka_unit_test(two_runtimes_side_by_side),
 		cmocka_unit_test(registered_memory),

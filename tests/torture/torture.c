@@ -412,6 +412,7 @@ int main(int argc, char **argv)
 	areas[0].size = areas[1].size;
 	o.areas = areas;
 	o.nareas = 2;
+	o.near = seed % 2;
 	o.limit = (nthreads * pages + SHARED_PAGES) * PG / 20;
 	if (o.limit < FL_LIMIT_MIN)
 		o.limit = FL_LIMIT_MIN;
