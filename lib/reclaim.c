@@ -18,7 +18,9 @@
 #define DROP_RUNS 256U
 #define SCAN_BATCH 256U
 #define REVOLUTIONS 5U
-#define SLICE 32U /* pages that leave while a thread waits for a read */
+#define AHEAD_MAX 4096U /* frames that are kept free ahead of the faults */
+#define STEP 512U	/* pages that leave before the pager looks for faults again */
+#define SLICE 32U	/* pages that leave while the one thread waits for a read */
 
 /* Pages that leave without I/O, gathered for one call. */
 struct drop_list {
@@ -311,14 +313,15 @@ void reclaim_balance(struct pager *p)
 	struct mm *mm = p->mm;
 	uint64_t high = mm_budget(mm) / 32;
 	uint64_t used = mm_frames(mm) + mm->staging.spares * STAGE_BLOCK + mm->staging.buffer_touched;
+	uint64_t step = STEP;
 	uint64_t have;
 
 	if (used > mm->stats.resident_max)
 		__atomic_store_n(&mm->stats.resident_max, used, __ATOMIC_RELAXED);
 	if (high < 16)
 		high = 16;
-	if (high > 1024)
-		high = 1024;
+	if (high > AHEAD_MAX)
+		high = AHEAD_MAX;
 	have = free_frames(mm) + frames_coming(mm);
 	if (have < high / 2)
 		mm->balancing = true;
@@ -330,10 +333,9 @@ void reclaim_balance(struct pager *p)
 		/* the thread's time, too: a part each time it waits */
 		if (!p->near.waits)
 			return;
-		work_towards(p, have + SLICE < high ? have + SLICE : high);
-	} else {
-		work_towards(p, high);
+		step = SLICE;
 	}
+	work_towards(p, have + step < high ? have + step : high);
 	mm->balancing = free_frames(mm) + frames_coming(mm) < high - high / 8;
 }
 
