@@ -469,7 +469,7 @@ static void read_done(struct blk_req *req, int res)
 		i += run;
 	}
 	if (t0 != 0) {
-		fault_latency(mm, t0);
+		near_answered(p, fault_latency(mm, t0));
 		p->answered = true;
 	}
 }

@@ -33,8 +33,8 @@ void fault_retry(struct pager *p);
 /* Wake who waits for a page, to touch it again. */
 void fault_wake(struct mm *mm, vpn_t vpn);
 
-/* Count an answered fault in the histogram. */
-void fault_latency(struct mm *mm, uint64_t t0);
+/* Count an answered fault in the histogram; how long it took, ns. */
+uint64_t fault_latency(struct mm *mm, uint64_t t0);
 
 /* fault-anon.c: the entry is none, or FILLED. */
 enum fault_result fault_anon(struct pager *p, const struct fault *f, const struct region *r);

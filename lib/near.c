@@ -19,6 +19,9 @@
 #define BOUND_NS 1000000000U /* the longest binding */
 #define PAUSE_NS 100000000U  /* after others wanted the CPU; doubles */
 #define PAUSE_MAX_NS 10000000000U
+#define READS 64U		    /* after which it is known how long they take */
+#define TOOK_MAX_NS 1000000U
+#define TRIED_NS 30000000000U	    /* how long that holds */
 
 static long affinity_get(uint32_t tid, struct cpu_mask *m)
 {
@@ -214,6 +217,90 @@ static bool crowded(struct near_pager *n, uint64_t now)
 	return much;
 }
 
+/* ---- which CPU ---- */
+
+static struct near_cpu *tried(struct near_pager *n, uint32_t cpu)
+{
+	for (uint32_t i = 0; i < n->ntried; i++)
+		if (n->tried[i].cpu == cpu)
+			return &n->tried[i];
+	return NULL;
+}
+
+static bool in_mask(const struct cpu_mask *m, uint32_t cpu)
+{
+	return m->word[cpu / 64] >> cpu % 64 & 1;
+}
+
+/* One of the mask that was not tried yet, behind cpu if possible; NEAR_CPUS: none is to be. */
+static uint32_t untried(struct near_pager *n, const struct cpu_mask *m, uint32_t cpu)
+{
+	for (uint32_t i = 1; n->ntried < NEAR_TRIED && i < NEAR_CPUS; i++) {
+		uint32_t c = (cpu + i) % NEAR_CPUS;
+
+		if (in_mask(m, c) && tried(n, c) == NULL)
+			return c;
+	}
+	return NEAR_CPUS;
+}
+
+/* The one that is clearly better than cpu, or cpu. */
+static uint32_t better(struct near_pager *n, const struct cpu_mask *m, uint32_t cpu)
+{
+	const struct near_cpu *here = tried(n, cpu);
+	const struct near_cpu *best = here;
+
+	if (here == NULL || here->took == 0)
+		return cpu;
+	for (uint32_t i = 0; i < n->ntried; i++) {
+		const struct near_cpu *t = &n->tried[i];
+
+		if (in_mask(m, t->cpu) && t->took != 0 && t->took < best->took)
+			best = t;
+	}
+	return best->took < here->took - here->took / 10 ? best->cpu : cpu;
+}
+
+/* Where a thread goes that is on cpu and may be on those of the mask. */
+static uint32_t choose(struct near_pager *n, const struct cpu_mask *m, uint32_t cpu, uint64_t now)
+{
+	uint32_t c;
+
+	if (now - n->tried_at > TRIED_NS) {
+		n->ntried = 0;
+		n->tried_at = now;
+	}
+	if (tried(n, cpu) != NULL && untried(n, m, cpu) != NEAR_CPUS)
+		c = untried(n, m, cpu);
+	else
+		c = better(n, m, cpu);
+	if (tried(n, c) == NULL && n->ntried < NEAR_TRIED)
+		n->tried[n->ntried++] = (struct near_cpu){.cpu = c};
+	n->reads = 0;
+	n->took = 0;
+	n->move = false;
+	return c;
+}
+
+void near_answered(struct pager *p, uint64_t ns)
+{
+	struct near_pager *n = &p->near;
+	struct near_cpu *here = near_binds(p) ? tried(n, (uint32_t)n->cpu) : NULL;
+	uint32_t mean;
+
+	if (here == NULL)
+		return;
+	n->took += ns < TOOK_MAX_NS ? ns : TOOK_MAX_NS;
+	if (++n->reads < READS)
+		return;
+	mean = (uint32_t)(n->took / READS) + 1;
+	here->took = here->took == 0 ? mean : here->took - here->took / 4 + mean / 4;
+	n->reads = 0;
+	n->took = 0;
+	n->move = untried(n, &n->may, here->cpu) != NEAR_CPUS ||
+		  better(n, &n->may, here->cpu) != here->cpu;
+}
+
 static void bind(struct pager *p, uint32_t tid, uint64_t now)
 {
 	struct mm *mm = p->mm;
@@ -226,6 +313,11 @@ static void bind(struct pager *p, uint32_t tid, uint64_t now)
 	if (!proc_stat(mm->proc_fd, tid, PROC_STAT_CPU, &cpu) || cpu >= NEAR_CPUS ||
 	    (int)cpu == n->cpu)
 		return;
+	if (near->wanted) {
+		if (sys_err(affinity_get(tid, &n->may)))
+			return;
+		cpu = choose(n, &n->may, (uint32_t)cpu, now);
+	}
 	memset(&one, 0, sizeof(one));
 	one.word[cpu / 64] = (uint64_t)1 << (cpu % 64);
 	if (near->wanted) {
@@ -267,6 +359,10 @@ static bool still(struct pager *p, uint64_t now)
 	if (__atomic_load_n(&p->mm->near.calls, __ATOMIC_SEQ_CST) != n->calls) {
 		unbind(p);
 		n->not_before = now + CHECK_NS;
+		return false;
+	}
+	if (n->move) {
+		unbind(p);
 		return false;
 	}
 	if (now - n->checked < CHECK_NS)

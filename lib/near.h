@@ -8,6 +8,9 @@
  * switch.  But the scheduler puts a thread that is woken on an idle CPU where
  * there is one, so both are bound to one CPU for as long as that goes on.
  *
+ * Which one: where the thread is, unless reads are answered a tenth sooner on
+ * another of a few that were tried, as on the one that a disk interrupts.
+ *
  * What the program sees.  Its hooks call near_leave() before whatever could
  * tell of the binding or hand it on: sched_getaffinity(2), sched_setaffinity(2),
  * clone, fork, exec.  Where nothing is hooked (the API) it is asked for, and
@@ -47,6 +50,14 @@ struct near {
 	struct cpu_mask one;  /* and is */
 };
 
+#define NEAR_TRIED 4U
+
+/* A CPU that was tried, and how long reads took there, in ns from the fault to the answer. */
+struct near_cpu {
+	uint32_t cpu;
+	uint32_t took; /* 0: not known yet */
+};
+
 /* A pager's own view of whom it serves. */
 struct near_pager {
 	struct cpu_mask home; /* where it may run when it is not bound */
@@ -56,6 +67,13 @@ struct near_pager {
 	uint32_t unlike;    /* faults since then that were not */
 	uint32_t calls;	    /* near.calls when the row began */
 	bool waits;	    /* the thread that is bound waits for a read */
+	bool move;	    /* another CPU is to be tried, or is better */
+	struct cpu_mask may; /* where that thread may be */
+	struct near_cpu tried[NEAR_TRIED];
+	uint32_t ntried;
+	uint32_t reads; /* answered on this CPU since it was looked at, and */
+	uint64_t took;	/* how long all of them took, ns */
+	uint64_t tried_at; /* the first of the table, ns */
 	int sched_fd[2];    /* how long thread and pager waited for the CPU; -1: not open */
 	uint64_t delay[2];  /* as of */
 	uint64_t checked;   /* then, ns */
@@ -73,6 +91,9 @@ void near_init(struct near_pager *n);
  * that faults without I/O.
  */
 void near_fault(struct pager *p, uint32_t tid, bool waits, uint64_t now);
+
+/* A read answered a fault of the thread that is bound, ns after it was taken. */
+void near_answered(struct pager *p, uint64_t ns);
 
 /* No fault came for NEAR_IDLE_NS, the longest that a pager sleeps that has bound a thread. */
 #define NEAR_IDLE_NS 20000000U
