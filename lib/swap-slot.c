@@ -47,10 +47,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/memfd.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #define PAGE 4096U
 #define NIL UINT32_MAX
@@ -64,6 +66,9 @@
 
 /* Of the area, the byte that a member locks: beyond what any file has. */
 #define IO_BYTE ((uint64_t)1 << 60)
+
+#define MAP_MAGIC 0x31504d4c53464cU
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
 
 #define CLUSTER_FREE 0xffffU
 #define CLUSTER_TAKEN 0x10000U
@@ -81,6 +86,9 @@ struct member {
 
 /* All atomic. */
 struct header {
+	uint64_t magic;
+	uint32_t max_slots;
+	uint32_t served; /* there is or was a server: nobody else recounts */
 	uint32_t nslots; /* slot 0 included */
 	uint32_t used;	 /* without it */
 	uint32_t fresh;	 /* clusters from here on were never used */
@@ -106,6 +114,7 @@ struct slot_map {
 	uint32_t hint;	  /* where the search for a cluster goes on */
 	int fd;
 	int io_fd; /* of the area, own or not; -1: not known */
+	bool server;
 	uint64_t common; /* bytes of the file before the members' bits */
 	uint64_t stride; /* bytes of one member's */
 };
@@ -199,6 +208,14 @@ static int lock_byte(int fd, uint64_t byte, bool ask, bool *held)
 	if (ask && held != NULL)
 		*held = sys_err(r) || l.l_type != F_UNLCK;
 	return sys_err(r) ? (int)r : 0;
+}
+
+/* Words of a bitmap in use; other processes write the count, so it is not trusted. */
+static uint64_t words_in_use(const struct slot_map *m)
+{
+	uint32_t most = clusters_of(m->max_slots), n = LOAD(&m->h->fresh);
+
+	return (uint64_t)(n < most ? n : most) * CLUSTER_WORDS;
 }
 
 /* ---- clusters ---- */
@@ -480,7 +497,7 @@ int slot_map_open(struct slot_map **out, uint32_t nslots, uint32_t max_slots)
 	m->current = NIL;
 	m->fd = m->io_fd = -1;
 	lay_out(m, 0);
-	r = SYS2(memfd_create, "faultline-slots", MFD_CLOEXEC);
+	r = SYS2(memfd_create, "faultline-slots", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (!sys_err(r)) {
 		m->fd = (int)r;
 		r = SYS2(ftruncate, m->fd, m->common + SLOT_MEMBERS_MAX * m->stride);
@@ -501,6 +518,8 @@ int slot_map_open(struct slot_map **out, uint32_t nslots, uint32_t max_slots)
 	lay_out(m, (uintptr_t)base);
 	m->held = bits;
 	m->busy = m->held + m->stride / 2 / sizeof(uint64_t);
+	m->h->magic = MAP_MAGIC;
+	m->h->max_slots = max_slots;
 	m->h->nslots = nslots;
 	m->h->nmembers = 1;
 	m->h->member[0].state = MEMBER_ALIVE;
@@ -511,7 +530,7 @@ int slot_map_open(struct slot_map **out, uint32_t nslots, uint32_t max_slots)
 /* Unmap a view; its descriptor stays. */
 static void view_free(struct slot_map *m)
 {
-	sys_mem_free(m->held, m->stride);
+	sys_mem_free(m->held, m->stride); /* or NULL */
 	sys_mem_free(m->h, m->common);
 	sys_mem_free(m, sizeof(*m));
 }
@@ -585,6 +604,35 @@ static int reopen(int proc_fd, int fd)
 	return (int)SYS4(openat, proc_fd, path, O_RDWR | O_CLOEXEC, 0);
 }
 
+/*
+ * A number for a member that lives while fd's description is open; NIL when
+ * there is none.  The byte is locked before the number is claimed, so that
+ * nobody takes a member that is being made for a dead one: numbers are tried
+ * in turn.
+ */
+static uint32_t claim_number(struct slot_map *m, int fd)
+{
+	for (uint32_t i = 0; i < SLOT_MEMBERS_MAX; i++) {
+		uint32_t none = MEMBER_NONE;
+
+		if (LOAD(&m->h->member[i].state) != MEMBER_NONE ||
+		    lock_byte(fd, i, false, NULL) != 0)
+			continue;
+		if (__atomic_compare_exchange_n(&m->h->member[i].state, &none, MEMBER_ALIVE, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			return i;
+	}
+	return NIL;
+}
+
+/* A member more, before it has any slot. */
+static void member_counted(struct slot_map *m)
+{
+	__atomic_fetch_add(&m->h->nmembers, 1, __ATOMIC_RELAXED);
+	/* before any slot has a second user; others read it before they free one, which they then share with us */
+	__atomic_store_n(&m->h->shared, 1, __ATOMIC_SEQ_CST);
+}
+
 int slot_map_join(struct slot_map *m, int proc_fd, struct slot_map **out)
 {
 	struct slot_map *c = sys_mem_alloc(sizeof(*c));
@@ -599,20 +647,8 @@ int slot_map_join(struct slot_map *m, int proc_fd, struct slot_map **out)
 	c->self = NIL;
 	c->fd = reopen(proc_fd, m->fd);
 	base = c->fd >= 0 ? map_shared(c->fd, 0, m->common) : NULL;
-	/*
-	 * The byte is locked before the number is claimed, so that nobody takes a
-	 * member that is being made for a dead one: numbers are tried in turn.
-	 */
-	for (uint32_t i = 0; base != NULL && c->self == NIL && i < SLOT_MEMBERS_MAX; i++) {
-		uint32_t none = MEMBER_NONE;
-
-		if (LOAD(&m->h->member[i].state) != MEMBER_NONE ||
-		    lock_byte(c->fd, i, false, NULL) != 0)
-			continue;
-		if (__atomic_compare_exchange_n(&m->h->member[i].state, &none, MEMBER_ALIVE, false,
-						__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-			c->self = i;
-	}
+	if (base != NULL)
+		c->self = claim_number(m, c->fd);
 	if (c->self != NIL)
 		bits = map_bits(m, c->fd, c->self);
 	if (bits == NULL) {
@@ -631,11 +667,194 @@ int slot_map_join(struct slot_map *m, int proc_fd, struct slot_map **out)
 	lay_out(c, (uintptr_t)base);
 	c->held = bits;
 	c->busy = c->held + c->stride / 2 / sizeof(uint64_t);
-	__atomic_fetch_add(&m->h->nmembers, 1, __ATOMIC_RELAXED);
-	/* before any slot has a second user; others read it before they free one, which they then share with us */
-	__atomic_store_n(&m->h->shared, 1, __ATOMIC_SEQ_CST);
+	c->server = false;
+	member_counted(m);
 	*out = c;
 	return 0;
+}
+
+int slot_map_serve(struct slot_map *m)
+{
+	long r = SYS3(fcntl, m->fd, F_ADD_SEALS, SEALS);
+
+	if (sys_err(r))
+		return (int)r;
+	STORE(&m->h->served, 1);
+	m->server = true;
+	return 0;
+}
+
+int slot_map_invite(struct slot_map *m, int proc_fd, int *fd, uint32_t *member)
+{
+	int own = reopen(proc_fd, m->fd);
+
+	if (own < 0)
+		return own;
+	*member = claim_number(m, own);
+	if (*member == NIL) {
+		SYS1(close, own);
+		return -EAGAIN;
+	}
+	STORE(&m->h->member[*member].io, 0);
+	member_counted(m);
+	*fd = own;
+	return 0;
+}
+
+/* A view of the map behind fd, of no member yet; NULL: fd has no such map, or there is no memory. */
+static struct slot_map *view_make(int fd, uint32_t max_slots, int *err)
+{
+	struct slot_map *m = sys_mem_alloc(sizeof(*m));
+	struct stat st;
+	void *base = NULL;
+
+	*err = -ENOMEM;
+	if (m == NULL)
+		return NULL;
+	m->max_slots = max_slots;
+	m->current = m->self = NIL;
+	m->fd = fd;
+	m->io_fd = -1;
+	lay_out(m, 0);
+	if (max_slots == 0 || sys_err(SYS2(fstat, fd, &st)) || !S_ISREG(st.st_mode) ||
+	    (uint64_t)st.st_size != m->common + SLOT_MEMBERS_MAX * m->stride)
+		*err = -EINVAL;
+	else
+		base = map_shared(fd, 0, m->common);
+	if (base != NULL) {
+		lay_out(m, (uintptr_t)base);
+		if (m->h->magic == MAP_MAGIC && m->h->max_slots == max_slots &&
+		    LOAD(&m->h->nslots) <= max_slots) {
+			*err = 0;
+			return m;
+		}
+		*err = -EINVAL;
+	}
+	sys_mem_free(base, m->common);
+	sys_mem_free(m, sizeof(*m));
+	return NULL;
+}
+
+static int view_bits(struct slot_map *m, uint32_t self)
+{
+	m->held = map_bits(m, m->fd, self);
+	if (m->held == NULL)
+		return -ENOMEM;
+	m->busy = m->held + m->stride / 2 / sizeof(uint64_t);
+	m->self = self;
+	return 0;
+}
+
+int slot_map_accept(struct slot_map **out, int fd, uint32_t member, uint32_t max_slots)
+{
+	int r;
+	struct slot_map *m = view_make(fd, max_slots, &r);
+
+	if (m == NULL)
+		return r;
+	if (member >= SLOT_MEMBERS_MAX || LOAD(&m->h->member[member].state) != MEMBER_ALIVE)
+		r = -EINVAL;
+	if (r == 0)
+		r = view_bits(m, member);
+	if (r != 0) {
+		view_free(m);
+		return r;
+	}
+	*out = m;
+	return 0;
+}
+
+int slot_map_adopt(struct slot_map **out, int proc_fd, int fd, uint32_t max_slots)
+{
+	long seals = SYS3(fcntl, fd, F_GET_SEALS, 0);
+	struct slot_map *m;
+	uint32_t self;
+	int own, r;
+
+	if (sys_err(seals) || (seals & SEALS) != SEALS)
+		return -EINVAL;
+	own = reopen(proc_fd, fd);
+	if (own < 0)
+		return own;
+	m = view_make(own, max_slots, &r);
+	self = m != NULL ? claim_number(m, own) : NIL;
+	if (m != NULL && self == NIL)
+		r = -EAGAIN;
+	else if (m != NULL)
+		r = view_bits(m, self);
+	if (r != 0) {
+		if (self != NIL)
+			STORE(&m->h->member[self].state, MEMBER_NONE);
+		if (m != NULL)
+			view_free(m);
+		SYS1(close, own);
+		return r;
+	}
+	STORE(&m->h->member[self].io, 0);
+	member_counted(m);
+	STORE(&m->h->served, 1);
+	m->server = true;
+	/* whoever ended while nobody served */
+	STORE(&m->h->recount, 1);
+	*out = m;
+	return 0;
+}
+
+static unsigned count_bits(uint64_t v)
+{
+	unsigned n = 0;
+
+	for (; v != 0; v &= v - 1)
+		n++;
+	return n;
+}
+
+int slot_map_count(int fd, uint32_t max_slots, struct slot_count *out)
+{
+	uint64_t *all, words;
+	int r;
+	struct slot_map *m = view_make(fd, max_slots, &r);
+
+	*out = (struct slot_count){.used = 0};
+	if (m == NULL)
+		return r;
+	all = sys_mem_alloc(m->stride / 2);
+	if (all == NULL)
+		r = -ENOMEM;
+	words = words_in_use(m);
+	for (uint32_t i = 0; r == 0 && i < SLOT_MEMBERS_MAX; i++) {
+		uint64_t *held, *busy;
+		bool alive = true, any = false;
+
+		if (LOAD(&m->h->member[i].state) == MEMBER_NONE)
+			continue;
+		held = map_bits(m, fd, i);
+		if (held == NULL) {
+			r = -ENOMEM;
+			break;
+		}
+		busy = held + m->stride / 2 / sizeof(uint64_t);
+		for (uint64_t w = 0; w < words; w++) {
+			uint64_t v = LOAD(&held[w]) | LOAD(&busy[w]);
+
+			any = any || v != 0;
+			all[w] |= v;
+		}
+		sys_mem_free(held, m->stride);
+		lock_byte(fd, i, true, &alive);
+		out->members += alive;
+		out->dead += !alive && any;
+	}
+	for (uint64_t w = 0; r == 0 && w < words; w++) {
+		uint64_t used = LOAD(&m->used[w]) & ~(uint64_t)(w == 0 ? 1 : 0);
+
+		out->used += count_bits(used);
+		out->lost += count_bits(used & ~all[w]);
+		out->free += count_bits(all[w] & ~used & ~(uint64_t)(w == 0 ? 1 : 0));
+	}
+	sys_mem_free(all, m->stride / 2);
+	view_free(m);
+	return r;
 }
 
 int slot_map_fd(const struct slot_map *m)
@@ -659,7 +878,7 @@ int slot_share(struct slot_map *m, struct slot_map *child, uint32_t slot)
 /* Give back every slot of the set; how many became free. */
 static uint32_t release_all(struct slot_map *m, uint64_t *set, const uint64_t *except)
 {
-	uint64_t words = (uint64_t)LOAD(&m->h->fresh) * CLUSTER_WORDS;
+	uint64_t words = words_in_use(m);
 	uint32_t freed = 0;
 
 	for (uint64_t i = 0; i < words; i++) {
@@ -725,12 +944,46 @@ static bool io_over(const struct slot_map *m, uint32_t i)
 	return !going_on;
 }
 
+/*
+ * The server is alone, and holds nothing: everything is free, whatever is
+ * written there.  The memory is given back.  False: it cannot be.
+ */
+static bool wipe(struct slot_map *m, uint32_t *freed)
+{
+	uint64_t head = whole(sizeof(struct header)), words = words_in_use(m);
+	struct header *h = m->h;
+
+	for (uint64_t i = 0; i < words; i++)
+		*freed += count_bits(LOAD(&m->used[i]) & ~(uint64_t)(i == 0 ? 1 : 0));
+	if (sys_err(SYS4(fallocate, m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, head,
+			 m->common + SLOT_MEMBERS_MAX * m->stride - head)))
+		return false;
+	STORE(&h->nslots, m->max_slots);
+	STORE(&h->max_slots, m->max_slots);
+	h->magic = MAP_MAGIC;
+	STORE(&h->used, 0);
+	STORE(&h->fresh, 0);
+	for (uint32_t i = 0; i < SLOT_MEMBERS_MAX; i++) {
+		h->member[i].io = i == m->self && m->io_fd >= 0;
+		h->member[i].died = 0;
+		STORE(&h->member[i].state, i == m->self ? MEMBER_ALIVE : MEMBER_NONE);
+	}
+	return true;
+}
+
 /* This member is the only one: what is in use and not its own was left by one that was killed half-way. */
 static uint32_t recount(struct slot_map *m)
 {
-	uint64_t words = (uint64_t)LOAD(&m->h->fresh) * CLUSTER_WORDS;
+	uint64_t words = words_in_use(m);
 	uint32_t freed = 0;
 
+	if (m->server && m->mine == 0 && wipe(m, &freed))
+		return freed;
+	freed = 0;
+	/* those who died left the marks of where they were at */
+	for (uint64_t c = 0; c < words / CLUSTER_WORDS; c++)
+		if (c != m->current)
+			__atomic_fetch_and(&m->cluster[c], ~CLUSTER_TAKEN, __ATOMIC_RELAXED);
 	for (uint64_t i = 0; i < words; i++) {
 		uint64_t mine = LOAD(&m->held[i]) | LOAD(&m->busy[i]) | (i == 0);
 		uint64_t lost = LOAD(&m->used[i]) & ~mine;
@@ -747,6 +1000,15 @@ static uint32_t recount(struct slot_map *m)
 		}
 	}
 	return freed;
+}
+
+/* Whether this member is the only one: not by the count, which misses who died while joining. */
+static bool alone(const struct slot_map *m)
+{
+	for (uint32_t i = 0; i < SLOT_MEMBERS_MAX; i++)
+		if (i != m->self && (LOAD(&m->h->member[i].state) & STATE_MASK) != MEMBER_NONE)
+			return false;
+	return !LOAD(&m->h->served) || m->server;
 }
 
 /* Whether its bits are still to be given back: claimed for this member then. */
@@ -785,7 +1047,7 @@ uint32_t slot_map_sweep(struct slot_map *m)
 	if (!LOAD(&m->h->shared))
 		return 0;
 	for (uint32_t i = 0; i < SLOT_MEMBERS_MAX; i++) {
-		uint64_t words = (uint64_t)LOAD(&m->h->fresh) * CLUSTER_WORDS;
+		uint64_t words = words_in_use(m);
 		struct member *d = &m->h->member[i];
 		uint64_t *held, *busy;
 		bool any = false;
@@ -819,8 +1081,9 @@ uint32_t slot_map_sweep(struct slot_map *m)
 			member_gone(m, i);
 		}
 	}
-	if (!kept && LOAD(&m->h->recount) && LOAD(&m->h->nmembers) == 1) {
+	if (!kept && LOAD(&m->h->recount) && alone(m)) {
 		STORE(&m->h->recount, 0);
+		STORE(&m->h->nmembers, 1);
 		freed += recount(m);
 	}
 	return freed;

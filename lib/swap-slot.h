@@ -100,6 +100,35 @@ void slot_map_part(struct slot_map *m, struct slot_map *child, bool failed);
 void slot_map_enter(struct slot_map *child, struct slot_map *parent, int fd);
 
 /*
+ * Members that are not forked.  One member of a map, the server, makes all of
+ * them, holds no slots, and is the only one that recounts: a map that nobody else
+ * is a member of is empty.  It calls slot_map_serve() first: the memory cannot be
+ * made smaller then.
+ *
+ * slot_map_invite() makes a member of whoever gets the descriptor *fd: it
+ * lives for as long as that is open, and is *member to slot_map_accept(),
+ * which takes the descriptor over when it succeeds.  slot_map_adopt() makes a
+ * server again of a process that is given any descriptor of a map that was
+ * served before (it stays the caller's): -EINVAL when it is no such map.
+ */
+int slot_map_serve(struct slot_map *m);
+int slot_map_invite(struct slot_map *m, int proc_fd, int *fd, uint32_t *member);
+int slot_map_accept(struct slot_map **out, int fd, uint32_t member, uint32_t max_slots);
+int slot_map_adopt(struct slot_map **out, int proc_fd, int fd, uint32_t max_slots);
+
+/* Slots in use, and those of them that no member holds or is busy with, as counted in a map. */
+struct slot_count {
+	uint64_t used;
+	uint64_t lost;	  /* in use, and nobody's */
+	uint64_t free;	  /* somebody's, and not in use */
+	unsigned members; /* that live */
+	unsigned dead;	  /* that ended, and hold something */
+};
+
+/* Read-only; what changes meanwhile may be counted as lost or free.  fd: of a map. */
+int slot_map_count(int fd, uint32_t max_slots, struct slot_count *out);
+
+/*
  * This member's I/O goes through fd, an open file description of the area that
  * is its own: 0, or -errno when that file cannot be locked.
  */

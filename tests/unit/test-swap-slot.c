@@ -11,6 +11,7 @@
 #include "sys.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -611,6 +612,99 @@ static void misuse_is_caught(void **state)
 }
 #endif
 
+/* The server of a map, and who is invited: a member lives as long as its descriptor. */
+static void members_that_are_invited(void **state)
+{
+	struct slot_map *server = map(2000), *a, *b, *none;
+	uint32_t first, member;
+	struct slot_count n;
+	int fd, copy;
+
+	(void)state;
+	assert_int_equal(slot_map_serve(server), 0);
+	assert_true(ftruncate(slot_map_fd(server), 4096) != 0);
+	assert_int_equal(slot_map_invite(server, proc_fd(), &fd, &member), 0);
+	assert_int_equal(slot_map_accept(&none, fd, member, 1999), -EINVAL);
+	assert_int_equal(slot_map_accept(&none, fd, member + 1, 2000), -EINVAL);
+	assert_int_equal(slot_map_accept(&a, fd, member, 2000), 0);
+	assert_int_equal(slot_map_invite(server, proc_fd(), &fd, &member), 0);
+	assert_int_equal(slot_map_accept(&b, fd, member, 2000), 0);
+	assert_int_equal(slot_map_members(server), 3);
+	assert_int_equal(slot_alloc(a, 300, &first), 300);
+	assert_int_equal(slot_alloc(b, 200, &first), 200);
+	assert_int_equal(slot_map_sweep(server), 0);
+	assert_int_equal(slot_map_used(server), 500);
+	assert_int_equal(slot_map_count(slot_map_fd(server), 2000, &n), 0);
+	assert_int_equal(n.used, 500);
+	assert_int_equal(n.lost, 0);
+	assert_int_equal(n.free, 0);
+	slot_map_close(a);
+	assert_int_equal(slot_map_sweep(server), 300);
+	assert_int_equal(slot_map_members(server), 2);
+	/* one that was invited and never came */
+	assert_int_equal(slot_map_invite(server, proc_fd(), &fd, &member), 0);
+	assert_int_equal(slot_map_members(server), 3);
+	close(fd);
+	assert_int_equal(slot_map_sweep(server), 0);
+	assert_int_equal(slot_map_members(server), 2);
+	/* the server ends; another takes over what is left, and only a map that was served */
+	copy = dup(slot_map_fd(b));
+	slot_map_close(server);
+	assert_int_equal(slot_map_adopt(&none, proc_fd(), copy, 1000), -EINVAL);
+	assert_int_equal(slot_map_adopt(&server, proc_fd(), copy, 2000), 0);
+	close(copy);
+	assert_int_equal(slot_map_used(server), 200);
+	assert_int_equal(slot_map_sweep(server), 0);
+	assert_int_equal(slot_map_members(server), 2);
+	slot_map_close(b);
+	assert_int_equal(slot_map_sweep(server), 200);
+	assert_int_equal(slot_map_used(server), 0);
+	slot_map_close(server);
+	server = map(2000);
+	assert_int_equal(slot_map_adopt(&none, proc_fd(), slot_map_fd(server), 2000), -EINVAL);
+	slot_map_close(server);
+}
+
+/* What a member took and did not note before it was killed; nobody but the server recounts. */
+static void what_nobody_holds_is_found_by_the_server(void **state)
+{
+	struct slot_map *server = map(1000), *a, *b;
+	char nothing[4096] = {0};
+	uint32_t first, member;
+	struct slot_count n;
+	struct stat st;
+	int fd;
+
+	(void)state;
+	assert_int_equal(slot_map_serve(server), 0);
+	assert_int_equal(slot_map_invite(server, proc_fd(), &fd, &member), 0);
+	assert_int_equal(slot_map_accept(&b, fd, member, 1000), 0);
+	assert_int_equal(slot_map_invite(server, proc_fd(), &fd, &member), 0);
+	assert_int_equal(slot_map_accept(&a, fd, member, 1000), 0);
+	assert_int_equal(slot_alloc(a, 5, &first), 5);
+	assert_int_equal(slot_alloc(b, 7, &first), 7);
+	/* the members' bits are last: of each a page of those held, and a page of those busy */
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(pwrite(fd, nothing, sizeof(nothing),
+				st.st_size - (off_t)(SLOT_MEMBERS_MAX - member) * 8192),
+			 sizeof(nothing));
+	slot_map_close(a);
+	assert_int_equal(slot_map_sweep(b), 0);
+	assert_int_equal(slot_map_count(slot_map_fd(server), 1000, &n), 0);
+	assert_int_equal(n.used, 12);
+	assert_int_equal(n.lost, 5);
+	slot_map_close(server);
+	/* the last member, but the map is not its to count */
+	assert_int_equal(slot_map_sweep(b), 0);
+	assert_int_equal(slot_map_used(b), 12);
+	assert_int_equal(slot_map_adopt(&server, proc_fd(), slot_map_fd(b), 1000), 0);
+	assert_int_equal(slot_map_sweep(server), 0);
+	slot_map_close(b);
+	assert_int_equal(slot_map_sweep(server), 12);
+	assert_int_equal(slot_map_used(server), 0);
+	slot_map_close(server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -624,6 +718,8 @@ int main(void)
 		cmocka_unit_test(random_calls),
 		cmocka_unit_test(a_nearly_full_area_is_no_slower),
 		cmocka_unit_test(bookkeeping_is_for_what_was_used),
+		cmocka_unit_test(members_that_are_invited),
+		cmocka_unit_test(what_nobody_holds_is_found_by_the_server),
 		cmocka_unit_test(the_largest_area),
 		cmocka_unit_test(growth_completes_the_last_cluster),
 		cmocka_unit_test(no_memory_is_an_answer),
