@@ -595,6 +595,8 @@ static void area_own(struct swap_area *a, long proc_fd)
 	long fd;
 
 	a->dev.fd = a->shared_fd;
+	if (a->via_mount)
+		return; /* a lock there is not one on the area */
 	log_format(path, sizeof(path), "thread-self/fd/%d", a->shared_fd);
 	fd = flags < 0 ? flags
 		       : SYS4(openat, proc_fd, path, O_RDWR | O_CLOEXEC | (flags & O_DIRECT), 0);
@@ -677,6 +679,40 @@ int swap_on(struct swap *s, const struct fl_swap_spec *spec, const char *swap_di
 	sys_mem_free(b.scratch, SCRATCH);
 	a->index = i;
 	a->prio = spec->prio >= 0 ? spec->prio : --s->next_prio;
+	a->on = true;
+	s->area[i] = a;
+	if (i >= s->narea)
+		s->narea = i + 1;
+	*index = i;
+	return 0;
+}
+
+int swap_take(struct swap *s, const struct swap_given *g, unsigned *index)
+{
+	struct swap_area *a;
+	unsigned i = 0;
+
+	while (i < FL_SWAP_MAX && s->area[i] != NULL)
+		i++;
+	if (i == FL_SWAP_MAX)
+		return -EMFILE;
+	a = sys_mem_alloc(sizeof(*a));
+	if (a == NULL)
+		return -ENOMEM;
+	log_format(a->path, sizeof(a->path), "%s", g->name);
+	a->map = g->map;
+	a->shared_fd = a->dev.fd = g->shared_fd;
+	a->stored = true;
+	a->via_mount = g->via_mount;
+	if (g->io_fd >= 0 && slot_map_io(a->map, g->io_fd) == 0)
+		a->dev.fd = g->io_fd;
+	else if (g->io_fd >= 0)
+		sys_close(g->io_fd);
+	a->dev.size = g->slots * PAGE;
+	a->dev.name = a->path;
+	a->max_slots = g->slots;
+	a->prio = g->prio;
+	a->index = i;
 	a->on = true;
 	s->area[i] = a;
 	if (i >= s->narea)

@@ -52,6 +52,8 @@ struct swap_area {
 	unsigned index;
 	bool on;	    /* slots may be handed out */
 	bool private_file;  /* unlinked; may grow */
+	bool stored;	    /* a store's; path is its name there */
+	bool via_mount;	    /* its descriptor is of the store's mount, one for all I/O */
 	uint64_t max_slots; /* a private area's bound, header's page included */
 	uint64_t step;	    /* bytes by which it grows next */
 	uint64_t io_errors;
@@ -84,6 +86,20 @@ int swap_format(const char *path, uint64_t size, char *why, size_t why_size);
 
 int swap_on(struct swap *s, const struct fl_swap_spec *spec, const char *swap_dir, unsigned *index,
 	    char *why, size_t why_size);
+
+/* An area that another process opened, as a store hands it out. */
+struct swap_given {
+	const char *name;
+	int prio;
+	int shared_fd;	      /* holds the lock on the area, if any; */
+	int io_fd;	      /* a description of this process's own; -1: there is none */
+	struct slot_map *map; /* this process's view */
+	uint64_t slots;	      /* header's page included */
+	bool via_mount;
+};
+
+/* On success the descriptors and the map belong to the area.  -EMFILE: too many are on. */
+int swap_take(struct swap *s, const struct swap_given *g, unsigned *index);
 /* -EBUSY unless the area is empty, bad slots aside. */
 int swap_close_area(struct swap *s, unsigned index);
 void swap_close_all(struct swap *s);
