@@ -255,12 +255,16 @@ tests_fault_test_fault_full_LDADD = $(test_ldadd)
 
 # fuzz
 
-test_programs += tests/fuzz/fuzz-area tests/fuzz/fuzz-options
-fuzz_tests += tests/fuzz/fuzz-area tests/fuzz/fuzz-options
+test_programs += tests/fuzz/fuzz-area tests/fuzz/fuzz-options tests/fuzz/fuzz-wire
+fuzz_tests += tests/fuzz/fuzz-area tests/fuzz/fuzz-options tests/fuzz/fuzz-wire
 
 tests_fuzz_fuzz_area_SOURCES = tests/fuzz/fuzz-area.c tests/fuzz/fuzz.h tests/unit/test.h
 tests_fuzz_fuzz_area_CPPFLAGS = $(test_cppflags)
 tests_fuzz_fuzz_area_LDADD = $(test_ldadd)
+
+tests_fuzz_fuzz_wire_SOURCES = tests/fuzz/fuzz-wire.c tests/fuzz/fuzz.h tests/unit/test.h
+tests_fuzz_fuzz_wire_CPPFLAGS = $(test_cppflags)
+tests_fuzz_fuzz_wire_LDADD = $(test_ldadd)
 
 tests_fuzz_fuzz_options_SOURCES = tests/fuzz/fuzz-options.c tests/fuzz/fuzz.h tests/unit/test.h
 tests_fuzz_fuzz_options_CPPFLAGS = $(test_cppflags)

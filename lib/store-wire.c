@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * store-wire.c - messages between a store's server and its clients; see store-wire.h.
+ */
+#include "store-wire.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+/* clang-format off */
+static const struct rule {
+	bool client; /* who sends it */
+	bool area;   /* name is an area's */
+	unsigned fds_min, fds_max;
+} rules[WIRE_TYPE_END] = {
+	[WIRE_HELLO]	= {true,  false, 0, 3},
+	[WIRE_HELD]	= {true,  true,  2, 2},
+	[WIRE_DONE]	= {true,  false, 0, 0},
+	[WIRE_AREA]	= {false, true,  1, 3},
+	[WIRE_ATTACHED]	= {false, false, 0, 1},
+	[WIRE_ERROR]	= {false, false, 0, 0},
+	[WIRE_SWAPOFF]	= {false, true,  0, 0},
+	[WIRE_LIMIT]	= {false, false, 0, 0},
+};
+/* clang-format on */
+
+void wire_init(struct wire_msg *m, enum wire_type type)
+{
+	memset(m, 0, sizeof(*m));
+	m->version = WIRE_VERSION;
+	m->type = type;
+}
+
+void wire_convert(struct wire_msg *m)
+{
+	uint32_t *const w32[] = {&m->version,
+				 &m->type,
+				 &m->flags,
+				 &m->count,
+				 &m->member,
+				 (uint32_t *)&m->prio,
+				 (uint32_t *)&m->error,
+				 &m->request};
+	uint64_t *const w64[] = {&m->slots, &m->bytes, &m->mm_addr};
+
+	for (unsigned i = 0; i < sizeof(w32) / sizeof(w32[0]); i++)
+		*w32[i] = htole32(*w32[i]);
+	for (unsigned i = 0; i < sizeof(w64) / sizeof(w64[0]); i++)
+		*w64[i] = htole64(*w64[i]);
+}
+
+bool wire_area_name(const char *name)
+{
+	return name[0] != '\0' && name[0] != '.' && strchr(name, '/') == NULL &&
+	       strchr(name, '\n') == NULL;
+}
+
+static bool zeros(const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] != 0)
+			return false;
+	return true;
+}
+
+/* Each kind's own rules. */
+static bool sound(const struct wire_msg *m, unsigned nfds)
+{
+	bool nothing = (m->flags & (WIRE_PROBE | WIRE_COUNT)) != 0;
+
+	switch ((enum wire_type)m->type) {
+	case WIRE_HELLO:
+		return (m->flags & ~(WIRE_DEVICE | WIRE_PROBE | WIRE_COUNT | WIRE_MOUNT)) == 0 &&
+		       m->count <= (nothing ? 0 : WIRE_AREAS_MAX) && nfds == (nothing ? 0U : 3U);
+	case WIRE_HELD:
+		return m->slots > 1 && m->slots <= UINT32_MAX && m->prio >= -65536 &&
+		       m->prio <= 32767;
+	case WIRE_AREA:
+		return m->slots > 1 && m->slots <= UINT32_MAX && nfds != 2 && m->prio >= -65536 &&
+		       m->prio <= 32767;
+	case WIRE_ATTACHED:
+		return m->count <= WIRE_AREAS_MAX;
+	case WIRE_DONE:
+		return m->error <= 0 && m->error >= -4095;
+	case WIRE_ERROR:
+		return m->error < 0 && m->error >= -4095;
+	case WIRE_LIMIT:
+		return m->bytes >= WIRE_LIMIT_MIN && m->bytes <= UINT64_MAX / 4;
+	case WIRE_SWAPOFF:
+		return true;
+	case WIRE_TYPE_END:
+		break;
+	}
+	return false;
+}
+
+int wire_parse(const void *buf, size_t len, unsigned nfds, bool from_client, struct wire_msg *out)
+{
+	const struct rule *r;
+	size_t n;
+
+	if (len < sizeof(out->version))
+		return -EMSGSIZE;
+	memset(out, 0, sizeof(*out));
+	memcpy(out, buf, len < sizeof(*out) ? len : sizeof(*out));
+	wire_convert(out);
+	if (out->version != WIRE_VERSION)
+		return -EPROTONOSUPPORT;
+	if (len != sizeof(*out))
+		return -EMSGSIZE;
+	if (out->type == 0 || out->type >= WIRE_TYPE_END)
+		return -EPROTO;
+	r = &rules[out->type];
+	for (n = 0; n < sizeof(out->name) && out->name[n] != '\0';)
+		n++;
+	if (r->client != from_client || nfds < r->fds_min || nfds > r->fds_max ||
+	    n == sizeof(out->name) || !zeros(out->name + n, sizeof(out->name) - n) ||
+	    (r->area && !wire_area_name(out->name)) || !sound(out, nfds))
+		return -EPROTO;
+	return 0;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * store-wire.h - what a store's server and its clients say to each other.
+ *
+ * Over a SOCK_SEQPACKET socket; each message is one struct wire_msg,
+ * little-endian, with descriptors beside it (SCM_RIGHTS):
+ *
+ *	client                                   server
+ *	HELLO  mem, maps, pagemap ────────────▶
+ *	HELD   lock, map   for each area that
+ *	       it has already ─────────────────▶
+ *	                  ◀──────────── AREA      lock, io, map: for each other one
+ *	                  ◀──────────── ATTACHED  userfaultfd, where it was asked for
+ *	                  ◀──────────── ERROR     instead, and the socket is closed
+ *	later:
+ *	                  ◀──────────── AREA      there is one more
+ *	                  ◀──────────── SWAPOFF   give back all slots of an area
+ *	                  ◀──────────── LIMIT     a new limit
+ *	DONE   answers these two ─────────────▶
+ *
+ * What is not used by a message is zero.  Neither side trusts the other: what
+ * wire_parse() lets through is of the right size, kind and direction, with a
+ * name that is one.
+ */
+#ifndef FL_STORE_WIRE_H
+#define FL_STORE_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WIRE_VERSION 1U
+#define WIRE_NAME_MAX 256U /* terminator included */
+#define WIRE_FDS_MAX 3U
+#define WIRE_AREAS_MAX 32U
+#define WIRE_LIMIT_MIN ((uint64_t)2 << 20)
+
+enum wire_type {
+	WIRE_HELLO = 1,
+	WIRE_HELD,
+	WIRE_DONE,
+	WIRE_AREA,
+	WIRE_ATTACHED,
+	WIRE_ERROR,
+	WIRE_SWAPOFF,
+	WIRE_LIMIT,
+	WIRE_TYPE_END
+};
+
+/* Of HELLO. */
+#define WIRE_DEVICE 1U /* /dev/userfaultfd is wanted */
+#define WIRE_PROBE 2U  /* tell whether this would work: no areas, nothing is listed */
+#define WIRE_COUNT 4U  /* the maps, to be counted: AREAs have one descriptor, and no member */
+#define WIRE_MOUNT 8U  /* I/O will go through the mount: AREAs have the map alone */
+
+struct wire_msg {
+	uint32_t version;
+	uint32_t type;
+	uint32_t flags;
+	uint32_t count;	  /* HELLO: HELD messages that follow; ATTACHED: areas that the store has */
+	uint32_t member;  /* AREA */
+	int32_t prio;	  /* AREA, HELD */
+	int32_t error;	  /* DONE, ERROR: a negative errno, DONE also 0 */
+	uint32_t request; /* SWAPOFF, LIMIT; DONE: which it answers */
+	uint64_t slots;	  /* AREA, HELD: header's page included */
+	uint64_t bytes;	  /* LIMIT */
+	uint64_t mm_addr; /* HELLO */
+	char name
+		[WIRE_NAME_MAX]; /* HELLO: the process's; AREA, HELD, SWAPOFF: an area's; ERROR: why */
+};
+
+/* A message that says nothing yet. */
+void wire_init(struct wire_msg *m, enum wire_type type);
+/* Into, and out of, the order in which it travels. */
+void wire_convert(struct wire_msg *m);
+
+/*
+ * Take what was received, of len bytes and nfds descriptors, from a client or
+ * from the server: 0 and the message in *out, or
+ *	-EMSGSIZE	it is not of a message's length
+ *	-EPROTONOSUPPORT of another version
+ *	-EPROTO		anything else is wrong with it
+ */
+int wire_parse(const void *buf, size_t len, unsigned nfds, bool from_client, struct wire_msg *out);
+
+/* Printable, and short enough for a message: an area's name without '/', not hidden. */
+bool wire_area_name(const char *name);
+
+#endif
