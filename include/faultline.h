@@ -94,7 +94,12 @@ struct fl_options {
 	fl_log_fn log;		  /**< NULL: standard error */
 	void *log_arg;		  /**< first argument of log */
 	unsigned near;		  /**< 1: bind pager and a thread that pages alone to one CPU; fl_open(3) */
+	const char *store;	  /**< absolute path of a store's mount to take areas from; NULL: none */
+	unsigned store_flags;	  /**< FL_STORE_FUSE, or 0 */
 };
+
+/** Page through the store's mount, not to its areas directly. */
+#define FL_STORE_FUSE 1
 
 /** The smallest limit: below it a single instruction may not make progress. */
 #define FL_LIMIT_MIN ((uint64_t)2 << 20)

@@ -29,6 +29,7 @@
 #include "log.h"
 #include "mm.h"
 #include "pager.h"
+#include "store-client.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -90,33 +91,48 @@ struct kin {
 
 /* ---- kin ---- */
 
-static int watch(struct kin *k, int fd)
+static int watch(struct kin *k, int fd, bool edge)
 {
-	struct epoll_event e = {.events = EPOLLIN, .data = {.fd = fd}};
+	struct epoll_event e = {.events = EPOLLIN | (edge ? EPOLLET : 0), .data = {.fd = fd}};
 
 	return (int)SYS4(epoll_ctl, k->epoll, EPOLL_CTL_ADD, fd, &e);
+}
+
+/* What pagers sleep on is an epoll of the userfaultfd and of all sockets, once there is one. */
+static struct kin *kin_get(struct mm *mm)
+{
+	struct kin *k = mm->kin;
+
+	if (k != NULL)
+		return k;
+	k = sys_mem_alloc(sizeof(*k));
+	if (k == NULL)
+		return NULL;
+	k->epoll = (int)SYS1(epoll_create, EPOLL_CLOEXEC);
+	if (k->epoll < 0 || watch(k, mm->uffd, false) != 0) {
+		if (k->epoll >= 0)
+			SYS1(close, k->epoll);
+		sys_mem_free(k, sizeof(*k));
+		return NULL;
+	}
+	mm->kin = k;
+	mm->wait_fd = k->epoll;
+	return k;
+}
+
+int fork_watch(struct mm *mm, int fd, bool edge)
+{
+	struct kin *k = kin_get(mm);
+
+	return k != NULL ? watch(k, fd, edge) : -ENOMEM;
 }
 
 /* Keep the end of a socket pair whose other end is another process's; it may fail: then its end is found late. */
 static void kin_add(struct mm *mm, int fd)
 {
-	struct kin *k = mm->kin;
+	struct kin *k = kin_get(mm);
 
-	if (k == NULL) {
-		k = sys_mem_alloc(sizeof(*k));
-		if (k != NULL) {
-			k->epoll = (int)SYS1(epoll_create, EPOLL_CLOEXEC);
-			if (k->epoll < 0 || watch(k, mm->uffd) != 0) {
-				sys_mem_free(k, sizeof(*k));
-				k = NULL;
-			}
-		}
-		if (k != NULL) {
-			mm->kin = k;
-			mm->wait_fd = k->epoll;
-		}
-	}
-	if (k == NULL || k->n == KIN_MAX || watch(k, fd) != 0) {
+	if (k == NULL || k->n == KIN_MAX || watch(k, fd, false) != 0) {
 		SYS1(close, fd);
 		return;
 	}
@@ -153,7 +169,7 @@ void fork_look_after_kin(struct mm *mm)
 		return;
 	n = SYS6(epoll_wait, k->epoll, e, 16, 0, 0, 8);
 	for (long i = 0; i < n; i++) {
-		if (e[i].data.fd == mm->uffd)
+		if (e[i].data.fd == mm->uffd || stored_ready(mm, e[i].data.fd))
 			continue;
 		kin_remove(k, e[i].data.fd);
 		k->until = now + KIN_PATIENCE_NS;
@@ -534,6 +550,8 @@ int fork_adopt(struct mm *mm)
 	pool_init(&mm->io_pool, sizeof(struct swap_io), (size_t)64 << 10);
 	if (r == 0)
 		kin_add(mm, link);
+	if (r == 0 && mm->store != NULL)
+		stored_forked(mm);
 	return (int)r;
 }
 

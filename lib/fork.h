@@ -43,4 +43,7 @@ int fork_adopt(struct mm *mm);
 void fork_look_after_kin(struct mm *mm);
 bool fork_kin_ending(const struct mm *mm); /* one has, and what it held is not free yet */
 
+/* Pagers wake when fd is readable: each time that something came (edge), or for as long as it is. */
+int fork_watch(struct mm *mm, int fd, bool edge);
+
 #endif

@@ -293,6 +293,19 @@ bool hop_kicked(struct mm *mm, uintptr_t addr)
 	return true;
 }
 
+void hop_passed_over(struct pager *p)
+{
+	struct hop *h = &p->mm->hop;
+
+	/* Whoever rang while that call let other work go on had no answer: look at all. */
+	while (p->pumped && !p->stop) {
+		p->pumped = false;
+		for (uint32_t i = 0; i < HOP_SLOTS && !p->stop; i++)
+			if (__atomic_load_n(&h->slot[i].state, __ATOMIC_ACQUIRE) == HOP_POSTED)
+				serve_slot(p, &h->slot[i]);
+	}
+}
+
 void hop_serve(struct pager *p, uintptr_t addr)
 {
 	struct hop *h = &p->mm->hop;
@@ -300,13 +313,9 @@ void hop_serve(struct pager *p, uintptr_t addr)
 	serve_slot(p, &h->slot[(addr - (uintptr_t)h->bell) / PAGE_SIZE]);
 	if (p->stop)
 		return;
-	/* Whoever rang while that call let other work go on had no answer: look at all. */
-	while (p->pumped) {
-		p->pumped = false;
-		for (uint32_t i = 0; i < HOP_SLOTS && !p->stop; i++)
-			if (__atomic_load_n(&h->slot[i].state, __ATOMIC_ACQUIRE) == HOP_POSTED)
-				serve_slot(p, &h->slot[i]);
-	}
+	hop_passed_over(p);
+	if (p->stop)
+		return;
 	if (__atomic_load_n(&h->rung, __ATOMIC_RELAXED) >= HOP_SLOTS / 2)
 		empty_bells(h);
 	if (h->kicked)

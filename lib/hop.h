@@ -106,4 +106,7 @@ bool hop_kicked(struct mm *mm, uintptr_t addr);
 /* On a pager, with the mm lock held: do the call behind a doorbell. */
 void hop_serve(struct pager *p, uintptr_t addr);
 
+/* The same, after work that let others go on (pager_pump): calls whose doorbells were passed over. */
+void hop_passed_over(struct pager *p);
+
 #endif

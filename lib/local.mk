@@ -36,6 +36,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/reclaim.c lib/reclaim.h \
 	lib/region.c lib/region.h \
 	lib/staging.c lib/staging.h \
+	lib/store-client.c lib/store-client.h \
 	lib/store-wire.c lib/store-wire.h \
 	lib/swap-area.c lib/swap-area.h \
 	lib/swap-off.c \

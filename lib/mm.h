@@ -151,6 +151,8 @@ struct mm {
 
 	struct lock fork_lock; /* RANK_FORK: one fork at a time; guards */
 	struct fork_job *fork; /* what caller, pager and child share of it (fork.c) */
+	struct store *store; /* store-client.c: where the areas come from; NULL: not from a store */
+	uint32_t skipped;    /* rounds in which only faults were looked for */
 	struct kin *kin; /* fork.c: parent and children, to be told of their end; the mm lock */
 	struct near near;
 	struct hop hop;

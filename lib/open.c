@@ -8,6 +8,7 @@
 #include "mm.h"
 #include "options.h"
 #include "pager.h"
+#include "store-client.h"
 #include "sys.h"
 #include "verify.h"
 
@@ -61,7 +62,18 @@ static int take_options(struct mm *mm, const struct fl_options *o, char *why, si
 	    sizeof(mm->opt.swap_dir) - 1)
 		return refuse(why, why_size, -ENAMETOOLONG, "the swap directory's name is too long");
 	mm->sink = (struct log_sink){.level = o->log_level, .fn = o->log, .arg = o->log_arg};
-	mm->private_area = o->nareas == 0;
+	if (o->store != NULL) {
+		if (strlen(o->store) > 400)
+			return refuse(why, why_size, -ENAMETOOLONG, "the store's name is too long");
+		if (o->store[0] != '/')
+			return refuse(why, why_size, -EINVAL, "the store's path is not absolute");
+		mm->store = stored_new(o->store, (o->store_flags & FL_STORE_FUSE) != 0);
+		if (mm->store == NULL)
+			return refuse(why, why_size, -ENOMEM, "no memory");
+	}
+	if ((o->store_flags & ~FL_STORE_FUSE) != 0)
+		return refuse(why, why_size, -EINVAL, "no such flag of a store");
+	mm->private_area = o->nareas == 0 && o->store == NULL;
 	for (unsigned i = 0; i < o->nareas; i++) {
 		struct fl_swap_spec *s = &mm->spec[mm->nspec];
 
@@ -103,7 +115,7 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 		/* a seccomp filter may let the program unmap memory and not us map any */
 		region_tree_reserve(&mm->regions);
 	}
-	if (r == 0 && !(flags & MM_PRELOAD) && mm->nspec != 0) {
+	if (r == 0 && !(flags & MM_PRELOAD) && (mm->nspec != 0 || mm->store != NULL)) {
 		lock_take(&mm->lock);
 		r = pager_start(mm);
 		lock_drop(&mm->lock);
@@ -111,6 +123,8 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 			refuse(why, why_size, r, "the swap areas cannot be used");
 	}
 	if (r != 0) {
+		if (mm->store != NULL)
+			stored_free(mm->store);
 		region_tree_fini(&mm->regions);
 		sys_mem_free(mm, sizeof(*mm));
 		return r;
@@ -138,6 +152,8 @@ int mm_close(struct mm *mm)
 	}
 	region_tree_fini(&mm->regions);
 	hop_fini(mm);
+	if (mm->store != NULL)
+		stored_free(mm->store);
 	sys_mem_free(mm, sizeof(*mm));
 	return 0;
 }

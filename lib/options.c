@@ -291,6 +291,38 @@ static int set_swap_dir(struct options *o, const char *value, char *why, size_t 
 	return set_path(o, &o->fl.swap_dir, value, why, why_size);
 }
 
+/* MNT[,io=fuse|direct]; ",," stands for a comma in MNT. */
+static int set_store(struct options *o, const char *value, char *why, size_t why_size)
+{
+	static const char *const words[] = {"direct", "fuse"};
+	char path[512];
+	size_t n = 0;
+	int io = 0;
+
+	for (; *value != '\0'; value++) {
+		if (*value == ',' && *++value != ',') {
+			if (strncmp(value, "io=", 3) != 0) {
+				log_format(why, why_size,
+					   "'%s' is not io=direct or io=fuse (a comma in a name is ',,')",
+					   value);
+				return -EINVAL;
+			}
+			io = set_word(value + 3, words, 2, why, why_size);
+			if (io < 0)
+				return io;
+			break;
+		}
+		if (n + 1 >= 400) {
+			log_format(why, why_size, "too long");
+			return -EINVAL;
+		}
+		path[n++] = *value;
+	}
+	path[n] = '\0';
+	o->fl.store_flags = io == 1 ? FL_STORE_FUSE : 0;
+	return set_path(o, &o->fl.store, path, why, why_size);
+}
+
 static int set_engine(struct options *o, const char *value, char *why, size_t why_size)
 {
 	static const char *const words[] = {"auto", "uring", "sync"};
@@ -411,6 +443,8 @@ const struct option_def option_defs[] = {
 	{"swap", "FILE[,prio=N][,size=S]", false,
 	 "swap to this file or device; may be repeated (a private file)", set_swap},
 	{"swap-dir", "DIR", false, "where the private swap file lives (/var/tmp)", set_swap_dir},
+	{"store", "MNT[,io=fuse]", false, "take swap areas from the store mounted at MNT (none)",
+	 set_store},
 	{"engine", "WHICH", false, "block I/O by auto, uring or sync (auto)", set_engine},
 	{"wp", "HOW", false, "tell written pages by auto, sync or off (auto)", set_wp},
 	{"pagers", "N", false, "pager threads, 1 to 16 (1)", set_pagers},

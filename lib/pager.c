@@ -12,6 +12,7 @@
 #include "fault.h"
 #include "fork.h"
 #include "reclaim.h"
+#include "store-client.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -31,6 +32,7 @@
 #define IO_DEPTH 256U
 #define BUSY_TRIES 10U
 #define BUSY_PAUSE 1000000U /* ns */
+#define SKIP_MAX 64U
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
 
@@ -233,17 +235,21 @@ static int open_all(struct mm *mm)
 	/* none of the program's descriptors is held open here */
 	SYS3(close_range, 0, ~0U, 0);
 	mm->device = (int)uffd_device();
-	r = uffd_open(mm->device);
-	if (sys_err(r))
-		return say(mm, "cannot open /dev/userfaultfd", r);
-	mm->uffd = mm->wait_fd = (int)r;
 	r = SYS4(openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 	if (sys_err(r))
 		return say(mm, "cannot open /proc", r);
 	mm->proc_fd = (int)r;
 	r = pager_open_proc(mm);
+	if (r == 0 && mm->store != NULL)
+		r = stored_attach(mm);
 	if (r != 0)
 		return (int)r;
+	r = uffd_open(mm->device);
+	if (sys_err(r))
+		return say(mm, "cannot open /dev/userfaultfd", r);
+	mm->uffd = mm->wait_fd = (int)r;
+	if (mm->store != NULL)
+		stored_listen(mm);
 	r = sys_bare(SYS_getrandom, (long)&mm->csum_key, sizeof(mm->csum_key), GRND_NONBLOCK, 0, 0,
 		     0);
 	if (r != (long)sizeof(mm->csum_key))
@@ -263,6 +269,7 @@ static int open_all(struct mm *mm)
 
 static void close_all(struct mm *mm)
 {
+	stored_close(mm);
 	swap_close_all(&mm->swap);
 	staging_close(mm);
 	if (mm->ptes.chunk != NULL)
@@ -322,8 +329,12 @@ static void publish(struct mm *mm)
 
 static void round_trip(struct pager *p, bool calls)
 {
-	if ((p->readable && read_messages(p, calls) == 0) || fork_kin_ending(p->mm))
+	/* faults that never end are not to hide what else there is */
+	if ((p->readable && (read_messages(p, calls) == 0 || ++p->mm->skipped % SKIP_MAX == 0)) ||
+	    fork_kin_ending(p->mm))
 		fork_look_after_kin(p->mm);
+	if (calls && p->mm->store != NULL && !p->stop)
+		stored_round(p);
 	blkio_reap(p->io);
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
@@ -363,8 +374,11 @@ static void sleep_until_event(struct pager *p)
 	uint64_t timeout = p->mm->ndefer != 0 || fork_kin_ending(p->mm) ? 1000000U
 			   : near_binds(p)				? NEAR_IDLE_NS
 									: UINT64_MAX;
+	uint64_t patience = stored_patience(p->mm);
 	int r;
 
+	if (patience < timeout)
+		timeout = patience;
 	lock_drop(&p->mm->lock);
 	r = wait_awake(p);
 	if (r == 0)

@@ -120,7 +120,10 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 	X(recvmsg, SYS_recvmsg)                                                                    \
 	X(epoll_create, SYS_epoll_create1)                                                         \
 	X(epoll_ctl, SYS_epoll_ctl)                                                                \
-	X(epoll_wait, SYS_epoll_pwait)
+	X(epoll_wait, SYS_epoll_pwait)                                                             \
+	X(socket, SYS_socket)                                                                      \
+	X(connect, SYS_connect)                                                                    \
+	X(readlink, SYS_readlinkat)
 
 SYS_NR_TABLE(ROW)
 

@@ -29,7 +29,7 @@
 	X(uring_setup) X(uring_enter) X(getpid) X(gettid) X(pidfd_open) X(pidfd_getfd)             \
 	X(sigaction) X(sigprocmask) X(sigpending) X(sigtimedwait) X(tgkill) X(exit_group)               \
 	X(fcntl) X(fstatfs) X(getrandom) X(socketpair) X(sendmsg) X(recvmsg)                        \
-	X(epoll_create) X(epoll_ctl) X(epoll_wait)
+	X(epoll_create) X(epoll_ctl) X(epoll_wait) X(socket) X(connect) X(readlink)
 
 enum sys_row {
 #define X(name) SYSROW_##name,

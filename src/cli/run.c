@@ -11,6 +11,7 @@
 
 #include "log.h"
 #include "options.h"
+#include "store-client.h"
 #include "swap-area.h"
 #include "uffd.h"
 
@@ -137,7 +138,7 @@ static int take(const struct option_def *def, const char *value, char *why, size
 {
 	static char whole[PATH_MAX];
 	char name[OPT_VAR_MAX];
-	bool is_path = strcmp(def->name, "swap-dir") == 0 ||
+	bool is_path = strcmp(def->name, "swap-dir") == 0 || strcmp(def->name, "store") == 0 ||
 		       (strcmp(def->name, "stats") == 0 && strcmp(value, "-") != 0);
 	int r;
 
@@ -211,7 +212,8 @@ static bool check_areas(void)
 	const char *dir = options.fl.swap_dir != NULL ? options.fl.swap_dir : "/var/tmp";
 	char why[LOG_LINE_MAX];
 
-	if (options.fl.nareas == 0 && swap_check(&private_area, dir, why, sizeof(why)) != 0) {
+	if (options.fl.nareas == 0 && options.fl.store == NULL &&
+	    swap_check(&private_area, dir, why, sizeof(why)) != 0) {
 		cli_error("%s", why);
 		return false;
 	}
@@ -230,11 +232,31 @@ static const char *user_name(void)
 	return pw != NULL ? pw->pw_name : "USER";
 }
 
-static bool check_machine(void)
+/* That the store can be attached to; *device: a userfaultfd's that it would give us, or -1. */
+static bool check_store(int *device)
+{
+	char why[LOG_LINE_MAX];
+
+	*device = -1;
+	if (options.fl.store == NULL ||
+	    stored_probe(options.fl.store, (options.fl.store_flags & FL_STORE_FUSE) != 0, device,
+			 why, sizeof(why)) == 0)
+		return true;
+	cli_error("%s", why);
+	return false;
+}
+/* given: the device, from a store; used where we may not open it. */
+static bool check_machine(int given)
 {
 	struct utsname u;
 	long device = uffd_device();
-	long fd = uffd_open(device);
+	long fd;
+
+	if (device < 0 && given >= 0)
+		device = given;
+	else if (given >= 0)
+		close(given);
+	fd = uffd_open(device);
 
 	if (device >= 0)
 		close((int)device);
@@ -387,7 +409,7 @@ static void warn_left_alone(const char *name)
 int cmd_run(int argc, char **argv)
 {
 	char why[LOG_LINE_MAX], pid[16];
-	int first, err;
+	int first, err, device;
 
 	options_init(&options);
 	if (options_environment(&options, environ, why, sizeof(why)) != 0) {
@@ -397,7 +419,7 @@ int cmd_run(int argc, char **argv)
 	first = parse(argc, argv);
 	if (first <= 0)
 		return first == 0 ? EXIT_OK : EXIT_CANNOT;
-	if (!check_areas() || !check_machine() || !set_preload())
+	if (!check_areas() || !check_store(&device) || !check_machine(device) || !set_preload())
 		return EXIT_CANNOT;
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	setenv("FAULTLINE_MAIN", pid, 1);
