@@ -216,10 +216,23 @@ store_tests += tests/store/test-store-files tests/store/test-confine
 test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh
 store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh
 
+if INTERCEPT
+store_tests += tests/store/test-clients
+endif
+test_programs += tests/store/test-clients
+
 tests_store_test_store_files_SOURCES = tests/store/test-store-files.c tests/store/mounted.h \
 	tests/unit/test.h
 tests_store_test_store_files_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_store_files_LDADD = $(CMOCKA_LIBS) -lpthread
+
+tests_store_test_clients_SOURCES = tests/store/test-clients.c tests/store/mounted.h \
+	tests/unit/test.h
+tests_store_test_clients_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_clients_LDADD = $(test_ldadd)
+
+check_PROGRAMS += tests/store/pages
+tests_store_pages_SOURCES = tests/store/pages.c
 
 check_PROGRAMS += tests/store/slow
 tests_store_slow_SOURCES = tests/store/slow.c

@@ -17,8 +17,11 @@ enum {
 int cmd_doctor(int argc, char **argv);
 int cmd_mkswap(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
+int cmd_limit(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_store(int argc, char **argv);
+int cmd_swapoff(int argc, char **argv);
+int cmd_swapon(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 
 /* "faultline: MESSAGE" on standard error. */

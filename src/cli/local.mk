@@ -5,6 +5,7 @@ src_cli_faultline_CPPFLAGS = $(AM_CPPFLAGS) -DFL_LIBDIR='"$(libdir)"' $(store_cp
 src_cli_faultline_LDADD = src/store/libfaultline-store.la lib/libfaultline-core.la
 src_cli_faultline_SOURCES = \
 	src/cli/cli.h \
+	src/cli/control.c \
 	src/cli/doctor.c src/cli/doctor.h \
 	src/cli/doctor-uffd.c \
 	src/cli/main.c \

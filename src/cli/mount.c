@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -31,6 +32,7 @@ static void usage_mount(void)
 	     "  --options, -o LIST      mount options, separated by commas:\n"
 	     "                            allow_other  for all users, not only this one\n"
 	     "                            direct       the kernel caches no data of files\n"
+	     "                            io=fuse      programs may page through the mount\n"
 	     "                            ro, noexec, noatime, sync, ... as in mount(8)\n"
 	     "  --no-sandbox            do not limit the server's system calls\n"
 	     "  --help                  show this text\n"
@@ -77,6 +79,8 @@ static int take_options(char *list, struct server_options *o)
 			o->allow_other = true;
 		else if (strcmp(opt, "direct") == 0)
 			o->direct = true;
+		else if (strcmp(opt, "io=fuse") == 0)
+			o->page_io = true;
 		else if (kernel_option(opt) && n + strlen(opt) + 2 < sizeof(o->kernel))
 			sprintf(o->kernel + n, "%s%s", n != 0 ? "," : "", opt);
 		else if (!no_consequence(opt))
@@ -124,6 +128,14 @@ int cmd_mount(int argc, char **argv)
 		return cli_usage("mount", "mount wants the store's directory and a mount point");
 	if (argc - optind > 2)
 		return cli_usage("mount", "mount takes two directories: '%s'", argv[optind + 2]);
+	/* it would be paged by itself, and wait for itself */
+	if (getenv("LD_PRELOAD") != NULL &&
+	    strstr(getenv("LD_PRELOAD"), "libfaultline-preload") != NULL) {
+		cli_error("a store cannot be served under 'faultline run'");
+		return EXIT_FAILED;
+	}
+	/* what whoever started us had open is not to stay so */
+	close_range(3, ~0U, 0);
 	err = store_open(&store, argv[optind], &why);
 	if (err == 0)
 		err = mounts_resolve(argv[optind + 1], server.mnt, &why);

@@ -123,6 +123,17 @@ static const int allowed[] = {
 	SCMP_SYS(setfsgid),
 	SCMP_SYS(geteuid),
 	SCMP_SYS(getegid),
+	/* clients and their areas */
+	SCMP_SYS(accept4),
+	SCMP_SYS(getsockopt),
+	SCMP_SYS(sendmsg),
+	SCMP_SYS(recvmsg),
+	SCMP_SYS(epoll_ctl),
+	SCMP_SYS(epoll_wait),
+	SCMP_SYS(epoll_pwait),
+	SCMP_SYS(memfd_create),
+	SCMP_SYS(flock),
+	SCMP_SYS(pwrite64),
 	/* the C library's own: the first two by a thread that is just starting */
 	SCMP_SYS(rseq),
 	SCMP_SYS(set_robust_list),

@@ -8,6 +8,9 @@
  */
 #include "store.h"
 
+#include "store-client.h"
+#include "swap-slot.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +19,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define VERSION_TEXT "faultline store 1\n"
@@ -359,8 +363,8 @@ static void check_entry(struct check *c, const char *name, mode_t type)
 
 static bool belongs(const char *name)
 {
-	static const char *const known[] = {".",    "..",    "version",	  "lock",
-					    "swap", "files", "lost+found"};
+	static const char *const known[] = {".",    "..",    "version",	   "lock",
+					    "swap", "files", "lost+found", STORE_SOCKET};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (strcmp(name, known[i]) == 0)
@@ -390,6 +394,65 @@ static int check_names(struct check *c, int dir_fd, const char *sub)
 	return 0;
 }
 
+/*
+ * The slots of a served area, against those that its members hold.  What
+ * changes in between looks wrong once, not COUNT_TIMES.
+ */
+#define COUNT_TIMES 5U
+#define COUNT_PAUSE_NS 100000000L
+
+static int count_area(const char *name, int fd, uint64_t slots, void *arg)
+{
+	struct check *c = arg;
+	struct slot_count least = {.lost = UINT64_MAX, .free = UINT64_MAX, .dead = UINT_MAX};
+
+	for (unsigned i = 0; i < COUNT_TIMES; i++) {
+		const struct timespec pause = {.tv_nsec = COUNT_PAUSE_NS};
+		struct slot_count n;
+		int err = slot_map_count(fd, (uint32_t)slots, &n);
+
+		if (err != 0) {
+			problem(c, "/swap/%s: the map of its slots is no map", name);
+			return 0;
+		}
+		least.lost = n.lost < least.lost ? n.lost : least.lost;
+		least.free = n.free < least.free ? n.free : least.free;
+		least.dead = n.dead < least.dead ? n.dead : least.dead;
+		least.members = n.members;
+		if (least.lost == 0 && least.free == 0 && least.dead == 0)
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+	if (least.free != 0)
+		problem(c, "/swap/%s: %llu slots are held, and free for others", name,
+			(unsigned long long)least.free);
+	if (least.dead != 0)
+		problem(c, "/swap/%s: %u processes that have ended hold slots", name, least.dead);
+	/* one that was killed in the middle of a change; found when the last one ends */
+	if (least.lost != 0 && least.members <= 1)
+		problem(c, "/swap/%s: %llu slots are in use, and nobody's", name,
+			(unsigned long long)least.lost);
+	else if (least.lost != 0)
+		fprintf(c->out, "%s/swap/%s: %llu slots are nobody's until the last process ends\n",
+			c->s->dir, name, (unsigned long long)least.lost);
+	return 0;
+}
+
+static int check_slots(struct check *c, struct why *why)
+{
+	char path[PATH_MAX + sizeof(STORE_SOCKET)], mnt[PATH_MAX];
+	pid_t pid;
+	int err;
+
+	if (!store_served(c->s, &pid, mnt))
+		return 0;
+	snprintf(path, sizeof(path), "%s/" STORE_SOCKET, c->s->dir);
+	err = stored_maps(path, count_area, c);
+	return err == 0 ? 0
+			: why_set(why, err, "%s: its server does not answer: %s", c->s->dir,
+				  strerror(-err));
+}
+
 int store_check(const char *path, FILE *out, struct why *why)
 {
 	struct check c = {.out = out};
@@ -408,9 +471,13 @@ int store_check(const char *path, FILE *out, struct why *why)
 		err = check_names(&c, s.swap_fd, "/swap");
 	if (err == 0)
 		err = area_each(s.swap_fd, check_area, &c);
+	if (err != 0)
+		why_set(why, err, "%s: %s", path, strerror(-err));
+	else
+		err = check_slots(&c, why);
 	free(c.seen);
 	store_close(&s);
 	if (err != 0)
-		return why_set(why, err, "%s: %s", path, strerror(-err));
+		return err;
 	return (int)c.problems;
 }

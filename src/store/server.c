@@ -19,7 +19,7 @@
  *
  * Locks: none of its own.
  */
-#include "server.h"
+#include "attach.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -128,14 +128,20 @@ static int start_threads(struct why *why)
 	ended_fd = eventfd(0, EFD_CLOEXEC);
 	if (ended_fd < 0)
 		return why_set(why, -errno, "eventfd: %s", strerror(errno));
-	pthread_barrier_init(&confined, NULL, WORKERS + 1);
+	pthread_barrier_init(&confined, NULL, WORKERS + 2);
 	working = WORKERS;
 	for (unsigned i = 0; i < WORKERS; i++) {
 		err = pthread_create(&workers[i], NULL, work, NULL);
 		if (err != 0)
 			return why_set(why, -err, "a thread cannot be made: %s", strerror(err));
 	}
-	return io_thread(why);
+	err = attach_thread(why);
+	return err != 0 ? err : io_thread(why);
+}
+
+void server_await_confinement(void)
+{
+	pthread_barrier_wait(&confined);
 }
 
 static int own_files(struct why *why)
@@ -186,6 +192,8 @@ static int serve(int keeper_fd, struct why *why)
 	if (err == 0)
 		err = io_start(why);
 	if (err == 0)
+		err = attach_start(why);
+	if (err == 0)
 		err = start_threads(why);
 	if (err == 0 && server.options.sandbox)
 		err = confine_calls(why);
@@ -197,6 +205,7 @@ static int serve(int keeper_fd, struct why *why)
 	while (poll(fds, 2, -1) < 0 && errno == EINTR)
 		continue;
 	fuse_session_exit(session);
+	attach_stop(); /* it answers requests, too */
 	join_workers();
 	io_stop();
 	node_forget_all();
@@ -341,6 +350,11 @@ static void complain(const char *fmt, ...)
 	va_end(ap);
 }
 
+void server_say(const char *line)
+{
+	complain("%s", line);
+}
+
 /* In a process of its own, as it may wait for the server. */
 static _Noreturn void unmount_and_exit(void)
 {
@@ -453,6 +467,8 @@ static int keep_end(struct keeper *k)
 	    strcmp(type, STORE_FSTYPE) == 0 && strcmp(source, server.store->dir) == 0 &&
 	    mounts_unmount(server.mnt, true, &why) != 0)
 		complain("%s", why.text);
+	/* the server's own, which it removes unless it was killed */
+	unlinkat(server.store->dir_fd, STORE_SOCKET, 0);
 	if (WIFEXITED(k->status) && WEXITSTATUS(k->status) == 0)
 		return 0;
 	if (!k->ready && k->starter_fd >= 0)

@@ -130,7 +130,8 @@ void io_fsync(fuse_req_t req, int fd, bool datasync, enum tally_op op);
 struct server_options {
 	bool foreground;
 	bool sandbox;
-	bool direct; /* the kernel caches no data of files */
+	bool direct;  /* the kernel caches no data of files */
+	bool page_io; /* clients may page through the mount */
 	bool allow_other;
 	char kernel[512]; /* options for the kernel and libfuse, comma-separated, may be empty */
 };
@@ -185,6 +186,12 @@ void files_removexattr(fuse_req_t req, struct node *n, const char *name);
 #define VIEW_MAX 0x10000U
 void view_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void view_getattr(fuse_req_t req, fuse_ino_t ino);
+void view_readlink(fuse_req_t req, fuse_ino_t ino);
+void view_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void view_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+bool view_truncates(fuse_ino_t ino); /* and that changes nothing */
+bool view_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+		const struct handle *h);
 void view_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void view_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void view_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct handle *h,
@@ -208,6 +215,10 @@ int confine_calls(struct why *why);
  * caller of a background server when it serves.  0 or -errno.
  */
 int server_run(struct why *why);
+/* A line to whoever started us, or the log; not once confined. */
+void server_say(const char *line);
+/* A thread's first call: returns when the server is confined. */
+void server_await_confinement(void);
 
 /* --- mounts (mounts.c) --- */
 

@@ -9,6 +9,7 @@
  *		  holds the server's process number and its mount point
  *	swap/     swap areas: preallocated files, or links to block devices
  *	files/    ordinary files
+ *	socket    where the server listens to clients, while it serves
  *
  * Functions return 0 or -errno, with one line for people in a struct why.
  */
@@ -23,6 +24,7 @@
 
 #define STORE_PAGE 4096U
 #define STORE_FSTYPE "fuse.faultline"
+#define STORE_SOCKET "socket"
 
 struct why {
 	char text[2 * PATH_MAX];

@@ -3,7 +3,8 @@
  * tally.c - what the server counts, as text: MNT/stats for people,
  * MNT/metrics in Prometheus' exposition format.
  */
-#include "server.h"
+#include "attach.h"
+#include "clients.h"
 
 #include "config.h"
 
@@ -49,6 +50,7 @@ char *tally_stats(const struct store *s, size_t *len)
 	fprintf(f, "requests: %llu\nerrors: %llu\n", calls, errors);
 	fprintf(f, "read_bytes: %llu\nwritten_bytes: %llu\n", get(&tally.read_bytes),
 		get(&tally.written_bytes));
+	fprintf(f, "clients: %u\n", clients_count());
 	fprintf(f, "inflight: %llu\nnodes: %llu\nhandles: %llu\n", get(&tally.inflight),
 		get(&tally.nodes), get(&tally.handles));
 	if (fclose(f) != 0) {
@@ -87,15 +89,21 @@ static void label(FILE *f, const char *text)
 struct area_lines {
 	FILE *f;
 	const struct store *s;
-	bool on; /* which of the two metrics */
+	bool on, used; /* which of the metrics; none: its slots */
 };
 
 static int area_line(const char *name, void *arg)
 {
 	struct area_lines *l = arg;
+	struct area_use use;
 	struct area_info a;
 
-	if (area_open(l->s->swap_fd, name, &a) != 0)
+	if (l->used && areas_look(name, &use)) {
+		fprintf(l->f, "faultline_store_area_used{area=\"");
+		label(l->f, name);
+		fprintf(l->f, "\"} %llu\n", (unsigned long long)use.used);
+	}
+	if (l->used || area_open(l->s->swap_fd, name, &a) != 0)
 		return 0;
 	if (a.valid) {
 		fprintf(l->f, "faultline_store_area_%s{area=\"", l->on ? "on" : "slots");
@@ -132,6 +140,11 @@ char *tally_metrics(const struct store *s, size_t *len)
 	single(f, "uptime_seconds", "gauge", "Seconds since the server began.", uptime());
 	header(f, "area_slots", "gauge", "Slots of an area.");
 	area_each(s->swap_fd, area_line, &l);
+	single(f, "clients", "gauge", "Programs that are attached.", clients_count());
+	header(f, "area_used", "gauge", "Slots in use of an area that is on.");
+	l.used = true;
+	area_each(s->swap_fd, area_line, &l);
+	l.used = false;
 	header(f, "area_on", "gauge", "1 while a process has the area on.");
 	l.on = true;
 	area_each(s->swap_fd, area_line, &l);

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * view.c - what is not below MNT/files: the root, swap/, proc/, stats, metrics.
+ * view.c - what is not below MNT/files: the root, swap/, proc/, stats, metrics,
+ * control, socket.
  *
  * All of it is made when it is asked for and cannot be changed through the
- * mount.  A text is made at open and stays as it is for that open file; its
+ * mount, but that control takes commands (control.c) and an area the pages of
+ * clients that do their I/O here.  A text is made at open and stays as it is for that open file; its
  * size is told as 0, as that of files in /proc, and read without the kernel's
  * cache.  An area is read straight from its file or device.
  *
  * An area's inode number comes from its place in a table of the names that
  * were seen; names stay there, so a number is never given to another.
  */
-#include "server.h"
+#include "attach.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -23,6 +25,8 @@ enum {
 	VIEW_PROC,
 	VIEW_STATS,
 	VIEW_METRICS,
+	VIEW_CONTROL,
+	VIEW_SOCKET,
 	VIEW_AREAS = 16, /* two for each: AREA, AREA.stat */
 };
 
@@ -105,6 +109,13 @@ static int attributes(fuse_ino_t ino, struct stat *st)
 	case VIEW_METRICS:
 		st->st_mode = S_IFREG | 0444;
 		break;
+	case VIEW_CONTROL:
+		st->st_mode = S_IFREG | 0600;
+		break;
+	case VIEW_SOCKET:
+		st->st_mode = S_IFLNK | 0777;
+		st->st_size = (off_t)(strlen(server.store->dir) + strlen("/" STORE_SOCKET));
+		break;
 	default:
 		name = area_by_number(ino);
 		if (name == NULL)
@@ -112,7 +123,9 @@ static int attributes(fuse_ino_t ino, struct stat *st)
 		err = area_open(server.store->swap_fd, name, &a);
 		if (err != 0)
 			return err == -EINVAL ? ENOENT : -err;
-		st->st_mode = S_IFREG | (is_stat(ino) ? 0444 : 0400);
+		st->st_mode = S_IFREG | (is_stat(ino)		  ? 0444
+					 : server.options.page_io ? 0600
+								  : 0400);
 		st->st_mtim = (struct timespec){.tv_sec = a.mtime};
 		if (!is_stat(ino)) {
 			st->st_size = (off_t)(a.valid ? a.slots * STORE_PAGE : a.bytes);
@@ -122,6 +135,18 @@ static int attributes(fuse_ino_t ino, struct stat *st)
 	}
 	st->st_atim = st->st_ctim = st->st_mtim;
 	return 0;
+}
+
+void view_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	char path[PATH_MAX + sizeof(STORE_SOCKET)];
+
+	if (ino != VIEW_SOCKET) {
+		ops_error(req, TALLY_readlink, EINVAL);
+		return;
+	}
+	snprintf(path, sizeof(path), "%s/" STORE_SOCKET, server.store->dir);
+	fuse_reply_readlink(req, path);
 }
 
 void view_getattr(fuse_req_t req, fuse_ino_t ino)
@@ -160,10 +185,9 @@ static fuse_ino_t root_number(const char *name)
 	static const struct {
 		const char *name;
 		fuse_ino_t ino;
-	} entries[] = {{"swap", VIEW_SWAP},
-		       {"proc", VIEW_PROC},
-		       {"stats", VIEW_STATS},
-		       {"metrics", VIEW_METRICS}};
+	} entries[] = {{"swap", VIEW_SWAP},	{"proc", VIEW_PROC},
+		       {"stats", VIEW_STATS},	{"control", VIEW_CONTROL},
+		       {"socket", VIEW_SOCKET}, {"metrics", VIEW_METRICS}};
 
 	for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++)
 		if (strcmp(name, entries[i].name) == 0)
@@ -200,6 +224,7 @@ void view_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 static char *area_stat_text(const char *name, size_t *len)
 {
 	char *text = malloc(AREA_TEXT_MAX);
+	struct area_use use;
 	struct area_info a;
 	int err;
 
@@ -213,6 +238,15 @@ static char *area_stat_text(const char *name, size_t *len)
 	}
 	*len = (size_t)area_text(&a, name, text, AREA_TEXT_MAX);
 	area_close(&a);
+	if (areas_look(name, &use)) {
+		int n = snprintf(text + *len, AREA_TEXT_MAX - *len,
+				 "used: %llu\nfree: %llu\npriority: %d\nprocesses: %u\n%s",
+				 (unsigned long long)use.used,
+				 (unsigned long long)(use.slots - use.used), use.prio, use.members,
+				 use.leaving ? "leaving: yes\n" : "");
+
+		*len += (size_t)n < AREA_TEXT_MAX - *len ? (size_t)n : 0;
+	}
 	return text;
 }
 
@@ -239,13 +273,33 @@ static int open_text(fuse_ino_t ino, struct handle **out)
 	return 0;
 }
 
-static int open_area(fuse_ino_t ino, struct handle **out)
+static int open_area(fuse_ino_t ino, bool writes, struct handle **out)
 {
+	struct area_use use;
 	struct area_info a;
 	int err = area_open(server.store->swap_fd, area_by_number(ino), &a);
 
 	if (err != 0)
 		return -err;
+	/* pages are written to an area that is on, and to what is one */
+	if (writes &&
+	    (!server.options.page_io || !a.valid || !areas_look(area_by_number(ino), &use))) {
+		area_close(&a);
+		return EACCES;
+	}
+	if (writes) {
+		char path[64];
+		int fd;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", a.fd);
+		fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY);
+		if (fd < 0)
+			err = errno;
+		area_close(&a);
+		if (err != 0)
+			return err;
+		a.fd = fd;
+	}
 	*out = handle_new(HANDLE_AREA, a.fd);
 	if (*out == NULL)
 		return ENOMEM;
@@ -253,18 +307,51 @@ static int open_area(fuse_ino_t ino, struct handle **out)
 	return 0;
 }
 
+/* It reads as nothing. */
+static int open_control(struct handle **out)
+{
+	*out = handle_new(HANDLE_TEXT, -1);
+	return *out != NULL ? 0 : ENOMEM;
+}
+
+/* True when the write was answered, or will be. */
+bool view_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+		const struct handle *h)
+{
+	if (ino == VIEW_CONTROL) {
+		control_write(req, buf, size);
+	} else if (h->kind != HANDLE_AREA || off < 0 || off % STORE_PAGE != 0 ||
+		   size % STORE_PAGE != 0 || (uint64_t)off < STORE_PAGE ||
+		   (uint64_t)off + size > h->size) {
+		/* the header is nobody's to write, and pages are whole */
+		ops_error(req, TALLY_write, h->kind == HANDLE_AREA ? EINVAL : EPERM);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+bool view_truncates(fuse_ino_t ino)
+{
+	return ino == VIEW_CONTROL;
+}
+
 void view_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY;
+	bool is_area = area_by_number(ino) != NULL && !is_stat(ino);
 	struct handle *h = NULL;
 	int err;
 
-	if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC) != 0)
+	if (ino == VIEW_CONTROL)
+		err = open_control(&h);
+	else if ((writes && !is_area) || (fi->flags & O_TRUNC) != 0)
 		err = EACCES;
 	else if (ino == VIEW_STATS || ino == VIEW_METRICS ||
 		 (area_by_number(ino) != NULL && is_stat(ino)))
 		err = open_text(ino, &h);
 	else
-		err = area_by_number(ino) != NULL ? open_area(ino, &h) : ENOENT;
+		err = is_area ? open_area(ino, writes, &h) : ENOENT;
 	if (err != 0) {
 		ops_error(req, TALLY_open, err);
 		return;
@@ -273,6 +360,82 @@ void view_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fi->direct_io = 1;
 	if (fuse_reply_open(req, fi) != 0)
 		handle_free(h);
+}
+
+/* --- extended attributes of an area: what AREA.stat tells, each by itself --- */
+
+#define XATTR_PREFIX "user.faultline."
+
+/* clang-format off */
+static const char *const area_attributes[] = {"state", "slots", "used", "prio"};
+/* clang-format on */
+#define AREA_ATTRIBUTES (sizeof(area_attributes) / sizeof(area_attributes[0]))
+
+/* One attribute's text; its length, or -errno: -ENODATA when the area does not have it now. */
+static int area_attribute(const char *area, unsigned which, char *text, size_t size)
+{
+	struct area_use use;
+	bool have = areas_look(area, &use);
+	struct area_info a;
+	int err, n;
+
+	if (which >= 2)
+		return !have	    ? -ENODATA
+		       : which == 2 ? snprintf(text, size, "%llu", (unsigned long long)use.used)
+				    : snprintf(text, size, "%d", use.prio);
+	err = area_open(server.store->swap_fd, area, &a);
+	if (err != 0)
+		return err;
+	if (which == 0)
+		n = snprintf(text, size, "%s",
+			     !a.valid		   ? "damaged"
+			     : have && use.leaving ? "leaving"
+			     : a.on		   ? "on"
+						   : "off");
+	else
+		n = a.valid ? snprintf(text, size, "%llu", (unsigned long long)a.slots) : -ENODATA;
+	area_close(&a);
+	return n;
+}
+
+static void reply_xattr(fuse_req_t req, enum tally_op op, const char *text, size_t len, size_t size)
+{
+	if (size == 0)
+		fuse_reply_xattr(req, len);
+	else if (len > size)
+		ops_error(req, op, ERANGE);
+	else
+		fuse_reply_buf(req, text, len);
+}
+
+void view_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	const char *area = is_stat(ino) ? NULL : area_by_number(ino);
+	char text[64];
+	int n = -ENODATA;
+
+	if (area != NULL && strncmp(name, XATTR_PREFIX, strlen(XATTR_PREFIX)) == 0)
+		for (unsigned i = 0; i < AREA_ATTRIBUTES; i++)
+			if (strcmp(name + strlen(XATTR_PREFIX), area_attributes[i]) == 0)
+				n = area_attribute(area, i, text, sizeof(text));
+	if (n < 0)
+		ops_error(req, TALLY_getxattr, -n);
+	else
+		reply_xattr(req, TALLY_getxattr, text, (size_t)n, size);
+}
+
+void view_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	const char *area = is_stat(ino) ? NULL : area_by_number(ino);
+	char list[AREA_ATTRIBUTES * 32], text[64];
+	size_t len = 0;
+
+	for (unsigned i = 0; area != NULL && i < AREA_ATTRIBUTES; i++)
+		if (area_attribute(area, i, text, sizeof(text)) >= 0)
+			len += (size_t)snprintf(list + len, sizeof(list) - len, XATTR_PREFIX "%s",
+						area_attributes[i]) +
+			       1;
+	reply_xattr(req, TALLY_listxattr, list, len, size);
 }
 
 static void add_name(FILE *f, const char *name)
@@ -309,9 +472,11 @@ void view_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	add_name(f, ".");
 	add_name(f, "..");
 	if (ino == VIEW_ROOT) {
+		add_name(f, "control");
 		add_name(f, "files");
 		add_name(f, "metrics");
 		add_name(f, "proc");
+		add_name(f, "socket");
 		add_name(f, "stats");
 		add_name(f, "swap");
 	} else if (ino == VIEW_SWAP) {
@@ -350,10 +515,13 @@ void view_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct
 						   : 0;
 		if (e.attr.st_ino == 0)
 			e.attr.st_ino = strcmp(name, "files") == 0 ? server.files->ino : ino;
-		e.attr.st_mode = *name == '.' || (ino == VIEW_ROOT && strcmp(name, "stats") != 0 &&
-						  strcmp(name, "metrics") != 0)
-					 ? S_IFDIR
-					 : S_IFREG;
+		e.attr.st_mode =
+			e.attr.st_ino == VIEW_SOCKET && *name != '.' ? S_IFLNK
+			: *name == '.' || (ino == VIEW_ROOT && strcmp(name, "stats") != 0 &&
+					   strcmp(name, "metrics") != 0 &&
+					   strcmp(name, "control") != 0)
+				? S_IFDIR
+				: S_IFREG;
 		/* No inode: told by name, looked up when it is wanted. */
 		used = plus ? fuse_add_direntry_plus(req, buf + len, size - len, name, &e, next)
 			    : fuse_add_direntry(req, buf + len, size - len, name, &e.attr, next);

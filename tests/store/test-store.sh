@@ -112,7 +112,7 @@ refuses "its version file says" mount "$work/empty" "$work/mnt"
 
 mount_store
 mounted || fail "not mounted"
-[ "$(ls "$work/mnt" | tr '\n' ' ')" = "files metrics proc stats swap " ] || fail "not the tree"
+[ "$(ls "$work/mnt" | tr '\n' ' ')" = "control files metrics proc socket stats swap " ] || fail "not the tree"
 [ -z "$(ls "$work/mnt/proc")" ] || fail "proc is not empty"
 [ "$(ls "$work/mnt/swap" | tr '\n' ' ')" = "disk0 disk0.stat " ] || fail "not the areas"
 printf 'a page of slot five' |
@@ -136,8 +136,41 @@ stat=$work/mnt/swap/disk0.stat
 [ "$(field "$stat" slots)" = 256 ] || fail "slots"
 uuid=$(dd if="$work/store/swap/disk0" bs=1 skip=32 count=16 status=none | od -An -tx1 | tr -d ' \n')
 [ "$(field "$stat" uuid | tr -d -)" = "$uuid" ] || fail "uuid"
+[ "$(field "$stat" state)" = on ] || fail "state is not on"
+[ "$(field "$stat" used) $(field "$stat" free) $(field "$stat" processes)" = "0 255 0" ] ||
+	fail "used, free, processes"
+if flock -n "$work/store/swap/disk0" true; then
+	fail "the server has not locked its area"
+fi
+echo "swapoff disk0" >"$work/mnt/control"
 [ "$(field "$stat" state)" = off ] || fail "state is not off"
-[ "$(flock "$work/store/swap/disk0" sed -n 's/^state: //p' "$stat")" = on ] || fail "state is not on"
+[ -z "$(field "$stat" used)" ] || fail "used, of an area that is off"
+[ "$(flock "$work/store/swap/disk0" sed -n 's/^state: //p' "$stat")" = on ] || fail "locked is not on"
+if flock "$work/store/swap/disk0" sh -c 'echo "swapon disk0" >"$1"' sh "$work/mnt/control" 2>/dev/null; then
+	fail "somebody else's area could be turned on"
+fi
+echo "swapon disk0 3" >"$work/mnt/control"
+[ "$(field "$stat" state) $(field "$stat" priority)" = "on 3" ] || fail "state is not on again"
+for bad in bogus swapon "swapon " "swapon ../disk0" "swapoff none" "limit 1" "limit x 10M" \
+	"limit 1 1K" "limit 1 1000000000G"; do
+	if echo "$bad" 2>/dev/null >"$work/mnt/control"; then
+		fail "control takes '$bad'"
+	fi
+done
+# attribute NAME: of the area
+attribute() {
+	python3 -c 'import os, sys; print(os.getxattr(sys.argv[1], sys.argv[2]).decode())' \
+		"$work/mnt/swap/disk0" "user.faultline.$1"
+}
+[ "$(attribute state) $(attribute slots) $(attribute used) $(attribute prio)" = "on 256 0 3" ] ||
+	fail "attributes of the area"
+[ "$(python3 -c 'import os, sys; print(*sorted(os.listxattr(sys.argv[1])))' "$work/mnt/swap/disk0")" = \
+	"user.faultline.prio user.faultline.slots user.faultline.state user.faultline.used" ] ||
+	fail "list of the area's attributes"
+[ -z "$(cat "$work/mnt/control")" ] || fail "control reads as something"
+[ "$(stat -c %a "$work/mnt/control")" = 600 ] || fail "mode of control"
+[ "$(readlink "$work/mnt/socket")" = "$work/store/socket" ] || fail "socket"
+[ "$(stat -c '%F %a' "$work/store/socket")" = "socket 600" ] || fail "mode of the socket"
 head -c 65536 /dev/zero >"$work/store/swap/blank"
 chmod 600 "$work/store/swap/blank"
 field "$work/mnt/swap/blank.stat" state | grep -q '^damaged: has no header' || fail "blank"
@@ -149,7 +182,7 @@ cat "$work/mnt/files/file" "$work/mnt/files/file" >/dev/null
 [ "$(field "$work/mnt/stats" store)" = "$work/store" ] || fail "stats: store"
 [ "$(field "$work/mnt/stats" written_bytes)" = 8 ] || fail "stats: written_bytes"
 [ "$(field "$work/mnt/stats" requests)" -gt 10 ] || fail "stats: requests"
-for name in version pid uptime errors read_bytes inflight nodes handles; do
+for name in version pid uptime errors read_bytes clients inflight nodes handles; do
 	[ -n "$(field "$work/mnt/stats" "$name")" ] || fail "stats: no $name"
 done
 # every sample has its type before it; the value is a number
@@ -159,6 +192,8 @@ awk '
 	{ name = $0; sub(/[{ ].*/, "", name); if (!type[name] || $NF !~ /^[0-9]+$/) bad = 1; n++ }
 	END { exit bad || n < 60 }' "$work/mnt/metrics" || fail "metrics: not the exposition format"
 grep -q '^faultline_store_area_slots{area="disk0"} 256$' "$work/mnt/metrics" || fail "metrics: area"
+grep -q '^faultline_store_area_used{area="disk0"} 0$' "$work/mnt/metrics" || fail "metrics: used"
+grep -q '^faultline_store_clients 0$' "$work/mnt/metrics" || fail "metrics: clients"
 grep -q '^faultline_store_written_bytes_total 8$' "$work/mnt/metrics" || fail "metrics: written"
 
 run 0 store stat "$work/store"
@@ -189,6 +224,7 @@ fi
 
 run 0 umount "$work/mnt"
 ! mounted || fail "umount: still mounted"
+[ ! -e "$work/store/socket" ] || fail "the socket is left"
 flock -n "$work/store/lock" true || fail "umount: the server goes on"
 run 0 store stat "$work/store"
 grep -q '^served: no$' "$work/out" || fail "stat: served"

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * control.c - 'faultline swapon', 'swapoff' and 'limit': tell a served store
+ * something, by its control file (faultline-store(7)).
+ *
+ * The write returns when the thing is done, which may take as long as reading
+ * all pages of an area: a process of its own makes it, while this one shows how
+ * far it is, on a terminal.
+ */
+#include "cli.h"
+
+#include "options.h"
+#include "store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <linux/magic.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FIRST_MS 1000
+#define NEXT_MS 200
+#define BAR 30U
+
+static void usage_swapon(void)
+{
+	puts("usage: faultline swapon [--priority N] MNT AREA\n"
+	     "\n"
+	     "Let programs of the store mounted at MNT swap to AREA, a file in the store's swap/\n"
+	     "or a link to a block device there.\n"
+	     "\n"
+	     "  --priority, -p N  0 to 32767, higher is filled first (below all others)\n"
+	     "  --help            show this text\n"
+	     "\n"
+	     "Exit status: 0 it is on, 1 it is not, 2 usage.");
+}
+
+static void usage_swapoff(void)
+{
+	puts("usage: faultline swapoff MNT AREA\n"
+	     "\n"
+	     "Have the programs of the store mounted at MNT take their pages out of AREA, and\n"
+	     "give it up.  A terminal is shown how far that is.\n"
+	     "\n"
+	     "  --help  show this text\n"
+	     "\n"
+	     "Exit status: 0 it is off, 1 it is still on, 2 usage.");
+}
+
+static void usage_limit(void)
+{
+	puts("usage: faultline limit MNT PID SIZE\n"
+	     "\n"
+	     "Give the process PID, attached to the store mounted at MNT, another limit of "
+	     "memory.\n"
+	     "\n"
+	     "  --help  show this text\n"
+	     "\n"
+	     "Exit status: 0 it is kept, 1 the old one is, 2 usage.");
+}
+
+/* The mount's directory, or -1 after a message. */
+static int open_mount(const char *mnt)
+{
+	int fd = open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct statfs st;
+
+	if (fd < 0) {
+		cli_error("%s: %s", mnt, strerror(errno));
+		return -1;
+	}
+	if (fstatfs(fd, &st) != 0 || st.f_type != FUSE_SUPER_MAGIC ||
+	    faccessat(fd, "control", F_OK, 0) != 0) {
+		cli_error("%s: no store is mounted there", mnt);
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static int write_command(int mnt_fd, const char *command)
+{
+	int fd = openat(mnt_fd, "control", O_WRONLY | O_CLOEXEC);
+	size_t len = strlen(command);
+	int err = 0;
+
+	if (fd < 0)
+		return errno;
+	if (write(fd, command, len) != (ssize_t)len)
+		err = errno;
+	close(fd);
+	return err;
+}
+
+/* A number of AREA.stat; false when it is not there. */
+static bool read_stat(int mnt_fd, const char *area, const char *field, unsigned long long *value)
+{
+	char path[NAME_MAX + 32], text[NAME_MAX + 512];
+	const char *at;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "swap/%s.stat", area);
+	fd = openat(mnt_fd, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	at = strstr(text, field);
+	if (at == NULL)
+		return false;
+	*value = strtoull(at + strlen(field), NULL, 10);
+	return true;
+}
+
+static void show_progress(const char *area, unsigned long long left, unsigned long long of)
+{
+	unsigned part = of != 0 && left < of ? (unsigned)((of - left) * BAR / of) : 0;
+
+	fprintf(stderr, "\r%s [", area);
+	for (unsigned i = 0; i < BAR; i++)
+		fputc(i < part ? '#' : '.', stderr);
+	fprintf(stderr, "] %llu MiB left \033[K", left / 256);
+}
+
+/* The result of the write, an errno; shown on a terminal from FIRST_MS on. */
+static int write_and_show(int mnt_fd, const char *command, const char *area)
+{
+	unsigned long long begin = 0, left;
+	bool shown = false;
+	int wait_ms = FIRST_MS, status, fds[2];
+	struct pollfd p;
+	pid_t pid;
+
+	if (!isatty(STDERR_FILENO) || !read_stat(mnt_fd, area, "\nused: ", &begin) ||
+	    pipe(fds) != 0)
+		return write_command(mnt_fd, command);
+	pid = fork();
+	if (pid < 0)
+		return errno;
+	if (pid == 0)
+		_exit(write_command(mnt_fd, command));
+	close(fds[1]);
+	p = (struct pollfd){.fd = fds[0], .events = POLLIN};
+	while (poll(&p, 1, wait_ms) == 0) {
+		if (read_stat(mnt_fd, area, "\nused: ", &left)) {
+			show_progress(area, left, begin);
+			shown = true;
+		}
+		wait_ms = NEXT_MS;
+	}
+	close(fds[0]);
+	if (shown)
+		fputs("\r\033[K", stderr);
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return EINTR;
+	return WEXITSTATUS(status);
+}
+
+static bool parse_help(int argc, char **argv, void (*usage)(void), int *status)
+{
+	static const struct option options[] = {
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	int opt = getopt_long(argc, argv, ":", options, NULL);
+
+	if (opt == -1)
+		return true;
+	if (opt == 'h') {
+		usage();
+		*status = EXIT_OK;
+	} else {
+		*status = cli_bad_option(argv[0], argv, opt);
+	}
+	return false;
+}
+
+static bool good_name(const char *area)
+{
+	if (area_name(area))
+		return true;
+	cli_error("'%s' is no area's name", area);
+	return false;
+}
+
+static int finish(const char *mnt, const char *what, int err, const char *text)
+{
+	if (err == 0)
+		return EXIT_OK;
+	cli_error("%s: %s: %s", mnt, what, text != NULL ? text : strerror(err));
+	return EXIT_FAILED;
+}
+
+int cmd_swapon(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"priority", required_argument, NULL, 'p'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	char command[NAME_MAX + 64], *end;
+	long prio = -1;
+	int opt, fd, err;
+
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, ":p:", options, NULL)) != -1) {
+		switch (opt) {
+		case 'p':
+			prio = strtol(optarg, &end, 10);
+			if (*end != '\0' || end == optarg || prio < 0 || prio > 32767)
+				return cli_usage("swapon", "'%s' is not a priority (0 to 32767)",
+						 optarg);
+			break;
+		case 'h':
+			usage_swapon();
+			return EXIT_OK;
+		default:
+			return cli_bad_option("swapon", argv, opt);
+		}
+	}
+	if (argc - optind != 2)
+		return cli_usage("swapon", "swapon wants a mount point and an area");
+	if (!good_name(argv[optind + 1]))
+		return EXIT_FAILED;
+	fd = open_mount(argv[optind]);
+	if (fd < 0)
+		return EXIT_FAILED;
+	if (prio >= 0)
+		snprintf(command, sizeof(command), "swapon %s %ld\n", argv[optind + 1], prio);
+	else
+		snprintf(command, sizeof(command), "swapon %s\n", argv[optind + 1]);
+	err = write_command(fd, command);
+	close(fd);
+	return finish(argv[optind], argv[optind + 1], err,
+		      err == ENOENT   ? "the store has no such area"
+		      : err == EBUSY  ? "is on already, or somebody else has it locked"
+		      : err == EINVAL ? "is no whole swap area ('faultline mkswap' makes one)"
+				      : NULL);
+}
+
+int cmd_swapoff(int argc, char **argv)
+{
+	char command[NAME_MAX + 64];
+	int status, fd, err;
+
+	opterr = 0;
+	if (!parse_help(argc, argv, usage_swapoff, &status))
+		return status;
+	if (argc - optind != 2)
+		return cli_usage("swapoff", "swapoff wants a mount point and an area");
+	if (!good_name(argv[optind + 1]))
+		return EXIT_FAILED;
+	fd = open_mount(argv[optind]);
+	if (fd < 0)
+		return EXIT_FAILED;
+	snprintf(command, sizeof(command), "swapoff %s\n", argv[optind + 1]);
+	err = write_and_show(fd, command, argv[optind + 1]);
+	close(fd);
+	return finish(argv[optind], argv[optind + 1], err,
+		      err == EINVAL   ? "is not on"
+		      : err == ENOMEM ? "its pages fit neither in memory nor in other areas"
+		      : err == EBUSY  ? "programs that do not answer have it"
+				      : NULL);
+}
+
+int cmd_limit(int argc, char **argv)
+{
+	char command[128], *end;
+	uint64_t bytes;
+	int status, fd, err;
+	long pid;
+
+	opterr = 0;
+	if (!parse_help(argc, argv, usage_limit, &status))
+		return status;
+	if (argc - optind != 3)
+		return cli_usage("limit", "limit wants a mount point, a process and a size");
+	pid = strtol(argv[optind + 1], &end, 10);
+	if (*end != '\0' || pid <= 0 || pid > INT_MAX)
+		return cli_usage("limit", "'%s' is not a process number", argv[optind + 1]);
+	if (options_size(argv[optind + 2], options_ram(), &bytes) != 0)
+		return cli_usage("limit", "'%s' is not a size (give it as 512M, 1.5G or 25%%)",
+				 argv[optind + 2]);
+	if (bytes < FL_LIMIT_MIN)
+		return cli_usage("limit", "'%s' is too small: at least 2048 KiB are needed",
+				 argv[optind + 2]);
+	fd = open_mount(argv[optind]);
+	if (fd < 0)
+		return EXIT_FAILED;
+	snprintf(command, sizeof(command), "limit %ld %llu\n", pid, (unsigned long long)bytes);
+	err = write_command(fd, command);
+	close(fd);
+	return finish(argv[optind], argv[optind + 1], err,
+		      err == ESRCH    ? "no such process is attached"
+		      : err == ENOMEM ? "what it holds cannot be brought below that"
+				      : NULL);
+}

@@ -1,0 +1,773 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * attach.c - the thread that serves clients; see attach.h and store-wire.h.
+ *
+ * It never waits for a client: sockets do not block, and one that does not
+ * take what is sent to it is closed.  A client that said something wrong is
+ * told, where that is possible, and its socket is closed.  To close a socket
+ * takes nothing away: the client goes on with what it holds, and may come
+ * again.
+ *
+ * When a socket hangs up its process has ended, or is about to; the lock that
+ * says that it lives may be let go a moment later.  So the maps are swept at
+ * once, and then less and less often until what it was busy with is given back,
+ * too (swap-slot.h).
+ *
+ * Jobs come from MNT/control.  A swapoff is over when every client has given
+ * the area's slots back and nobody is a member of its map; who inherited the
+ * area by a fork and did not come by yet is waited for, for a time.
+ *
+ * Locks: the queue's, of jobs that were not looked at yet.
+ */
+#include "attach.h"
+
+#include "clients.h"
+#include "sys.h"
+#include "uffd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CONNS_MAX 2000U
+#define STRANGERS_MAX 64U /* that have not attached yet */
+#define OTHERS_MAX 256U	  /* of one user, who is not ours */
+#define MESSAGES_A_TURN 16U
+#define BACKLOG 256
+#define MS 1000000U
+#define SWEEP_FIRST_NS (2ULL * MS)
+#define SWEEP_LAST_NS (500ULL * MS)
+#define SWEEP_LONG_NS (15000ULL * MS)
+#define STRANGER_NS (10000ULL * MS)
+#define UNKNOWN_NS (20000ULL * MS) /* for members of an area that leaves which are no clients */
+#define PATH_ROOM sizeof(((struct sockaddr_un *)0)->sun_path)
+
+struct conn {
+	struct conn *next;
+	struct client *client; /* also the owner of the socket */
+	int fd;
+	bool hello, attached, listed, dead;
+	uint32_t flags; /* of HELLO */
+	unsigned held;	/* HELD messages that are still to come */
+	uint32_t has;	/* areas, by index */
+	uint32_t asked; /* of these, those that it was asked to give back */
+	uint64_t since;
+};
+
+static int listen_fd = -1, epoll_fd = -1, wake_fd = -1, device_fd = -1;
+static uid_t own_uid;
+static pthread_t thread;
+static bool running, stopping;
+
+static struct conn *conns;
+static unsigned nconns, nstrangers;
+static uint64_t sweep_next, sweep_gap, sweep_until;
+
+static pthread_mutex_t queue_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct job *queue; /* under the lock: new ones, the last first */
+static struct job *jobs;  /* under way */
+static uint32_t last_number;
+
+/* --- sockets --- */
+
+static void sweep_soon(void)
+{
+	uint64_t now = sys_now();
+
+	sweep_gap = SWEEP_FIRST_NS;
+	if (now >= sweep_until || sweep_next > now + sweep_gap)
+		sweep_next = now;
+	sweep_until = now + SWEEP_LONG_NS;
+}
+
+union control {
+	struct cmsghdr head;
+	char room[CMSG_SPACE(8 * sizeof(int))];
+};
+
+static void send_msg(struct conn *c, const struct wire_msg *m, const int *fds, unsigned nfds)
+{
+	struct wire_msg wire = *m;
+	struct iovec iov = {&wire, sizeof(wire)};
+	union control control;
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	wire_convert(&wire);
+	if (nfds != 0) {
+		memset(&control, 0, sizeof(control));
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(nfds * sizeof(int));
+		memcpy(CMSG_DATA(&control.head), fds, nfds * sizeof(int));
+		h.msg_control = &control;
+		h.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
+	}
+	if (!c->dead && sendmsg(c->fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)sizeof(wire))
+		c->dead = true;
+}
+
+/* Say why, and close the socket. */
+static void refuse(struct conn *c, int err, const char *text)
+{
+	struct wire_msg m;
+
+	wire_init(&m, WIRE_ERROR);
+	m.error = err;
+	snprintf(m.name, sizeof(m.name), "%s", text);
+	send_msg(c, &m, NULL, 0);
+	c->dead = true;
+}
+
+static void close_fds(const int *fds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		close(fds[i]);
+}
+
+/* A message's length, 0 at the end, -EAGAIN; descriptors beyond WIRE_FDS_MAX count and are closed. */
+static ssize_t receive(struct conn *c, void *buf, size_t size, int fds[WIRE_FDS_MAX],
+		       unsigned *nfds)
+{
+	struct iovec iov = {buf, size};
+	union control control;
+	struct msghdr h = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
+			   .msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(c->fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	*nfds = 0;
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? -EAGAIN : 0;
+	for (struct cmsghdr *m = CMSG_FIRSTHDR(&h); m != NULL; m = CMSG_NXTHDR(&h, m)) {
+		unsigned k;
+
+		if (m->cmsg_level != SOL_SOCKET || m->cmsg_type != SCM_RIGHTS)
+			continue;
+		k = (unsigned)((m->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		for (unsigned i = 0; i < k; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(m) + i * sizeof(int), sizeof(fd));
+			if (*nfds < WIRE_FDS_MAX)
+				fds[*nfds] = fd;
+			else
+				close(fd);
+			++*nfds;
+		}
+	}
+	if ((h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || *nfds > WIRE_FDS_MAX) {
+		close_fds(fds, *nfds < WIRE_FDS_MAX ? *nfds : WIRE_FDS_MAX);
+		*nfds = 0;
+		return 1; /* of no message's length */
+	}
+	return n;
+}
+
+/* --- attaching --- */
+
+/* Give the client an area that it does not have. */
+static void hand(struct conn *c, int index)
+{
+	bool count = (c->flags & WIRE_COUNT) != 0;
+	int fds[WIRE_FDS_MAX];
+	struct wire_msg m;
+	unsigned nfds = 0;
+
+	if (areas_hand(index, count, (c->flags & WIRE_MOUNT) != 0, &m, fds, &nfds) != 0)
+		return; /* no descriptor or no number is free: it does without */
+	send_msg(c, &m, fds, nfds);
+	close_fds(fds, nfds);
+	if (c->dead)
+		sweep_soon(); /* the member that nobody became */
+	else if (!count)
+		c->has |= 1U << index;
+}
+
+static void hand_to_all(uint32_t set)
+{
+	for (struct conn *c = conns; c != NULL; c = c->next)
+		for (int i = 0;
+		     c->attached && (c->flags & (WIRE_PROBE | WIRE_COUNT)) == 0 && i < 32; i++)
+			if ((set & ~c->has) >> i & 1)
+				hand(c, i);
+}
+
+static void ask_off(struct conn *c, int index, uint32_t number)
+{
+	struct wire_msg m;
+
+	wire_init(&m, WIRE_SWAPOFF);
+	m.request = number;
+	snprintf(m.name, sizeof(m.name), "%s", areas_name(index));
+	send_msg(c, &m, NULL, 0);
+	c->asked |= 1U << index;
+}
+
+static void finish(struct conn *c)
+{
+	uint32_t set = areas_set();
+	bool wants = (c->flags & WIRE_DEVICE) != 0 && device_fd >= 0;
+	struct wire_msg m;
+
+	if (set == 0 && c->has == 0 && (c->flags & WIRE_COUNT) == 0) {
+		refuse(c, areas_waiting() != 0 ? -EBUSY : -ENODEV,
+		       areas_waiting() != 0
+			       ? "its areas are held by programs of a server before this one"
+			       : "it has no swap area ('faultline mkswap' makes one in its swap/)");
+		return;
+	}
+	for (int i = 0; (c->flags & WIRE_PROBE) == 0 && i < 32; i++)
+		if ((set & ~c->has) >> i & 1)
+			hand(c, i);
+	wire_init(&m, WIRE_ATTACHED);
+	m.count = (uint32_t)__builtin_popcount(set);
+	send_msg(c, &m, &device_fd, wants);
+	if (c->dead)
+		return;
+	c->attached = true;
+	nstrangers--;
+	if ((c->flags & (WIRE_PROBE | WIRE_COUNT)) == 0)
+		c->listed = client_list(c->client) == 0;
+	for (struct job *j = jobs; j != NULL; j = j->next)
+		if (j->begun && j->kind == JOB_SWAPOFF && c->has >> j->index & 1)
+			ask_off(c, j->index, j->number);
+}
+
+/* Of /proc, and for reading: what is read there cannot keep us. */
+static bool proc_file(int fd)
+{
+	struct statfs fs;
+	struct stat st;
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags >= 0 && (flags & (O_ACCMODE | O_PATH)) == O_RDONLY && fstat(fd, &st) == 0 &&
+	       S_ISREG(st.st_mode) && fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
+}
+
+static void greet(struct conn *c, const struct wire_msg *m, const int *fds, unsigned nfds)
+{
+	struct client *cl = c->client;
+
+	for (unsigned i = 0; i < nfds; i++)
+		if (!proc_file(fds[i])) {
+			close_fds(fds, nfds);
+			refuse(c, -EPROTO, "a descriptor is not of the kind that belongs there");
+			return;
+		}
+	if (nfds == 3) {
+		cl->mem_fd = fds[0];
+		cl->maps_fd = fds[1];
+		cl->pagemap_fd = fds[2];
+	}
+	cl->mm_addr = m->mm_addr;
+	cl->attached_at = (uint64_t)time(NULL);
+	for (size_t i = 0; i < sizeof(cl->name) - 1 && m->name[i] != '\0'; i++)
+		cl->name[i] = (char)(m->name[i] >= ' ' && m->name[i] <= '~' ? m->name[i] : '?');
+	if ((m->flags & WIRE_MOUNT) != 0 && !server.options.page_io) {
+		refuse(c, -EACCES, "it is mounted without -o io=fuse");
+		return;
+	}
+	c->hello = true;
+	c->flags = m->flags;
+	c->held = m->count;
+	if (c->held == 0)
+		finish(c);
+}
+
+static void take_held(struct conn *c, const struct wire_msg *m, const int fds[2])
+{
+	int index = areas_find(m->name);
+
+	if (index >= 0) {
+		/* another map of that name: it goes on with it by itself */
+		if (areas_same(index, fds[1]))
+			c->has |= 1U << index;
+	} else {
+		index = areas_adopt(m, fds[0], fds[1]);
+		if (index >= 0) {
+			c->has |= 1U << index;
+			sweep_soon();
+			hand_to_all(1U << index);
+		}
+	}
+	close_fds(fds, 2);
+	if (--c->held == 0)
+		finish(c);
+}
+
+/* A client answers a job. */
+static void take_done(struct conn *c, const struct wire_msg *m)
+{
+	struct job *j = jobs;
+
+	while (j != NULL && j->number != m->request)
+		j = j->next;
+	for (int i = 0; i < 32; i++) {
+		/* the job may be over: asked it was all the same */
+		if (!(c->asked >> i & 1) ||
+		    (j != NULL && (j->kind != JOB_SWAPOFF || j->index != i)))
+			continue;
+		if (j == NULL && !(areas_set() >> i & 1))
+			continue;
+		c->asked &= ~(1U << i);
+		if (m->error == 0)
+			c->has &= ~(1U << i);
+		else if (j != NULL)
+			j->error = m->error;
+		sweep_soon();
+		if (areas_set() >> i & 1 && !(c->has >> i & 1))
+			hand(c, i);
+	}
+	if (j != NULL && j->kind == JOB_LIMIT && c->listed && c->client->pid == j->pid) {
+		j->error = m->error;
+		j->answered = true;
+	}
+}
+
+static void take(struct conn *c, const void *buf, size_t len, const int *fds, unsigned nfds)
+{
+	struct wire_msg m;
+	int err = wire_parse(buf, len, nfds, true, &m);
+
+	if (err == 0) {
+		if (m.type == WIRE_HELLO && !c->hello) {
+			greet(c, &m, fds, nfds);
+			return;
+		}
+		if (m.type == WIRE_HELD && c->hello && c->held != 0) {
+			take_held(c, &m, fds);
+			return;
+		}
+		if (m.type == WIRE_DONE && c->attached) {
+			take_done(c, &m);
+			return;
+		}
+		err = -EPROTO;
+	}
+	close_fds(fds, nfds);
+	refuse(c, err,
+	       err == -EPROTONOSUPPORT ? "this server speaks version 1 of its protocol only"
+	       : err == -EMSGSIZE      ? "a message of another length"
+				       : "a message that is not understood");
+}
+
+static void serve_conn(struct conn *c)
+{
+	for (unsigned i = 0; i < MESSAGES_A_TURN && !c->dead; i++) {
+		char buf[sizeof(struct wire_msg) + 1];
+		int fds[WIRE_FDS_MAX];
+		unsigned nfds;
+		ssize_t n = receive(c, buf, sizeof(buf), fds, &nfds);
+
+		if (n == -EAGAIN)
+			return;
+		if (n == 0)
+			c->dead = true;
+		else
+			take(c, buf, (size_t)n, fds, nfds);
+	}
+}
+
+static bool too_many_of(uid_t uid)
+{
+	unsigned n = 0;
+
+	for (const struct conn *c = conns; uid != own_uid && c != NULL; c = c->next)
+		n += c->client->uid == uid;
+	return n >= OTHERS_MAX;
+}
+
+static void accept_one(void)
+{
+	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	socklen_t len = sizeof(struct ucred);
+	struct ucred peer;
+	struct epoll_event e = {.events = EPOLLIN};
+	struct conn *c;
+
+	if (fd < 0)
+		return;
+	c = calloc(1, sizeof(*c));
+	if (c != NULL)
+		c->client = client_new();
+	if (c == NULL || c->client == NULL ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0 || nconns >= CONNS_MAX ||
+	    nstrangers >= STRANGERS_MAX || too_many_of(peer.uid)) {
+		if (c != NULL && c->client != NULL)
+			client_put(c->client);
+		free(c);
+		close(fd);
+		return;
+	}
+	c->fd = c->client->sock = fd;
+	c->client->pid = peer.pid;
+	c->client->uid = peer.uid;
+	c->client->gid = peer.gid;
+	c->since = sys_now();
+	c->next = conns;
+	conns = c;
+	nconns++;
+	nstrangers++;
+	e.data.ptr = c;
+	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) != 0)
+		c->dead = true;
+	else if (peer.uid != own_uid && peer.uid != 0 && !server.options.allow_other)
+		refuse(c, -EACCES, "it is another user's (see allow_other in faultline-mount(1))");
+}
+
+static void reap_conns(void)
+{
+	for (struct conn **at = &conns; *at != NULL;) {
+		struct conn *c = *at;
+
+		if (!c->attached && sys_now() - c->since > STRANGER_NS)
+			c->dead = true;
+		if (!c->dead) {
+			at = &c->next;
+			continue;
+		}
+		*at = c->next;
+		nconns--;
+		if (!c->attached)
+			nstrangers--;
+		epoll_ctl(epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+		/* somebody may still look at the client, but nobody is at its socket */
+		c->client->sock = -1;
+		close(c->fd);
+		if (c->listed)
+			client_unlist(c->client);
+		client_put(c->client);
+		if (c->has != 0)
+			sweep_soon();
+		free(c);
+	}
+}
+
+/* --- jobs --- */
+
+static void cancel(fuse_req_t req, void *data)
+{
+	struct job *j = data;
+	const uint64_t one = 1;
+
+	(void)req;
+	__atomic_store_n(&j->cancelled, true, __ATOMIC_RELEASE);
+	if (write(wake_fd, &one, sizeof(one)) < 0)
+		return; /* it is looked at before long */
+}
+
+void attach_job(struct job *j)
+{
+	const uint64_t one = 1;
+
+	/* the thread answers, and frees it, not before this lets go of it */
+	pthread_mutex_lock(&queue_lock);
+	fuse_req_interrupt_func(j->req, cancel, j);
+	j->next = queue;
+	queue = j;
+	pthread_mutex_unlock(&queue_lock);
+	if (write(wake_fd, &one, sizeof(one)) < 0)
+		abort();
+}
+
+static void job_end(struct job *j, int err)
+{
+	fuse_req_interrupt_func(j->req, NULL, NULL);
+	if (err != 0)
+		ops_error(j->req, TALLY_write, -err);
+	else
+		fuse_reply_write(j->req, j->size);
+}
+
+static int begin_swapoff(struct job *j)
+{
+	j->index = areas_find(j->name);
+	if (j->index < 0)
+		return -EINVAL;
+	if (!(areas_set() >> j->index & 1))
+		return -EBUSY; /* another one is at it */
+	areas_leave(j->index, true);
+	for (struct conn *c = conns; c != NULL; c = c->next)
+		if (c->attached && c->has >> j->index & 1)
+			ask_off(c, j->index, j->number);
+	return 0;
+}
+
+static int begin_limit(struct job *j)
+{
+	struct conn *c = conns;
+	struct wire_msg m;
+
+	while (c != NULL && (!c->listed || c->client->pid != j->pid))
+		c = c->next;
+	if (c == NULL)
+		return -ESRCH;
+	wire_init(&m, WIRE_LIMIT);
+	m.request = j->number;
+	m.bytes = j->bytes;
+	send_msg(c, &m, NULL, 0);
+	return 0;
+}
+
+/* 1: over, with what *err says. */
+static int begin_job(struct job *j, int *err)
+{
+	struct why why;
+	int r;
+
+	j->begun = true;
+	j->number = ++last_number;
+	switch (j->kind) {
+	case JOB_SWAPON:
+		r = areas_on(j->name, j->prio, &why);
+		if (r >= 0)
+			hand_to_all(1U << r);
+		*err = r < 0 ? r : 0;
+		return 1;
+	case JOB_SWAPOFF:
+		*err = begin_swapoff(j);
+		return *err != 0;
+	case JOB_LIMIT:
+		*err = begin_limit(j);
+		return *err != 0;
+	}
+	*err = -EINVAL;
+	return 1;
+}
+
+static bool anybody_has(int index)
+{
+	for (const struct conn *c = conns; c != NULL; c = c->next)
+		if (c->attached && c->has >> index & 1)
+			return true;
+	return false;
+}
+
+/* The area stays: whoever gave it back has it again. */
+static void stay(struct job *j)
+{
+	areas_leave(j->index, false);
+	hand_to_all(1U << j->index);
+}
+
+static int look_at_swapoff(struct job *j, int *err)
+{
+	uint64_t now = sys_now();
+
+	if (j->error != 0) {
+		*err = j->error;
+		stay(j);
+		return 1;
+	}
+	if (anybody_has(j->index))
+		return 0;
+	areas_sweep();
+	if (areas_unused(j->index)) {
+		areas_off(j->index);
+		*err = 0;
+		return 1;
+	}
+	if (j->deadline == 0)
+		j->deadline = now + UNKNOWN_NS;
+	if (now < j->deadline)
+		return 0;
+	*err = -EBUSY;
+	stay(j);
+	return 1;
+}
+
+static int look_at_limit(struct job *j, int *err)
+{
+	*err = j->error;
+	if (j->answered)
+		return 1;
+	*err = -ESRCH;
+	for (const struct conn *c = conns; c != NULL; c = c->next)
+		if (c->listed && c->client->pid == j->pid)
+			return 0;
+	return 1;
+}
+
+static void serve_jobs(void)
+{
+	struct job *fresh;
+
+	pthread_mutex_lock(&queue_lock);
+	fresh = queue;
+	queue = NULL;
+	pthread_mutex_unlock(&queue_lock);
+	while (fresh != NULL) {
+		struct job *j = fresh;
+
+		fresh = j->next;
+		j->next = jobs;
+		jobs = j;
+	}
+	for (struct job **at = &jobs; *at != NULL;) {
+		struct job *j = *at;
+		int err = 0, over = 0;
+
+		if (!j->begun)
+			over = begin_job(j, &err);
+		if (!over && j->kind == JOB_SWAPOFF)
+			over = look_at_swapoff(j, &err);
+		else if (!over && j->kind == JOB_LIMIT)
+			over = look_at_limit(j, &err);
+		if (!over && (__atomic_load_n(&j->cancelled, __ATOMIC_ACQUIRE) || stopping)) {
+			if (j->kind == JOB_SWAPOFF)
+				stay(j);
+			err = -EINTR;
+			over = 1;
+		}
+		if (!over) {
+			at = &j->next;
+			continue;
+		}
+		*at = j->next;
+		job_end(j, err);
+		free(j);
+	}
+}
+
+/* --- the thread --- */
+
+static int next_wait(void)
+{
+	uint64_t now = sys_now();
+
+	if (now < sweep_until) {
+		uint64_t ms = sweep_next > now ? (sweep_next - now) / MS + 1 : 0;
+
+		return jobs != NULL && ms > 20 ? 20 : (int)ms;
+	}
+	if (jobs != NULL)
+		return 20;
+	return areas_waiting() != 0 || nstrangers != 0 ? 1000 : -1;
+}
+
+static void *serve(void *arg)
+{
+	uint64_t retried = 0;
+
+	server_await_confinement();
+	while (!__atomic_load_n(&stopping, __ATOMIC_ACQUIRE)) {
+		struct epoll_event e[32];
+		int n = epoll_wait(epoll_fd, e, 32, next_wait());
+		uint64_t now = sys_now();
+
+		for (int i = 0; i < n; i++) {
+			if (e[i].data.ptr == &listen_fd)
+				accept_one();
+			else if (e[i].data.ptr == &wake_fd) {
+				uint64_t count;
+
+				if (read(wake_fd, &count, sizeof(count)) < 0)
+					continue; /* another look does no harm */
+			} else {
+				serve_conn(e[i].data.ptr);
+			}
+		}
+		reap_conns();
+		if (now < sweep_until && now >= sweep_next) {
+			areas_sweep();
+			sweep_next = now + sweep_gap;
+			if (sweep_gap < SWEEP_LAST_NS)
+				sweep_gap *= 2;
+		}
+		if (areas_waiting() != 0 && now - retried > 1000ULL * MS) {
+			hand_to_all(areas_retry());
+			retried = now;
+		}
+		serve_jobs();
+		reap_conns(); /* who did not take what a job sent */
+	}
+	serve_jobs();
+	return arg;
+}
+
+/* A socket in DIR; its path may be longer than a socket's address. */
+static int make_socket(void)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int err = 0;
+
+	listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (listen_fd < 0)
+		return -errno;
+	snprintf(at.sun_path, PATH_ROOM, "/proc/self/fd/%d/" STORE_SOCKET, server.store->dir_fd);
+	/* a server that was killed left one: the lock is ours, so nobody listens there */
+	unlinkat(server.store->dir_fd, STORE_SOCKET, 0);
+	umask(server.options.allow_other ? 0111 : 0177);
+	if (bind(listen_fd, (struct sockaddr *)&at, sizeof(at)) != 0 ||
+	    listen(listen_fd, BACKLOG) != 0)
+		err = -errno;
+	umask(0);
+	return err;
+}
+
+static int watch(int fd, void *tag)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data = {.ptr = tag}};
+
+	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e);
+}
+
+int attach_start(struct why *why)
+{
+	long device;
+	int err;
+
+	own_uid = geteuid();
+	err = areas_start(server.store, server_say);
+	if (err != 0)
+		return why_set(why, err, "%s/swap: %s", server.store->dir, strerror(-err));
+	err = make_socket();
+	if (err != 0)
+		return why_set(why, err, "%s/" STORE_SOCKET ": %s", server.store->dir,
+			       strerror(-err));
+	device = uffd_device();
+	device_fd = device >= 0 ? (int)device : -1;
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (epoll_fd < 0 || wake_fd < 0 || watch(listen_fd, &listen_fd) != 0 ||
+	    watch(wake_fd, &wake_fd) != 0)
+		return why_set(why, -errno, "clients cannot be served: %s", strerror(errno));
+	return 0;
+}
+
+int attach_thread(struct why *why)
+{
+	int err = pthread_create(&thread, NULL, serve, NULL);
+
+	running = err == 0;
+	return err == 0 ? 0 : why_set(why, -err, "a thread cannot be made: %s", strerror(err));
+}
+
+void attach_stop(void)
+{
+	const uint64_t one = 1;
+
+	if (!running)
+		return;
+	__atomic_store_n(&stopping, true, __ATOMIC_RELEASE);
+	if (write(wake_fd, &one, sizeof(one)) < 0)
+		abort();
+	pthread_join(thread, NULL);
+	unlinkat(server.store->dir_fd, STORE_SOCKET, 0);
+	close(listen_fd);
+	for (struct conn *c = conns; c != NULL; c = c->next)
+		c->dead = true;
+	reap_conns();
+	areas_stop();
+}

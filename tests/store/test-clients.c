@@ -1,0 +1,764 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test-clients.c - programs that take their swap from a store: together, killed,
+ * without their server, with another one, and told what to do.
+ *
+ * Each test has a store of its own, with two areas.
+ */
+#include "mounted.h"
+
+#include "store-wire.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PATIENCE 60 /* seconds */
+#define CROWD 20
+
+/* --- the store --- */
+
+static void must(const char *args)
+{
+	if (run_faultline(args) != 0)
+		fail_msg("faultline %s", args);
+}
+
+static void serve(const char *options)
+{
+	char line[512];
+
+	snprintf(line, sizeof(line), "mount " MOUNT_OPTIONS " %s \"$BASE/store\" \"$BASE/mnt\"",
+		 options);
+	must(line);
+}
+
+static int begin(void **state)
+{
+	(void)state;
+	snprintf(base, sizeof(base), "/var/tmp/faultline-XXXXXX");
+	if (mkdtemp(base) == NULL || mkdir(in_base("mnt"), 0755) != 0 || chmod(base, 0755) != 0)
+		return -1;
+	umask(022);
+	return run_faultline("store init \"$BASE/store\"") != 0 ||
+	       run_faultline("mkswap --size 128M \"$BASE/store/swap/disk0\"") != 0 ||
+	       run_faultline("mkswap --size 128M \"$BASE/store/swap/disk1\"") != 0;
+}
+
+static int end(void **state)
+{
+	return mounted_end(state);
+}
+
+/* A field of a file of the mount, or -1. */
+static long long field(const char *file, const char *name)
+{
+	char text[4096], want[64];
+	int fd = open(in_base(file), O_RDONLY | O_CLOEXEC);
+	const char *at;
+	ssize_t n;
+
+	if (fd < 0)
+		return -1;
+	n = read(fd, text + 1, sizeof(text) - 2);
+	close(fd);
+	text[0] = '\n';
+	text[n > 0 ? n + 1 : 1] = '\0';
+	snprintf(want, sizeof(want), "\n%s: ", name);
+	at = strstr(text, want);
+	return at != NULL ? strtoll(at + strlen(want), NULL, 10) : -1;
+}
+
+static long long used(void)
+{
+	long long a = field("mnt/swap/disk0.stat", "used"),
+		  b = field("mnt/swap/disk1.stat", "used");
+
+	return (a > 0 ? a : 0) + (b > 0 ? b : 0);
+}
+
+static long long processes(const char *area)
+{
+	char file[64];
+
+	snprintf(file, sizeof(file), "mnt/swap/%s.stat", area);
+	return field(file, "processes");
+}
+
+/* Wait for something that comes to be by itself. */
+#define EVENTUALLY(what)                                                                           \
+	do {                                                                                       \
+		time_t until = time(NULL) + PATIENCE;                                              \
+                                                                                                   \
+		while (!(what)) {                                                                  \
+			if (time(NULL) > until)                                                    \
+				fail_msg("it never was so: %s", #what);                            \
+			poll(NULL, 0, 2);                                                          \
+		}                                                                                  \
+	} while (0)
+
+/* Kill it, and wait until it has ended; whoever is its parent. */
+static void kill_and_wait(pid_t pid)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	assert_true(fd >= 0);
+	kill(pid, SIGKILL);
+	assert_int_equal(poll(&p, 1, PATIENCE * 1000), 1);
+	close(fd);
+}
+
+static void kill_server(void)
+{
+	pid_t server = (pid_t)field("mnt/stats", "pid");
+	char text[64] = "";
+	int fd = open(in_base("store/lock"), O_RDONLY | O_CLOEXEC);
+	pid_t keeper;
+
+	assert_true(read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	keeper = (pid_t)strtol(text, NULL, 10);
+	assert_true(keeper > 1 && server > 1);
+	/* first the one that would clean up after the other */
+	kill_and_wait(keeper);
+	kill_and_wait(server);
+}
+
+/* --- programs --- */
+
+struct program {
+	pid_t pid;
+	int in, out;
+};
+
+static void start(struct program *p, const char *store, const char *limit, unsigned mib,
+		  unsigned seed)
+{
+	const char *build = getenv("FL_BUILD");
+	char faultline[PATH_MAX], pages[PATH_MAX], size[16], number[16];
+	int in[2], out[2];
+
+	snprintf(faultline, sizeof(faultline), "%s/src/cli/faultline", build != NULL ? build : ".");
+	snprintf(pages, sizeof(pages), "%s/tests/store/pages", build != NULL ? build : ".");
+	snprintf(size, sizeof(size), "%u", mib);
+	snprintf(number, sizeof(number), "%u", seed);
+	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	p->pid = fork();
+	assert_true(p->pid >= 0);
+	if (p->pid == 0) {
+		dup2(in[0], 0);
+		dup2(out[1], 1);
+		execl(faultline, faultline, "run", "--store", store, "--limit", limit, "--", pages,
+		      size, number, NULL);
+		_exit(127);
+	}
+	close(in[0]);
+	close(out[1]);
+	p->in = in[1];
+	p->out = out[0];
+}
+
+/* The next line it says, within the time. */
+static void hear(const struct program *p, const char *want)
+{
+	struct pollfd fd = {.fd = p->out, .events = POLLIN};
+	char line[128];
+	size_t n = 0;
+
+	while (n + 1 < sizeof(line)) {
+		if (poll(&fd, 1, PATIENCE * 1000) != 1)
+			fail_msg("process %d says nothing", (int)p->pid);
+		if (read(p->out, line + n, 1) != 1)
+			fail_msg("process %d has ended", (int)p->pid);
+		if (line[n] == '\n')
+			break;
+		n++;
+	}
+	line[n] = '\0';
+	if (strncmp(line, want, strlen(want)) != 0)
+		fail_msg("process %d says '%s' instead of '%s'", (int)p->pid, line, want);
+}
+
+static void say(const struct program *p, const char *letter)
+{
+	assert_int_equal(write(p->in, letter, 1), 1);
+}
+
+static void told(const struct program *p, const char *letter)
+{
+	say(p, letter);
+	hear(p, letter);
+}
+
+static int finish(struct program *p)
+{
+	int status;
+
+	close(p->in);
+	assert_int_equal(waitpid(p->pid, &status, 0), p->pid);
+	close(p->out);
+	return status;
+}
+
+static void clean(void)
+{
+	EVENTUALLY(used() == 0);
+	must("store check \"$BASE/store\" >/dev/null");
+}
+
+/* --- tests --- */
+
+static void two_on_the_same_areas(void **state)
+{
+	struct program p[2];
+
+	(void)state;
+	serve("");
+	for (unsigned i = 0; i < 2; i++)
+		start(&p[i], in_base("mnt"), "8M", 60, i);
+	for (unsigned i = 0; i < 2; i++)
+		hear(&p[i], "ready");
+	assert_int_equal(processes("disk0"), 2);
+	assert_int_equal(processes("disk1"), 2);
+	assert_true(used() > 2 * 40 * 256);
+	for (unsigned i = 0; i < 2; i++)
+		say(&p[i], "v");
+	for (unsigned i = 0; i < 2; i++)
+		hear(&p[i], "v");
+	/* the first area is filled first, and both did */
+	assert_true(field("mnt/swap/disk0.stat", "used") > 20000);
+	must("store check \"$BASE/store\" >/dev/null");
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(finish(&p[i]), 0);
+	EVENTUALLY(processes("disk0") == 0);
+	clean();
+}
+
+/* A child has references of its own, and is a client of its own. */
+static void a_forked_child(void **state)
+{
+	struct program p;
+	char c;
+
+	(void)state;
+	serve("");
+	start(&p, in_base("mnt"), "6M", 40, 3);
+	hear(&p, "ready");
+	say(&p, "f");
+	hear(&p, "f");
+	EVENTUALLY(processes("disk0") == 2);
+	told(&p, "c");
+	told(&p, "v");
+	must("store check \"$BASE/store\" >/dev/null");
+	kill(p.pid, SIGKILL);
+	assert_int_equal(finish(&p), SIGKILL);
+	while (read(p.out, &c, 1) > 0)
+		continue;
+	clean();
+	EVENTUALLY(processes("disk0") == 0);
+}
+
+static void a_crowd_that_is_killed(void **state)
+{
+	struct program p[CROWD];
+	unsigned seed = 12345;
+
+	(void)state;
+	serve("");
+	for (unsigned i = 0; i < CROWD; i++)
+		start(&p[i], in_base("mnt"), "2M", 6, i);
+	for (unsigned i = 0; i < CROWD; i++)
+		hear(&p[i], "ready");
+	assert_int_equal(processes("disk0"), CROWD);
+	for (unsigned i = 0; i < CROWD; i++)
+		say(&p[i], i % 5 == 0 ? "f" : "v");
+	/* in a random order, most of them in the middle of something */
+	for (unsigned left = CROWD; left > 0; left--) {
+		unsigned k;
+
+		seed = seed * 1103515245U + 12345U;
+		k = (seed >> 16) % left;
+		kill(p[k].pid, SIGKILL);
+		assert_int_equal(finish(&p[k]), SIGKILL);
+		p[k] = p[left - 1];
+	}
+	clean();
+	EVENTUALLY(processes("disk0") == 0);
+	EVENTUALLY(processes("disk1") == 0);
+}
+
+static void a_server_that_is_killed(void **state)
+{
+	struct program p[3], fresh;
+
+	(void)state;
+	serve("");
+	for (unsigned i = 0; i < 2; i++)
+		start(&p[i], in_base("mnt"), "6M", 30, i);
+	for (unsigned i = 0; i < 2; i++)
+		hear(&p[i], "ready");
+	say(&p[1], "f");
+	hear(&p[1], "f");
+	kill_server();
+	/* they go on with what they hold */
+	for (unsigned i = 0; i < 2; i++)
+		told(&p[i], "v");
+	serve("");
+	/* the new server has their areas only from them, and then hands them out */
+	start(&fresh, in_base("mnt"), "6M", 30, 9);
+	hear(&fresh, "ready");
+	EVENTUALLY(processes("disk0") == 4);
+	assert_true(used() > 3 * 20 * 256);
+	for (unsigned i = 0; i < 2; i++)
+		told(&p[i], "v");
+	told(&fresh, "v");
+	must("store check \"$BASE/store\" >/dev/null");
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(finish(&p[i]), 0);
+	assert_int_equal(finish(&fresh), 0);
+	EVENTUALLY(processes("disk0") == 0);
+	clean();
+	/* nobody is left who has them: the next server begins anew */
+	kill_server();
+	serve("");
+	start(&fresh, in_base("mnt"), "6M", 30, 9);
+	hear(&fresh, "ready");
+	told(&fresh, "v");
+	/* all clients and the server gone at once */
+	kill_server();
+	kill(fresh.pid, SIGKILL);
+	assert_int_equal(finish(&fresh), SIGKILL);
+	serve("");
+	EVENTUALLY(field("mnt/swap/disk0.stat", "used") == 0);
+	clean();
+}
+
+static void swapoff_under_load(void **state)
+{
+	struct program p[3];
+
+	(void)state;
+	serve("");
+	for (unsigned i = 0; i < 3; i++)
+		start(&p[i], in_base("mnt"), "6M", 28, i);
+	for (unsigned i = 0; i < 3; i++)
+		hear(&p[i], "ready");
+	assert_true(field("mnt/swap/disk0.stat", "used") > 0);
+	say(&p[1], "f");
+	hear(&p[1], "f");
+	for (unsigned i = 0; i < 3; i++)
+		say(&p[i], "v");
+	must("swapoff \"$BASE/mnt\" disk0");
+	assert_int_equal(field("mnt/swap/disk0.stat", "used"), -1);
+	for (unsigned i = 0; i < 3; i++)
+		hear(&p[i], "v");
+	assert_true(field("mnt/swap/disk1.stat", "used") > 0);
+	/* what they have fits nowhere else */
+	assert_int_equal(run_faultline("swapoff \"$BASE/mnt\" disk1 2>\"$BASE/err\""), 1);
+	for (unsigned i = 0; i < 3; i++)
+		told(&p[i], "v");
+	must("swapon --priority 7 \"$BASE/mnt\" disk0");
+	assert_int_equal(field("mnt/swap/disk0.stat", "priority"), 7);
+	for (unsigned i = 0; i < 3; i++)
+		told(&p[i], "c");
+	assert_true(field("mnt/swap/disk0.stat", "used") > 0);
+	for (unsigned i = 0; i < 3; i++)
+		told(&p[i], "v");
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(finish(&p[i]), 0);
+	clean();
+	must("swapoff \"$BASE/mnt\" disk0");
+	must("swapoff \"$BASE/mnt\" disk1");
+	assert_int_equal(run_faultline("run --store \"$BASE/mnt\" true 2>\"$BASE/err\""), 125);
+}
+
+/* One that does not answer is waited for, until whoever asked has enough of it. */
+static void swapoff_is_given_up(void **state)
+{
+	const char *build = getenv("FL_BUILD");
+	char line[2 * PATH_MAX];
+	struct program p;
+
+	(void)state;
+	serve("");
+	start(&p, in_base("mnt"), "6M", 24, 1);
+	hear(&p, "ready");
+	kill(p.pid, SIGSTOP);
+	snprintf(line, sizeof(line),
+		 "timeout -s INT 1 '%s/src/cli/faultline' swapoff '%s/mnt' disk0",
+		 build != NULL ? build : ".", base);
+	assert_int_equal(WEXITSTATUS(system(line)), 124);
+	assert_true(field("mnt/swap/disk0.stat", "used") > 17 * 256);
+	kill(p.pid, SIGCONT);
+	told(&p, "v");
+	must("swapoff \"$BASE/mnt\" disk0");
+	told(&p, "v");
+	assert_int_equal(field("mnt/swap/disk0.stat", "used"), -1);
+	assert_int_equal(finish(&p), 0);
+	clean();
+}
+
+static void commands(void **state)
+{
+	struct program p;
+	char line[128];
+
+	(void)state;
+	serve("");
+	start(&p, in_base("mnt"), "16M", 12, 1);
+	hear(&p, "ready");
+	/* not armed: it is nobody's client, and has what it wants */
+	snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d 4M 2>\"$BASE/err\"", (int)p.pid);
+	assert_int_equal(run_faultline(line), 1);
+	assert_int_equal(finish(&p), 0);
+	start(&p, in_base("mnt"), "16M", 24, 1);
+	hear(&p, "ready");
+	EVENTUALLY(used() > 0);
+	snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d 4M", (int)p.pid);
+	must(line);
+	assert_true(used() >= 19 * 256);
+	told(&p, "v");
+	assert_int_equal(run_faultline("swapon \"$BASE/mnt\" disk0 2>\"$BASE/err\""), 1);
+	assert_int_equal(run_faultline("swapon \"$BASE/mnt\" none 2>\"$BASE/err\""), 1);
+	assert_int_equal(run_faultline("swapoff \"$BASE/mnt\" none 2>\"$BASE/err\""), 1);
+	assert_int_equal(run_faultline("swapoff \"$BASE/store\" disk0 2>\"$BASE/err\""), 1);
+	assert_int_equal(finish(&p), 0);
+	clean();
+}
+
+static void through_the_mount(void **state)
+{
+	struct program p[2];
+	char mnt[PATH_MAX];
+
+	(void)state;
+	snprintf(mnt, sizeof(mnt), "%s,io=fuse", in_base("mnt"));
+	serve("");
+	/* only where the mount allows it */
+	start(&p[0], mnt, "6M", 30, 1);
+	assert_int_equal(finish(&p[0]), 125 << 8);
+	must("umount \"$BASE/mnt\"");
+	serve("-o io=fuse");
+	for (unsigned i = 0; i < 2; i++)
+		start(&p[i], mnt, "6M", 30, i);
+	for (unsigned i = 0; i < 2; i++)
+		hear(&p[i], "ready");
+	for (unsigned i = 0; i < 2; i++)
+		told(&p[i], "v");
+	assert_true(field("mnt/stats", "written_bytes") > 40 << 20);
+	say(&p[0], "f");
+	hear(&p[0], "f");
+	for (unsigned i = 0; i < 2; i++)
+		told(&p[i], "v");
+	must("swapoff \"$BASE/mnt\" disk0");
+	for (unsigned i = 0; i < 2; i++)
+		told(&p[i], "v");
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(finish(&p[i]), 0);
+	clean();
+}
+
+static void no_store(void **state)
+{
+	char line[128];
+
+	(void)state;
+	assert_int_equal(run_faultline("run --store \"$BASE/mnt\" true 2>\"$BASE/err\""), 125);
+	assert_int_equal(run_faultline("run --store \"$BASE/none\" true 2>\"$BASE/err\""), 125);
+	snprintf(line, sizeof(line), "[ $(wc -l <'%s') -eq 1 ]", in_base("err"));
+	assert_int_equal(system(line), 0);
+	serve("");
+	must("run --store \"$BASE/mnt\" true");
+}
+
+/* --- hostile ones --- */
+
+static int dial(void)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%.64s/mnt/socket", base);
+	assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	return fd;
+}
+
+static void post(int fd, const void *buf, size_t len, const int *fds, unsigned n)
+{
+	char room[CMSG_SPACE(64 * sizeof(int))] = {0};
+	struct iovec iov = {(void *)(uintptr_t)buf, len};
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr head = {.cmsg_level = SOL_SOCKET,
+			       .cmsg_type = SCM_RIGHTS,
+			       .cmsg_len = CMSG_LEN(n * sizeof(int))};
+
+	if (n != 0) {
+		memcpy(room, &head, sizeof(head));
+		memcpy(room + CMSG_LEN(0), fds, n * sizeof(int));
+		h.msg_control = room;
+		h.msg_controllen = CMSG_SPACE(n * sizeof(int));
+	}
+	if (sendmsg(fd, &h, MSG_NOSIGNAL) < 0)
+		assert_true(errno == EPIPE || errno == ECONNRESET);
+}
+
+/* It is told what is wrong, and nobody listens any more. */
+static void refused(int fd, int error)
+{
+	struct wire_msg m;
+
+	assert_int_equal(recv(fd, &m, sizeof(m), 0), sizeof(m));
+	wire_convert(&m);
+	assert_int_equal(m.type, WIRE_ERROR);
+	assert_int_equal(m.error, error);
+	assert_true(strlen(m.name) > 10 && strlen(m.name) < sizeof(m.name));
+	assert_int_equal(recv(fd, &m, sizeof(m), 0), 0);
+	close(fd);
+}
+
+static void hello(struct wire_msg *m)
+{
+	wire_init(m, WIRE_HELLO);
+	strcpy(m->name, "hostile");
+	wire_convert(m);
+}
+
+static void hostile_clients(void **state)
+{
+	struct program p;
+	struct wire_msg m;
+	int own[40], fd, mem;
+	uint64_t rest = 88172645463325252U;
+
+	(void)state;
+	serve("");
+	start(&p, in_base("mnt"), "6M", 24, 5);
+	hear(&p, "ready");
+	mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	own[0] = mem;
+	own[1] = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	own[2] = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	for (unsigned i = 3; i < 40; i++)
+		own[i] = mem;
+
+	/* of another length */
+	hello(&m);
+	fd = dial();
+	post(fd, &m, sizeof(m) - 1, own, 3);
+	refused(fd, -EMSGSIZE);
+	fd = dial();
+	post(fd, "x", 1, NULL, 0);
+	refused(fd, -EMSGSIZE);
+	/* of another version */
+	m.version = 9;
+	fd = dial();
+	post(fd, &m, sizeof(m), own, 3);
+	refused(fd, -EPROTONOSUPPORT);
+	/* no descriptors, too many, and of the wrong kind */
+	hello(&m);
+	fd = dial();
+	post(fd, &m, sizeof(m), NULL, 0);
+	refused(fd, -EPROTO);
+	fd = dial();
+	post(fd, &m, sizeof(m), own, 40);
+	refused(fd, -EMSGSIZE);
+	fd = dial();
+	post(fd, &m, sizeof(m), (int[]){fd, fd, fd}, 3);
+	refused(fd, -EPROTO);
+	{
+		int rw = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+
+		fd = dial();
+		post(fd, &m, sizeof(m), (int[]){rw, own[1], own[2]}, 3);
+		refused(fd, -EPROTO);
+		close(rw);
+	}
+	/* absurd counts */
+	m.count = UINT32_MAX;
+	fd = dial();
+	post(fd, &m, sizeof(m), own, 3);
+	refused(fd, -EPROTO);
+	/* what only a server says, and what was not asked for */
+	wire_init(&m, WIRE_ATTACHED);
+	fd = dial();
+	post(fd, &m, sizeof(m), NULL, 0);
+	refused(fd, -EPROTO);
+	wire_init(&m, WIRE_DONE);
+	fd = dial();
+	post(fd, &m, sizeof(m), NULL, 0);
+	refused(fd, -EPROTO);
+	/* an area that it does not have: garbage instead of a map, and it is not taken for one */
+	{
+		int file = open(in_base("store/swap/disk0"), O_RDWR | O_CLOEXEC);
+		char reply[sizeof(m)];
+
+		hello(&m);
+		m.count = 1;
+		fd = dial();
+		post(fd, &m, sizeof(m), own, 3);
+		wire_init(&m, WIRE_HELD);
+		strcpy(m.name, "disk9");
+		m.slots = UINT32_MAX;
+		wire_convert(&m);
+		post(fd, &m, sizeof(m), (int[]){file, mem}, 2);
+		/* attached like anybody else: AREA, AREA, ATTACHED */
+		for (unsigned i = 0; i < 3; i++)
+			assert_int_equal(recv(fd, reply, sizeof(reply), 0), sizeof(reply));
+		/* and it does not listen: more than its socket holds is not waited for */
+		close(file);
+		close(fd);
+	}
+	/* noise */
+	for (unsigned i = 0; i < 300; i++) {
+		unsigned char *bytes = (unsigned char *)&m;
+
+		hello(&m);
+		for (unsigned k = 0; k < 1 + i % 8; k++) {
+			rest ^= rest << 13;
+			rest ^= rest >> 7;
+			rest ^= rest << 17;
+			bytes[rest % (k % 2 != 0 ? 64 : sizeof(m))] = (unsigned char)(rest >> 32);
+		}
+		fd = dial();
+		post(fd, &m, rest % 3 != 0 ? sizeof(m) : rest % (2 * sizeof(m)) % sizeof(m), own,
+		     (unsigned)(rest >> 8) % 4);
+		close(fd);
+	}
+	/* garbage in the memory that is shared */
+	EVENTUALLY(processes("disk0") == 1);
+	told(&p, "v");
+	assert_int_equal(finish(&p), 0);
+	close(own[0]);
+	close(own[1]);
+	close(own[2]);
+	clean();
+	assert_true(field("mnt/stats", "pid") > 1);
+}
+
+/* Who has its map can spoil it; the server must not fall over that. */
+static void garbage_in_the_map(void **state)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(4 * sizeof(int))];
+	} control;
+	struct wire_msg m;
+	struct iovec iov = {&m, sizeof(m)};
+	uint64_t rest = 1181783497276652981U;
+	struct program p;
+
+	(void)state;
+	serve("");
+	for (unsigned round = 0; round < 3; round++) {
+		struct msghdr h = {.msg_iov = &iov,
+				   .msg_iovlen = 1,
+				   .msg_control = &control,
+				   .msg_controllen = sizeof(control)};
+		int own[3] = {open("/proc/self/mem", O_RDONLY | O_CLOEXEC),
+			      open("/proc/self/maps", O_RDONLY | O_CLOEXEC),
+			      open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)};
+		int fd = dial(), fds[3];
+		uint64_t junk[512];
+
+		hello(&m);
+		post(fd, &m, sizeof(m), own, 3);
+		assert_int_equal(recvmsg(fd, &h, MSG_CMSG_CLOEXEC), sizeof(m));
+		wire_convert(&m);
+		assert_int_equal(m.type, WIRE_AREA);
+		memcpy(fds, CMSG_DATA(&control.head), sizeof(fds));
+		/* it cannot be made shorter, which would be the end of who reads it */
+		assert_true(ftruncate(fds[2], 4096) != 0);
+		for (unsigned page = 0; page < 64; page++) {
+			for (unsigned i = 0; i < 512; i++) {
+				rest ^= rest << 13;
+				rest ^= rest >> 7;
+				rest ^= rest << 17;
+				junk[i] = rest;
+			}
+			assert_int_equal(pwrite(fds[2], junk, sizeof(junk), page * 4096L),
+					 sizeof(junk));
+		}
+		for (unsigned i = 0; i < 3; i++) {
+			close(fds[i]);
+			close(own[i]);
+		}
+		close(fd);
+		EVENTUALLY(field("mnt/swap/disk0.stat", "slots") > 0);
+		run_faultline("store check \"$BASE/store\" >\"$BASE/err\" 2>&1");
+	}
+	/* when nobody has it any more it is an empty one; the other was never anything else */
+	EVENTUALLY(field("mnt/swap/disk0.stat", "used") == 0);
+	EVENTUALLY(processes("disk0") == 0);
+	assert_true(field("mnt/swap/disk1.stat", "used") == 0);
+	start(&p, in_base("mnt"), "6M", 24, 5);
+	hear(&p, "ready");
+	told(&p, "v");
+	assert_true(field("mnt/swap/disk0.stat", "used") > 17 * 256);
+	assert_int_equal(finish(&p), 0);
+	clean();
+	assert_true(field("mnt/stats", "pid") > 1);
+}
+
+/* Somebody else, who may open neither the areas nor the device. */
+static void another_user(void **state)
+{
+	char line[2 * PATH_MAX];
+	const char *build = getenv("FL_BUILD");
+
+	(void)state;
+	if (geteuid() != 0)
+		return; /* it takes root to be somebody else */
+	serve("-o allow_other");
+	snprintf(line, sizeof(line),
+		 "cd '%s' && cp '%s/src/cli/.libs/faultline' faultline 2>/dev/null ||"
+		 " cp '%s/src/cli/faultline' faultline;"
+		 " cp '%s/src/preload/.libs/libfaultline-preload.so' '%s/tests/store/pages' . &&"
+		 " chmod 755 faultline pages libfaultline-preload.so",
+		 base, build, build, build, build);
+	assert_int_equal(system(line), 0);
+	snprintf(line, sizeof(line),
+		 "cd '%s' && mode=$(stat -c %%a /dev/userfaultfd) && chmod 600 /dev/userfaultfd;"
+		 " echo vv 2>err | FAULTLINE_PRELOAD=$PWD/libfaultline-preload.so"
+		 " setpriv --reuid=65534 --regid=65534 --clear-groups"
+		 " ./faultline run --store '%s/mnt' --limit 6M ./pages 24 5 >out 2>err; status=$?;"
+		 " chmod $mode /dev/userfaultfd; cat err; exit $status",
+		 base, base);
+	/* its directory has to let others through */
+	assert_true(system(line) != 0);
+	assert_int_equal(chmod(in_base("store"), 0711), 0);
+	assert_int_equal(system(line), 0);
+	clean();
+	must("umount \"$BASE/mnt\"");
+	serve("");
+	/* not even through a directory that they may pass */
+	assert_true(system(line) != 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(no_store, begin, end),
+		cmocka_unit_test_setup_teardown(two_on_the_same_areas, begin, end),
+		cmocka_unit_test_setup_teardown(a_forked_child, begin, end),
+		cmocka_unit_test_setup_teardown(a_crowd_that_is_killed, begin, end),
+		cmocka_unit_test_setup_teardown(a_server_that_is_killed, begin, end),
+		cmocka_unit_test_setup_teardown(swapoff_under_load, begin, end),
+		cmocka_unit_test_setup_teardown(swapoff_is_given_up, begin, end),
+		cmocka_unit_test_setup_teardown(commands, begin, end),
+		cmocka_unit_test_setup_teardown(through_the_mount, begin, end),
+		cmocka_unit_test_setup_teardown(hostile_clients, begin, end),
+		cmocka_unit_test_setup_teardown(garbage_in_the_map, begin, end),
+		cmocka_unit_test_setup_teardown(another_user, begin, end),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests_name("clients", tests, NULL, NULL);
+}
