@@ -5,7 +5,8 @@
  * The list has what libfuse, the C library's allocator, and our own file
  * operations call; memory is never executable.  Threads are made before, the
  * ring is set up before and restricted by itself (io.c), since what a ring does
- * passes no filter.
+ * passes no filter.  Where the kernel has Landlock no path leads out of the
+ * store but to /proc, for reading, and to devices.
  */
 #include "server.h"
 
@@ -73,6 +74,71 @@ int confine_limits(bool root, struct why *why)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return why_set(why, -errno, "no-new-privileges: %s", strerror(errno));
 	return 0;
+}
+
+/*
+ * Landlock, by its system calls: the headers of our distribution know but its
+ * first versions.  Each version adds rights that can be taken away.
+ */
+#define LANDLOCK_CREATE 444
+#define LANDLOCK_ADD 445
+#define LANDLOCK_RESTRICT 446
+#define LANDLOCK_VERSION 1U
+#define LANDLOCK_BENEATH 1
+
+#define RIGHT_WRITE_FILE (1ULL << 1)
+#define RIGHT_READ_FILE (1ULL << 2)
+#define RIGHT_READ_DIR (1ULL << 3)
+#define RIGHTS_FIRST ((1ULL << 13) - 1)
+#define RIGHT_REFER (1ULL << 13)     /* since version 2 */
+#define RIGHT_TRUNCATE (1ULL << 14)  /* 3 */
+#define RIGHT_IOCTL_DEV (1ULL << 15) /* 5 */
+
+static int allow_beneath(int ruleset, int dir_fd, uint64_t rights)
+{
+	const struct {
+		uint64_t rights;
+		int32_t fd;
+	} __attribute__((packed)) rule = {rights, dir_fd};
+
+	return syscall(LANDLOCK_ADD, ruleset, LANDLOCK_BENEATH, &rule, 0) == 0 ? 0 : -errno;
+}
+
+static int allow_path(int ruleset, const char *path, uint64_t rights)
+{
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int err = fd >= 0 ? allow_beneath(ruleset, fd, rights) : -errno;
+
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+int confine_paths(int dir_fd, struct why *why)
+{
+	long version = syscall(LANDLOCK_CREATE, NULL, 0, LANDLOCK_VERSION);
+	uint64_t rights = RIGHTS_FIRST | (version >= 2 ? RIGHT_REFER : 0) |
+			  (version >= 3 ? RIGHT_TRUNCATE : 0) |
+			  (version >= 5 ? RIGHT_IOCTL_DEV : 0);
+	int ruleset, err;
+
+	if (version < 1)
+		return 0; /* not in this kernel: paths are kept within DIR all the same (files.c) */
+	ruleset = (int)syscall(LANDLOCK_CREATE, &rights, sizeof(rights), 0);
+	err = ruleset >= 0 ? 0 : -errno;
+	if (err == 0)
+		err = allow_beneath(ruleset, dir_fd, rights);
+	if (err == 0)
+		err = allow_path(ruleset, "/proc", RIGHT_READ_FILE | RIGHT_READ_DIR);
+	/* block devices that are areas */
+	if (err == 0)
+		err = allow_path(ruleset, "/dev",
+				 RIGHT_READ_FILE | RIGHT_WRITE_FILE | (rights & RIGHT_IOCTL_DEV));
+	if (err == 0 && syscall(LANDLOCK_RESTRICT, ruleset, 0) != 0)
+		err = -errno;
+	if (ruleset >= 0)
+		close(ruleset);
+	return err == 0 ? 0 : why_set(why, err, "paths cannot be confined: %s", strerror(-err));
 }
 
 static const int allowed[] = {

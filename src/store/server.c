@@ -187,6 +187,8 @@ static int serve(int keeper_fd, struct why *why)
 	umask(0);
 	server.act_as_caller = geteuid() == 0 && server.options.allow_other;
 	err = confine_limits(geteuid() == 0, why);
+	if (err == 0 && server.options.sandbox)
+		err = confine_paths(server.store->dir_fd, why);
 	if (err == 0)
 		err = own_files(why);
 	if (err == 0)

@@ -201,6 +201,8 @@ void view_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct
 
 /* Before threads start: descriptors, oom_score_adj, capabilities. */
 int confine_limits(bool root, struct why *why);
+/* This thread and those that it makes open nothing outside the store but /proc and devices. */
+int confine_paths(int dir_fd, struct why *why);
 /*
  * From here on, for all threads: no privilege is gained, and a system call
  * that is not on the list ends the process and is logged.  No thread can be
