@@ -210,16 +210,20 @@ store_tests =
 store_test_cppflags = $(test_cppflags) -I$(top_srcdir)/tests/unit $(store_cppflags)
 store_test_ldadd = src/store/libfaultline-store.la $(test_ldadd)
 
-test_programs += tests/store/test-store-files tests/store/test-confine
-store_tests += tests/store/test-store-files tests/store/test-confine
-
 test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh
-store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh
-
+if STORE_SERVER
+test_programs += tests/store/test-store-files tests/store/test-clients
+store_tests += tests/store/test-store-files
+check_PROGRAMS += tests/store/pages tests/store/slow
+if STORE_CONFINED
+test_programs += tests/store/test-confine
+store_tests += tests/store/test-confine
+endif
 if INTERCEPT
 store_tests += tests/store/test-clients
 endif
-test_programs += tests/store/test-clients
+store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh
+endif
 
 tests_store_test_store_files_SOURCES = tests/store/test-store-files.c tests/store/mounted.h \
 	tests/unit/test.h
@@ -231,10 +235,8 @@ tests_store_test_clients_SOURCES = tests/store/test-clients.c tests/store/mounte
 tests_store_test_clients_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_clients_LDADD = $(test_ldadd)
 
-check_PROGRAMS += tests/store/pages
 tests_store_pages_SOURCES = tests/store/pages.c
 
-check_PROGRAMS += tests/store/slow
 tests_store_slow_SOURCES = tests/store/slow.c
 tests_store_slow_CPPFLAGS = $(AM_CPPFLAGS) $(LIBFUSE3_CFLAGS)
 tests_store_slow_LDADD = $(LIBFUSE3_LIBS)

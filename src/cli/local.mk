@@ -10,6 +10,10 @@ src_cli_faultline_SOURCES = \
 	src/cli/doctor-uffd.c \
 	src/cli/main.c \
 	src/cli/mkswap.c \
-	src/cli/mount.c \
 	src/cli/run.c \
 	src/cli/store.c
+if STORE_SERVER
+src_cli_faultline_SOURCES += src/cli/mount.c
+else
+src_cli_faultline_SOURCES += src/cli/no-mount.c
+endif

@@ -10,12 +10,13 @@
  */
 #include "server.h"
 
+#include "config.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/securebits.h>
-#include <seccomp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -23,6 +24,9 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#ifdef HAVE_SECCOMP
+#include <seccomp.h>
+#endif
 
 #define OOM_SCORE "-500"
 
@@ -141,6 +145,7 @@ int confine_paths(int dir_fd, struct why *why)
 	return err == 0 ? 0 : why_set(why, err, "paths cannot be confined: %s", strerror(-err));
 }
 
+#ifdef HAVE_SECCOMP
 static const int allowed[] = {
 	/* requests and their answers, data */
 	SCMP_SYS(read),
@@ -271,3 +276,11 @@ int confine_calls(struct why *why)
 			       strerror(-err));
 	return 0;
 }
+#else
+int confine_calls(struct why *why)
+{
+	return why_set(why, -ENOSYS,
+		       "this faultline was built without libseccomp, which confines the server: "
+		       "give --no-sandbox to do without");
+}
+#endif

@@ -4,6 +4,7 @@ noinst_LTLIBRARIES += src/store/libfaultline-store.la
 store_cppflags = -I$(top_srcdir)/src/store $(LIBFUSE3_CFLAGS) $(LIBSECCOMP_CFLAGS) $(LIBURING_CFLAGS)
 src_store_libfaultline_store_la_CPPFLAGS = $(AM_CPPFLAGS) $(store_cppflags)
 src_store_libfaultline_store_la_LIBADD = $(LIBFUSE3_LIBS) $(LIBSECCOMP_LIBS) $(LIBURING_LIBS) -lpthread
+if STORE_SERVER
 src_store_libfaultline_store_la_SOURCES = \
 	src/store/area.c \
 	src/store/areas.c \
@@ -21,6 +22,9 @@ src_store_libfaultline_store_la_SOURCES = \
 	src/store/store.h \
 	src/store/tally.c \
 	src/store/view.c
+else
+src_store_libfaultline_store_la_SOURCES = src/store/area.c src/store/dir.c src/store/store.h
+endif
 
 systemdunitdir = $(prefix)/lib/systemd/system
 dist_systemdunit_DATA = dist/faultline-store@.service
