@@ -11,6 +11,7 @@ examples = \
 	examples/register \
 	examples/set-limit \
 	examples/stats \
+	examples/store \
 	examples/swapon \
 	examples/two-runtimes
 check_PROGRAMS += $(examples)
@@ -29,6 +30,8 @@ examples_set_limit_CPPFLAGS = $(examples_cppflags)
 examples_set_limit_LDADD = lib/libfaultline.la
 examples_stats_CPPFLAGS = $(examples_cppflags)
 examples_stats_LDADD = lib/libfaultline.la -lpthread
+examples_store_CPPFLAGS = $(examples_cppflags)
+examples_store_LDADD = lib/libfaultline.la
 examples_swapon_CPPFLAGS = $(examples_cppflags)
 examples_swapon_LDADD = lib/libfaultline.la
 examples_two_runtimes_CPPFLAGS = $(examples_cppflags)
