@@ -3,7 +3,10 @@
  * test-clients.c - programs that take their swap from a store: together, killed,
  * without their server, with another one, and told what to do.
  *
- * Each test has a store of its own, with two areas.
+ * Each test has a store of its own, with two areas.  FL_STORE_SEED and
+ * FL_STORE_ROUNDS make the random one another, and a longer one.
+ *
+ * usage: test-clients [TEST]
  */
 #include "mounted.h"
 
@@ -707,6 +710,70 @@ static void garbage_in_the_map(void **state)
 	assert_true(field("mnt/stats", "pid") > 1);
 }
 
+/*
+ * Programs that verify, fork and are killed, a server that is killed, an area
+ * that comes and goes, in random order; at the end nothing is left.
+ */
+static void all_at_once(void **state)
+{
+	const char *text = getenv("FL_STORE_SEED"), *often = getenv("FL_STORE_ROUNDS");
+	unsigned seed = text != NULL ? (unsigned)strtoul(text, NULL, 0) : 7;
+	unsigned rounds = often != NULL ? (unsigned)strtoul(often, NULL, 0) : 25;
+	struct program p[CROWD];
+	bool forked[CROWD] = {false};
+	unsigned next = 0, off = 0;
+
+	(void)state;
+	serve("");
+	for (unsigned i = 0; i < CROWD; i++)
+		start(&p[i], in_base("mnt"), "2M", 4, next++);
+	for (unsigned i = 0; i < CROWD; i++)
+		hear(&p[i], "ready");
+	for (unsigned n = 0; n < rounds; n++) {
+		unsigned k, what;
+
+		seed = seed * 1103515245U + 12345U;
+		k = (seed >> 16) % CROWD;
+		what = (seed >> 8) % 16;
+		if (what < 6) {
+			told(&p[k], "v");
+		} else if (what < 8 && !forked[k]) {
+			forked[k] = true;
+			say(&p[k], "f");
+			hear(&p[k], "f");
+		} else if (what < 12) {
+			say(&p[k], "v");
+			kill(p[k].pid, SIGKILL);
+			assert_int_equal(finish(&p[k]), SIGKILL);
+			forked[k] = false;
+			start(&p[k], in_base("mnt"), "2M", 4, next++);
+			hear(&p[k], "ready");
+		} else if (what < 14) {
+			kill_server();
+			told(&p[k], "v");
+			serve("");
+			off = 0; /* a new server has all on */
+		} else {
+			/* it may well be refused: its clients are not all back yet, or it is too full */
+			if (off == 0)
+				off = run_faultline(
+					      "swapoff \"$BASE/mnt\" disk1 2>\"$BASE/err\"") == 0;
+			else
+				off = run_faultline("swapon \"$BASE/mnt\" disk1 2>\"$BASE/err\"") !=
+				      0;
+		}
+	}
+	for (unsigned i = 0; i < CROWD; i++)
+		told(&p[i], "v");
+	for (unsigned i = 0; i < CROWD; i++) {
+		kill(p[i].pid, SIGKILL);
+		assert_int_equal(finish(&p[i]), SIGKILL);
+	}
+	EVENTUALLY(field("mnt/swap/disk0.stat", "used") == 0);
+	EVENTUALLY(processes("disk0") == 0);
+	clean();
+}
+
 /* Somebody else, who may open neither the areas nor the device. */
 static void another_user(void **state)
 {
@@ -742,7 +809,7 @@ static void another_user(void **state)
 	assert_true(system(line) != 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(no_store, begin, end),
@@ -754,11 +821,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(swapoff_is_given_up, begin, end),
 		cmocka_unit_test_setup_teardown(commands, begin, end),
 		cmocka_unit_test_setup_teardown(through_the_mount, begin, end),
+		cmocka_unit_test_setup_teardown(all_at_once, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_clients, begin, end),
 		cmocka_unit_test_setup_teardown(garbage_in_the_map, begin, end),
 		cmocka_unit_test_setup_teardown(another_user, begin, end),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("clients", tests, NULL, NULL);
 }
