@@ -27,6 +27,7 @@
 #include "open.h"
 #include "pool.h"
 #include "pte.h"
+#include "publish.h"
 #include "readahead.h"
 #include "region.h"
 #include "staging.h"
@@ -102,6 +103,7 @@ struct mm_options {
 };
 
 struct mm {
+	struct published published; /* first: found at the beginning of the mapping; constant */
 	struct lock lock;
 	uint32_t armed;	    /* written under the lock with release; acquire loads elsewhere: 1 once
 			     * pagers run and every region is registered */

@@ -8,6 +8,7 @@
 #include "mm.h"
 #include "options.h"
 #include "pager.h"
+#include "publish.h"
 #include "sys.h"
 #include "verify.h"
 
@@ -115,6 +116,7 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 		sys_mem_free(mm, sizeof(*mm));
 		return r;
 	}
+	publish_begin(mm);
 	*out = mm;
 	return 0;
 }
@@ -136,6 +138,7 @@ int mm_close(struct mm *mm)
 		}
 		pager_join(mm);
 	}
+	publish_end(mm);
 	region_tree_fini(&mm->regions);
 	hop_fini(mm);
 	sys_mem_free(mm, sizeof(*mm));

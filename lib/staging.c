@@ -202,7 +202,10 @@ static uint32_t block_to_fill(struct staging *s)
 	if (s->filling == STAGE_NONE && s->free_list != STAGE_NONE) {
 		s->filling = s->free_list;
 		s->free_list = s->block[s->filling].next;
-		s->block[s->filling] = (struct stage_block){.state = BLOCK_FILLING};
+		s->block[s->filling] = (struct stage_block){
+			.state = BLOCK_FILLING,
+			.generation = s->block[s->filling].generation + 1,
+		};
 	}
 	return s->filling;
 }
@@ -316,6 +319,17 @@ static void skip_place(struct mm *mm)
 		close_filling(s);
 }
 
+/* Pages from vpn are about to leave for the places from index on; said before they do. */
+static void transit_begin(struct staging *s, vpn_t vpn, uint32_t index, uint32_t n)
+{
+	/* The move or copy that follows is a system call, which orders the stores for who finds
+	 * the page gone: peek.c reads them after that. */
+	__atomic_store_n(&s->transit.n, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->transit.vpn, vpn, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->transit.index, index, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->transit.n, n, __ATOMIC_RELEASE);
+}
+
 /* Note a frame that came into the filling block. */
 static void frame_came(struct mm *mm, uint32_t index, vpn_t vpn, swp_t swp)
 {
@@ -366,6 +380,7 @@ uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n)
 		if (run > STAGE_BLOCK - s->block[b].cursor)
 			run = STAGE_BLOCK - s->block[b].cursor;
 		index = b * STAGE_BLOCK + s->block[b].cursor;
+		transit_begin(s, vpn + total, index, run);
 		res = uffd_move(mm->uffd, (uintptr_t)stage_addr(mm, index), addr_of(vpn + total),
 				run * PAGE_SIZE, &done);
 		run = (uint32_t)(done >> PAGE_SHIFT);
@@ -424,6 +439,7 @@ bool stage_evict_readonly(struct mm *mm, vpn_t vpn)
 	if (b == STAGE_NONE)
 		return false;
 	index = b * STAGE_BLOCK + s->block[b].cursor;
+	transit_begin(s, vpn, index, 1);
 	/* through /proc/self/mem, which reads whatever the protection */
 	if (SYS4(pread, mm->mem_fd, copy, PAGE_SIZE, addr_of(vpn)) == (long)PAGE_SIZE)
 		res = uffd_copy(mm->uffd, (uintptr_t)stage_addr(mm, index), copy, PAGE_SIZE, false,

@@ -610,9 +610,21 @@ void swap_area_adopt(struct swap_area *a, int proc_fd, int shared_fd, struct slo
 {
 	slot_map_enter(map, a->map, map_fd);
 	a->map = map;
+	a->csums = slot_csums(map);
 	a->shared_fd = shared_fd;
 	a->bad_slots = a->io_errors = 0;
 	area_own(a, proc_fd);
+}
+
+/* By what others know the file or device. */
+static void area_identify(struct swap_area *a)
+{
+	struct stat st;
+
+	if (sys_err(SYS2(fstat, a->shared_fd, &st)))
+		return;
+	a->device_number = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
+	a->inode = S_ISBLK(st.st_mode) ? 0 : st.st_ino;
 }
 
 static int area_make(const struct line *l, const struct fl_swap_spec *spec, const char *dir,
@@ -639,6 +651,8 @@ static int area_make(const struct line *l, const struct fl_swap_spec *spec, cons
 	else
 		log_format(a->path, sizeof(a->path), "%s/(private)", dir);
 	a->shared_fd = b->fd;
+	a->csums = slot_csums(a->map);
+	area_identify(a);
 	proc_fd = SYS4(openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 	area_own(a, proc_fd);
 	if (proc_fd >= 0)
