@@ -32,12 +32,17 @@
 #define DESC_BYTES                                                                                 \
 	(((STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX) * sizeof(struct stage_page) + 4095) & ~(size_t)4095)
 
-uint64_t stage_csum(const struct mm *mm, const void *page, swp_t swp)
+uint64_t stage_csum_keyed(uint64_t key, const void *page, swp_t swp)
 {
-	uint64_t h = XXH3_64bits_withSeed(page, PAGE_SIZE, mm->csum_key ^ swp * 0x9e3779b97f4a7c15U);
+	uint64_t h = XXH3_64bits_withSeed(page, PAGE_SIZE, key ^ swp * 0x9e3779b97f4a7c15U);
 
 	h &= ((uint64_t)1 << SLOT_CSUM_BITS) - 1;
 	return h != 0 ? h : 1;
+}
+
+uint64_t stage_csum(const struct mm *mm, const void *page, swp_t swp)
+{
+	return stage_csum_keyed(mm->csum_key, page, swp);
 }
 
 void *stage_addr(const struct mm *mm, uint32_t index)

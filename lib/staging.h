@@ -144,6 +144,8 @@ void *stage_addr(const struct mm *mm, uint32_t index);
 
 /* The keyed checksum of a page in a slot; never 0. */
 uint64_t stage_csum(const struct mm *mm, const void *page, swp_t swp);
+/* The same for who reads from outside. */
+uint64_t stage_csum_keyed(uint64_t key, const void *page, swp_t swp);
 
 /*
  * Move a run of PRESENT pages out of the application, as many as the filling

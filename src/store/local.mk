@@ -13,6 +13,7 @@ src_store_libfaultline_store_la_SOURCES = \
 	src/store/mounts.c \
 	src/store/node.c \
 	src/store/ops.c \
+	src/store/peek.c src/store/peek.h \
 	src/store/server.c src/store/server.h \
 	src/store/store.h \
 	src/store/tally.c \
