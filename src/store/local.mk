@@ -6,6 +6,7 @@ src_store_libfaultline_store_la_CPPFLAGS = $(AM_CPPFLAGS) $(store_cppflags)
 src_store_libfaultline_store_la_LIBADD = $(LIBFUSE3_LIBS) $(LIBSECCOMP_LIBS) $(LIBURING_LIBS) -lpthread
 src_store_libfaultline_store_la_SOURCES = \
 	src/store/area.c \
+	src/store/clients.c src/store/clients.h \
 	src/store/confine.c \
 	src/store/dir.c \
 	src/store/files.c \

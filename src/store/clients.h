@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * clients.h - the processes that are attached to the store.
+ *
+ * A client is listed from its attach message to the hang-up of its socket.
+ * Whoever looks at one holds a reference; its descriptors are closed with the
+ * last.  All fields but refs and gone are written before it is listed and then
+ * stay; the thread that serves clients (attach.c) alone uses sock.
+ *
+ * Locks: the list's; nothing is called with it held that takes another.
+ */
+#ifndef FL_CLIENTS_H
+#define FL_CLIENTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct client {
+	struct client *next; /* under the list's lock */
+	uint64_t id;	     /* never given to another */
+	pid_t pid;	     /* its socket's credentials, as all three */
+	uid_t uid;
+	gid_t gid;
+	uint32_t refs; /* under the list's lock; the list's own is one of them */
+	bool gone;     /* not listed any more; atomic */
+	int sock;
+	int mem_fd, maps_fd, pagemap_fd; /* of /proc/PID, opened by itself for reading */
+	uint64_t mm_addr;     /* in its memory, where it publishes itself; 0: it does not */
+	char name[16];	      /* printable, as /proc/PID/comm */
+	uint64_t attached_at; /* CLOCK_REALTIME, seconds */
+};
+
+/* A client with one reference, not listed; NULL without memory. */
+struct client *client_new(void);
+/* List it, by a reference more; -EEXIST when its process has one already. */
+int client_list(struct client *c);
+/* Take it from the list. */
+void client_unlist(struct client *c);
+
+/* A reference to the client with that process number, or NULL. */
+struct client *client_get(pid_t pid);
+/* Let a reference go: descriptors are closed with the last. */
+void client_put(struct client *c);
+/* Call fn for each, under the list's lock (fn only copies), until it is not 0: what it returned. */
+int clients_each(int (*fn)(struct client *c, void *arg), void *arg);
+unsigned clients_count(void);
+
+#endif
