@@ -210,6 +210,13 @@ store_tests =
 store_test_cppflags = $(test_cppflags) -I$(top_srcdir)/tests/unit $(store_cppflags)
 store_test_ldadd = src/store/libfaultline-store.la $(test_ldadd)
 
+test_programs += tests/store/test-peek
+store_tests += tests/store/test-peek
+
+tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/unit/test.h lib/api.c
+tests_store_test_peek_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
+
 test_programs += tests/store/test-store-files tests/store/test-confine
 store_tests += tests/store/test-store-files tests/store/test-confine
 
