@@ -52,6 +52,7 @@ struct mm_counters {
 	uint64_t evicted, dropped_clean, evict_busy, frames_reused;
 	uint64_t resident_max;
 	uint64_t slots_total, slots_used, bookkeeping; /* as of the last round of a pager */
+	uint64_t latency_ns; /* sum of what latency counts */
 	uint64_t latency[FL_LATENCY_BUCKETS];
 };
 

@@ -44,7 +44,7 @@
 #define PASSES_BUSY 100U /* of those, without a pause */
 #define PAUSE_NS 1000000L
 #define BAD_PASSES 8U	  /* a slot that does not match this often, under one entry, is not the page's */
-#define LEAVES_MAX 65536U /* of one search */
+#define LEAVES_MAX 4096U  /* of one search */
 #define LINK_NODE 0xffffffffU
 #define PAGEMAP_THERE ((uint64_t)3 << 62) /* present, or in the kernel's own swap */
 #define FILLS_MAX ((uint64_t)1 << 24)
@@ -856,7 +856,7 @@ int peek_read(const struct peek *p, vpn_t vpn, unsigned n, char *buf)
 
 /* ---- counters ---- */
 
-int peek_stats(const struct peek *p, struct fl_stats *out)
+int peek_stats(const struct peek *p, struct fl_stats *out, uint64_t *latency_ns)
 {
 	struct mm_counters c;
 	struct pte_table ptes;
@@ -878,6 +878,8 @@ int peek_stats(const struct peek *p, struct fl_stats *out)
 	if (err != 0)
 		return err;
 	mm_stats_counted(&c, out);
+	if (latency_ns != NULL)
+		*latency_ns = c.latency_ns;
 	out->limit = limit;
 	out->mapped = regions.pages;
 	out->locked = regions.locked_pages;

@@ -105,8 +105,8 @@ int peek_tell(const struct peek *p, const struct peek_region *r, vpn_t vpn, unsi
  */
 int peek_read(const struct peek *p, vpn_t vpn, unsigned n, char *buf);
 
-/* Counters, as fl_stats(3). */
-int peek_stats(const struct peek *p, struct fl_stats *out);
+/* Counters, as fl_stats(3); *latency_ns gets the sum of what its histogram counts, unless NULL. */
+int peek_stats(const struct peek *p, struct fl_stats *out, uint64_t *latency_ns);
 
 /* Area number `index`: 0, -ENOENT when there is none, or -errno. */
 int peek_area(const struct peek *p, unsigned index, struct peek_area *out);

@@ -70,6 +70,8 @@ static inline void tally_sub(uint64_t *counter, uint64_t n)
 /* The texts of MNT/stats and MNT/metrics, to be freed; NULL without memory. */
 char *tally_stats(const struct store *s, size_t *len);
 char *tally_metrics(const struct store *s, size_t *len);
+/* The value of a label, with what is to be escaped. */
+void tally_label(FILE *f, const char *text);
 
 /* --- inodes below MNT/files (node.c) --- */
 
@@ -94,7 +96,7 @@ void node_forget_all(void);
 /* --- open files (files.c, view.c) --- */
 
 struct handle {
-	enum { HANDLE_FILE, HANDLE_DIR, HANDLE_TEXT, HANDLE_AREA, HANDLE_LIST } kind;
+	enum { HANDLE_FILE, HANDLE_DIR, HANDLE_TEXT, HANDLE_AREA, HANDLE_LIST, HANDLE_MEM, HANDLE_PAGEMAP } kind;
 	int fd;		      /* FILE, AREA */
 	uint64_t size;	      /* AREA: bytes that may be read */
 	DIR *dp;	      /* DIR */
@@ -103,6 +105,7 @@ struct handle {
 	struct dirent *entry; /* DIR: read, and not yet told */
 	char *text;	      /* TEXT; LIST: names, each with its terminator */
 	size_t len;	      /* TEXT, LIST */
+	struct watch *watch;  /* MEM, PAGEMAP: the process (proc.c) */
 };
 
 struct handle *handle_new(int kind, int fd);
@@ -181,7 +184,7 @@ void files_getxattr(fuse_req_t req, struct node *n, const char *name, size_t siz
 void files_listxattr(fuse_req_t req, struct node *n, size_t size);
 void files_removexattr(fuse_req_t req, struct node *n, const char *name);
 
-/* view.c: inode numbers below VIEW_MAX are its own. */
+/* view.c: inode numbers below VIEW_MAX are its own, as are those of MNT/proc (proc.h). */
 #define VIEW_MAX 0x10000U
 void view_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void view_getattr(fuse_req_t req, fuse_ino_t ino);

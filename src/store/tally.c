@@ -3,7 +3,7 @@
  * tally.c - what the server counts, as text: MNT/stats for people,
  * MNT/metrics in Prometheus' exposition format.
  */
-#include "server.h"
+#include "proc.h"
 
 #include "config.h"
 
@@ -51,6 +51,7 @@ char *tally_stats(const struct store *s, size_t *len)
 		get(&tally.written_bytes));
 	fprintf(f, "inflight: %llu\nnodes: %llu\nhandles: %llu\n", get(&tally.inflight),
 		get(&tally.nodes), get(&tally.handles));
+	proc_stats(f);
 	if (fclose(f) != 0) {
 		free(text);
 		return NULL;
@@ -71,8 +72,8 @@ static void single(FILE *f, const char *name, const char *type, const char *help
 	fprintf(f, "faultline_store_%s %llu\n", name, value);
 }
 
-/* A label's value: backslash, quote and newline are escaped. */
-static void label(FILE *f, const char *text)
+/* Backslash, quote and newline are escaped. */
+void tally_label(FILE *f, const char *text)
 {
 	for (; *text != '\0'; text++) {
 		if (*text == '\\' || *text == '"')
@@ -99,7 +100,7 @@ static int area_line(const char *name, void *arg)
 		return 0;
 	if (a.valid) {
 		fprintf(l->f, "faultline_store_area_%s{area=\"", l->on ? "on" : "slots");
-		label(l->f, name);
+		tally_label(l->f, name);
 		fprintf(l->f, "\"} %llu\n", l->on ? a.on : (unsigned long long)a.slots);
 	}
 	area_close(&a);
@@ -135,6 +136,7 @@ char *tally_metrics(const struct store *s, size_t *len)
 	header(f, "area_on", "gauge", "1 while a process has the area on.");
 	l.on = true;
 	area_each(s->swap_fd, area_line, &l);
+	proc_metrics(f);
 	if (fclose(f) != 0) {
 		free(text);
 		return NULL;

@@ -209,7 +209,7 @@ static void counters(void **state)
 	live_check(mem, 0, LIMIT_PAGES, 3);
 	do {
 		own = live_stats(fl);
-		assert_int_equal(peek_stats(&p, &told), 0);
+		assert_int_equal(peek_stats(&p, &told, NULL), 0);
 	} while (memcmp(&own, &told, sizeof(own)) != 0 &&
 		 (own.faults_minor != live_stats(fl).faults_minor ||
 		  own.swapped != live_stats(fl).swapped || own.staged != live_stats(fl).staged));
