@@ -29,6 +29,8 @@
  */
 #include "peek.h"
 
+#include "sys.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -93,7 +95,7 @@ unsigned peek_find(int mem_fd, FILE *maps, uint64_t *address, unsigned max)
 		struct peek p;
 		int err;
 
-		if (sscanf(line, "%llx-%llx rw-p", &start, &end) != 2)
+		if (sscanf(line, "%llx-%llx rw-p", &start, &end) != 2 || !sys_mem_zone(start))
 			continue;
 		err = peek_open(&p, mem_fd, -1, start);
 		if (err != 0 && err != -EPROTO)
