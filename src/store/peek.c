@@ -500,6 +500,7 @@ struct look {
 	bool lost[PEEK_PAGES];	 /* done, with -EIO */
 	uint8_t bad[PEEK_PAGES]; /* passes in which the slot did not match */
 	/* one pass */
+	bool again; /* not the first one */
 	pte_t before[PEEK_PAGES], after[PEEK_PAGES];
 	bool have[PEEK_PAGES];	/* buf has bytes, to be confirmed */
 	bool unread[PEEK_PAGES]; /* the slot cannot be read */
@@ -656,30 +657,24 @@ static unsigned slot_run(const struct look *l, unsigned i)
 /* Step 3: what is in slots. */
 static void look_slots(struct look *l)
 {
+	const struct peek *p = l->p;
 	unsigned i = 0;
 
 	while (i < l->n) {
 		unsigned run = slot_run(l, i);
-		ssize_t n;
-		int fd;
+		swp_t swp = l->slot[i];
+		int n = -EIO;
 
 		if (run == 0) {
 			i++;
 			continue;
 		}
-		fd = l->p->area_fd != NULL && swp_area(l->slot[i]) < FL_SWAP_MAX
-			     ? l->p->area_fd(l->p->arg, swp_area(l->slot[i]))
-			     : -EIO;
-		n = fd >= 0 ? pread(fd, page_of(l, i), run * PAGE_SIZE,
-				    (off_t)swp_slot(l->slot[i]) * (off_t)PAGE_SIZE)
-			    : -1;
-		if (n < (ssize_t)PAGE_SIZE) {
-			/* no checksum is 0: it will not match */
+		if (p->slots != NULL && swp_area(swp) < FL_SWAP_MAX)
+			n = p->slots(p->arg, swp_area(swp), swp_slot(swp), run, page_of(l, i), l->again);
+		/* no checksum is 0: what cannot be read will not match */
+		if (n <= 0)
 			l->unread[i] = true;
-			l->have[i++] = true;
-			continue;
-		}
-		for (; n >= (ssize_t)PAGE_SIZE; n -= (ssize_t)PAGE_SIZE)
+		for (int k = 0; k < n || k == 0; k++)
 			l->have[i++] = true;
 	}
 }
@@ -807,6 +802,7 @@ static int read_managed(const struct peek *p, vpn_t vpn, unsigned n, char *buf)
 	unsigned count = 0;
 
 	for (unsigned pass = 0; err == 0 && pass < PASSES; pass++) {
+		l.again = pass != 0;
 		err = look_once(&l);
 		if (err == 0 && all_done(&l))
 			break;

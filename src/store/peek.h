@@ -45,10 +45,10 @@ struct peek {
 	int pagemap_fd; /* -1: none */
 	struct published at;
 	/*
-	 * For peek_read(): a descriptor of an area's bytes, or -errno.  It stays the
-	 * callee's, and open as long as the struct peek is used.
+	 * For peek_read(): the bytes of n slots of an area; how many were read, at least
+	 * 1, or -errno.  What was read ahead will do, unless `again`.
 	 */
-	int (*area_fd)(void *arg, unsigned index);
+	int (*slots)(void *arg, unsigned area, uint32_t slot, unsigned n, char *buf, bool again);
 	void *arg;
 };
 

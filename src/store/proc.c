@@ -10,7 +10,12 @@
  * filesystem that does not answer), so only PEEKS_MAX of the workers read
  * clients at a time; others wait for a second and are then EBUSY.
  *
- * Locks: a watch's, of its areas; none is taken with it.
+ * mem is read ahead: who reads slots one after the other gets them from windows
+ * that the ring fills meanwhile.  What they hold may have become old; peek_read()
+ * finds out by the checksum, and asks again for what is there now.
+ *
+ * Locks: a watch's, of its areas and windows; none is taken with it but the
+ * ring's.
  */
 #include "proc.h"
 
@@ -29,6 +34,9 @@
 #define PEEKS_MAX 6U
 #define PEEK_WAITS 1000U
 #define PEEK_WAIT_NS 1000000L
+#define WINDOW_SLOTS 256U
+#define WINDOW_BYTES (WINDOW_SLOTS * PAGE_SIZE)
+#define WINDOWS 2U
 #define HOLE_CHUNKS 65536U
 #define XATTR_PREFIX "user.faultline."
 
@@ -75,10 +83,23 @@ static pid_t pid_of(fuse_ino_t ino)
 
 /* ---- a client's memory, held open ---- */
 
+struct window {
+	struct watch *watch;
+	int fd;
+	uint64_t slot;	/* the first */
+	unsigned n;	/* read, or on their way */
+	bool reading;
+	char *bytes;
+};
+
 struct watch {
 	struct client *client;
 	struct peek peek;
 	pthread_mutex_t lock; /* of what follows */
+	pthread_cond_t read;  /* a window was */
+	struct window window[WINDOWS];
+	int fd;		/* where a reader who goes on would, */
+	uint64_t slot; /* and at which slot */
 	unsigned nareas;
 	struct {
 		uint64_t device, inode;
@@ -174,10 +195,9 @@ static int open_bytes(const struct watch *w, const struct peek_area *a)
 	return s.fd;
 }
 
-/* The callback of peek_read(). */
-static int watch_area(void *arg, unsigned index)
+/* A descriptor of an area's bytes, or -errno. */
+static int watch_area(struct watch *w, unsigned index)
 {
-	struct watch *w = arg;
 	struct peek_area a;
 	int fd = peek_area(&w->peek, index, &a);
 	unsigned i;
@@ -199,8 +219,109 @@ static int watch_area(void *arg, unsigned index)
 	return fd;
 }
 
+/* ---- slots, read ahead ---- */
+
+static void window_read(void *arg, int res)
+{
+	struct window *v = arg;
+
+	pthread_mutex_lock(&v->watch->lock);
+	v->n = res > 0 ? (unsigned)res / PAGE_SIZE : 0;
+	v->reading = false;
+	pthread_cond_broadcast(&v->watch->read);
+	pthread_mutex_unlock(&v->watch->lock);
+}
+
+/* The lock is held.  NULL: no window has the slot. */
+static struct window *window_find(struct watch *w, int fd, uint64_t slot)
+{
+	for (unsigned i = 0; i < WINDOWS; i++) {
+		struct window *v = &w->window[i];
+
+		if (v->n != 0 && v->fd == fd && slot >= v->slot && slot - v->slot < v->n)
+			return v;
+	}
+	return NULL;
+}
+
+/* The lock is held.  Fill a window that is not `keep`. */
+static void window_start(struct watch *w, const struct window *keep, int fd, uint64_t slot)
+{
+	struct window *v = &w->window[keep == &w->window[0]];
+
+	if (v->reading)
+		return;
+	if (v->bytes == NULL) {
+		void *p = mmap(NULL, WINDOW_BYTES, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (p == MAP_FAILED)
+			return;
+		v->bytes = p;
+	}
+	*v = (struct window){.watch = w, .fd = fd, .slot = slot, .n = WINDOW_SLOTS, .reading = true,
+			     .bytes = v->bytes};
+	if (io_ahead(fd, v->bytes, WINDOW_BYTES, (off_t)(slot * PAGE_SIZE), window_read, v) != 0) {
+		v->reading = false;
+		v->n = 0;
+	}
+}
+
+/* From a window, which is waited for; how many slots, 0: none has it. */
+static unsigned window_take(struct watch *w, int fd, uint64_t slot, unsigned n, char *buf)
+{
+	struct window *v = window_find(w, fd, slot);
+
+	if (v == NULL && fd == w->fd && slot == w->slot) {
+		window_start(w, NULL, fd, slot);
+		v = window_find(w, fd, slot);
+	}
+	while (v != NULL && v->reading)
+		pthread_cond_wait(&w->read, &w->lock);
+	/* it may have been filled with something else, or with less */
+	if (v == NULL || v != window_find(w, fd, slot))
+		return 0;
+	if (v->slot + v->n - slot < n)
+		n = (unsigned)(v->slot + v->n - slot);
+	memcpy(buf, v->bytes + (slot - v->slot) * PAGE_SIZE, n * PAGE_SIZE);
+	if (v->n == WINDOW_SLOTS && window_find(w, fd, v->slot + v->n) == NULL)
+		window_start(w, v, fd, v->slot + v->n);
+	return n;
+}
+
+/* The callback of peek_read(). */
+static int watch_slots(void *arg, unsigned area, uint32_t slot, unsigned n, char *buf, bool again)
+{
+	struct watch *w = arg;
+	int fd = watch_area(w, area);
+	unsigned taken = 0;
+	ssize_t got;
+
+	if (fd < 0)
+		return fd;
+	pthread_mutex_lock(&w->lock);
+	if (!again)
+		taken = window_take(w, fd, slot, n, buf);
+	w->fd = fd;
+	w->slot = (uint64_t)slot + (taken != 0 ? taken : n);
+	pthread_mutex_unlock(&w->lock);
+	if (taken != 0)
+		return (int)taken;
+	got = pread(fd, buf, n * PAGE_SIZE, (off_t)slot * (off_t)PAGE_SIZE);
+	return got >= (ssize_t)PAGE_SIZE ? (int)((size_t)got / PAGE_SIZE) : -EIO;
+}
+
 static void watch_close(struct watch *w)
 {
+	pthread_mutex_lock(&w->lock);
+	for (unsigned i = 0; i < WINDOWS; i++) {
+		while (w->window[i].reading)
+			pthread_cond_wait(&w->read, &w->lock);
+		if (w->window[i].bytes != NULL)
+			munmap(w->window[i].bytes, WINDOW_BYTES);
+	}
+	pthread_mutex_unlock(&w->lock);
+	pthread_cond_destroy(&w->read);
 	for (unsigned i = 0; i < w->nareas; i++)
 		if (w->area[i].fd >= 0)
 			close(w->area[i].fd);
@@ -223,12 +344,14 @@ static int watch_open(pid_t pid, struct watch **out)
 		return ENOENT;
 	}
 	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->read, NULL);
 	err = peek_open(&w->peek, w->client->mem_fd, w->client->pagemap_fd, w->client->mm_addr);
 	if (err != 0) {
 		watch_close(w);
 		return -err;
 	}
-	w->peek.area_fd = watch_area;
+	w->peek.slots = watch_slots;
+	w->fd = -1;
 	w->peek.arg = w;
 	*out = w;
 	return 0;

@@ -126,6 +126,8 @@ void io_read(fuse_req_t req, int fd, size_t size, off_t off);
 /* mem is freed when the data are written; they lie at buf. */
 void io_write(fuse_req_t req, int fd, void *mem, const char *buf, size_t size, off_t off,
 	      bool append);
+/* A read for nobody but the caller: done() is called by the thread that answers, with bytes or -errno. */
+int io_ahead(int fd, char *buf, size_t size, off_t off, void (*done)(void *arg, int res), void *arg);
 void io_fsync(fuse_req_t req, int fd, bool datasync, enum tally_op op);
 
 /* --- requests --- */
