@@ -182,9 +182,13 @@ static int own_area(const struct watch *w, const struct peek_area *a)
 static int open_bytes(const struct watch *w, const struct peek_area *a)
 {
 	struct search s = {.device = a->device, .inode = a->inode, .fd = -1};
+	struct area_info named;
 	int flags;
 
-	if (area_each(server.store->swap_fd, is_that, &s) != 1)
+	/* An area that the store gave is known by its name in swap/, others by what they are. */
+	if (strchr(a->path, '/') == NULL && area_open(server.store->swap_fd, a->path, &named) == 0)
+		s.fd = named.fd;
+	else if (area_each(server.store->swap_fd, is_that, &s) != 1)
 		s.fd = own_area(w, a);
 	if (s.fd < 0)
 		return s.fd;
