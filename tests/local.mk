@@ -210,8 +210,13 @@ store_tests =
 store_test_cppflags = $(test_cppflags) -I$(top_srcdir)/tests/unit $(store_cppflags)
 store_test_ldadd = src/store/libfaultline-store.la $(test_ldadd)
 
-test_programs += tests/store/test-peek
-store_tests += tests/store/test-peek
+test_programs += tests/store/test-peek tests/store/test-view
+store_tests += tests/store/test-peek tests/store/test-view
+
+tests_store_test_view_SOURCES = tests/store/test-view.c tests/store/mounted.h tests/live/live.h \
+	tests/unit/test.h lib/api.c
+tests_store_test_view_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_view_LDADD = $(store_test_ldadd) -lpthread
 
 tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/unit/test.h lib/api.c
 tests_store_test_peek_CPPFLAGS = $(store_test_cppflags)
