@@ -270,6 +270,13 @@ tests_fault_test_fault_full_LDADD = $(test_ldadd)
 test_programs += tests/fuzz/fuzz-area tests/fuzz/fuzz-options
 fuzz_tests += tests/fuzz/fuzz-area tests/fuzz/fuzz-options
 
+test_programs += tests/fuzz/fuzz-peek
+fuzz_tests += tests/fuzz/fuzz-peek
+
+tests_fuzz_fuzz_peek_SOURCES = tests/fuzz/fuzz-peek.c tests/fuzz/fuzz.h tests/unit/test.h
+tests_fuzz_fuzz_peek_CPPFLAGS = $(store_test_cppflags)
+tests_fuzz_fuzz_peek_LDADD = $(store_test_ldadd)
+
 tests_fuzz_fuzz_area_SOURCES = tests/fuzz/fuzz-area.c tests/fuzz/fuzz.h tests/unit/test.h
 tests_fuzz_fuzz_area_CPPFLAGS = $(test_cppflags)
 tests_fuzz_fuzz_area_LDADD = $(test_ldadd)

@@ -798,10 +798,11 @@ static int read_managed(const struct peek *p, vpn_t vpn, unsigned n, char *buf)
 {
 	struct look l = {.p = p, .vpn = vpn, .n = n, .buf = buf};
 	const struct timespec pause = {.tv_nsec = PAUSE_NS};
+	const unsigned passes = p->passes != 0 ? p->passes : PASSES;
 	int err = get(p, p->at.csum_key, &l.key, sizeof(l.key));
 	unsigned count = 0;
 
-	for (unsigned pass = 0; err == 0 && pass < PASSES; pass++) {
+	for (unsigned pass = 0; err == 0 && pass < passes; pass++) {
 		l.again = pass != 0;
 		err = look_once(&l);
 		if (err == 0 && all_done(&l))
