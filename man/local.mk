@@ -7,10 +7,12 @@
 dist_man_MANS = \
 	man/faultline.1 \
 	man/faultline-doctor.1 \
+	man/faultline-map.1 \
 	man/faultline-mkswap.1 \
 	man/faultline-mount.1 \
 	man/faultline-run.1 \
 	man/faultline-store.1 \
+	man/faultline-top.1 \
 	man/faultline-umount.1 \
 	man/fl_close.3 \
 	man/fl_madvise.3 \
