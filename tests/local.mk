@@ -164,6 +164,7 @@ live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run
 live_tests += tests/live/test-debug.sh tests/live/test-exec.sh tests/live/test-habits.sh
 live_tests += tests/live/test-mappings.sh tests/live/test-near.sh tests/live/test-signals
 unit_tests += tests/unit/test-imports.sh
+live_tests += tests/live/test-top.sh
 check_PROGRAMS += tests/live/affinity tests/live/deny \
 	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits \
 	tests/live/mappings
@@ -172,6 +173,7 @@ endif
 test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-habits.sh \
 	tests/live/test-debug.sh tests/live/test-mappings.sh tests/live/test-near.sh \
 	tests/unit/test-imports.sh
+test_scripts += tests/live/test-top.sh
 
 tests_live_test_signals_SOURCES = tests/live/test-signals.c tests/unit/test.h
 tests_live_test_signals_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit

@@ -288,14 +288,14 @@ static void header_line(char *line, bool rate)
 
 	for (unsigned i = 0; i < 7; i++)
 		snprintf(title[i], sizeof(title[i]), "%s%s", names[i], s);
-	snprintf(line, LINE_MAX_LEN, "%7s %-8s %5s %5s %5s %5s %5s %5s %5s %5s %5s %5s %5s", "PID",
+	snprintf(line, LINE_MAX_LEN, "%7s %-8s %5s %4s %5s %4s %5s %5s %5s %5s %5s %4s %4s", "PID",
 		 "COMMAND", "LIMIT", "RES", "STAGE", "SWAP", title[0], title[1], title[2], title[3],
 		 title[4], title[5], title[6]);
 }
 
 static void row_line(char *line, const struct row *r)
 {
-	snprintf(line, LINE_MAX_LEN, "%7d %-8.8s %5s %5s %5s %5s %5s %5s %5s %5s %5s %5s %5s",
+	snprintf(line, LINE_MAX_LEN, "%7d %-8.8s %5s %4s %5s %4s %5s %5s %5s %5s %5s %4s %4s",
 		 (int)r->pid, r->name, bytes(r->now.limit), bytes(r->now.resident),
 		 bytes(r->now.staged), bytes(r->now.swapped), five(r->fresh, 1000),
 		 five(r->wp, 1000), five(r->staged, 1000), five(r->swapped, 1000),
