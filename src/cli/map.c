@@ -29,8 +29,8 @@ static void usage(void)
 	     "Exit status: 0 done, 1 not, 2 usage.");
 }
 
-static const unsigned columns[] = {FL_PAGE_PRESENT, FL_PAGE_STAGED,   FL_PAGE_SWAPPED,
-				   FL_PAGE_FILLED,  FL_PAGE_NONE,     FL_PAGE_POISONED,
+static const unsigned columns[] = {FL_PAGE_PRESENT,  FL_PAGE_STAGED, FL_PAGE_SWAPPED,
+				   FL_PAGE_FILLED,   FL_PAGE_NONE,   FL_PAGE_POISONED,
 				   FL_PAGE_UNTRACKED};
 
 #define NCOLUMNS (sizeof(columns) / sizeof(columns[0]))
@@ -112,9 +112,9 @@ int cmd_map(int argc, char **argv)
 		return EXIT_OK;
 	}
 	if (argc - optind != 1)
-		return argc == optind ? cli_usage("map", "map wants a process number")
-				      : cli_usage("map", "map takes one process: '%s'",
-						  argv[optind + 1]);
+		return argc == optind
+			       ? cli_usage("map", "map wants a process number")
+			       : cli_usage("map", "map takes one process: '%s'", argv[optind + 1]);
 	pid = strtol(argv[optind], &end, 10);
 	if (*end != '\0' || end == argv[optind] || pid <= 0 || pid > INT32_MAX)
 		return cli_usage("map", "'%s' is not a process number", argv[optind]);
@@ -134,8 +134,9 @@ int cmd_map(int argc, char **argv)
 	if (err == -EPROTO)
 		cli_error("process %ld runs with a faultline of another version", pid);
 	else if (err == -EACCES || err == -EPERM)
-		cli_error("process %ld may not be looked into: that takes the permission to trace it",
-			  pid);
+		cli_error(
+			"process %ld may not be looked into: that takes the permission to trace it",
+			pid);
 	else
 		cli_error("process %ld: %s", pid, strerror(-err));
 	return EXIT_FAILED;

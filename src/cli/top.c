@@ -33,7 +33,7 @@ static const struct {
 	const char *name;
 	int letter;
 } keys[KEYS] = {
-	[KEY_PID] = {"pid", 'p'},	[KEY_SIZE] = {"resident", 'r'},
+	[KEY_PID] = {"pid", 'p'},	  [KEY_SIZE] = {"resident", 'r'},
 	[KEY_SWAPPED] = {"swapped", 's'}, [KEY_FAULTS] = {"faults", 'f'},
 	[KEY_IO] = {"io", 'i'},
 };
@@ -409,7 +409,8 @@ int cmd_top(int argc, char **argv)
 		switch (opt) {
 		case 'd':
 			delay = strtod(optarg, &end);
-			if (*end != '\0' || end == optarg || !(delay >= DELAY_MIN) || delay > DELAY_MAX)
+			if (*end != '\0' || end == optarg || !(delay >= DELAY_MIN) ||
+			    delay > DELAY_MAX)
 				return cli_usage("top", "'%s' is not a delay of %g to %g seconds",
 						 optarg, DELAY_MIN, DELAY_MAX);
 			break;

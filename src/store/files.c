@@ -18,7 +18,7 @@
  * the same, so that nothing needs alignment.  A default ACL is applied by the
  * host after the umask, not instead of it.  Device nodes cannot be made.
  */
-#include "proc.h"
+#include "view-proc.h"
 
 #include <errno.h>
 #include <fcntl.h>

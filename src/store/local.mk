@@ -16,7 +16,7 @@ src_store_libfaultline_store_la_SOURCES = \
 	src/store/ops.c \
 	src/store/peek.c src/store/peek.h \
 	src/store/peek-text.c src/store/peek-text.h \
-	src/store/proc.c src/store/proc.h \
+	src/store/view-proc.c src/store/view-proc.h \
 	src/store/server.c src/store/server.h \
 	src/store/store.h \
 	src/store/tally.c \

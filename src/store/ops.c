@@ -5,7 +5,7 @@
  * Permissions were checked by the kernel (default_permissions); names come
  * from it and are one component each.
  */
-#include "proc.h"
+#include "view-proc.h"
 
 #include <errno.h>
 #include <fcntl.h>

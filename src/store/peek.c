@@ -45,8 +45,9 @@
 #define PASSES 1100U
 #define PASSES_BUSY 100U /* of those, without a pause */
 #define PAUSE_NS 1000000L
-#define BAD_PASSES 8U	  /* a slot that does not match this often, under one entry, is not the page's */
-#define LEAVES_MAX 4096U  /* of one search */
+#define BAD_PASSES                                                                                 \
+	8U /* a slot that does not match this often, under one entry, is not the page's */
+#define LEAVES_MAX 4096U /* of one search */
 #define LINK_NODE 0xffffffffU
 #define PAGEMAP_THERE ((uint64_t)3 << 62) /* present, or in the kernel's own swap */
 #define FILLS_MAX ((uint64_t)1 << 24)
@@ -167,7 +168,8 @@ int peek_region(const struct peek *p, uint64_t addr, struct peek_region *out)
 
 /* ---- page entries ---- */
 
-static int node_address(const struct peek *p, const struct pte_table *t, uint32_t node, uint64_t *at)
+static int node_address(const struct peek *p, const struct pte_table *t, uint32_t node,
+			uint64_t *at)
 {
 	uint64_t chunk = 0;
 	int err;
@@ -389,7 +391,8 @@ static int read_fill(const struct peek *p, uint64_t index, uint64_t *word)
 	if (err == 0 && (index >= t.used || index >= FILLS_MAX))
 		err = -EIO;
 	if (err == 0)
-		err = get(p, (uintptr_t)t.word + index * sizeof(struct fill_word), word, sizeof(*word));
+		err = get(p, (uintptr_t)t.word + index * sizeof(struct fill_word), word,
+			  sizeof(*word));
 	return err;
 }
 
@@ -407,7 +410,8 @@ static uint64_t tell_staged(const struct stage_page *sp)
 }
 
 /* STAGED pages at adjacent places, n at most. */
-static unsigned tell_places(const struct peek *p, const pte_t *e, unsigned n, uint64_t *out, int *err)
+static unsigned tell_places(const struct peek *p, const pte_t *e, unsigned n, uint64_t *out,
+			    int *err)
 {
 	struct stage_page sp[PEEK_PAGES];
 	uint64_t first = pte_payload(e[0]);
@@ -502,9 +506,9 @@ struct look {
 	/* one pass */
 	bool again; /* not the first one */
 	pte_t before[PEEK_PAGES], after[PEEK_PAGES];
-	bool have[PEEK_PAGES];	/* buf has bytes, to be confirmed */
+	bool have[PEEK_PAGES];	 /* buf has bytes, to be confirmed */
 	bool unread[PEEK_PAGES]; /* the slot cannot be read */
-	swp_t slot[PEEK_PAGES]; /* by this slot's checksum; SWP_NONE: otherwise */
+	swp_t slot[PEEK_PAGES];	 /* by this slot's checksum; SWP_NONE: otherwise */
 	uint64_t hash[PEEK_PAGES];
 };
 
@@ -548,7 +552,8 @@ static int look_pagemap(const struct look *l, bool *there)
 	ssize_t n = -1;
 
 	if (l->p->pagemap_fd >= 0)
-		n = pread(l->p->pagemap_fd, map, l->n * sizeof(*map), (off_t)(l->vpn * sizeof(*map)));
+		n = pread(l->p->pagemap_fd, map, l->n * sizeof(*map),
+			  (off_t)(l->vpn * sizeof(*map)));
 	if (n == 0)
 		return -ESRCH;
 	for (unsigned i = 0; i < l->n; i++)
@@ -670,7 +675,8 @@ static void look_slots(struct look *l)
 			continue;
 		}
 		if (p->slots != NULL && swp_area(swp) < FL_SWAP_MAX)
-			n = p->slots(p->arg, swp_area(swp), swp_slot(swp), run, page_of(l, i), l->again);
+			n = p->slots(p->arg, swp_area(swp), swp_slot(swp), run, page_of(l, i),
+				     l->again);
 		/* no checksum is 0: what cannot be read will not match */
 		if (n <= 0)
 			l->unread[i] = true;
@@ -688,13 +694,14 @@ static int read_csums(const struct peek *p, swp_t swp, unsigned n, uint64_t *out
 	uint32_t slot = swp_slot(swp);
 	int err = read_area(p, swp_area(swp), &a);
 
-	if (err == 0 && (a.csums.slots > UINT32_MAX || slot >= a.csums.slots ||
-			 n > a.csums.slots - slot))
+	if (err == 0 &&
+	    (a.csums.slots > UINT32_MAX || slot >= a.csums.slots || n > a.csums.slots - slot))
 		err = -EIO;
 	if (err == 0)
 		err = get(p, (uintptr_t)a.csums.low + slot * sizeof(*low), low, n * sizeof(*low));
 	if (err == 0)
-		err = get(p, (uintptr_t)a.csums.high + slot * sizeof(*high), high, n * sizeof(*high));
+		err = get(p, (uintptr_t)a.csums.high + slot * sizeof(*high), high,
+			  n * sizeof(*high));
 	for (unsigned i = 0; err == 0 && i < n; i++)
 		out[i] = low[i] | (uint64_t)high[i] << 32;
 	return err;

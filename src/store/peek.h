@@ -50,7 +50,8 @@ struct peek {
 	 */
 	int (*slots)(void *arg, unsigned area, uint32_t slot, unsigned n, char *buf, bool again);
 	void *arg;
-	unsigned passes; /* in which a page on the move is looked for; 0: what takes about a second */
+	unsigned
+		passes; /* in which a page on the move is looked for; 0: what takes about a second */
 };
 
 struct peek_region {

@@ -105,7 +105,7 @@ struct handle {
 	struct dirent *entry; /* DIR: read, and not yet told */
 	char *text;	      /* TEXT; LIST: names, each with its terminator */
 	size_t len;	      /* TEXT, LIST */
-	struct watch *watch;  /* MEM, PAGEMAP: the process (proc.c) */
+	struct watch *watch;  /* MEM, PAGEMAP: the process (view-proc.c) */
 };
 
 struct handle *handle_new(int kind, int fd);
@@ -186,7 +186,7 @@ void files_getxattr(fuse_req_t req, struct node *n, const char *name, size_t siz
 void files_listxattr(fuse_req_t req, struct node *n, size_t size);
 void files_removexattr(fuse_req_t req, struct node *n, const char *name);
 
-/* view.c: inode numbers below VIEW_MAX are its own, as are those of MNT/proc (proc.h). */
+/* view.c: inode numbers below VIEW_MAX are its own, as are those of MNT/proc (view-proc.h). */
 #define VIEW_MAX 0x10000U
 void view_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void view_getattr(fuse_req_t req, fuse_ino_t ino);

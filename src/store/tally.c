@@ -3,7 +3,7 @@
  * tally.c - what the server counts, as text: MNT/stats for people,
  * MNT/metrics in Prometheus' exposition format.
  */
-#include "proc.h"
+#include "view-proc.h"
 
 #include "config.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * view.c - what is not below MNT/files: the root, swap/, stats, metrics, and the
- * names of proc/, whose rest is in proc.c.
+ * names of proc/, whose rest is in view-proc.c.
  *
  * All of it is made when it is asked for and cannot be changed through the
  * mount.  A text is made at open and stays as it is for that open file; its
@@ -11,7 +11,7 @@
  * An area's inode number comes from its place in a table of the names that
  * were seen; names stay there, so a number is never given to another.
  */
-#include "proc.h"
+#include "view-proc.h"
 
 #include <errno.h>
 #include <stdlib.h>

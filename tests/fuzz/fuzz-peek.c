@@ -286,7 +286,8 @@ static void untouched(void **state)
 		unsigned char want = 0;
 
 		if (i % 7 == 1 || (i % 7 == 6 && i % 2) ||
-		    (i % 7 == 3 && whole->place[STAGE_BLOCK_PAGES + i % 64].vpn != MANAGED / 4096 + i)) {
+		    (i % 7 == 3 &&
+		     whole->place[STAGE_BLOCK_PAGES + i % 64].vpn != MANAGED / 4096 + i)) {
 			assert_int_equal(got, -EIO);
 			continue;
 		}

@@ -127,7 +127,8 @@ static void same_states(const struct peek *p, struct fl *fl, char *mem, size_t n
 
 		assert_int_equal(peek_region(p, (uintptr_t)m, &r), 1);
 		if (r.start > (uintptr_t)m || (uintptr_t)m + run * PG > r.end)
-			fail_msg("%lx-%lx not in %lx-%lx", (uintptr_t)m, (uintptr_t)m + run * PG, r.start, r.end);
+			fail_msg("%lx-%lx not in %lx-%lx", (uintptr_t)m, (uintptr_t)m + run * PG,
+				 r.start, r.end);
 		do {
 			assert_int_equal(fl_page_state(fl, m, run * PG, before), 0);
 			assert_int_equal(peek_tell(p, &r, page_number(m), run, told, NULL), 0);
@@ -316,7 +317,8 @@ static void *write_stamps(void *arg)
 		x ^= x >> 7;
 		x ^= x << 17;
 		/* partly in order, partly anywhere */
-		page = x % 4 != 0 ? page + WRITERS : x / 4 % (STAMPED / WRITERS) * WRITERS + w->index;
+		page = x % 4 != 0 ? page + WRITERS
+				  : x / 4 % (STAMPED / WRITERS) * WRITERS + w->index;
 		if (page >= STAMPED)
 			page = w->index;
 	}
@@ -440,8 +442,9 @@ static void gone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_state), cmocka_unit_test(counters), cmocka_unit_test(damaged),
-		cmocka_unit_test(stamps),      cmocka_unit_test(gone),
+		cmocka_unit_test(every_state), cmocka_unit_test(counters),
+		cmocka_unit_test(damaged),     cmocka_unit_test(stamps),
+		cmocka_unit_test(gone),
 	};
 
 	return cmocka_run_group_tests_name("peek", tests, begin, end);

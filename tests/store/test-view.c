@@ -36,7 +36,7 @@ static struct told {
 	char *mem;
 	struct fl_stats stats;
 	unsigned char state[PAGES];
-} *told;
+} * told;
 
 static pid_t viewed, server_pid;
 static int ask[2], answer[2];
@@ -303,7 +303,7 @@ static void names(void **state)
 		const char *name;
 		mode_t mode;
 	} files[] = {
-		{".", S_IFDIR | 0555},	   {"status", S_IFREG | 0444}, {"maps", S_IFREG | 0400},
+		{".", S_IFDIR | 0555},	   {"status", S_IFREG | 0444},	{"maps", S_IFREG | 0400},
 		{"pages", S_IFDIR | 0500}, {"pagemap", S_IFREG | 0400}, {"mem", S_IFREG | 0600},
 	};
 	char path[PATH_MAX];
@@ -319,7 +319,9 @@ static void names(void **state)
 		assert_int_equal(st.st_uid, geteuid());
 		assert_int_equal(st.st_mtim.tv_sec, 1000);
 	}
-	for (const char *bad = "0\0+\0 \0" "9\0"; *bad != '\0'; bad += 2) {
+	for (const char *bad = "0\0+\0 \0"
+			       "9\0";
+	     *bad != '\0'; bad += 2) {
 		snprintf(path, sizeof(path), "%s/%s%d", in_base("mnt/proc"), bad, (int)viewed);
 		assert_int_equal(stat(path, &st), -1);
 		assert_int_equal(errno, ENOENT);
@@ -439,7 +441,8 @@ static void check_line(const char *line, int area, unsigned long *at, unsigned *
 	unsigned index, slot;
 	bool in_slot;
 
-	assert_int_equal(sscanf(line, "%lx %lu %15s %31s %31s", &address, &n, kind, where, flags), 5);
+	assert_int_equal(sscanf(line, "%lx %lu %15s %31s %31s", &address, &n, kind, where, flags),
+			 5);
 	assert_int_equal(address, *at);
 	*at += n * PG;
 	in_slot = sscanf(where, "%u:%u", &index, &slot) == 2;
@@ -488,10 +491,9 @@ static void pages(void **state)
 		for (size_t i = 0; i < PAGES; i += 1000) {
 			size_t n = PAGES - i < 1000 ? PAGES - i : 1000;
 
-			assert_int_equal(
-				pread(pagemap, &entry[i], n * 8,
-				      (off_t)(((uintptr_t)told->mem / PG + i) * 8)),
-				n * 8);
+			assert_int_equal(pread(pagemap, &entry[i], n * 8,
+					       (off_t)(((uintptr_t)told->mem / PG + i) * 8)),
+					 n * 8);
 		}
 		ask_viewed();
 	} while (memcmp(before, told->state, PAGES) != 0);
@@ -568,7 +570,8 @@ static void tools(void **state)
 		"grep -aqz '" NEEDLE "' $MEM",
 		"dd if=$MEM bs=1M iflag=skip_bytes,count_bytes skip=$START count=10M status=none | "
 		"grep -aq '" NEEDLE "'",
-		"! dd if=$MEM bs=1M iflag=skip_bytes,count_bytes skip=$START count=2M status=none | "
+		"! dd if=$MEM bs=1M iflag=skip_bytes,count_bytes skip=$START count=2M status=none "
+		"| "
 		"grep -aq '" NEEDLE "'",
 	};
 	char line[2 * PATH_MAX];
@@ -649,7 +652,8 @@ static void garbage(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		snprintf(path, sizeof(path), "%s/%d/%s", in_base("mnt/proc"), (int)getpid(), files[i]);
+		snprintf(path, sizeof(path), "%s/%d/%s", in_base("mnt/proc"), (int)getpid(),
+			 files[i]);
 		assert_int_equal(open(path, O_RDONLY | O_CLOEXEC), -1);
 		assert_int_equal(errno, EIO);
 	}
@@ -694,9 +698,15 @@ static void stopped_and_killed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(names),   cmocka_unit_test(status),  cmocka_unit_test(maps),
-		cmocka_unit_test(pages),   cmocka_unit_test(bytes),   cmocka_unit_test(tools),
-		cmocka_unit_test(metrics), cmocka_unit_test(garbage), cmocka_unit_test(stopped_and_killed),
+		cmocka_unit_test(names),
+		cmocka_unit_test(status),
+		cmocka_unit_test(maps),
+		cmocka_unit_test(pages),
+		cmocka_unit_test(bytes),
+		cmocka_unit_test(tools),
+		cmocka_unit_test(metrics),
+		cmocka_unit_test(garbage),
+		cmocka_unit_test(stopped_and_killed),
 	};
 
 	return cmocka_run_group_tests_name("view", tests, begin, end);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * proc.c - MNT/proc; see proc.h.
+ * view-proc.c - MNT/proc; see view-proc.h.
  *
  * Everything is read from the client's memory (peek.h) by the worker that has
  * the request, at the time of the request: texts at open, mem and pagemap at
@@ -17,7 +17,7 @@
  * Locks: a watch's, of its areas and windows; none is taken with it but the
  * ring's.
  */
-#include "proc.h"
+#include "view-proc.h"
 
 #include "clients.h"
 #include "peek-text.h"
@@ -86,8 +86,8 @@ static pid_t pid_of(fuse_ino_t ino)
 struct window {
 	struct watch *watch;
 	int fd;
-	uint64_t slot;	/* the first */
-	unsigned n;	/* read, or on their way */
+	uint64_t slot; /* the first */
+	unsigned n;    /* read, or on their way */
 	bool reading;
 	char *bytes;
 };
@@ -98,7 +98,7 @@ struct watch {
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t read;  /* a window was */
 	struct window window[WINDOWS];
-	int fd;		/* where a reader who goes on would, */
+	int fd;	       /* where a reader who goes on would, */
 	uint64_t slot; /* and at which slot */
 	unsigned nareas;
 	struct {
@@ -263,7 +263,11 @@ static void window_start(struct watch *w, const struct window *keep, int fd, uin
 			return;
 		v->bytes = p;
 	}
-	*v = (struct window){.watch = w, .fd = fd, .slot = slot, .n = WINDOW_SLOTS, .reading = true,
+	*v = (struct window){.watch = w,
+			     .fd = fd,
+			     .slot = slot,
+			     .n = WINDOW_SLOTS,
+			     .reading = true,
 			     .bytes = v->bytes};
 	if (io_ahead(fd, v->bytes, WINDOW_BYTES, (off_t)(slot * PAGE_SIZE), window_read, v) != 0) {
 		v->reading = false;
@@ -419,7 +423,7 @@ mode_t proc_type(fuse_ino_t ino)
 
 /* Addresses are the owner's business, as in /proc. */
 static const mode_t modes[KIND_COUNT] = {
-	[KIND_DIR] = 0555,  [KIND_STATUS] = 0444, [KIND_MAPS] = 0400,	[KIND_PAGEMAP] = 0400,
+	[KIND_DIR] = 0555, [KIND_STATUS] = 0444, [KIND_MAPS] = 0400,   [KIND_PAGEMAP] = 0400,
 	[KIND_MEM] = 0600, [KIND_PAGES] = 0500,	 [KIND_REGION] = 0400,
 };
 
@@ -556,9 +560,9 @@ int proc_open(fuse_ino_t ino, struct handle **out)
 
 	if (err != 0)
 		return err;
-	h = handle_new(!bytes			      ? HANDLE_TEXT
+	h = handle_new(!bytes			  ? HANDLE_TEXT
 		       : kind_of(ino) == KIND_MEM ? HANDLE_MEM
-						      : HANDLE_PAGEMAP,
+						  : HANDLE_PAGEMAP,
 		       -1);
 	if (h == NULL) {
 		watch_close(w);
@@ -938,8 +942,14 @@ struct metric {
 };
 
 static const struct metric metrics[] = {
-#define GAUGE(name, field, scale, help) {name, help, offsetof(struct fl_stats, field), scale, false}
-#define COUNTER(name, field, scale, help) {name, help, offsetof(struct fl_stats, field), scale, true}
+#define GAUGE(name, field, scale, help)                                                            \
+	{                                                                                          \
+		name, help, offsetof(struct fl_stats, field), scale, false                         \
+	}
+#define COUNTER(name, field, scale, help)                                                          \
+	{                                                                                          \
+		name, help, offsetof(struct fl_stats, field), scale, true                          \
+	}
 	GAUGE("limit_bytes", limit, PAGE_SIZE, "Frames that a process may hold."),
 	GAUGE("mapped_bytes", mapped, PAGE_SIZE, "Managed memory."),
 	GAUGE("armed", armed, 1, "1 once the process pages."),
@@ -967,7 +977,10 @@ static const struct {
 	const char *kind;
 	size_t offset;
 } fault_kinds[] = {
-#define KIND(name) {#name, offsetof(struct fl_stats, faults_##name)}
+#define KIND(name)                                                                                 \
+	{                                                                                          \
+#name, offsetof(struct fl_stats, faults_##name)                                    \
+	}
 	KIND(zero), KIND(anon), KIND(wp), KIND(staged), KIND(swap), KIND(filled), KIND(stale),
 #undef KIND
 };
@@ -1022,8 +1035,10 @@ void proc_metrics(FILE *f)
 
 	for (const struct sample *s = list; s != NULL; s = s->next)
 		n++;
-	fprintf(f, "# HELP faultline_store_clients Attached processes.\n"
-		   "# TYPE faultline_store_clients gauge\nfaultline_store_clients %u\n", n);
+	fprintf(f,
+		"# HELP faultline_store_clients Attached processes.\n"
+		"# TYPE faultline_store_clients gauge\nfaultline_store_clients %u\n",
+		n);
 	for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
 		const struct metric *m = &metrics[i];
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * proc.h - MNT/proc: the store's clients, and their memory.
+ * view-proc.h - MNT/proc: the store's clients, and their memory.
  *
  * Its inode numbers have the highest bit, which no node's address has: process,
  * kind of file, and for a region's its first page.  Nothing is kept for
  * them.
  */
-#ifndef FL_PROC_H
-#define FL_PROC_H
+#ifndef FL_VIEW_PROC_H
+#define FL_VIEW_PROC_H
 
 #include "server.h"
 
