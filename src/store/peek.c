@@ -643,7 +643,7 @@ static void look_away(struct look *l, unsigned i)
 		l->have[i] = look_filled(l, i);
 		break;
 	default:
-		l->have[i] = true; /* that it is lost */
+		l->have[i] = true; /* that it is lost, or where we do not look */
 	}
 }
 
@@ -786,7 +786,7 @@ static int look_once(struct look *l)
 	for (unsigned i = 0; i < l->n; i++) {
 		if (l->done[i] || !l->have[i] || l->slot[i] != SWP_NONE || !unchanged(l, i))
 			continue;
-		l->lost[i] = pte_state(l->before[i]) == PTE_POISONED;
+		l->lost[i] = pte_state(l->before[i]) >= PTE_POISONED;
 		l->done[i] = true;
 	}
 	return 0;
