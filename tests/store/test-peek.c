@@ -337,6 +337,7 @@ static void stamps(void **state)
 	char *mem;
 
 	(void)state;
+	over = 0;
 	live_arm(fl);
 	open_peek(&p);
 	mem = live_map(fl, STAMPED);
@@ -381,6 +382,84 @@ static void stamps(void **state)
 	assert_int_equal(live_text_len, 0);
 	assert_int_equal(fl_close(fl), 0);
 	close_peek(&p);
+}
+
+/*
+ * Memory that moves from place to place, and pages of which are dropped, while
+ * both places are read: what is read is the page's content or zeros, and the
+ * process loses nothing by it.
+ */
+#define MOVED_PAGES 600U
+
+struct mover {
+	pthread_t thread;
+	struct fl *fl;
+	char *place[2];
+	uint64_t moves, wrong;
+};
+
+static void *move_about(void *arg)
+{
+	struct mover *m = arg;
+	unsigned at = 0;
+
+	while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
+		size_t page = m->moves * 7 % MOVED_PAGES;
+		void *to = fl_mremap(m->fl, m->place[at], MOVED_PAGES * PG, MOVED_PAGES * PG,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, m->place[!at]);
+
+		m->wrong += to != m->place[!at];
+		at = !at;
+		m->wrong += live_wrong(m->place[at], page, 1, 11);
+		m->wrong += fl_madvise(m->fl, m->place[at] + page * PG, PG, MADV_DONTNEED) != 0;
+		live_fill(m->place[at], page, 1, 11);
+		m->wrong += fl_madvise(m->fl, m->place[at], 64 * PG, MADV_PAGEOUT) != 0;
+		m->moves++;
+	}
+	m->wrong += live_wrong(m->place[at], 0, MOVED_PAGES, 11);
+	return NULL;
+}
+
+static void moves(void **state)
+{
+	struct mover m = {.fl = open_runtime()};
+	char *want = malloc(MOVED_PAGES * PG);
+	uint64_t reads = 0, full = 0;
+	struct peek p;
+
+	(void)state;
+	live_arm(m.fl);
+	open_peek(&p);
+	m.place[0] = live_map(m.fl, MOVED_PAGES);
+	m.place[1] = live_map(m.fl, MOVED_PAGES);
+	live_fill(m.place[0], 0, MOVED_PAGES, 11);
+	live_fill(want, 0, MOVED_PAGES, 11);
+	live_out(m.fl, m.place[0], MOVED_PAGES);
+	over = 0;
+	assert_int_equal(pthread_create(&m.thread, NULL, move_about, &m), 0);
+	for (double until = live_now() + SECONDS / 2; live_now() < until; reads++) {
+		unsigned page = (unsigned)(reads / 2 * 13 % (MOVED_PAGES - 16));
+		int got = peek_read(&p, page_number(m.place[reads % 2]) + page, 16, bytes);
+
+		assert_true(got > 0 || got == -EIO); /* on the move for as long as was looked */
+		for (int i = 0; i < got; i++)
+			for (size_t k = 0; k < WORDS; k++) {
+				uint64_t v = live_page(bytes, (size_t)i)[k];
+
+				if (v != 0 && v != live_page(want, page + (unsigned)i)[k])
+					fail_msg("page %u: %lx", page + (unsigned)i, v);
+				full += v != 0;
+			}
+	}
+	__atomic_store_n(&over, 1, __ATOMIC_RELAXED);
+	pthread_join(m.thread, NULL);
+	print_message("# %lu reads in %lu moves\n", reads, m.moves);
+	assert_int_equal(m.wrong, 0);
+	assert_true(full > WORDS && m.moves > 10);
+	assert_int_equal(live_text_len, 0);
+	assert_int_equal(fl_close(m.fl), 0);
+	close_peek(&p);
+	free(want);
 }
 
 /* A process that ends while it is read, and one that never was. */
@@ -444,7 +523,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_state), cmocka_unit_test(counters),
 		cmocka_unit_test(damaged),     cmocka_unit_test(stamps),
-		cmocka_unit_test(gone),
+		cmocka_unit_test(moves),       cmocka_unit_test(gone),
 	};
 
 	return cmocka_run_group_tests_name("peek", tests, begin, end);
