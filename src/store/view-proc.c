@@ -920,15 +920,13 @@ void proc_stats(FILE *f)
 {
 	struct sample *list = take_samples();
 	struct fl_stats total = {0};
-	unsigned n = 0;
 
-	for (const struct sample *s = list; s != NULL; s = s->next, n++) {
+	for (const struct sample *s = list; s != NULL; s = s->next) {
 #define X(name) total.name += s->stats.name;
 		STATS_FIELDS(X)
 #undef X
 	}
 	free_samples(list);
-	fprintf(f, "clients: %u\n", n);
 #define X(name) fprintf(f, "clients_" #name ": %llu\n", (ull)total.name);
 	STATS_FIELDS(X)
 #undef X
@@ -1031,14 +1029,7 @@ static void put_histogram(FILE *f, const struct sample *s)
 void proc_metrics(FILE *f)
 {
 	struct sample *list = take_samples();
-	unsigned n = 0;
 
-	for (const struct sample *s = list; s != NULL; s = s->next)
-		n++;
-	fprintf(f,
-		"# HELP faultline_store_clients Attached processes.\n"
-		"# TYPE faultline_store_clients gauge\nfaultline_store_clients %u\n",
-		n);
 	for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
 		const struct metric *m = &metrics[i];
 
