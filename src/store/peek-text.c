@@ -26,11 +26,23 @@ const char *page_kind_name(unsigned kind)
 	return kind < PAGE_KINDS ? names[kind] : "?";
 }
 
+/* Is it later than SECONDS_MAX after *since?  Who shows no end of pages is left. */
+static bool late(time_t *since)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (*since == 0)
+		*since = now.tv_sec;
+	return now.tv_sec - *since > SECONDS_MAX;
+}
+
 int each_region(const struct peek *p, int (*fn)(const struct peek_region *r, void *arg), void *arg)
 {
 	uint64_t at = 0;
+	time_t since = 0;
 
-	for (unsigned n = 0; n < REGIONS_MAX; n++) {
+	for (unsigned n = 0; n < REGIONS_MAX && !late(&since); n++) {
 		struct peek_region r;
 		int err = peek_region(p, at, &r);
 
@@ -80,17 +92,6 @@ static int maps_line(const struct peek_region *r, void *arg)
 int text_maps(const struct peek *p, FILE *f)
 {
 	return each_region(p, maps_line, f);
-}
-
-/* Is it later than SECONDS_MAX after *since?  A process that shows no end of pages is left. */
-static bool late(time_t *since)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (*since == 0)
-		*since = now.tv_sec;
-	return now.tv_sec - *since > SECONDS_MAX;
 }
 
 /* A run of pages that are told in one line. */

@@ -8,7 +8,7 @@
  *
  * A client's memory may be such that reading it takes for ever (a mapping of a
  * filesystem that does not answer), so only PEEKS_MAX of the workers read
- * clients at a time; others wait for a second and are then EBUSY.
+ * clients at a time; others wait for a quarter of a second and are then EBUSY.
  *
  * mem is read ahead: who reads slots one after the other gets them from windows
  * that the ring fills meanwhile.  What they hold may have become old; peek_read()
@@ -32,12 +32,14 @@
 #include <unistd.h>
 
 #define PEEKS_MAX 6U
-#define PEEK_WAITS 1000U
+#define PEEK_WAITS 250U
 #define PEEK_WAIT_NS 1000000L
 #define WINDOW_SLOTS 256U
 #define WINDOW_BYTES (WINDOW_SLOTS * PAGE_SIZE)
 #define WINDOWS 2U
 #define HOLE_CHUNKS 65536U
+#define SEEK_REGIONS 65536U
+#define TEXTS_MAX ((uint64_t)1 << 30) /* bytes of texts that are open */
 #define XATTR_PREFIX "user.faultline."
 
 typedef unsigned long long ull;
@@ -353,10 +355,15 @@ static int watch_open(pid_t pid, struct watch **out)
 	}
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->read, NULL);
-	err = peek_open(&w->peek, w->client->mem_fd, w->client->pagemap_fd, w->client->mm_addr);
+	err = peek_enter();
+	if (err == 0) {
+		err = -peek_open(&w->peek, w->client->mem_fd, w->client->pagemap_fd,
+				 w->client->mm_addr);
+		peek_leave();
+	}
 	if (err != 0) {
 		watch_close(w);
-		return -err;
+		return err;
 	}
 	w->peek.slots = watch_slots;
 	w->fd = -1;
@@ -529,6 +536,8 @@ static int make_text(const struct watch *w, fuse_ino_t ino, FILE *f)
 	}
 }
 
+static uint64_t text_bytes; /* of all that are open; atomic */
+
 /* A text to be freed: 0 or an errno. */
 static int text_of(const struct watch *w, fuse_ino_t ino, char **text, size_t *len)
 {
@@ -573,6 +582,9 @@ int proc_open(fuse_ino_t ino, struct handle **out)
 	} else {
 		err = text_of(w, ino, &h->text, &h->len);
 		watch_close(w);
+		h->size = h->len;
+		if (__atomic_add_fetch(&text_bytes, h->size, __ATOMIC_RELAXED) > TEXTS_MAX)
+			err = ENOMEM;
 	}
 	if (err != 0)
 		handle_free(h);
@@ -583,6 +595,8 @@ int proc_open(fuse_ino_t ino, struct handle **out)
 
 void proc_free(struct handle *h)
 {
+	if (h->kind == HANDLE_TEXT)
+		__atomic_sub_fetch(&text_bytes, h->size, __ATOMIC_RELAXED);
 	if (h->watch != NULL)
 		watch_close(h->watch);
 }
@@ -715,7 +729,8 @@ static int seek(const struct peek *p, uint64_t *at, bool data)
 	uint64_t end = *at;
 	int err = armed < 0 ? armed : 0;
 
-	while (err == 0) {
+	/* where it is given up is as good as data, or as a hole: who goes on asks from there */
+	for (unsigned n = 0; err == 0 && n < SEEK_REGIONS; n++) {
 		struct peek_region r;
 		vpn_t vpn;
 

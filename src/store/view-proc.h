@@ -26,7 +26,7 @@ mode_t proc_type(fuse_ino_t ino);
 /* Names, each with its terminator. */
 int proc_list(fuse_ino_t ino, FILE *f);
 int proc_open(fuse_ino_t ino, struct handle **out);
-void proc_free(struct handle *h); /* what a handle of kind HANDLE_MEM or HANDLE_PAGEMAP has */
+void proc_free(struct handle *h); /* what proc_open() gave a handle of any kind */
 void proc_read(fuse_req_t req, struct handle *h, size_t size, off_t off);
 void proc_lseek(fuse_req_t req, struct handle *h, off_t off, int whence);
 /* user.faultline.NAME is NAME's value in status. */
