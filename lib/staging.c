@@ -335,6 +335,12 @@ static void transit_begin(struct staging *s, vpn_t vpn, uint32_t index, uint32_t
 	__atomic_store_n(&s->transit.n, n, __ATOMIC_RELEASE);
 }
 
+/* Those that left have entries that say so. */
+static void transit_end(struct staging *s)
+{
+	__atomic_store_n(&s->transit.n, 0, __ATOMIC_RELEASE);
+}
+
 /* Note a frame that came into the filling block. */
 static void frame_came(struct mm *mm, uint32_t index, vpn_t vpn, swp_t swp)
 {
@@ -392,6 +398,7 @@ uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n)
 		for (uint32_t i = 0; i < run; i++)
 			frame_came(mm, index + i, vpn + total + i,
 				   pte_swp(pte_get(&mm->ptes, vpn + total + i)));
+		transit_end(s);
 		s->block[b].cursor = (uint16_t)(s->block[b].cursor + run);
 		if (s->block[b].cursor == STAGE_BLOCK)
 			close_filling(s);
@@ -461,6 +468,7 @@ bool stage_evict_readonly(struct mm *mm, vpn_t vpn)
 		return false;
 	}
 	frame_came(mm, index, vpn, pte_swp(pte_get(&mm->ptes, vpn)));
+	transit_end(s);
 	if (++s->block[b].cursor == STAGE_BLOCK)
 		close_filling(s);
 	return true;

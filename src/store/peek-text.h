@@ -16,7 +16,7 @@
 	X(faults_zero) X(faults_anon) X(faults_wp) X(faults_staged) X(faults_swap) \
 	X(faults_filled) X(faults_stale) X(faults_around) X(reads) X(read_pages) X(writes) \
 	X(write_pages) X(io_errors) X(csum_errors) X(readahead_hits) X(readahead_misses) \
-	X(evicted) X(dropped_clean) X(evict_busy) X(bookkeeping)
+	X(evicted) X(dropped_clean) X(evict_busy) X(bookkeeping) X(frames_reused)
 /* clang-format on */
 
 #define PAGE_KINDS 8U /* enum fl_page_kind */
