@@ -89,7 +89,8 @@ static void io_free(struct io *io)
 static void io_answer(struct io *io, int res)
 {
 	if (io->ended != NULL) {
-		io->ended(io->arg, res < 0 && io->done == 0 ? res : (int)io->done + (res > 0 ? res : 0));
+		io->ended(io->arg,
+			  res < 0 && io->done == 0 ? res : (int)io->done + (res > 0 ? res : 0));
 	} else if (res < 0 && io->done == 0) {
 		ops_error(io->req, io->op, -res);
 	} else if (io->op == TALLY_read) {

@@ -181,7 +181,9 @@ static fuse_ino_t entry_number(fuse_ino_t parent, const char *name)
 {
 	if (parent == VIEW_PROC || in_proc(parent))
 		return proc_number(parent, name);
-	return parent == VIEW_ROOT ? root_number(name) : parent == VIEW_SWAP ? swap_number(name) : 0;
+	return parent == VIEW_ROOT   ? root_number(name)
+	       : parent == VIEW_SWAP ? swap_number(name)
+				     : 0;
 }
 
 void view_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -366,10 +368,11 @@ void view_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct
 		if (*name != '.' && in_proc(e.attr.st_ino))
 			e.attr.st_mode = proc_type(e.attr.st_ino);
 		else
-			e.attr.st_mode = *name == '.' || (ino == VIEW_ROOT && strcmp(name, "stats") != 0 &&
-						  strcmp(name, "metrics") != 0)
-					 ? S_IFDIR
-					 : S_IFREG;
+			e.attr.st_mode =
+				*name == '.' || (ino == VIEW_ROOT && strcmp(name, "stats") != 0 &&
+						 strcmp(name, "metrics") != 0)
+					? S_IFDIR
+					: S_IFREG;
 		/* No inode: told by name, looked up when it is wanted. */
 		used = plus ? fuse_add_direntry_plus(req, buf + len, size - len, name, &e, next)
 			    : fuse_add_direntry(req, buf + len, size - len, name, &e.attr, next);
