@@ -30,6 +30,7 @@ uint64_t fault_latency(struct mm *mm, uint64_t t0)
 	uint64_t ns = sys_now() - t0;
 	unsigned b = ns != 0 ? 63U - (unsigned)__builtin_clzll(ns) : 0;
 
+	stat_add(&mm->stats.latency_ns, ns);
 	stat_add(&mm->stats.latency[b < FL_LATENCY_BUCKETS ? b : FL_LATENCY_BUCKETS - 1], 1);
 	return ns;
 }

@@ -32,6 +32,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/proc.c lib/proc.h \
 	lib/pool.c lib/pool.h \
 	lib/pte.c lib/pte.h \
+	lib/publish.c lib/publish.h \
 	lib/readahead.c lib/readahead.h \
 	lib/reclaim.c lib/reclaim.h \
 	lib/region.c lib/region.h \

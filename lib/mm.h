@@ -27,6 +27,7 @@
 #include "open.h"
 #include "pool.h"
 #include "pte.h"
+#include "publish.h"
 #include "readahead.h"
 #include "region.h"
 #include "staging.h"
@@ -51,6 +52,7 @@ struct mm_counters {
 	uint64_t evicted, dropped_clean, evict_busy, frames_reused;
 	uint64_t resident_max;
 	uint64_t slots_total, slots_used, bookkeeping; /* as of the last round of a pager */
+	uint64_t latency_ns; /* sum of what latency counts */
 	uint64_t latency[FL_LATENCY_BUCKETS];
 };
 
@@ -102,6 +104,7 @@ struct mm_options {
 };
 
 struct mm {
+	struct published published; /* first: found at the beginning of the mapping; constant */
 	struct lock lock;
 	uint32_t armed;	    /* written under the lock with release; acquire loads elsewhere: 1 once
 			     * pagers run and every region is registered */

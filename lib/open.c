@@ -8,6 +8,7 @@
 #include "mm.h"
 #include "options.h"
 #include "pager.h"
+#include "publish.h"
 #include "store-client.h"
 #include "sys.h"
 #include "verify.h"
@@ -129,6 +130,7 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 		sys_mem_free(mm, sizeof(*mm));
 		return r;
 	}
+	publish_begin(mm);
 	*out = mm;
 	return 0;
 }
@@ -150,6 +152,7 @@ int mm_close(struct mm *mm)
 		}
 		pager_join(mm);
 	}
+	publish_end(mm);
 	region_tree_fini(&mm->regions);
 	hop_fini(mm);
 	if (mm->store != NULL)
@@ -163,20 +166,9 @@ static uint64_t get(const uint64_t *v)
 	return __atomic_load_n(v, __ATOMIC_RELAXED);
 }
 
-void mm_stats(struct mm *mm, struct fl_stats *out)
+void mm_stats_counted(const struct mm_counters *c, struct fl_stats *out)
 {
-	const struct mm_counters *c = &mm->stats;
-
 	memset(out, 0, sizeof(*out));
-	out->limit = get(&mm->limit);
-	out->mapped = get(&mm->regions.pages);
-	out->locked = get(&mm->regions.locked_pages);
-	out->armed = mm_armed(mm);
-	out->resident = get(&mm->ptes.count[PTE_PRESENT]);
-	out->staged = get(&mm->staging.frames);
-	out->swapped = get(&mm->ptes.count[PTE_SWAPPED]);
-	out->filled = get(&mm->ptes.count[PTE_FILLED]);
-	out->poisoned = get(&mm->ptes.count[PTE_POISONED]);
 	out->resident_max = get(&c->resident_max);
 	out->faults_minor = get(&c->faults_minor);
 	out->faults_major = get(&c->faults_major);
@@ -205,4 +197,18 @@ void mm_stats(struct mm *mm, struct fl_stats *out)
 	out->bookkeeping = get(&c->bookkeeping);
 	for (unsigned i = 0; i < FL_LATENCY_BUCKETS; i++)
 		out->latency[i] = get(&c->latency[i]);
+}
+
+void mm_stats(struct mm *mm, struct fl_stats *out)
+{
+	mm_stats_counted(&mm->stats, out);
+	out->limit = get(&mm->limit);
+	out->mapped = get(&mm->regions.pages);
+	out->locked = get(&mm->regions.locked_pages);
+	out->armed = mm_armed(mm);
+	out->resident = get(&mm->ptes.count[PTE_PRESENT]);
+	out->staged = get(&mm->staging.frames);
+	out->swapped = get(&mm->ptes.count[PTE_SWAPPED]);
+	out->filled = get(&mm->ptes.count[PTE_FILLED]);
+	out->poisoned = get(&mm->ptes.count[PTE_POISONED]);
 }

@@ -8,6 +8,7 @@
 #include "faultline.h"
 
 struct mm;
+struct mm_counters;
 
 /*
  * MM_PRELOAD: the mm of an unmodified program.  No descriptor is opened and no
@@ -24,5 +25,7 @@ int mm_close(struct mm *mm);
 
 /* Copy the counters; may be called from anywhere, also while paging is busy. */
 void mm_stats(struct mm *mm, struct fl_stats *out);
+/* Of these, what is counted; the rest is 0. */
+void mm_stats_counted(const struct mm_counters *c, struct fl_stats *out);
 
 #endif

@@ -32,12 +32,17 @@
 #define DESC_BYTES                                                                                 \
 	(((STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX) * sizeof(struct stage_page) + 4095) & ~(size_t)4095)
 
-uint64_t stage_csum(const struct mm *mm, const void *page, swp_t swp)
+uint64_t stage_csum_keyed(uint64_t key, const void *page, swp_t swp)
 {
-	uint64_t h = XXH3_64bits_withSeed(page, PAGE_SIZE, mm->csum_key ^ swp * 0x9e3779b97f4a7c15U);
+	uint64_t h = XXH3_64bits_withSeed(page, PAGE_SIZE, key ^ swp * 0x9e3779b97f4a7c15U);
 
 	h &= ((uint64_t)1 << SLOT_CSUM_BITS) - 1;
 	return h != 0 ? h : 1;
+}
+
+uint64_t stage_csum(const struct mm *mm, const void *page, swp_t swp)
+{
+	return stage_csum_keyed(mm->csum_key, page, swp);
 }
 
 void *stage_addr(const struct mm *mm, uint32_t index)
@@ -202,7 +207,10 @@ static uint32_t block_to_fill(struct staging *s)
 	if (s->filling == STAGE_NONE && s->free_list != STAGE_NONE) {
 		s->filling = s->free_list;
 		s->free_list = s->block[s->filling].next;
-		s->block[s->filling] = (struct stage_block){.state = BLOCK_FILLING};
+		s->block[s->filling] = (struct stage_block){
+			.state = BLOCK_FILLING,
+			.generation = s->block[s->filling].generation + 1,
+		};
 	}
 	return s->filling;
 }
@@ -316,6 +324,23 @@ static void skip_place(struct mm *mm)
 		close_filling(s);
 }
 
+/* Pages from vpn are about to leave for the places from index on; said before they do. */
+static void transit_begin(struct staging *s, vpn_t vpn, uint32_t index, uint32_t n)
+{
+	/* The move or copy that follows is a system call, which orders the stores for who finds
+	 * the page gone: peek.c reads them after that. */
+	__atomic_store_n(&s->transit.n, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->transit.vpn, vpn, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->transit.index, index, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->transit.n, n, __ATOMIC_RELEASE);
+}
+
+/* Those that left have entries that say so. */
+static void transit_end(struct staging *s)
+{
+	__atomic_store_n(&s->transit.n, 0, __ATOMIC_RELEASE);
+}
+
 /* Note a frame that came into the filling block. */
 static void frame_came(struct mm *mm, uint32_t index, vpn_t vpn, swp_t swp)
 {
@@ -366,12 +391,14 @@ uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n)
 		if (run > STAGE_BLOCK - s->block[b].cursor)
 			run = STAGE_BLOCK - s->block[b].cursor;
 		index = b * STAGE_BLOCK + s->block[b].cursor;
+		transit_begin(s, vpn + total, index, run);
 		res = uffd_move(mm->uffd, (uintptr_t)stage_addr(mm, index), addr_of(vpn + total),
 				run * PAGE_SIZE, &done);
 		run = (uint32_t)(done >> PAGE_SHIFT);
 		for (uint32_t i = 0; i < run; i++)
 			frame_came(mm, index + i, vpn + total + i,
 				   pte_swp(pte_get(&mm->ptes, vpn + total + i)));
+		transit_end(s);
 		s->block[b].cursor = (uint16_t)(s->block[b].cursor + run);
 		if (s->block[b].cursor == STAGE_BLOCK)
 			close_filling(s);
@@ -424,6 +451,7 @@ bool stage_evict_readonly(struct mm *mm, vpn_t vpn)
 	if (b == STAGE_NONE)
 		return false;
 	index = b * STAGE_BLOCK + s->block[b].cursor;
+	transit_begin(s, vpn, index, 1);
 	/* through /proc/self/mem, which reads whatever the protection */
 	if (SYS4(pread, mm->mem_fd, copy, PAGE_SIZE, addr_of(vpn)) == (long)PAGE_SIZE)
 		res = uffd_copy(mm->uffd, (uintptr_t)stage_addr(mm, index), copy, PAGE_SIZE, false,
@@ -440,6 +468,7 @@ bool stage_evict_readonly(struct mm *mm, vpn_t vpn)
 		return false;
 	}
 	frame_came(mm, index, vpn, pte_swp(pte_get(&mm->ptes, vpn)));
+	transit_end(s);
 	if (++s->block[b].cursor == STAGE_BLOCK)
 		close_filling(s);
 	return true;

@@ -77,6 +77,18 @@ struct stage_block {
 	uint16_t live;	  /* frames in it */
 	uint16_t pending; /* writes in flight */
 	uint32_t next;	  /* in the queue, or in one of the lists */
+	uint32_t generation; /* one more whenever it begins to fill: until then a place has one frame */
+};
+
+/*
+ * Pages that are being moved or copied into staging: for a moment they are not
+ * in the application any more while their entries still say PRESENT.  Read from
+ * outside (publish.h).
+ */
+struct transit {
+	uint64_t vpn;
+	uint32_t index; /* of the first one's place */
+	uint32_t n;
 };
 
 struct staging {
@@ -84,6 +96,7 @@ struct staging {
 	char *buffer;	/* STAGE_BUFFER_MAX pages */
 	struct stage_page *page;
 	struct stage_block block[STAGE_BLOCKS];
+	struct transit transit;
 	uint32_t free_list, head, tail; /* blocks; STAGE_NONE ends */
 	uint32_t filling;
 	uint32_t spare_list; /* blocks whose frames are nobody's, and all there */
@@ -131,6 +144,8 @@ void *stage_addr(const struct mm *mm, uint32_t index);
 
 /* The keyed checksum of a page in a slot; never 0. */
 uint64_t stage_csum(const struct mm *mm, const void *page, swp_t swp);
+/* The same for who reads from outside. */
+uint64_t stage_csum_keyed(uint64_t key, const void *page, swp_t swp);
 
 /*
  * Move a run of PRESENT pages out of the application, as many as the filling

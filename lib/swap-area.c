@@ -612,9 +612,21 @@ void swap_area_adopt(struct swap_area *a, int proc_fd, int shared_fd, struct slo
 {
 	slot_map_enter(map, a->map, map_fd);
 	a->map = map;
+	a->csums = slot_csums(map);
 	a->shared_fd = shared_fd;
 	a->bad_slots = a->io_errors = 0;
 	area_own(a, proc_fd);
+}
+
+/* By what others know the file or device. */
+static void area_identify(struct swap_area *a)
+{
+	struct stat st;
+
+	if (sys_err(SYS2(fstat, a->shared_fd, &st)))
+		return;
+	a->device_number = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
+	a->inode = S_ISBLK(st.st_mode) ? 0 : st.st_ino;
 }
 
 static int area_make(const struct line *l, const struct fl_swap_spec *spec, const char *dir,
@@ -641,6 +653,8 @@ static int area_make(const struct line *l, const struct fl_swap_spec *spec, cons
 	else
 		log_format(a->path, sizeof(a->path), "%s/(private)", dir);
 	a->shared_fd = b->fd;
+	a->csums = slot_csums(a->map);
+	area_identify(a);
 	proc_fd = SYS4(openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 	area_own(a, proc_fd);
 	if (proc_fd >= 0)
@@ -701,7 +715,9 @@ int swap_take(struct swap *s, const struct swap_given *g, unsigned *index)
 		return -ENOMEM;
 	log_format(a->path, sizeof(a->path), "%s", g->name);
 	a->map = g->map;
+	a->csums = slot_csums(a->map);
 	a->shared_fd = a->dev.fd = g->shared_fd;
+	area_identify(a);
 	a->stored = true;
 	a->via_mount = g->via_mount;
 	if (g->io_fd >= 0 && slot_map_io(a->map, g->io_fd) == 0)

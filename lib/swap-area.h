@@ -47,6 +47,8 @@ struct swap_area {
 	struct blk_dev dev; /* its descriptor is this process's own, where that can be had */
 	int shared_fd;	    /* the one that holds the lock on the area; handed on by a fork */
 	struct slot_map *map;
+	struct slot_csums csums; /* of map; read from outside, as are path and what follows (publish.h) */
+	uint64_t device_number, inode; /* of the file; of a device, its own number and 0 */
 	char path[256];
 	int prio;
 	unsigned index;

@@ -479,6 +479,11 @@ uint64_t slot_csum(const struct slot_map *m, uint32_t slot)
 	return LOAD(&m->low[slot]) | (uint64_t)LOAD(&m->high[slot]) << 32;
 }
 
+struct slot_csums slot_csums(const struct slot_map *m)
+{
+	return (struct slot_csums){.low = m->low, .high = m->high, .slots = m->max_slots};
+}
+
 /* ---- the map ---- */
 
 int slot_map_open(struct slot_map **out, uint32_t nslots, uint32_t max_slots)

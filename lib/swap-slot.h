@@ -79,6 +79,14 @@ unsigned slot_users(const struct slot_map *m, uint32_t slot); /* members that ho
 void slot_csum_set(struct slot_map *m, uint32_t slot, uint64_t csum);
 uint64_t slot_csum(const struct slot_map *m, uint32_t slot); /* SLOT_CSUM_BITS wide; 0: none */
 
+/* Where the checksums are: two arrays by slot, their low 32 bits and their high 16. */
+struct slot_csums {
+	const uint32_t *low;
+	const uint16_t *high;
+	uint64_t slots;
+};
+struct slot_csums slot_csums(const struct slot_map *m);
+
 uint32_t slot_map_total(const struct slot_map *m); /* usable slots */
 uint32_t slot_map_used(const struct slot_map *m);  /* by all members */
 uint32_t slot_map_mine(const struct slot_map *m);  /* by this one */

@@ -243,7 +243,17 @@ void *sys_mem_map(size_t bytes, int flags, int fd, uint64_t off)
 	}
 	return sys_err(r) ? NULL : (void *)r;
 }
+
+bool sys_mem_zone(uintptr_t start)
+{
+	return start >= ZONE_START && start < ZONE_END;
+}
 #else
+bool sys_mem_zone(uintptr_t start)
+{
+	return start != 0;
+}
+
 void *sys_mem_map(size_t bytes, int flags, int fd, uint64_t off)
 {
 	long r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, flags, fd, off);

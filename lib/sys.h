@@ -82,6 +82,9 @@ void sys_mem_nodump(void *p, size_t bytes);
  */
 bool sys_mem_own(uintptr_t at, uintptr_t *end);
 
+/* May the mapping that begins there be one of those? */
+bool sys_mem_zone(uintptr_t start);
+
 /* Is some being allocated, so that it may be mapped and not be known as ours yet? */
 bool sys_mem_pending(void);
 

@@ -7,11 +7,13 @@
 dist_man_MANS = \
 	man/faultline.1 \
 	man/faultline-doctor.1 \
+	man/faultline-map.1 \
 	man/faultline-limit.1 \
 	man/faultline-mkswap.1 \
 	man/faultline-mount.1 \
 	man/faultline-run.1 \
 	man/faultline-store.1 \
+	man/faultline-top.1 \
 	man/faultline-swapoff.1 \
 	man/faultline-swapon.1 \
 	man/faultline-umount.1 \

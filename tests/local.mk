@@ -164,6 +164,7 @@ live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run
 live_tests += tests/live/test-debug.sh tests/live/test-exec.sh tests/live/test-habits.sh
 live_tests += tests/live/test-mappings.sh tests/live/test-near.sh tests/live/test-signals
 unit_tests += tests/unit/test-imports.sh
+live_tests += tests/live/test-top.sh
 check_PROGRAMS += tests/live/affinity tests/live/deny \
 	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits \
 	tests/live/mappings
@@ -172,6 +173,7 @@ endif
 test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-habits.sh \
 	tests/live/test-debug.sh tests/live/test-mappings.sh tests/live/test-near.sh \
 	tests/unit/test-imports.sh
+test_scripts += tests/live/test-top.sh
 
 tests_live_test_signals_SOURCES = tests/live/test-signals.c tests/unit/test.h
 tests_live_test_signals_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
@@ -210,10 +212,22 @@ store_tests =
 store_test_cppflags = $(test_cppflags) -I$(top_srcdir)/tests/unit $(store_cppflags)
 store_test_ldadd = src/store/libfaultline-store.la $(test_ldadd)
 
+test_programs += tests/store/test-peek
+store_tests += tests/store/test-peek
+
+tests_store_test_view_SOURCES = tests/store/test-view.c tests/store/mounted.h tests/live/live.h \
+	tests/unit/test.h lib/api.c
+tests_store_test_view_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_view_LDADD = $(store_test_ldadd) -lpthread
+
+tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/unit/test.h lib/api.c
+tests_store_test_peek_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
+
 test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh
 if STORE_SERVER
-test_programs += tests/store/test-store-files tests/store/test-clients
-store_tests += tests/store/test-store-files
+test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view
+store_tests += tests/store/test-store-files tests/store/test-view
 check_PROGRAMS += tests/store/pages tests/store/slow
 if STORE_CONFINED
 test_programs += tests/store/test-confine
@@ -272,6 +286,13 @@ tests_fault_test_fault_full_LDADD = $(test_ldadd)
 
 test_programs += tests/fuzz/fuzz-area tests/fuzz/fuzz-options tests/fuzz/fuzz-wire
 fuzz_tests += tests/fuzz/fuzz-area tests/fuzz/fuzz-options tests/fuzz/fuzz-wire
+
+test_programs += tests/fuzz/fuzz-peek
+fuzz_tests += tests/fuzz/fuzz-peek
+
+tests_fuzz_fuzz_peek_SOURCES = tests/fuzz/fuzz-peek.c tests/fuzz/fuzz.h tests/unit/test.h
+tests_fuzz_fuzz_peek_CPPFLAGS = $(store_test_cppflags)
+tests_fuzz_fuzz_peek_LDADD = $(store_test_ldadd)
 
 tests_fuzz_fuzz_area_SOURCES = tests/fuzz/fuzz-area.c tests/fuzz/fuzz.h tests/unit/test.h
 tests_fuzz_fuzz_area_CPPFLAGS = $(test_cppflags)

@@ -15,11 +15,13 @@ enum {
 };
 
 int cmd_doctor(int argc, char **argv);
+int cmd_map(int argc, char **argv);
 int cmd_mkswap(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_limit(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_store(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 int cmd_swapoff(int argc, char **argv);
 int cmd_swapon(int argc, char **argv);
 int cmd_umount(int argc, char **argv);

@@ -18,7 +18,7 @@
  * the same, so that nothing needs alignment.  A default ACL is applied by the
  * host after the umask, not instead of it.  Device nodes cannot be made.
  */
-#include "server.h"
+#include "view-proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -566,6 +566,7 @@ void handle_free(struct handle *h)
 	tally_sub(&tally.handles, 1);
 	if (h->fd >= 0)
 		close(h->fd);
+	proc_free(h);
 	if (h->dp != NULL)
 		closedir(h->dp);
 	pthread_mutex_destroy(&h->lock);

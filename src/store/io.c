@@ -38,6 +38,8 @@ struct io {
 	bool append;   /* writes */
 	bool datasync; /* syncs */
 	off_t off;
+	void (*ended)(void *arg, int res); /* instead of an answer */
+	void *arg;
 };
 
 static struct io_uring ring;
@@ -86,7 +88,10 @@ static void io_free(struct io *io)
 
 static void io_answer(struct io *io, int res)
 {
-	if (res < 0 && io->done == 0) {
+	if (io->ended != NULL) {
+		io->ended(io->arg,
+			  res < 0 && io->done == 0 ? res : (int)io->done + (res > 0 ? res : 0));
+	} else if (res < 0 && io->done == 0) {
 		ops_error(io->req, io->op, -res);
 	} else if (io->op == TALLY_read) {
 		size_t n = io->done + (res > 0 ? (size_t)res : 0);
@@ -232,6 +237,21 @@ void io_read(fuse_req_t req, int fd, size_t size, off_t off)
 		io_answer(io, 0);
 	else
 		io_submit(io);
+}
+
+int io_ahead(int fd, char *buf, size_t size, off_t off, void (*done)(void *arg, int res), void *arg)
+{
+	struct io *io = io_new(NULL, TALLY_read, fd);
+
+	if (io == NULL)
+		return -ENOMEM;
+	io->buf = buf;
+	io->size = size;
+	io->off = off;
+	io->ended = done;
+	io->arg = arg;
+	io_submit(io);
+	return 0;
 }
 
 void io_write(fuse_req_t req, int fd, void *mem, const char *buf, size_t size, off_t off,

@@ -18,12 +18,16 @@ src_store_libfaultline_store_la_SOURCES = \
 	src/store/mounts.c \
 	src/store/node.c \
 	src/store/ops.c \
+	src/store/peek.c src/store/peek.h \
+	src/store/peek-text.c src/store/peek-text.h \
+	src/store/view-proc.c src/store/view-proc.h \
 	src/store/server.c src/store/server.h \
 	src/store/store.h \
 	src/store/tally.c \
 	src/store/view.c
 else
-src_store_libfaultline_store_la_SOURCES = src/store/area.c src/store/dir.c src/store/store.h
+src_store_libfaultline_store_la_SOURCES = src/store/area.c src/store/dir.c src/store/store.h \
+	src/store/peek.c src/store/peek.h src/store/peek-text.c src/store/peek-text.h
 endif
 
 systemdunitdir = $(prefix)/lib/systemd/system

@@ -5,7 +5,7 @@
  * Permissions were checked by the kernel (default_permissions); names come
  * from it and are one component each.
  */
-#include "server.h"
+#include "view-proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +28,7 @@ static void called(enum tally_op op)
 
 static bool in_view(fuse_ino_t ino)
 {
-	return ino < VIEW_MAX;
+	return ino < VIEW_MAX || in_proc(ino);
 }
 
 static struct node *node_of(fuse_ino_t ino)
@@ -221,6 +221,10 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		read_text(req, h, size, off);
 		return;
 	}
+	if (h->kind == HANDLE_MEM || h->kind == HANDLE_PAGEMAP) {
+		proc_read(req, h, size, off);
+		return;
+	}
 	if (h->kind == HANDLE_AREA) {
 		uint64_t from = (uint64_t)off < h->size ? (uint64_t)off : h->size;
 
@@ -341,7 +345,9 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	called(TALLY_getxattr);
-	if (in_view(ino))
+	if (in_proc(ino))
+		proc_getxattr(req, ino, name, size);
+	else if (in_view(ino))
 		view_getxattr(req, ino, name, size);
 	else
 		files_getxattr(req, node_of(ino), name, size);
@@ -350,7 +356,9 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	called(TALLY_listxattr);
-	if (in_view(ino))
+	if (in_proc(ino))
+		proc_listxattr(req, ino, size);
+	else if (in_view(ino))
 		view_listxattr(req, ino, size);
 	else
 		files_listxattr(req, node_of(ino), size);
@@ -403,6 +411,10 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 	off_t at;
 
 	called(TALLY_lseek);
+	if (in_proc(ino)) {
+		proc_lseek(req, handle_of(fi), off, whence);
+		return;
+	}
 	if (in_view(ino)) {
 		ops_error(req, TALLY_lseek, EINVAL);
 		return;

@@ -70,6 +70,8 @@ static inline void tally_sub(uint64_t *counter, uint64_t n)
 /* The texts of MNT/stats and MNT/metrics, to be freed; NULL without memory. */
 char *tally_stats(const struct store *s, size_t *len);
 char *tally_metrics(const struct store *s, size_t *len);
+/* The value of a label, with what is to be escaped. */
+void tally_label(FILE *f, const char *text);
 
 /* --- inodes below MNT/files (node.c) --- */
 
@@ -94,15 +96,16 @@ void node_forget_all(void);
 /* --- open files (files.c, view.c) --- */
 
 struct handle {
-	enum { HANDLE_FILE, HANDLE_DIR, HANDLE_TEXT, HANDLE_AREA, HANDLE_LIST } kind;
+	enum { HANDLE_FILE, HANDLE_DIR, HANDLE_TEXT, HANDLE_AREA, HANDLE_LIST, HANDLE_MEM, HANDLE_PAGEMAP } kind;
 	int fd;		      /* FILE, AREA */
-	uint64_t size;	      /* AREA: bytes that may be read */
+	uint64_t size;	      /* AREA: bytes that may be read; TEXT: as counted by view-proc.c */
 	DIR *dp;	      /* DIR */
 	pthread_mutex_t lock; /* DIR: of dp, pos and entry */
 	off_t pos;	      /* DIR: what dp stands at */
 	struct dirent *entry; /* DIR: read, and not yet told */
 	char *text;	      /* TEXT; LIST: names, each with its terminator */
 	size_t len;	      /* TEXT, LIST */
+	struct watch *watch;  /* MEM, PAGEMAP: the process (view-proc.c) */
 };
 
 struct handle *handle_new(int kind, int fd);
@@ -123,6 +126,8 @@ void io_read(fuse_req_t req, int fd, size_t size, off_t off);
 /* mem is freed when the data are written; they lie at buf. */
 void io_write(fuse_req_t req, int fd, void *mem, const char *buf, size_t size, off_t off,
 	      bool append);
+/* A read for nobody but the caller: done() is called by the thread that answers, with bytes or -errno. */
+int io_ahead(int fd, char *buf, size_t size, off_t off, void (*done)(void *arg, int res), void *arg);
 void io_fsync(fuse_req_t req, int fd, bool datasync, enum tally_op op);
 
 /* --- requests --- */
@@ -182,7 +187,7 @@ void files_getxattr(fuse_req_t req, struct node *n, const char *name, size_t siz
 void files_listxattr(fuse_req_t req, struct node *n, size_t size);
 void files_removexattr(fuse_req_t req, struct node *n, const char *name);
 
-/* view.c: inode numbers below VIEW_MAX are its own. */
+/* view.c: inode numbers below VIEW_MAX are its own, as are those of MNT/proc (view-proc.h). */
 #define VIEW_MAX 0x10000U
 void view_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void view_getattr(fuse_req_t req, fuse_ino_t ino);

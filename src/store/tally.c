@@ -5,6 +5,7 @@
  */
 #include "attach.h"
 #include "clients.h"
+#include "view-proc.h"
 
 #include "config.h"
 
@@ -53,6 +54,7 @@ char *tally_stats(const struct store *s, size_t *len)
 	fprintf(f, "clients: %u\n", clients_count());
 	fprintf(f, "inflight: %llu\nnodes: %llu\nhandles: %llu\n", get(&tally.inflight),
 		get(&tally.nodes), get(&tally.handles));
+	proc_stats(f);
 	if (fclose(f) != 0) {
 		free(text);
 		return NULL;
@@ -73,8 +75,8 @@ static void single(FILE *f, const char *name, const char *type, const char *help
 	fprintf(f, "faultline_store_%s %llu\n", name, value);
 }
 
-/* A label's value: backslash, quote and newline are escaped. */
-static void label(FILE *f, const char *text)
+/* Backslash, quote and newline are escaped. */
+void tally_label(FILE *f, const char *text)
 {
 	for (; *text != '\0'; text++) {
 		if (*text == '\\' || *text == '"')
@@ -100,14 +102,14 @@ static int area_line(const char *name, void *arg)
 
 	if (l->used && areas_look(name, &use)) {
 		fprintf(l->f, "faultline_store_area_used{area=\"");
-		label(l->f, name);
+		tally_label(l->f, name);
 		fprintf(l->f, "\"} %llu\n", (unsigned long long)use.used);
 	}
 	if (l->used || area_open(l->s->swap_fd, name, &a) != 0)
 		return 0;
 	if (a.valid) {
 		fprintf(l->f, "faultline_store_area_%s{area=\"", l->on ? "on" : "slots");
-		label(l->f, name);
+		tally_label(l->f, name);
 		fprintf(l->f, "\"} %llu\n", l->on ? a.on : (unsigned long long)a.slots);
 	}
 	area_close(&a);
@@ -148,6 +150,7 @@ char *tally_metrics(const struct store *s, size_t *len)
 	header(f, "area_on", "gauge", "1 while a process has the area on.");
 	l.on = true;
 	area_each(s->swap_fd, area_line, &l);
+	proc_metrics(f);
 	if (fclose(f) != 0) {
 		free(text);
 		return NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * view.c - what is not below MNT/files: the root, swap/, proc/, stats, metrics,
- * control, socket.
+ * view.c - what is not below MNT/files: the root, swap/, stats, metrics, control,
+ * socket, and the names of proc/, whose rest is in view-proc.c.
  *
  * All of it is made when it is asked for and cannot be changed through the
  * mount, but that control takes commands (control.c) and an area the pages of
@@ -13,6 +13,7 @@
  * were seen; names stay there, so a number is never given to another.
  */
 #include "attach.h"
+#include "view-proc.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -92,6 +93,11 @@ static int attributes(fuse_ino_t ino, struct stat *st)
 	st->st_gid = getegid();
 	st->st_blksize = STORE_PAGE;
 	clock_gettime(CLOCK_REALTIME, &st->st_mtim);
+	if (in_proc(ino)) {
+		err = proc_attributes(ino, st);
+		st->st_atim = st->st_ctim = st->st_mtim;
+		return err;
+	}
 	switch (ino) {
 	case VIEW_ROOT:
 		st->st_nlink = 5;
@@ -195,6 +201,15 @@ static fuse_ino_t root_number(const char *name)
 	return 0;
 }
 
+static fuse_ino_t entry_number(fuse_ino_t parent, const char *name)
+{
+	if (parent == VIEW_PROC || in_proc(parent))
+		return proc_number(parent, name);
+	return parent == VIEW_ROOT   ? root_number(name)
+	       : parent == VIEW_SWAP ? swap_number(name)
+				     : 0;
+}
+
 void view_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fuse_entry_param e = {.ino = 0};
@@ -210,14 +225,12 @@ void view_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		e.ino = (uintptr_t)server.files;
 		e.attr_timeout = e.entry_timeout = ATTR_SECONDS;
 	} else {
-		e.ino = parent == VIEW_ROOT   ? root_number(name)
-			: parent == VIEW_SWAP ? swap_number(name)
-					      : 0;
+		e.ino = entry_number(parent, name);
 		err = e.ino == 0 ? ENOENT : attributes(e.ino, &e.attr);
 	}
 	if (err != 0)
 		ops_error(req, TALLY_lookup, err);
-	else if (fuse_reply_entry(req, &e) != 0 && e.ino >= VIEW_MAX)
+	else if (fuse_reply_entry(req, &e) != 0 && e.ino >= VIEW_MAX && !in_proc(e.ino))
 		node_forget(server.files, 1);
 }
 
@@ -347,6 +360,8 @@ void view_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		err = open_control(&h);
 	else if ((writes && !is_area) || (fi->flags & O_TRUNC) != 0)
 		err = EACCES;
+	else if (in_proc(ino))
+		err = proc_open(ino, &h);
 	else if (ino == VIEW_STATS || ino == VIEW_METRICS ||
 		 (area_by_number(ino) != NULL && is_stat(ino)))
 		err = open_text(ino, &h);
@@ -481,6 +496,8 @@ void view_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		add_name(f, "swap");
 	} else if (ino == VIEW_SWAP) {
 		err = -area_each(server.store->swap_fd, add_area, f);
+	} else if (ino == VIEW_PROC || in_proc(ino)) {
+		err = proc_list(ino, f);
 	}
 	if (fclose(f) != 0)
 		err = ENOMEM;
@@ -510,18 +527,19 @@ void view_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct
 		off_t next = off + (off_t)strlen(name) + 1;
 		size_t used;
 
-		e.attr.st_ino = ino == VIEW_ROOT   ? root_number(name)
-				: ino == VIEW_SWAP ? swap_number(name)
-						   : 0;
+		e.attr.st_ino = *name != '.' ? entry_number(ino, name) : 0;
 		if (e.attr.st_ino == 0)
 			e.attr.st_ino = strcmp(name, "files") == 0 ? server.files->ino : ino;
-		e.attr.st_mode =
-			e.attr.st_ino == VIEW_SOCKET && *name != '.' ? S_IFLNK
-			: *name == '.' || (ino == VIEW_ROOT && strcmp(name, "stats") != 0 &&
-					   strcmp(name, "metrics") != 0 &&
-					   strcmp(name, "control") != 0)
-				? S_IFDIR
-				: S_IFREG;
+		if (*name != '.' && in_proc(e.attr.st_ino))
+			e.attr.st_mode = proc_type(e.attr.st_ino);
+		else
+			e.attr.st_mode =
+				e.attr.st_ino == VIEW_SOCKET && *name != '.' ? S_IFLNK
+				: *name == '.' || (ino == VIEW_ROOT && strcmp(name, "stats") != 0 &&
+						   strcmp(name, "metrics") != 0 &&
+						   strcmp(name, "control") != 0)
+					? S_IFDIR
+					: S_IFREG;
 		/* No inode: told by name, looked up when it is wanted. */
 		used = plus ? fuse_add_direntry_plus(req, buf + len, size - len, name, &e, next)
 			    : fuse_add_direntry(req, buf + len, size - len, name, &e.attr, next);

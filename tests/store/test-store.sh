@@ -188,7 +188,7 @@ done
 # every sample has its type before it; the value is a number
 awk '
 	/^# HELP / { help[$3] = 1; next }
-	/^# TYPE / { if (!help[$3] || ($4 != "counter" && $4 != "gauge")) bad = 1; type[$3] = 1; next }
+	/^# TYPE / { if (!help[$3] || $4 !~ /^(counter|gauge|histogram)$/) bad = 1; type[$3] = 1; next }
 	{ name = $0; sub(/[{ ].*/, "", name); if (!type[name] || $NF !~ /^[0-9]+$/) bad = 1; n++ }
 	END { exit bad || n < 60 }' "$work/mnt/metrics" || fail "metrics: not the exposition format"
 grep -q '^faultline_store_area_slots{area="disk0"} 256$' "$work/mnt/metrics" || fail "metrics: area"

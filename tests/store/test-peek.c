@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Reading a runtime's memory from outside: what is told of each page is what
+ * fl_page_state(3) says, and the bytes are those that the page has, in every
+ * state, while threads write and pages come and go.
+ *
+ * The runtime is the test's own: it is read through /proc/self/mem, as that of
+ * another process would be.
+ */
+#include "../live/live.h"
+
+#include "peek.h"
+
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#define LIMIT (4 * MIB)
+#define LIMIT_PAGES (LIMIT / PG)
+#define AREA_PAGES 16384U
+
+static char dir[256];
+static char area[300];
+static int area_fd = -1;
+static char *bytes; /* of PEEK_PAGES pages */
+
+static int read_slots(void *arg, unsigned index, uint32_t slot, unsigned n, char *buf, bool again)
+{
+	ssize_t got;
+
+	(void)arg, (void)again;
+	assert_int_equal(index, 0);
+	got = pread(area_fd, buf, n * PG, (off_t)slot * (off_t)PG);
+	return got >= (ssize_t)PG ? (int)((size_t)got / PG) : -EIO;
+}
+
+static int begin(void **state)
+{
+	int fd;
+
+	(void)state;
+	snprintf(dir, sizeof(dir), "%s/faultline-peek.XXXXXX", live_dir());
+	if (mkdtemp(dir) == NULL)
+		return -1;
+	snprintf(area, sizeof(area), "%s/area", dir);
+	fd = open(area, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || posix_fallocate(fd, 0, (off_t)AREA_PAGES * (off_t)PG) != 0)
+		return -1;
+	close(fd);
+	bytes = mmap(NULL, PEEK_PAGES * PG, RW, ANON, -1, 0);
+	return bytes == MAP_FAILED ? -1 : 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	munmap(bytes, PEEK_PAGES * PG);
+	close(area_fd);
+	unlink(area);
+	return rmdir(dir);
+}
+
+static struct fl *open_runtime(void)
+{
+	const struct fl_swap_spec spec = {.path = area, .prio = -1};
+	struct fl_options o = live_options(LIMIT);
+
+	o.areas = &spec;
+	o.nareas = 1;
+	o.log = live_log;
+	live_log_clear();
+	return live_open(&o);
+}
+
+/* The only runtime of this process, found by its magic number. */
+static void open_peek(struct peek *p)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	uint64_t address[4] = {0};
+	int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	assert_non_null(maps);
+	assert_true(mem >= 0 && pagemap >= 0);
+	assert_int_equal(peek_find(mem, maps, address, 4), 1);
+	fclose(maps);
+	assert_int_equal(peek_open(p, mem, pagemap, address[0]), 0);
+	if (area_fd < 0)
+		area_fd = open(area, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	assert_true(area_fd >= 0);
+	p->slots = read_slots;
+}
+
+static void close_peek(struct peek *p)
+{
+	close(p->mem_fd);
+	close(p->pagemap_fd);
+}
+
+static vpn_t page_number(const void *mem)
+{
+	return (uintptr_t)mem / PG;
+}
+
+/* n pages of mem have these bytes, as seen from outside. */
+static void same_bytes(const struct peek *p, const char *want, const char *mem, size_t n)
+{
+	for (size_t at = 0; at < n;) {
+		unsigned run = n - at < PEEK_PAGES ? (unsigned)(n - at) : PEEK_PAGES;
+		int got = peek_read(p, page_number(mem) + at, run, bytes);
+
+		assert_int_equal(got, run);
+		assert_memory_equal(bytes, want + at * PG, run * PG);
+		at += run;
+	}
+}
+
+/* What is told of n pages is what the runtime says itself: asked again where that moved. */
+static void same_states(const struct peek *p, struct fl *fl, char *mem, size_t n, unsigned *seen)
+{
+	unsigned char before[PEEK_PAGES], after[PEEK_PAGES];
+	struct peek_region r;
+
+	for (size_t at = 0; at < n; at += PEEK_PAGES) {
+		unsigned run = n - at < PEEK_PAGES ? (unsigned)(n - at) : PEEK_PAGES;
+		uint64_t told[PEEK_PAGES];
+		char *m = mem + at * PG;
+
+		assert_int_equal(peek_region(p, (uintptr_t)m, &r), 1);
+		if (r.start > (uintptr_t)m || (uintptr_t)m + run * PG > r.end)
+			fail_msg("%lx-%lx not in %lx-%lx", (uintptr_t)m, (uintptr_t)m + run * PG,
+				 r.start, r.end);
+		do {
+			assert_int_equal(fl_page_state(fl, m, run * PG, before), 0);
+			assert_int_equal(peek_tell(p, &r, page_number(m), run, told, NULL), 0);
+			assert_int_equal(fl_page_state(fl, m, run * PG, after), 0);
+		} while (memcmp(before, after, run) != 0);
+		for (unsigned i = 0; i < run; i++) {
+			assert_int_equal(told[i] & 0xff, before[i]);
+			*seen |= 1U << FL_PAGE_KIND(before[i]);
+			if (told[i] & FL_PAGE_HAS_SLOT)
+				assert_in_range(PEEK_SLOT(told[i]), 1, AREA_PAGES - 1);
+		}
+	}
+}
+
+static void every_state(void **state)
+{
+	const size_t n = 6 * LIMIT_PAGES;
+	struct fl *fl = open_runtime();
+	char *want = malloc(n * PG);
+	unsigned seen = 0;
+	struct peek p;
+	char *mem;
+
+	(void)state;
+	assert_non_null(want);
+	open_peek(&p);
+
+	/* while nothing is armed */
+	mem = live_map(fl, 64);
+	live_fill(mem, 0, 32, 1);
+	memset(want, 0, 64 * PG);
+	live_fill(want, 0, 32, 1);
+	same_bytes(&p, want, mem, 64);
+	same_states(&p, fl, mem, 64, &seen);
+	assert_int_equal(seen, 1U << FL_PAGE_UNTRACKED);
+	assert_int_equal(fl_munmap(fl, mem, 64 * PG), 0);
+
+	live_arm(fl);
+	mem = live_map(fl, n);
+	memset(want, 0, n * PG);
+	live_fill(mem, 0, n / 2, 7);
+	live_fill(want, 0, n / 2, 7);
+	for (size_t i = n / 2; i < n / 2 + 300; i++)
+		for (size_t k = 0; k < WORDS; k++)
+			live_page(want, i)[k] = live_page(mem, i)[k] = 0x4141414142424242U + i % 3;
+	live_out(fl, mem + n / 2 * PG, 300);
+	/* pages that came back by a read keep their slots, write-protected; others are on their way */
+	live_check(mem, 10, 20, 7);
+	for (unsigned round = 0; round < 3; round++) {
+		seen = 0;
+		same_states(&p, fl, mem, n, &seen);
+		same_bytes(&p, want, mem, n);
+		live_check(mem, round * 100, 400, 7);
+	}
+	assert_int_equal(seen & (1U << FL_PAGE_NONE | 1U << FL_PAGE_PRESENT | 1U << FL_PAGE_STAGED |
+				 1U << FL_PAGE_SWAPPED | 1U << FL_PAGE_FILLED),
+			 1U << FL_PAGE_NONE | 1U << FL_PAGE_PRESENT | 1U << FL_PAGE_STAGED |
+				 1U << FL_PAGE_SWAPPED | 1U << FL_PAGE_FILLED);
+	assert_int_equal(fl_mlock(fl, mem, 16 * PG), 0);
+	same_states(&p, fl, mem, 16, &seen);
+	assert_int_equal(live_text_len, 0);
+	assert_int_equal(fl_close(fl), 0);
+	/* the runtime has gone */
+	assert_true(peek_armed(&p) < 0);
+	assert_true(peek_read(&p, page_number(mem), 1, bytes) < 0);
+	close_peek(&p);
+	free(want);
+}
+
+static void counters(void **state)
+{
+	struct fl *fl = open_runtime();
+	struct fl_stats own, told;
+	struct peek_area a;
+	struct peek p;
+	char *mem;
+
+	(void)state;
+	live_arm(fl);
+	open_peek(&p);
+	mem = live_map(fl, 3 * LIMIT_PAGES);
+	live_fill(mem, 0, 3 * LIMIT_PAGES, 3);
+	live_check(mem, 0, LIMIT_PAGES, 3);
+	do {
+		own = live_stats(fl);
+		assert_int_equal(peek_stats(&p, &told, NULL), 0);
+	} while (memcmp(&own, &told, sizeof(own)) != 0 &&
+		 (own.faults_minor != live_stats(fl).faults_minor ||
+		  own.swapped != live_stats(fl).swapped || own.staged != live_stats(fl).staged));
+	assert_memory_equal(&own, &told, sizeof(own));
+	assert_true(told.swapped > LIMIT_PAGES);
+	assert_int_equal(peek_area(&p, 0, &a), 0);
+	assert_string_equal(a.path, area);
+	assert_int_equal(a.slots, AREA_PAGES);
+	assert_int_equal(peek_area(&p, 1, &a), -ENOENT);
+	assert_true(peek_pager(&p) > 0);
+	assert_int_equal(fl_close(fl), 0);
+	close_peek(&p);
+}
+
+/* What the process would not read, nobody reads: EIO for that page and no other. */
+static void damaged(void **state)
+{
+	struct fl *fl = open_runtime();
+	struct peek_region r;
+	uint64_t told[8];
+	struct peek p;
+	char *mem, *want = malloc(8 * PG), spoilt[16] = "spoilt";
+	int fd = open(area, O_WRONLY | O_CLOEXEC);
+
+	(void)state;
+	live_arm(fl);
+	open_peek(&p);
+	mem = live_map(fl, 8);
+	live_fill(mem, 0, 8, 5);
+	live_fill(want, 0, 8, 5);
+	live_out(fl, mem, 8);
+	assert_int_equal(peek_region(&p, (uintptr_t)mem, &r), 1);
+	assert_int_equal(peek_tell(&p, &r, page_number(mem), 8, told, NULL), 0);
+	assert_int_equal(FL_PAGE_KIND(told[3]), FL_PAGE_SWAPPED);
+	assert_int_equal(pwrite(fd, spoilt, sizeof(spoilt), (off_t)PEEK_SLOT(told[3]) * (off_t)PG),
+			 sizeof(spoilt));
+	assert_int_equal(fsync(fd), 0);
+	close(fd);
+	assert_int_equal(peek_read(&p, page_number(mem), 8, bytes), 3);
+	assert_memory_equal(bytes, want, 3 * PG);
+	assert_int_equal(peek_read(&p, page_number(mem) + 3, 5, bytes), -EIO);
+	assert_int_equal(peek_read(&p, page_number(mem) + 4, 4, bytes), 4);
+	assert_memory_equal(bytes, want + 4 * PG, 4 * PG);
+
+	/* nor when it was lost to the process */
+	live_until(fl_madvise(fl, mem + 3 * PG, PG, MADV_POPULATE_READ) != 0 ||
+		   live_kind(fl, mem + 3 * PG) == FL_PAGE_POISONED);
+	live_until(live_kind(fl, mem + 3 * PG) == FL_PAGE_POISONED);
+	assert_int_equal(peek_tell(&p, &r, page_number(mem), 8, told, NULL), 0);
+	assert_int_equal(FL_PAGE_KIND(told[3]), FL_PAGE_POISONED);
+	assert_int_equal(peek_read(&p, page_number(mem) + 3, 1, bytes), -EIO);
+	assert_int_equal(fl_munmap(fl, mem, 8 * PG), 0);
+	assert_int_equal(fl_close(fl), 0);
+	close_peek(&p);
+	free(want);
+}
+
+/*
+ * Writers stamp pages of theirs, with a number that only grows, in every word.
+ * What is read of a page lies between the stamp that was whole before the read
+ * and the last one that was begun when it ended.
+ */
+#define WRITERS 3U
+#define STAMPED (4 * LIMIT_PAGES)
+#define SECONDS 4.0
+
+static uint64_t begun[STAMPED], ended[STAMPED];
+static uint32_t over;
+
+struct writer {
+	pthread_t thread;
+	char *mem;
+	unsigned index;
+	uint64_t wrong;
+};
+
+/* Word i of a page; every eighth page has all words alike. */
+static uint64_t stamp(size_t page, uint64_t k, size_t i)
+{
+	return k != 0 ? ((uint64_t)page << 40 | k) * WORDS + (page % 8 != 0 ? i : 0) : 0;
+}
+
+static void *write_stamps(void *arg)
+{
+	struct writer *w = arg;
+	uint64_t x = 88172645463325252U + w->index;
+	size_t page = w->index;
+
+	while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
+		uint64_t *at = live_page(w->mem, page);
+		uint64_t k = begun[page] + 1;
+
+		w->wrong += at[0] != stamp(page, k - 1, 0) ||
+			    at[WORDS - 1] != stamp(page, k - 1, WORDS - 1);
+		__atomic_store_n(&begun[page], k, __ATOMIC_SEQ_CST);
+		for (size_t i = 0; i < WORDS; i++)
+			__atomic_store_n(&at[i], stamp(page, k, i), __ATOMIC_RELAXED);
+		__atomic_store_n(&ended[page], k, __ATOMIC_SEQ_CST);
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		/* partly in order, partly anywhere */
+		page = x % 4 != 0 ? page + WRITERS
+				  : x / 4 % (STAMPED / WRITERS) * WRITERS + w->index;
+		if (page >= STAMPED)
+			page = w->index;
+	}
+	return NULL;
+}
+
+static void stamps(void **state)
+{
+	struct fl *fl = open_runtime();
+	struct writer w[WRITERS];
+	uint64_t reads = 0, low[PEEK_PAGES];
+	struct fl_stats s;
+	struct peek p;
+	size_t page = 0;
+	double until;
+	char *mem;
+
+	(void)state;
+	over = 0;
+	live_arm(fl);
+	open_peek(&p);
+	mem = live_map(fl, STAMPED);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		w[i] = (struct writer){.mem = mem, .index = i};
+		assert_int_equal(pthread_create(&w[i].thread, NULL, write_stamps, &w[i]), 0);
+	}
+	for (until = live_now() + SECONDS; live_now() < until; reads++) {
+		unsigned n = 1U << reads % 9;
+		int got;
+
+		if (page + n > STAMPED)
+			page = 0;
+		for (unsigned i = 0; i < n; i++)
+			low[i] = __atomic_load_n(&ended[page + i], __ATOMIC_SEQ_CST);
+		got = peek_read(&p, page_number(mem) + page, n, bytes);
+		if (got != (int)n)
+			fail_msg("page %zu, %u pages: %d", page, n, got);
+		for (unsigned i = 0; i < n; i++) {
+			uint64_t high = __atomic_load_n(&begun[page + i], __ATOMIC_SEQ_CST);
+
+			for (size_t k = 0; k < WORDS; k++) {
+				uint64_t v = live_page(bytes, i)[k];
+
+				if (v < stamp(page + i, low[i], k) || v > stamp(page + i, high, k))
+					fail_msg("page %zu word %zu: %lx, between %lx and %lx",
+						 page + i, k, v, stamp(page + i, low[i], k),
+						 stamp(page + i, high, k));
+			}
+		}
+		page += n;
+	}
+	__atomic_store_n(&over, 1, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		pthread_join(w[i].thread, NULL);
+		assert_int_equal(w[i].wrong, 0);
+	}
+	s = live_stats(fl);
+	print_message("# %lu reads while %lu pages left and %lu were read back\n", reads, s.evicted,
+		      s.read_pages);
+	assert_true(s.evicted > STAMPED / 2 && s.read_pages > 100 && reads > 100);
+	assert_int_equal(live_text_len, 0);
+	assert_int_equal(fl_close(fl), 0);
+	close_peek(&p);
+}
+
+/*
+ * Memory that moves from place to place, and pages of which are dropped, while
+ * both places are read: what is read is the page's content or zeros, and the
+ * process loses nothing by it.
+ */
+#define MOVED_PAGES 600U
+
+struct mover {
+	pthread_t thread;
+	struct fl *fl;
+	char *place[2];
+	uint64_t moves, wrong;
+};
+
+static void *move_about(void *arg)
+{
+	struct mover *m = arg;
+	unsigned at = 0;
+
+	while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
+		size_t page = m->moves * 7 % MOVED_PAGES;
+		void *to = fl_mremap(m->fl, m->place[at], MOVED_PAGES * PG, MOVED_PAGES * PG,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, m->place[!at]);
+
+		m->wrong += to != m->place[!at];
+		at = !at;
+		m->wrong += live_wrong(m->place[at], page, 1, 11);
+		m->wrong += fl_madvise(m->fl, m->place[at] + page * PG, PG, MADV_DONTNEED) != 0;
+		live_fill(m->place[at], page, 1, 11);
+		m->wrong += fl_madvise(m->fl, m->place[at], 64 * PG, MADV_PAGEOUT) != 0;
+		m->moves++;
+	}
+	m->wrong += live_wrong(m->place[at], 0, MOVED_PAGES, 11);
+	return NULL;
+}
+
+static void moves(void **state)
+{
+	struct mover m = {.fl = open_runtime()};
+	char *want = malloc(MOVED_PAGES * PG);
+	uint64_t reads = 0, full = 0;
+	struct peek p;
+
+	(void)state;
+	live_arm(m.fl);
+	open_peek(&p);
+	m.place[0] = live_map(m.fl, MOVED_PAGES);
+	m.place[1] = live_map(m.fl, MOVED_PAGES);
+	live_fill(m.place[0], 0, MOVED_PAGES, 11);
+	live_fill(want, 0, MOVED_PAGES, 11);
+	live_out(m.fl, m.place[0], MOVED_PAGES);
+	over = 0;
+	assert_int_equal(pthread_create(&m.thread, NULL, move_about, &m), 0);
+	for (double until = live_now() + SECONDS / 2; live_now() < until; reads++) {
+		unsigned page = (unsigned)(reads / 2 * 13 % (MOVED_PAGES - 16));
+		int got = peek_read(&p, page_number(m.place[reads % 2]) + page, 16, bytes);
+
+		assert_true(got > 0 || got == -EIO); /* on the move for as long as was looked */
+		for (int i = 0; i < got; i++)
+			for (size_t k = 0; k < WORDS; k++) {
+				uint64_t v = live_page(bytes, (size_t)i)[k];
+
+				if (v != 0 && v != live_page(want, page + (unsigned)i)[k])
+					fail_msg("page %u: %lx", page + (unsigned)i, v);
+				full += v != 0;
+			}
+	}
+	__atomic_store_n(&over, 1, __ATOMIC_RELAXED);
+	pthread_join(m.thread, NULL);
+	print_message("# %lu reads in %lu moves\n", reads, m.moves);
+	assert_int_equal(m.wrong, 0);
+	assert_true(full > WORDS && m.moves > 10);
+	assert_int_equal(live_text_len, 0);
+	assert_int_equal(fl_close(m.fl), 0);
+	close_peek(&p);
+	free(want);
+}
+
+/* A process that ends while it is read, and one that never was. */
+static void gone(void **state)
+{
+	int ready[2], hold[2];
+	uint64_t address[2];
+	struct peek p;
+	char path[64], c;
+	FILE *maps;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(ready), 0);
+	assert_int_equal(pipe(hold), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct fl *fl;
+
+		live_child();
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		fl = live_armed(&(struct fl_options){
+			.size = sizeof(struct fl_options), .limit = LIMIT, .swap_dir = dir});
+		live_fill(live_map(fl, LIMIT_PAGES), 0, LIMIT_PAGES, 1);
+		if (write(ready[1], "x", 1) != 1 || read(hold[0], &c, 1) < 0)
+			_exit(1);
+		_exit(0);
+	}
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	p.mem_fd = open(path, O_RDONLY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	maps = fopen(path, "re");
+	assert_true(p.mem_fd >= 0 && maps != NULL);
+	assert_int_equal(peek_find(p.mem_fd, maps, address, 2), 1);
+	fclose(maps);
+	assert_int_equal(peek_open(&p, p.mem_fd, -1, address[0]), 0);
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
+	{
+		struct peek_region r;
+		uint64_t told[16];
+
+		assert_int_equal(peek_region(&p, 0, &r), 1);
+		assert_int_equal(peek_tell(&p, &r, r.start / PG, 16, told, NULL), 0);
+	}
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(peek_armed(&p), -ESRCH);
+	assert_int_equal(peek_read(&p, 1, 1, bytes), -ESRCH);
+	assert_int_equal(peek_open(&p, p.mem_fd, -1, address[0]), -ESRCH);
+	close(p.mem_fd);
+	for (int i = 0; i < 2; i++) {
+		close(ready[i]);
+		close(hold[i]);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_state), cmocka_unit_test(counters),
+		cmocka_unit_test(damaged),     cmocka_unit_test(stamps),
+		cmocka_unit_test(moves),       cmocka_unit_test(gone),
+	};
+
+	return cmocka_run_group_tests_name("peek", tests, begin, end);
+}
