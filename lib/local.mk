@@ -42,7 +42,8 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/sys.c lib/sys.h \
 	lib/uffd-abi.h \
 	lib/uffd.c lib/uffd.h \
-	lib/verify.c lib/verify.h
+	lib/verify.c lib/verify.h \
+	lib/zpool.c lib/zpool.h
 
 lib_LTLIBRARIES += lib/libfaultline.la
 lib_libfaultline_la_SOURCES = lib/api.c

@@ -97,9 +97,9 @@ tests_unit_test_swap_area_CPPFLAGS = $(test_cppflags)
 tests_unit_test_swap_area_LDADD = $(test_ldadd)
 
 test_programs += tests/unit/test-region tests/unit/test-pte tests/unit/test-fill \
-	tests/unit/test-readahead tests/unit/test-uffd
+	tests/unit/test-readahead tests/unit/test-uffd tests/unit/test-zpool
 unit_tests += tests/unit/test-region tests/unit/test-pte tests/unit/test-fill \
-	tests/unit/test-readahead tests/unit/test-uffd
+	tests/unit/test-readahead tests/unit/test-uffd tests/unit/test-zpool
 
 tests_unit_test_region_SOURCES = tests/unit/test-region.c tests/unit/test.h
 tests_unit_test_region_CPPFLAGS = $(test_cppflags)
@@ -116,6 +116,10 @@ tests_unit_test_fill_LDADD = $(test_ldadd)
 tests_unit_test_readahead_SOURCES = tests/unit/test-readahead.c tests/unit/test.h
 tests_unit_test_readahead_CPPFLAGS = $(test_cppflags)
 tests_unit_test_readahead_LDADD = $(test_ldadd)
+
+tests_unit_test_zpool_SOURCES = tests/unit/test-zpool.c tests/unit/test.h
+tests_unit_test_zpool_CPPFLAGS = $(test_cppflags)
+tests_unit_test_zpool_LDADD = $(test_ldadd)
 
 tests_unit_test_uffd_SOURCES = tests/unit/test-uffd.c tests/unit/test.h
 tests_unit_test_uffd_CPPFLAGS = $(test_cppflags)
