@@ -254,6 +254,9 @@ static int open_all(struct mm *mm)
 	r = staging_open(mm);
 	if (r != 0)
 		return say(mm, "cannot make the staging area", r);
+	r = tier_open(mm);
+	if (r != 0)
+		return say(mm, "cannot make the pool of compressed pages", r);
 	r = hop_init(mm);
 	if (r != 0)
 		return say(mm, "cannot make the doorbells", r);
@@ -265,6 +268,7 @@ static void close_all(struct mm *mm)
 {
 	swap_close_all(&mm->swap);
 	staging_close(mm);
+	tier_close(mm);
 	if (mm->ptes.chunk != NULL)
 		pte_table_close(&mm->ptes);
 	fill_fini(&mm->fills);
@@ -318,6 +322,8 @@ static void publish(struct mm *mm)
 	__atomic_store_n(&mm->stats.slots_used, swap_used(&mm->swap), __ATOMIC_RELAXED);
 	__atomic_store_n(&mm->stats.bookkeeping, pte_bytes(&mm->ptes) + swap_bytes(&mm->swap),
 			 __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.compressed_bytes, mm->tier.pool.live, __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.pool, zpool_held(&mm->tier.pool), __ATOMIC_RELAXED);
 }
 
 static void round_trip(struct pager *p, bool calls)

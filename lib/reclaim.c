@@ -47,7 +47,7 @@ static void drop_one_run(struct mm *mm, uintptr_t start, size_t len, bool droppe
 			pte_set_bits(&mm->ptes, v, PTE_BUSY, 0);
 			continue;
 		}
-		pte_set(&mm->ptes, v, pte_make(PTE_SWAPPED, pte_swp(pte_get(&mm->ptes, v)), 0));
+		pte_set(&mm->ptes, v, pte_away(pte_swp(pte_get(&mm->ptes, v))));
 		stat_add(&mm->stats.evicted, 1);
 		stat_add(&mm->stats.dropped_clean, 1);
 	}
@@ -270,6 +270,8 @@ static bool work_towards(struct pager *p, uint64_t target)
 		if (!did)
 			did = stage_writeout(p);
 		if (!did)
+			did = tier_shrink(p);
+		if (!did)
 			break;
 		worked = true;
 	}
@@ -318,6 +320,7 @@ void reclaim_balance(struct pager *p)
 
 	if (used > mm->stats.resident_max)
 		__atomic_store_n(&mm->stats.resident_max, used, __ATOMIC_RELAXED);
+	tier_balance(p);
 	if (high < 16)
 		high = 16;
 	if (high > AHEAD_MAX)

@@ -34,7 +34,10 @@
 
 uint64_t stage_csum(const struct mm *mm, const void *page, swp_t swp)
 {
-	uint64_t h = XXH3_64bits_withSeed(page, PAGE_SIZE, mm->csum_key ^ swp * 0x9e3779b97f4a7c15U);
+	/* objects are moved: their names are no part of it */
+	uint64_t name = swp_pooled(swp) ? swp_of_object(0) : swp;
+	uint64_t h = XXH3_64bits_withSeed(page, PAGE_SIZE,
+					  mm->csum_key ^ name * 0x9e3779b97f4a7c15U);
 
 	h &= ((uint64_t)1 << SLOT_CSUM_BITS) - 1;
 	return h != 0 ? h : 1;
@@ -464,7 +467,7 @@ static void block_finish(struct mm *mm, uint32_t b)
 
 		switch (sp->state) {
 		case STAGE_CLEAN:
-			pte_set(&mm->ptes, sp->vpn, pte_make(PTE_SWAPPED, sp->swp, 0));
+			pte_set(&mm->ptes, sp->vpn, pte_away(sp->swp));
 			break;
 		case STAGE_FILLED:
 			pte_set(&mm->ptes, sp->vpn, pte_make(PTE_FILLED, sp->swp, 0));
@@ -492,7 +495,7 @@ static void block_finish(struct mm *mm, uint32_t b)
 	queue_push(s, b);
 }
 
-static void area_failed(struct mm *mm, swp_t swp, int err)
+void stage_area_failed(struct mm *mm, swp_t swp, int err)
 {
 	struct swap_area *a = mm->swap.area[swp_area(swp)];
 
@@ -517,7 +520,7 @@ static void write_done(struct blk_req *req, int res)
 	uint32_t b = io->block;
 
 	if (res != 0)
-		area_failed(mm, io->swp, res);
+		stage_area_failed(mm, io->swp, res);
 	for (uint32_t i = 0; i < io->n; i++) {
 		struct stage_page *sp = &s->page[b * STAGE_BLOCK + io->page[i]];
 		swp_t swp = io->swp + i;
@@ -582,6 +585,49 @@ static uint32_t block_sort(struct mm *mm, uint32_t b, uint16_t *dirty)
 	return n;
 }
 
+/*
+ * Compress pages dirty[0..n) of a block, as far as the pool takes them; their
+ * frames are released now, since the block may wait long for the writes of the
+ * others.  How many are left in dirty[].
+ */
+static uint32_t block_compress(struct mm *mm, uint32_t b, uint16_t *dirty, uint32_t n)
+{
+	struct staging *s = &mm->staging;
+	uint32_t left = 0;
+	uint32_t from = 0; /* of the run that is to be released */
+	uint32_t run = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct stage_page *sp = &s->page[b * STAGE_BLOCK + dirty[i]];
+		swp_t swp = tier_store(mm, sp->vpn, stage_addr(mm, b * STAGE_BLOCK + dirty[i]));
+
+		if (swp == SWP_NONE) {
+			dirty[left++] = dirty[i];
+		} else {
+			sp->swp = swp;
+			sp->state = STAGE_CLEAN;
+		}
+	}
+	for (uint32_t i = 0; i <= s->block[b].cursor; i++) {
+		uint32_t index = b * STAGE_BLOCK + i;
+		struct stage_page *sp = &s->page[index];
+
+		if (i < s->block[b].cursor && sp->state == STAGE_CLEAN) {
+			pte_set(&mm->ptes, sp->vpn, pte_away(sp->swp));
+			sp->state = STAGE_FREE;
+			sp->flags = 0;
+			frame_gone(s, &s->block[b]);
+			if (run++ == 0)
+				from = index;
+			continue;
+		}
+		if (run != 0)
+			release(mm, from, run);
+		run = 0;
+	}
+	return left;
+}
+
 /* Write pages dirty[0..n) of a block to adjacent slots from swp. */
 static bool write_run(struct pager *p, uint32_t b, const uint16_t *dirty, uint32_t n, swp_t swp)
 {
@@ -641,6 +687,8 @@ bool stage_writeout(struct pager *p)
 		return false;
 	s->block[b].state = BLOCK_WRITING;
 	n = block_sort(mm, b, dirty);
+	if (mm_tiered(mm) && n != 0)
+		n = block_compress(mm, b, dirty, n);
 	s->block[b].pending++; /* ours, so that no callback finishes it meanwhile */
 	while (at < n) {
 		const struct blk_dev *dev;

@@ -382,14 +382,20 @@ void zpool_free(struct zpool *z, zobj_t o)
 
 /* ---- walks ---- */
 
+/* A closed span has a live object: it would be free otherwise. */
 zobj_t zpool_coldest(const struct zpool *z)
 {
 	return z->oldest != NIL ? live_from(z, z->oldest, 0) : ZOBJ_NONE;
 }
 
-zobj_t zpool_colder_than_rest(const struct zpool *z, zobj_t o)
+zobj_t zpool_warmer(const struct zpool *z, zobj_t o)
 {
-	return live_from(z, span_of(o), end_of(z, o));
+	uint32_t i = span_of(o);
+	zobj_t next = live_from(z, i, end_of(z, o));
+
+	if (next != ZOBJ_NONE || z->span[i].newer == NIL)
+		return next;
+	return live_from(z, z->span[i].newer, 0);
 }
 
 void zpool_each(struct zpool *z, void (*fn)(void *arg, zobj_t o), void *arg)

@@ -101,13 +101,12 @@ bool zpool_compact(struct zpool *z);
 bool zpool_has_room(const struct zpool *z);
 
 /*
- * Walk the coldest objects: the first live one of the oldest span, then the
- * ones behind it in that span; ZOBJ_NONE ends.  Nothing may be stored or
- * compacted meanwhile; the object that was returned last may be freed only
- * after the next one is known.
+ * Walk the objects of closed spans from the coldest on; ZOBJ_NONE ends.
+ * Nothing may be stored or compacted meanwhile; an object may be freed when
+ * the next one is known.
  */
 zobj_t zpool_coldest(const struct zpool *z);
-zobj_t zpool_colder_than_rest(const struct zpool *z, zobj_t o);
+zobj_t zpool_warmer(const struct zpool *z, zobj_t o);
 
 /* Every object, in no order, under the same rules. */
 void zpool_each(struct zpool *z, void (*fn)(void *arg, zobj_t o), void *arg);
@@ -132,6 +131,12 @@ static inline uint64_t zpool_pages(const struct zpool *z)
 	if (spare < z->nspare)
 		spare = z->nspare;
 	return (uint64_t)(z->in_use + spare) * ZPOOL_SPAN_PAGES;
+}
+
+/* Pages of memory that it holds just now. */
+static inline uint64_t zpool_held(const struct zpool *z)
+{
+	return (uint64_t)(z->in_use + z->nspare) * ZPOOL_SPAN_PAGES;
 }
 
 /* Bytes of its tables. */

@@ -6,7 +6,7 @@
 
 # shellcheck disable=SC2034
 build_packages="gcc make autoconf automake libtool pkg-config libc6-dev linux-libc-dev
-	liburing-dev libxxhash-dev libfuse3-dev libseccomp-dev"
+	liburing-dev libxxhash-dev libfuse3-dev libseccomp-dev liblz4-dev libzstd-dev"
 
 die() {
 	echo "faultline: $*" >&2

@@ -244,13 +244,12 @@ static void the_coldest_come_first(void **state)
 	for (uint32_t v = 0; v < 2000; v++)
 		assert_true(store(v, 1500));
 	/* freed from the cold end as they come, span after span */
-	while ((o = zpool_coldest(&pool)) != ZOBJ_NONE) {
-		for (; o != ZOBJ_NONE; o = next) {
-			next = zpool_colder_than_rest(&pool, o);
-			assert_int_equal(zpool_head(&pool, o)->vpn, n);
-			drop(n++);
-		}
+	for (o = zpool_coldest(&pool); o != ZOBJ_NONE; o = next) {
+		next = zpool_warmer(&pool, o);
+		assert_int_equal(zpool_head(&pool, o)->vpn, n);
+		drop(n++);
 	}
+	assert_int_equal(zpool_coldest(&pool), ZOBJ_NONE);
 	/* what is left is in the open span */
 	assert_true(n >= 2000 - ZPOOL_SPAN / 1500 && n < 2000);
 	for (uint32_t v = n; v < 2000; v++)
