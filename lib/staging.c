@@ -671,12 +671,34 @@ static bool write_run(struct pager *p, uint32_t b, const uint16_t *dirty, uint32
 	return true;
 }
 
+/*
+ * Give pages dirty[0..n) of a block back to the application, for which neither
+ * the pool nor an area has a place: staging is for those that can leave.
+ */
+static void block_return(struct mm *mm, uint32_t b, const uint16_t *dirty, uint32_t n)
+{
+	struct staging *s = &mm->staging;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t index = b * STAGE_BLOCK + dirty[i];
+		struct stage_page *sp = &s->page[index];
+		size_t done;
+
+		if (uffd_move(mm->uffd, addr_of(sp->vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
+			      &done) != UFFD_OK)
+			continue;
+		pte_set(&mm->ptes, sp->vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_BUSY));
+		sp->state = STAGE_FREE;
+		frame_gone(s, &s->block[b]);
+	}
+}
+
 bool stage_writeout(struct pager *p)
 {
 	struct mm *mm = p->mm;
 	struct staging *s = &mm->staging;
 	uint16_t dirty[STAGE_BLOCK];
-	uint32_t n;
+	uint32_t n, to_write;
 	uint32_t at = 0;
 	uint32_t b;
 
@@ -686,7 +708,7 @@ bool stage_writeout(struct pager *p)
 	if (b == STAGE_NONE)
 		return false;
 	s->block[b].state = BLOCK_WRITING;
-	n = block_sort(mm, b, dirty);
+	n = to_write = block_sort(mm, b, dirty);
 	if (mm_tiered(mm) && n != 0)
 		n = block_compress(mm, b, dirty, n);
 	s->block[b].pending++; /* ours, so that no callback finishes it meanwhile */
@@ -709,9 +731,11 @@ bool stage_writeout(struct pager *p)
 		}
 		at += got;
 	}
+	if (mm_tiered(mm) && mm->swap_full)
+		block_return(mm, b, dirty + at, n - at);
 	if (--s->block[b].pending == 0)
 		block_finish(mm, b);
-	return at == n || at != 0;
+	return at == n || at != 0 || n != to_write;
 }
 
 /* ---- back to the application ---- */

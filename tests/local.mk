@@ -145,6 +145,13 @@ tests_live_test_live_swap_SOURCES = tests/live/test-live-swap.c tests/live/live.
 tests_live_test_live_swap_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_swap_LDADD = $(live_ldadd)
 
+test_programs += tests/live/test-live-tier
+live_tests += tests/live/test-live-tier
+
+tests_live_test_live_tier_SOURCES = tests/live/test-live-tier.c tests/live/live.h tests/unit/test.h
+tests_live_test_live_tier_CPPFLAGS = $(live_cppflags)
+tests_live_test_live_tier_LDADD = $(live_ldadd)
+
 test_programs += tests/live/test-absent
 live_tests += tests/live/test-absent
 
