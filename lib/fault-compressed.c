@@ -57,7 +57,8 @@ static enum fault_result install(struct mm *mm, vpn_t vpn, uint32_t n, bool keep
 	res = uffd_copy(mm->uffd, addr_of(vpn), mm->tier.in, k * PAGE_SIZE, wp, &done);
 	if (res == UFFD_GONE && done == 0 && k > 1) {
 		/* the region consists of several mappings: up to the border of this one */
-		k = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), k * PAGE_SIZE) >> PAGE_SHIFT);
+		k = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), k * PAGE_SIZE) >>
+			       PAGE_SHIFT);
 		res = uffd_copy(mm->uffd, addr_of(vpn), mm->tier.in, k * PAGE_SIZE, wp, &done);
 	}
 	got = (uint32_t)(done >> PAGE_SHIFT);

@@ -308,6 +308,10 @@ static int set_swap(struct options *o, const char *value, char *why, size_t why_
 	char *path = o->text + o->text_len;
 	int r;
 
+	if (strcmp(value, "none") == 0 ? o->fl.nareas != 0 : o->fl.no_swap) {
+		log_format(why, why_size, "'none' stands alone");
+		return -EINVAL;
+	}
 	if (strcmp(value, "none") == 0) {
 		o->fl.no_swap = 1;
 		return 0;

@@ -112,6 +112,8 @@ static bool known_clean(struct mm *mm, pte_t pte)
 static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, vpn_t vpn, vpn_t stop,
 		   uint64_t want, bool force, uint64_t *left)
 {
+	bool tight = mm_tiered(mm) && tier_tight(mm);
+
 	while (vpn < stop && *left < want) {
 		pte_t pte = pte_get(&mm->ptes, vpn);
 		uint32_t run;
@@ -121,6 +123,11 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 			continue;
 		}
 		if (!force && (pte & PTE_YOUNG)) {
+			/* it stays: the pool has no room for what it holds beside its frame */
+			if (tight && swp_pooled(pte_swp(pte))) {
+				swap_put(&mm->swap, pte_swp(pte));
+				pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, pte & PTE_WP));
+			}
 			pte_set_bits(&mm->ptes, vpn++, 0, PTE_YOUNG);
 			continue;
 		}

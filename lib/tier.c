@@ -14,11 +14,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define LOOK_MAX 512U	    /* objects looked at to find what one write takes */
-#define LOOK_EVERY 64U	    /* rounds between looks while no area takes anything */
-#define PROMISED 3U	    /* pages that one page of the pool is counted on to hold */
-#define KEEP_PART 8U	    /* objects stay beside frames while that part of the pool is free */
-#define WRITE_PART 16U	    /* and cold ones are written while less than that one is */
+#define LOOK_MAX 512U  /* objects looked at to find what one write takes */
+#define LOOK_EVERY 64U /* rounds between looks while no area takes anything */
+#define PROMISED 3U    /* pages that one page of the pool is counted on to hold */
+/* Parts of the pool that are free: */
+#define KEEP_PART 8U   /* more than that: objects stay beside the frames that they became */
+#define TIGHT_PART 12U /* less: the clock takes those away */
+#define WRITE_PART 16U /* less: cold objects are written through */
 
 static uint32_t part_of(const struct zpool *z, uint32_t part)
 {
@@ -241,6 +243,13 @@ bool tier_keeps(const struct mm *mm)
 	return z->in_use + part_of(z, KEEP_PART) < z->bound;
 }
 
+bool tier_tight(const struct mm *mm)
+{
+	const struct zpool *z = &mm->tier.pool;
+
+	return z->in_use + part_of(z, TIGHT_PART) >= z->bound;
+}
+
 /* ---- writing through ---- */
 
 static void write_done(struct blk_req *req, int res)
@@ -255,8 +264,7 @@ static void write_done(struct blk_req *req, int res)
 		enum pte_state state;
 		swp_t swp = io->swp + i;
 		swp_t object = held_object(mm, io->vpn[i], &state);
-		bool ours = object != SWP_NONE &&
-			    zpool_head(z, swp_object(object))->tag == io->tag;
+		bool ours = object != SWP_NONE && zpool_head(z, swp_object(object))->tag == io->tag;
 
 		if (res != 0) {
 			/* It stays busy for ever: a slot that failed is not used again. */
@@ -360,8 +368,12 @@ static bool write_through(struct pager *p)
 	io->n = (uint16_t)got;
 	io->swp = swp;
 	io->iov = (struct iovec){io->pages, got * PAGE_SIZE};
-	io->req = (struct blk_req){
-		.dev = dev, .op = BLK_WRITE, .off = off, .iov = &io->iov, .niov = 1, .done = write_done};
+	io->req = (struct blk_req){.dev = dev,
+				   .op = BLK_WRITE,
+				   .off = off,
+				   .iov = &io->iov,
+				   .niov = 1,
+				   .done = write_done};
 	stat_add(&mm->stats.writes, 1);
 	stat_add(&mm->stats.write_pages, got);
 	blkio_queue(p->io, &io->req);

@@ -37,7 +37,7 @@
 struct mm;
 struct pager;
 
-#define TIER_CHUNK 32U	 /* pages that are unpacked for one installation */
+#define TIER_CHUNK 32U /* pages that are unpacked for one installation */
 #define TIER_IO_PAGES 64U
 #define TIER_IOS 4U
 #define TIER_OBJ_MAX 3072U /* what does not become as small goes on to an area */
@@ -58,12 +58,12 @@ struct tier_io {
 };
 
 struct tier {
-	struct codec codec; /* constant while the mm is; FL_COMPRESS_NONE: there is no tier */
+	struct codec codec;  /* constant while the mm is; FL_COMPRESS_NONE: there is no tier */
 	uint64_t pool_bytes; /* asked for; constant */
 	bool on;	     /* the pool is there */
 	struct zpool pool;
-	char *out;	     /* a page, for what is being compressed */
-	char *in;	     /* TIER_CHUNK pages, for what was unpacked */
+	char *out; /* a page, for what is being compressed */
+	char *in;  /* TIER_CHUNK pages, for what was unpacked */
 	uint32_t in_pages;
 	uint32_t io_pages; /* of each write, at most */
 	uint32_t ios;
@@ -92,6 +92,9 @@ bool tier_load(struct mm *mm, vpn_t vpn, swp_t swp, void *page);
 
 /* Whether objects are to be kept beside the frames that they became. */
 bool tier_keeps(const struct mm *mm);
+
+/* Whether those that are kept are to go. */
+bool tier_tight(const struct mm *mm);
 
 /* The owner of an object moved. */
 void tier_rename(struct mm *mm, swp_t swp, vpn_t to);
