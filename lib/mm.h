@@ -53,7 +53,8 @@ struct mm_counters {
 	uint64_t evicted, dropped_clean, evict_busy, frames_reused;
 	uint64_t faults_compressed, compress_rejects, written_through;
 	uint64_t resident_max;
-	uint64_t slots_total, slots_used, bookkeeping, compressed_bytes, pool; /* as of the last round of a pager */
+	uint64_t slots_total, slots_used, bookkeeping, compressed_bytes,
+		pool; /* as of the last round of a pager */
 	uint64_t latency[FL_LATENCY_BUCKETS];
 };
 

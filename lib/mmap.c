@@ -211,8 +211,8 @@ static long may_lock(const struct mm *mm, size_t len)
 		return r;
 	if (!sys_err(r))
 		SYS2(munmap, r, len);
-	if (mm_armed(mm) && mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) >
-				    mm_lockable(mm))
+	if (mm_armed(mm) &&
+	    mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) > mm_lockable(mm))
 		return -EAGAIN;
 	return 0;
 }

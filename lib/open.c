@@ -41,8 +41,8 @@ static int take_tier(struct mm *mm, const struct fl_options *o, char *why, size_
 		return refuse(why, why_size, -EINVAL, "no such compression");
 	if (o->no_swap && (o->compress == FL_COMPRESS_NONE || o->nareas != 0))
 		return refuse(why, why_size, -EINVAL,
-			      o->nareas != 0 ? "no swap is asked for, and areas are given" :
-					       "without swap and compression no page could leave");
+			      o->nareas != 0 ? "no swap is asked for, and areas are given"
+					     : "without swap and compression no page could leave");
 	if (o->compress == FL_COMPRESS_NONE)
 		return 0;
 	if (pool < TIER_POOL_MIN || pool / ZPOOL_SPAN > ZPOOL_SPANS_MAX)

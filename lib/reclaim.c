@@ -126,7 +126,9 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 			/* it stays: the pool has no room for what it holds beside its frame */
 			if (tight && swp_pooled(pte_swp(pte))) {
 				swap_put(&mm->swap, pte_swp(pte));
-				pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, pte & PTE_WP));
+				mm->swap_full = false;
+				pte_set(&mm->ptes, vpn,
+					pte_make(PTE_PRESENT, SWP_NONE, pte & PTE_WP));
 			}
 			pte_set_bits(&mm->ptes, vpn++, 0, PTE_YOUNG);
 			continue;

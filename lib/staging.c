@@ -36,8 +36,8 @@ uint64_t stage_csum(const struct mm *mm, const void *page, swp_t swp)
 {
 	/* objects are moved: their names are no part of it */
 	uint64_t name = swp_pooled(swp) ? swp_of_object(0) : swp;
-	uint64_t h = XXH3_64bits_withSeed(page, PAGE_SIZE,
-					  mm->csum_key ^ name * 0x9e3779b97f4a7c15U);
+	uint64_t h =
+		XXH3_64bits_withSeed(page, PAGE_SIZE, mm->csum_key ^ name * 0x9e3779b97f4a7c15U);
 
 	h &= ((uint64_t)1 << SLOT_CSUM_BITS) - 1;
 	return h != 0 ? h : 1;
@@ -684,8 +684,8 @@ static void block_return(struct mm *mm, uint32_t b, const uint16_t *dirty, uint3
 		struct stage_page *sp = &s->page[index];
 		size_t done;
 
-		if (uffd_move(mm->uffd, addr_of(sp->vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
-			      &done) != UFFD_OK)
+		if (uffd_move(mm->uffd, addr_of(sp->vpn), (uintptr_t)stage_addr(mm, index),
+			      PAGE_SIZE, &done) != UFFD_OK)
 			continue;
 		pte_set(&mm->ptes, sp->vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_BUSY));
 		sp->state = STAGE_FREE;

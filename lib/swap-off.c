@@ -77,8 +77,8 @@ static bool page_back(struct pager *p, vpn_t vpn)
 
 long bring_back(struct pager *p, uintptr_t start, uintptr_t end)
 {
-	const unsigned away = 1U << PTE_STAGED | 1U << PTE_SWAPPED | 1U << PTE_FILLED |
-			      1U << PTE_COMPRESSED;
+	const unsigned away =
+		1U << PTE_STAGED | 1U << PTE_SWAPPED | 1U << PTE_FILLED | 1U << PTE_COMPRESSED;
 	struct mm *mm = p->mm;
 	struct progress progress = {.since = 0};
 	vpn_t first = VPN_MAX;

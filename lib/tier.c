@@ -147,10 +147,18 @@ void tier_close(struct mm *mm)
 	mm->swap.pool = NULL;
 }
 
+/* Where pages are packed and unpacked. */
+static uint64_t own_pages(const struct tier *t)
+{
+	return t->in_pages + (uint64_t)t->ios * t->io_pages + 1;
+}
+
 void tier_resize(struct mm *mm)
 {
 	struct tier *t = &mm->tier;
-	uint64_t spans = mm->limit / 4 * 3 / ZPOOL_SPAN_PAGES;
+	uint64_t own = own_pages(t) + mm->staging.buffer_pages;
+	uint64_t rest = mm->limit > own ? mm->limit - own : 0;
+	uint64_t spans = rest / 4 * 3 / ZPOOL_SPAN_PAGES;
 
 	if (t->on)
 		zpool_set_bound(&t->pool, spans < UINT32_MAX ? (uint32_t)spans : UINT32_MAX);
@@ -189,7 +197,7 @@ uint64_t tier_pages(const struct mm *mm)
 {
 	const struct tier *t = &mm->tier;
 
-	return t->on ? zpool_pages(&t->pool) + t->in_pages + t->ios * t->io_pages + 1 : 0;
+	return t->on ? zpool_pages(&t->pool) + own_pages(t) : 0;
 }
 
 uint64_t tier_room(const struct mm *mm)
@@ -311,6 +319,7 @@ static uint32_t gather(struct mm *mm, struct tier_io *io, uint32_t max, bool *fr
 		if (state != PTE_COMPRESSED) {
 			hold_instead(mm, vpn, state, SWP_NONE);
 			zpool_free(z, o);
+			mm->swap_full = false;
 			*freed = true;
 		} else if (max == 0) {
 			continue;

@@ -82,7 +82,9 @@ static uint64_t xorshift(uint64_t *s)
 static void check(uint64_t p)
 {
 	uint64_t want0 = mix(p, 0);
-	uint64_t want1 = written[p] ? mix(p, written[p]) : whole_pages || soft_pages ? mix(p, ~1ULL) : 0;
+	uint64_t want1 = written[p]		     ? mix(p, written[p])
+			 : whole_pages || soft_pages ? mix(p, ~1ULL)
+						     : 0;
 	uint64_t got0 = pages[p][0], got1 = pages[p][1];
 
 	if (got0 != want0 || got1 != want1)

@@ -285,7 +285,8 @@ static const struct row rows[] = {
 	{TIER_ROW(madvise), .err = {-ENOMEM, -EAGAIN}},
 	{TIER_ROW(uffd_copy), .err = {-EAGAIN, -ENOMEM, -ENOENT, ERR_PARTIAL},
 	 .lasting = {-ENOMEM, ERR_PARTIAL}},
-	{TIER_ROW(uffd_move), .err = {-EBUSY, -ENOMEM, ERR_PARTIAL}, .lasting = {-EBUSY, ERR_PARTIAL}},
+	{TIER_ROW(uffd_move), .err = {-EBUSY, -ENOMEM, ERR_PARTIAL},
+	 .lasting = {-EBUSY, ERR_PARTIAL}},
 	{TIER_SYNC_ROW(pwrite), .err = {-EIO, ERR_NOTHING}, .lasting = {-ENOSPC, ERR_PARTIAL}},
 	{TIER_SYNC_ROW(pwritev), .err = {-EIO, ERR_PARTIAL}, .lasting = {-ENOSPC}},
 };
@@ -319,8 +320,7 @@ static void workload_alone(void **state)
 
 	(void)state;
 	for (unsigned long n = soak != NULL ? strtoul(soak, NULL, 0) : 0; n != 0; n--)
-		count_one(n % 2 ? FL_ENGINE_SYNC : FL_ENGINE_URING,
-			  n % 3 ? FL_WP_AUTO : FL_WP_SYNC,
+		count_one(n % 2 ? FL_ENGINE_SYNC : FL_ENGINE_URING, n % 3 ? FL_WP_AUTO : FL_WP_SYNC,
 			  n % 4 < 2 ? FL_COMPRESS_NONE : FL_COMPRESS_LZ4);
 	count_one(FL_ENGINE_URING, FL_WP_AUTO, FL_COMPRESS_NONE);
 	count_one(FL_ENGINE_URING, FL_WP_SYNC, FL_COMPRESS_NONE);

@@ -371,8 +371,8 @@ static unsigned name_of(const char *text, const char *const *names, unsigned n)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"seconds", 1, NULL, 's'}, {"seed", 1, NULL, 'r'}, {"threads", 1, NULL, 't'},
-		{"pages", 1, NULL, 'p'},   {"wp", 1, NULL, 'w'},   {"engine", 1, NULL, 'e'},
+		{"seconds", 1, NULL, 's'}, {"seed", 1, NULL, 'r'},     {"threads", 1, NULL, 't'},
+		{"pages", 1, NULL, 'p'},   {"wp", 1, NULL, 'w'},       {"engine", 1, NULL, 'e'},
 		{"pagers", 1, NULL, 'g'},  {"compress", 1, NULL, 'c'}, {NULL, 0, NULL, 0},
 	};
 	static const char *const wps[] = {"auto", "sync", "off"};
