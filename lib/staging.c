@@ -814,7 +814,11 @@ void stage_detach(struct mm *mm, vpn_t vpn)
 
 void stage_rename(struct mm *mm, uint32_t index, vpn_t to)
 {
-	mm->staging.page[index].vpn = to & (VPN_MAX - 1);
+	struct stage_page *sp = &mm->staging.page[index];
+
+	sp->vpn = to & (VPN_MAX - 1);
+	if (sp->state == STAGE_MOVED || sp->state == STAGE_CLEAN)
+		tier_rename(mm, sp->swp, to);
 }
 
 bool stage_drop_slot(struct mm *mm, uint32_t index)
