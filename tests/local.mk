@@ -145,8 +145,14 @@ tests_live_test_live_swap_SOURCES = tests/live/test-live-swap.c tests/live/live.
 tests_live_test_live_swap_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_swap_LDADD = $(live_ldadd)
 
-test_programs += tests/live/test-live-tier
+# Compressed pages: in builds that have both libraries.
+if LZ4
+if ZSTD
+test_programs += tests/live/test-live-tier tests/fault/test-fault-tier
 live_tests += tests/live/test-live-tier
+tier_fault_tests = tests/fault/test-fault-tier
+endif
+endif
 
 tests_live_test_live_tier_SOURCES = tests/live/test-live-tier.c tests/live/live.h tests/unit/test.h
 tests_live_test_live_tier_CPPFLAGS = $(live_cppflags)
@@ -244,10 +250,9 @@ tests_store_test_confine_LDADD = $(store_test_ldadd)
 # fault
 
 fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c
-fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-full \
-	tests/fault/test-fault-tier
+fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-full
 test_programs += $(fault_programs)
-fault_tests += $(fault_programs)
+fault_tests += $(fault_programs) $(tier_fault_tests)
 
 tests_fault_test_fault_calls_SOURCES = tests/fault/test-fault-calls.c $(fault_drive)
 tests_fault_test_fault_calls_CPPFLAGS = $(test_cppflags)
