@@ -323,7 +323,9 @@ void reclaim_balance(struct pager *p)
 {
 	struct mm *mm = p->mm;
 	uint64_t high = mm_budget(mm) / 32;
-	uint64_t used = mm_frames(mm) + mm->staging.spares * STAGE_BLOCK + mm->staging.buffer_touched;
+	/* what is held; of what is counted the pool may have some in reserve */
+	uint64_t used = mm_frames(mm) - tier_reserve(mm) + mm->staging.spares * STAGE_BLOCK +
+			mm->staging.buffer_touched;
 	uint64_t step = STEP;
 	uint64_t have;
 

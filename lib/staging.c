@@ -608,7 +608,8 @@ static uint32_t block_compress(struct mm *mm, uint32_t b, uint16_t *dirty, uint3
 			sp->state = STAGE_CLEAN;
 		}
 	}
-	for (uint32_t i = 0; i <= s->block[b].cursor; i++) {
+	/* a block of which nothing is left is over at once, as a whole */
+	for (uint32_t i = 0; left != 0 && i <= s->block[b].cursor; i++) {
 		uint32_t index = b * STAGE_BLOCK + i;
 		struct stage_page *sp = &s->page[index];
 

@@ -200,6 +200,13 @@ uint64_t tier_pages(const struct mm *mm)
 	return t->on ? zpool_pages(&t->pool) + own_pages(t) : 0;
 }
 
+uint64_t tier_reserve(const struct mm *mm)
+{
+	const struct tier *t = &mm->tier;
+
+	return t->on ? zpool_pages(&t->pool) - zpool_held(&t->pool) : 0;
+}
+
 uint64_t tier_room(const struct mm *mm)
 {
 	const struct zpool *z = &mm->tier.pool;

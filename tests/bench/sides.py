@@ -334,7 +334,7 @@ class Compressed(Api):
     key, title = "compressed", "faultline, compressed"
 
     # What lz4 makes of a page of each content, with what a pool adds to it.
-    PACKED = {"word": 0.02, "soft": 0.45, "whole": 1}
+    PACKED = {"word": 0.02, "soft": 0.39, "whole": 1}
 
     def command(self, *args):
         """zram's memory is not the control group's, the pool's is of the limit: as much on top."""
