@@ -365,8 +365,12 @@ static int wait_awake(struct pager *p)
 
 static void sleep_until_event(struct pager *p)
 {
-	/* While faults are deferred and nothing is in flight here, another pager may free what they need. */
-	uint64_t timeout = p->mm->ndefer != 0 || fork_kin_ending(p->mm) ? 1000000U
+	/*
+	 * While faults are deferred and nothing is in flight here, another pager may free what they
+	 * need; within a call, the I/O that it waits for may be another pager's, and wake that one.
+	 */
+	bool others = p->mm->ndefer != 0 || (p->pumped && blkio_inflight(p->io) == 0);
+	uint64_t timeout = others || fork_kin_ending(p->mm) ? 1000000U
 			   : near_binds(p)				? NEAR_IDLE_NS
 									: UINT64_MAX;
 	int r;

@@ -232,8 +232,11 @@ static void block_free(struct staging *s, uint32_t b)
 static void block_over(struct mm *mm, uint32_t b, bool whole)
 {
 	struct staging *s = &mm->staging;
+	uint64_t kept = (s->spares + 1) * (uint64_t)STAGE_BLOCK;
 
-	if (!whole || s->spares_wanted == 0 || s->spares == SPARES_MAX || mm->closing) {
+	/* what became of the block may have taken its frames' place in the pool */
+	if (!whole || s->spares_wanted == 0 || s->spares == SPARES_MAX || mm->closing ||
+	    (mm_tiered(mm) && mm_frames(mm) + kept > mm_budget(mm))) {
 		release(mm, b * STAGE_BLOCK, STAGE_BLOCK);
 		block_free(s, b);
 		return;
