@@ -20,7 +20,7 @@
 static const char letters[] = {
 	[FL_PAGE_UNMANAGED] = '?', [FL_PAGE_NONE] = '.',      [FL_PAGE_PRESENT] = 'P',
 	[FL_PAGE_STAGED] = 's',	   [FL_PAGE_SWAPPED] = 'S',   [FL_PAGE_FILLED] = '=',
-	[FL_PAGE_POISONED] = '!',  [FL_PAGE_UNTRACKED] = '-',
+	[FL_PAGE_POISONED] = '!',  [FL_PAGE_UNTRACKED] = '-', [FL_PAGE_COMPRESSED] = 'c',
 };
 
 static size_t count[sizeof(letters)];

@@ -47,6 +47,13 @@ enum fl_wp {
 	FL_WP_OFF = 2,	/**< never write-protect; compare checksums */
 };
 
+/** What evicted pages are compressed by, before any goes to an area. */
+enum fl_compress {
+	FL_COMPRESS_NONE = 0, /**< nothing: they go to areas */
+	FL_COMPRESS_LZ4 = 1,  /**< lz4: fast */
+	FL_COMPRESS_ZSTD = 2, /**< zstd, level 1: smaller, at three times the time */
+};
+
 /** Who does the block I/O. */
 enum fl_engine {
 	FL_ENGINE_AUTO = 0,  /**< io_uring where the kernel allows it, else sync */
@@ -96,6 +103,9 @@ struct fl_options {
 	unsigned near;		  /**< 1: bind pager and a thread that pages alone to one CPU; fl_open(3) */
 	const char *store;	  /**< absolute path of a store's mount to take areas from; NULL: none */
 	unsigned store_flags;	  /**< FL_STORE_FUSE, or 0 */
+	enum fl_compress compress; /**< compressed pages between memory and areas */
+	uint64_t pool; /**< most bytes of compressed pages, of the limit's; 0: a quarter of the limit */
+	int no_swap;   /**< not 0, with compress and without areas: no area is made */
 };
 
 /** Page through the store's mount, not to its areas directly. */
@@ -137,6 +147,7 @@ enum fl_page_kind {
 	FL_PAGE_FILLED = 5,    /**< one repeated word, no frame and no slot */
 	FL_PAGE_POISONED = 6,  /**< unreadable: a touch raises SIGBUS */
 	FL_PAGE_UNTRACKED = 7, /**< managed, not armed: the kernel's alone */
+	FL_PAGE_COMPRESSED = 8, /**< compressed, in the pool */
 };
 
 #define FL_PAGE_KIND(v) ((enum fl_page_kind)((v)&0x0f)) /**< the kind, of a byte of fl_page_state() */
@@ -188,6 +199,12 @@ struct fl_stats {
 	uint64_t bookkeeping;	 /**< bytes of page tables and slot tables */
 	uint64_t latency[FL_LATENCY_BUCKETS]; /**< faults by time from read to answer */
 	uint64_t frames_reused;  /**< of written pages, zeroed and given to new ones */
+	uint64_t compressed;	   /**< pages that are compressed only */
+	uint64_t compressed_bytes; /**< bytes (not pages) of the pool's objects */
+	uint64_t pool;		   /**< frames of the pool; of the limit's */
+	uint64_t faults_compressed; /**< page was compressed */
+	uint64_t compress_rejects; /**< pages that did not become small enough */
+	uint64_t written_through;  /**< compressed pages that were written to slots */
 };
 
 int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);

@@ -162,8 +162,7 @@ long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 	size_t span = page_up(addr + len) - start;
 	long r;
 
-	if (mm->armed &&
-	    mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_budget(mm) - mm_budget(mm) / 4)
+	if (mm->armed && mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_lockable(mm))
 		return -ENOMEM;
 	r = SYS3(mlock2, addr, len, mm->armed ? flags | MLOCK_ONFAULT : flags);
 	if (sys_err(r))
@@ -184,6 +183,11 @@ long do_munlock(struct mm *mm, uintptr_t addr, size_t len)
 			 REGION_LOCKED | REGION_LOCKONFAULT);
 }
 
+static bool has_slot(swp_t swp)
+{
+	return swp != SWP_NONE && !swp_pooled(swp);
+}
+
 static unsigned char state_of(struct mm *mm, const struct region *r, vpn_t vpn)
 {
 	unsigned char v = r->flags & REGION_LOCKED ? FL_PAGE_LOCKED : 0;
@@ -198,19 +202,21 @@ static unsigned char state_of(struct mm *mm, const struct region *r, vpn_t vpn)
 		return v | FL_PAGE_NONE;
 	case PTE_PRESENT:
 		return (unsigned char)(v | FL_PAGE_PRESENT |
-				       (pte_swp(pte) != SWP_NONE ? FL_PAGE_HAS_SLOT : 0) |
+				       (has_slot(pte_swp(pte)) ? FL_PAGE_HAS_SLOT : 0) |
 				       (pte & PTE_WP ? FL_PAGE_WP : 0));
 	case PTE_STAGED:
 		sp = &mm->staging.page[pte_payload(pte)];
 		if (sp->state == STAGE_READING || sp->state == STAGE_WRITING)
 			v |= FL_PAGE_BUSY;
-		if (sp->state != STAGE_FILLED && sp->swp != SWP_NONE)
+		if (sp->state != STAGE_FILLED && has_slot(sp->swp))
 			v |= FL_PAGE_HAS_SLOT;
 		return v | FL_PAGE_STAGED;
 	case PTE_SWAPPED:
 		return v | FL_PAGE_SWAPPED | FL_PAGE_HAS_SLOT;
 	case PTE_FILLED:
 		return v | FL_PAGE_FILLED;
+	case PTE_COMPRESSED:
+		return v | FL_PAGE_COMPRESSED;
 	default:
 		return v | FL_PAGE_POISONED;
 	}

@@ -65,7 +65,7 @@ static bool overcommitted(const struct mm *mm, uint64_t pages, int flags)
 	/* an area that is being taken off still holds slots, and offers none */
 	total = swap_total(&mm->swap);
 	used = swap_used(&mm->swap);
-	slots = total > used ? total - used : 0;
+	slots = (total > used ? total - used : 0) + (mm_tiered(mm) ? tier_room(mm) : 0);
 	if (mm->swap_full && slots < pages && mm_frames(mm) + pages > mm_budget(mm))
 		return true;
 	return !(flags & MAP_NORESERVE) && pages > mm->limit + slots;
@@ -87,6 +87,7 @@ void drop_entries(struct mm *mm, uintptr_t start, uintptr_t end)
 			break;
 		case PTE_PRESENT:
 		case PTE_SWAPPED:
+		case PTE_COMPRESSED:
 			if (pte_swp(pte) != SWP_NONE && swap_put(&mm->swap, pte_swp(pte)))
 				mm->swap_full = false;
 			pte_set(&mm->ptes, vpn, 0);
@@ -189,6 +190,8 @@ static void move_entries(struct mm *mm, uintptr_t from, uintptr_t to, size_t len
 			log_fatal("no memory for page entries while memory was moved");
 		if (pte_state(pte) == PTE_STAGED)
 			stage_rename(mm, (uint32_t)pte_payload(pte), v + delta);
+		if (pte_state(pte) == PTE_PRESENT || pte_state(pte) == PTE_COMPRESSED)
+			tier_rename(mm, pte_swp(pte), v + delta);
 		if (pte_state(pte) == PTE_PRESENT) {
 			swp_t swp = pte_swp(pte);
 

@@ -231,6 +231,19 @@ static uint32_t window_max(const struct mm *mm)
 	return mm->opt.readahead < part ? mm->opt.readahead : part;
 }
 
+uint32_t fault_window(struct mm *mm, const struct region *r, vpn_t vpn, struct stream **stream)
+{
+	uint32_t window = stream_fault(&mm->ra.swap, vpn, window_max(mm), stream);
+
+	if (r->flags & REGION_SEQUENTIAL)
+		window = (*stream)->window = window_max(mm);
+	if (r->flags & REGION_RANDOM)
+		window = 1;
+	if (window > vpn_of(r->end) - vpn)
+		window = (uint32_t)(vpn_of(r->end) - vpn);
+	return window;
+}
+
 enum fault_result fault_swap(struct pager *p, const struct fault *f, struct region *r)
 {
 	struct mm *mm = p->mm;
@@ -241,13 +254,7 @@ enum fault_result fault_swap(struct pager *p, const struct fault *f, struct regi
 	uint32_t window;
 	uint32_t n;
 
-	window = stream_fault(&mm->ra.swap, vpn, window_max(mm), &stream);
-	if (r->flags & REGION_SEQUENTIAL)
-		window = stream->window = window_max(mm);
-	if (r->flags & REGION_RANDOM)
-		window = 1;
-	if (window > vpn_of(r->end) - vpn)
-		window = (uint32_t)(vpn_of(r->end) - vpn);
+	window = fault_window(mm, r, vpn, &stream);
 	n = read_window(p, vpn, window, flags, f->t0);
 	if (n == 0)
 		return FAULT_DEFER;

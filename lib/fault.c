@@ -96,6 +96,8 @@ enum fault_result fault_handle(struct pager *p, const struct fault *f)
 		return fault_swap(p, f, r);
 	case PTE_FILLED:
 		return fault_filled(p, f);
+	case PTE_COMPRESSED:
+		return fault_compressed(p, f, r);
 	default:
 		uffd_poison(mm->uffd, addr_of(vpn), PAGE_SIZE);
 		fault_wake(mm, vpn);

@@ -50,6 +50,12 @@ bool fault_wp_wanted(struct mm *mm, struct region *r);
 enum fault_result fault_swap(struct pager *p, const struct fault *f, struct region *r);
 enum fault_result fault_staged(struct pager *p, const struct fault *f, struct region *r);
 
+/* fault-compressed.c: the entry is COMPRESSED. */
+enum fault_result fault_compressed(struct pager *p, const struct fault *f, struct region *r);
+
+/* The window of a fault on a page that was evicted, by its stream and the region's advice. */
+uint32_t fault_window(struct mm *mm, const struct region *r, vpn_t vpn, struct stream **stream);
+
 /*
  * Start reading what is SWAPPED in [vpn, end), without installing it: MADV_WILLNEED.
  * With install set, pages are installed as they come (swapoff, close).  Returns

@@ -2,8 +2,8 @@
 /*
  * fork.c - duplicating an armed mm; see fork.h.
  *
- * What the child gets.  Everything of ours is private memory and so copied by
- * the kernel, with these exceptions: page entries are a copy that the parent's
+ * What the child gets.  Everything of ours is private memory, the pool of
+ * compressed pages among it, and so copied by the kernel, with these exceptions: page entries are a copy that the parent's
  * pager made; the maps of the areas' slots are shared memory, with a member
  * for the child; the read buffer, doorbells and rings are not inherited, and
  * made anew.  Frames in staging blocks are inherited like any other: a staged
@@ -235,6 +235,9 @@ static bool share(struct duplication *d, swp_t swp)
 {
 	unsigned area = swp_area(swp);
 
+	/* the pool is copied by the kernel */
+	if (swp_pooled(swp))
+		return true;
 	return slot_share(d->mm->swap.area[area]->map, d->job->map[area], swp_slot(swp)) == 0;
 }
 
@@ -542,6 +545,8 @@ int fork_adopt(struct mm *mm)
 	r = pager_open_proc(mm);
 	if (r == 0)
 		r = staging_forked(mm);
+	if (r == 0)
+		tier_forked(mm);
 	if (r == 0)
 		r = hop_forked(mm);
 	if (r == 0)

@@ -4,17 +4,20 @@
 # the preload library link; libfaultline.so shows the public functions only.
 
 noinst_LTLIBRARIES += lib/libfaultline-core.la
-lib_libfaultline_core_la_CPPFLAGS = $(AM_CPPFLAGS) $(LIBURING_CFLAGS) $(LIBXXHASH_CFLAGS)
-lib_libfaultline_core_la_LIBADD = $(LIBURING_LIBS) $(LIBXXHASH_LIBS)
+lib_libfaultline_core_la_CPPFLAGS = $(AM_CPPFLAGS) $(LIBURING_CFLAGS) $(LIBXXHASH_CFLAGS) \
+	$(LIBLZ4_CFLAGS) $(LIBZSTD_CFLAGS)
+lib_libfaultline_core_la_LIBADD = $(LIBURING_LIBS) $(LIBXXHASH_LIBS) $(LIBLZ4_LIBS) $(LIBZSTD_LIBS)
 lib_libfaultline_core_la_SOURCES = \
 	lib/blkio-engine.h \
 	lib/blkio-sync.c \
 	lib/blkio-uring.c \
 	lib/blkio.c lib/blkio.h \
+	lib/codec.c lib/codec.h \
 	lib/do-madvise.c \
 	lib/do-mmap.c \
 	lib/do.h \
 	lib/fault-anon.c \
+	lib/fault-compressed.c \
 	lib/fault-swap.c \
 	lib/fault-wp.c \
 	lib/fault.c lib/fault.h \
@@ -43,9 +46,11 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/swap-off.c \
 	lib/swap-slot.c lib/swap-slot.h \
 	lib/sys.c lib/sys.h \
+	lib/tier.c lib/tier.h \
 	lib/uffd-abi.h \
 	lib/uffd.c lib/uffd.h \
-	lib/verify.c lib/verify.h
+	lib/verify.c lib/verify.h \
+	lib/zpool.c lib/zpool.h
 
 lib_LTLIBRARIES += lib/libfaultline.la
 lib_libfaultline_la_SOURCES = lib/api.c

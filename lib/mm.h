@@ -10,7 +10,8 @@
  * whatever was learnt before must be looked at again after.
  *
  * Frames.  What the limit bounds is
- *	PRESENT entries + frames in staging blocks + the read buffer,
+ *	PRESENT entries + frames in staging blocks + the read buffer
+ *	+ the pool of compressed pages,
  * checked by reclaim_make_room() before any frame is added.  Spare frames
  * (staging.h) are within it too, and the first to go.
  */
@@ -32,6 +33,7 @@
 #include "region.h"
 #include "staging.h"
 #include "swap-area.h"
+#include "tier.h"
 #include "uffd-abi.h"
 
 #include <stdbool.h>
@@ -50,8 +52,10 @@ struct mm_counters {
 	uint64_t reads, read_pages, writes, write_pages, io_errors, csum_errors;
 	uint64_t readahead_hits, readahead_misses;
 	uint64_t evicted, dropped_clean, evict_busy, frames_reused;
+	uint64_t faults_compressed, compress_rejects, written_through;
 	uint64_t resident_max;
-	uint64_t slots_total, slots_used, bookkeeping; /* as of the last round of a pager */
+	/* as of the last round of a pager */
+	uint64_t slots_total, slots_used, bookkeeping, compressed_bytes, pool;
 	uint64_t latency_ns; /* sum of what latency counts */
 	uint64_t latency[FL_LATENCY_BUCKETS];
 };
@@ -126,6 +130,7 @@ struct mm {
 	struct fill_table fills;
 	struct staging staging;
 	struct swap swap;
+	struct tier tier;
 	struct fl_swap_spec spec[FL_SWAP_MAX]; /* areas to open when pagers start */
 	char spec_path[FL_SWAP_MAX][256];
 	unsigned nspec;
@@ -164,6 +169,11 @@ struct mm {
 	struct pager *pager[PAGERS_MAX];
 };
 
+static inline bool mm_tiered(const struct mm *mm)
+{
+	return mm->tier.on;
+}
+
 static inline bool mm_armed(const struct mm *mm)
 {
 	/* Pairs with the release store at the end of pager_arm(): who sees 1 sees the hop's memory. */
@@ -183,13 +193,22 @@ static inline uintptr_t addr_of(vpn_t vpn)
 /* Frames that count against the limit, the read buffer aside. */
 static inline uint64_t mm_frames(const struct mm *mm)
 {
-	return mm->ptes.count[PTE_PRESENT] + mm->staging.frames;
+	return mm->ptes.count[PTE_PRESENT] + mm->staging.frames + tier_pages(mm);
 }
 
 /* Frames that may be held beside the read buffer. */
 static inline uint64_t mm_budget(const struct mm *mm)
 {
 	return mm->limit + mm->lent - mm->staging.buffer_pages;
+}
+
+/* Pages that may be locked: a part of the frames stays free of them, and so does the pool. */
+static inline uint64_t mm_lockable(const struct mm *mm)
+{
+	uint64_t budget = mm_budget(mm) - mm_budget(mm) / 4;
+	uint64_t pool = tier_bound_pages(mm);
+
+	return budget > pool ? budget - pool : 0;
 }
 
 #define mm_log(mm, level, ...) log_line(&(mm)->sink, level, __VA_ARGS__)

@@ -211,8 +211,8 @@ static long may_lock(const struct mm *mm, size_t len)
 		return r;
 	if (!sys_err(r))
 		SYS2(munmap, r, len);
-	if (mm_armed(mm) && mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) >
-				    mm_budget(mm) - mm_budget(mm) / 4)
+	if (mm_armed(mm) &&
+	    mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) > mm_lockable(mm))
 		return -EAGAIN;
 	return 0;
 }
@@ -444,7 +444,7 @@ long mm_mlockall(struct mm *mm, int flags)
 			return r;
 		}
 	}
-	if ((flags & MCL_CURRENT) && mm->regions.open_pages > mm_budget(mm) - mm_budget(mm) / 4)
+	if ((flags & MCL_CURRENT) && mm->regions.open_pages > mm_lockable(mm))
 		return -ENOMEM;
 	r = sys_bare(SYS_mlockall, flags | MCL_ONFAULT, 0, 0, 0, 0, 0);
 	if (sys_err(r))

@@ -33,6 +33,32 @@ static int window_option(size_t bytes, uint32_t def, uint32_t *pages)
 	return 0;
 }
 
+/* The pool that is asked for; that it can be opened is tried here, on an application thread. */
+static int take_tier(struct mm *mm, const struct fl_options *o, char *why, size_t why_size)
+{
+	uint64_t pool = o->pool != 0 ? o->pool : (mm->limit << PAGE_SHIFT) / 4;
+	int r;
+
+	if ((unsigned)o->compress > FL_COMPRESS_ZSTD)
+		return refuse(why, why_size, -EINVAL, "no such compression");
+	if (o->no_swap && (o->compress == FL_COMPRESS_NONE || o->nareas != 0))
+		return refuse(why, why_size, -EINVAL,
+			      o->nareas != 0 ? "no swap is asked for, and areas are given"
+					     : "without swap and compression no page could leave");
+	if (o->compress == FL_COMPRESS_NONE)
+		return 0;
+	if (pool < TIER_POOL_MIN || pool / ZPOOL_SPAN > ZPOOL_SPANS_MAX)
+		return refuse(why, why_size, -EINVAL,
+			      "the pool of compressed pages takes 512 KiB to 64 GiB");
+	mm->tier.pool_bytes = pool;
+	r = codec_open(&mm->tier.codec, o->compress);
+	if (r == -EOPNOTSUPP)
+		return refuse(why, why_size, -EINVAL, "this build has no such compression");
+	if (r != 0)
+		return refuse(why, why_size, r, "compression cannot be set up");
+	return 0;
+}
+
 static int take_options(struct mm *mm, const struct fl_options *o, char *why, size_t why_size)
 {
 	uint64_t limit = o->limit != 0 ? o->limit : options_ram() / 4 * 3;
@@ -74,7 +100,9 @@ static int take_options(struct mm *mm, const struct fl_options *o, char *why, si
 	}
 	if ((o->store_flags & ~FL_STORE_FUSE) != 0)
 		return refuse(why, why_size, -EINVAL, "no such flag of a store");
-	mm->private_area = o->nareas == 0 && o->store == NULL;
+	if (take_tier(mm, o, why, why_size) != 0)
+		return -EINVAL;
+	mm->private_area = o->nareas == 0 && o->store == NULL && !o->no_swap;
 	for (unsigned i = 0; i < o->nareas; i++) {
 		struct fl_swap_spec *s = &mm->spec[mm->nspec];
 
@@ -126,6 +154,7 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 	if (r != 0) {
 		if (mm->store != NULL)
 			stored_free(mm->store);
+		codec_close(&mm->tier.codec);
 		region_tree_fini(&mm->regions);
 		sys_mem_free(mm, sizeof(*mm));
 		return r;
@@ -157,6 +186,7 @@ int mm_close(struct mm *mm)
 	hop_fini(mm);
 	if (mm->store != NULL)
 		stored_free(mm->store);
+	codec_close(&mm->tier.codec);
 	sys_mem_free(mm, sizeof(*mm));
 	return 0;
 }
@@ -195,6 +225,12 @@ void mm_stats_counted(const struct mm_counters *c, struct fl_stats *out)
 	out->slots_total = get(&c->slots_total);
 	out->slots_used = get(&c->slots_used);
 	out->bookkeeping = get(&c->bookkeeping);
+	out->compressed = get(&mm->ptes.count[PTE_COMPRESSED]);
+	out->compressed_bytes = get(&c->compressed_bytes);
+	out->pool = get(&c->pool);
+	out->faults_compressed = get(&c->faults_compressed);
+	out->compress_rejects = get(&c->compress_rejects);
+	out->written_through = get(&c->written_through);
 	for (unsigned i = 0; i < FL_LATENCY_BUCKETS; i++)
 		out->latency[i] = get(&c->latency[i]);
 }

@@ -8,8 +8,10 @@
  */
 #include "options.h"
 
+#include "codec.h"
 #include "log.h"
 #include "sys.h"
+#include "tier.h"
 
 #include <errno.h>
 #include <string.h>
@@ -259,12 +261,61 @@ int options_swap(const char *text, struct fl_swap_spec *spec, char *path, size_t
 	return 0;
 }
 
+/* "lz4", "zstd" or "none", perhaps with ",SIZE"; "-" is what --compress alone says. */
+static int set_compress(struct options *o, const char *value, char *why, size_t why_size)
+{
+	static const char *const words[] = {"none", "lz4", "zstd"};
+	size_t n = strcspn(value, ",");
+	uint64_t pool = 0;
+	char word[16];
+	int r;
+
+	if (strcmp(value, "-") == 0) {
+		value = "lz4";
+		n = 3;
+	}
+	if (n >= sizeof(word)) {
+		log_format(why, why_size, "'%s' is too long", value);
+		return -EINVAL;
+	}
+	memcpy(word, value, n);
+	word[n] = '\0';
+	r = set_word(word, words, 3, why, why_size);
+	if (r < 0)
+		return r;
+	if (!codec_there((enum fl_compress)r)) {
+		log_format(why, why_size, "this build has no %s", word);
+		return -EINVAL;
+	}
+	if (value[n] == ',') {
+		int err = set_size(value + n + 1, 0, &pool, why, why_size);
+
+		if (err != 0)
+			return err;
+		if (pool < TIER_POOL_MIN || pool / ZPOOL_SPAN > ZPOOL_SPANS_MAX) {
+			log_format(why, why_size, "'%s' is not from 512K to 64G", value + n + 1);
+			return -EINVAL;
+		}
+	}
+	o->fl.compress = (enum fl_compress)r;
+	o->fl.pool = pool;
+	return 0;
+}
+
 static int set_swap(struct options *o, const char *value, char *why, size_t why_size)
 {
 	struct fl_swap_spec *spec = &o->areas[o->fl.nareas];
 	char *path = o->text + o->text_len;
 	int r;
 
+	if (strcmp(value, "none") == 0 ? o->fl.nareas != 0 : o->fl.no_swap) {
+		log_format(why, why_size, "'none' stands alone");
+		return -EINVAL;
+	}
+	if (strcmp(value, "none") == 0) {
+		o->fl.no_swap = 1;
+		return 0;
+	}
 	if (o->fl.nareas == FL_SWAP_MAX) {
 		log_format(why, why_size, "more than %d areas", FL_SWAP_MAX);
 		return -EINVAL;
@@ -441,7 +492,10 @@ const struct option_def option_defs[] = {
 	{"limit", "SIZE", false, "memory that the program may hold (three quarters of RAM)",
 	 set_limit},
 	{"swap", "FILE[,prio=N][,size=S]", false,
-	 "swap to this file or device; may be repeated (a private file)", set_swap},
+	 "swap to this file or device, or to none; may be repeated (a private file)", set_swap},
+	{"compress", "WHICH[,SIZE]", true,
+	 "compress evicted pages by lz4 or zstd, into SIZE of the limit first (none)",
+	 set_compress},
 	{"swap-dir", "DIR", false, "where the private swap file lives (/var/tmp)", set_swap_dir},
 	{"store", "MNT[,io=fuse]", false, "take swap areas from the store mounted at MNT (none)",
 	 set_store},

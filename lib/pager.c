@@ -260,6 +260,9 @@ static int open_all(struct mm *mm)
 	r = staging_open(mm);
 	if (r != 0)
 		return say(mm, "cannot make the staging area", r);
+	r = tier_open(mm);
+	if (r != 0)
+		return say(mm, "cannot make the pool of compressed pages", r);
 	r = hop_init(mm);
 	if (r != 0)
 		return say(mm, "cannot make the doorbells", r);
@@ -272,6 +275,7 @@ static void close_all(struct mm *mm)
 	stored_close(mm);
 	swap_close_all(&mm->swap);
 	staging_close(mm);
+	tier_close(mm);
 	if (mm->ptes.chunk != NULL)
 		pte_table_close(&mm->ptes);
 	fill_fini(&mm->fills);
@@ -325,6 +329,8 @@ static void publish(struct mm *mm)
 	__atomic_store_n(&mm->stats.slots_used, swap_used(&mm->swap), __ATOMIC_RELAXED);
 	__atomic_store_n(&mm->stats.bookkeeping, pte_bytes(&mm->ptes) + swap_bytes(&mm->swap),
 			 __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.compressed_bytes, mm->tier.pool.live, __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.pool, zpool_held(&mm->tier.pool), __ATOMIC_RELAXED);
 }
 
 static void round_trip(struct pager *p, bool calls)
@@ -370,8 +376,12 @@ static int wait_awake(struct pager *p)
 
 static void sleep_until_event(struct pager *p)
 {
-	/* While faults are deferred and nothing is in flight here, another pager may free what they need. */
-	uint64_t timeout = p->mm->ndefer != 0 || fork_kin_ending(p->mm) ? 1000000U
+	/*
+	 * While faults are deferred and nothing is in flight here, another pager may free what they
+	 * need; within a call, the I/O that it waits for may be another pager's, and wake that one.
+	 */
+	bool others = p->mm->ndefer != 0 || (p->pumped && blkio_inflight(p->io) == 0);
+	uint64_t timeout = others || fork_kin_ending(p->mm) ? 1000000U
 			   : near_binds(p)				? NEAR_IDLE_NS
 									: UINT64_MAX;
 	uint64_t patience = stored_patience(p->mm);

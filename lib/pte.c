@@ -27,20 +27,24 @@
 #define BIT(s) (1U << PTE_##s)
 /* From (row) to (bits).  Everything may become NONE: unmapped or dropped. */
 static const unsigned legal[PTE_STATES] = {
-	[PTE_NONE] = BIT(NONE) | BIT(PRESENT) | BIT(STAGED) | BIT(SWAPPED) | BIT(FILLED) | BIT(POISONED),
-	[PTE_PRESENT] = BIT(NONE) | BIT(PRESENT) | BIT(STAGED) | BIT(SWAPPED),
-	[PTE_STAGED] = BIT(NONE) | BIT(PRESENT) | BIT(STAGED) | BIT(SWAPPED) | BIT(FILLED) | BIT(POISONED),
+	[PTE_NONE] = BIT(NONE) | BIT(PRESENT) | BIT(STAGED) | BIT(SWAPPED) | BIT(FILLED) |
+		     BIT(POISONED) | BIT(COMPRESSED),
+	[PTE_PRESENT] = BIT(NONE) | BIT(PRESENT) | BIT(STAGED) | BIT(SWAPPED) | BIT(COMPRESSED),
+	[PTE_STAGED] = BIT(NONE) | BIT(PRESENT) | BIT(STAGED) | BIT(SWAPPED) | BIT(FILLED) |
+		       BIT(POISONED) | BIT(COMPRESSED),
 	[PTE_SWAPPED] = BIT(NONE) | BIT(STAGED) | BIT(POISONED),
 	[PTE_FILLED] = BIT(NONE) | BIT(PRESENT),
 	[PTE_POISONED] = BIT(NONE),
+	[PTE_COMPRESSED] =
+		BIT(NONE) | BIT(PRESENT) | BIT(COMPRESSED) | BIT(SWAPPED) | BIT(POISONED),
 };
 #undef BIT
 #endif
 
 const char *pte_state_name(enum pte_state s)
 {
-	static const char *const names[PTE_STATES] = {"none",	 "present", "staged",
-						      "swapped", "filled",  "poisoned"};
+	static const char *const names[PTE_STATES] = {"none",	"present",  "staged",	 "swapped",
+						      "filled", "poisoned", "compressed"};
 
 	return s < PTE_STATES ? names[s] : "?";
 }

@@ -12,7 +12,8 @@
  *   bit   3     PTE_YOUNG   not to be evicted on the hand's next visit
  *   bit   4     PTE_WP      write-protected since its content was that of its slot
  *   bits  5-6   PTE_BUSY    visits left before a frame that refused is tried again
- *   bits 16-63  payload     PRESENT, SWAPPED: swp_t (PRESENT: SWP_NONE without a slot)
+ *   bits 16-63  payload     PRESENT, SWAPPED, COMPRESSED: swp_t (PRESENT: SWP_NONE without a
+ *                           slot or an object; COMPRESSED: an object)
  *                           STAGED: index of its staging page (which knows the slot)
  *                           FILLED: index in the fill table
  *
@@ -45,6 +46,7 @@ enum pte_state {
 	PTE_SWAPPED,  /* in its slot only */
 	PTE_FILLED,   /* one repeated word */
 	PTE_POISONED, /* unreadable */
+	PTE_COMPRESSED, /* in the pool only */
 	PTE_STATES
 };
 
@@ -70,10 +72,16 @@ static inline pte_t pte_make(enum pte_state s, uint64_t payload, pte_t bits)
 	return (pte_t)s | bits | payload << PTE_PAYLOAD_SHIFT;
 }
 
-/* Payload of PRESENT and SWAPPED. */
+/* Payload of PRESENT, SWAPPED and COMPRESSED. */
 static inline swp_t pte_swp(pte_t v)
 {
 	return pte_payload(v);
+}
+
+/* The entry of a page that is in its slot only, or its object. */
+static inline pte_t pte_away(swp_t swp)
+{
+	return pte_make(swp_pooled(swp) ? PTE_COMPRESSED : PTE_SWAPPED, swp, 0);
 }
 
 #define PTE_LEVELS 4

@@ -47,7 +47,7 @@ static void drop_one_run(struct mm *mm, uintptr_t start, size_t len, bool droppe
 			pte_set_bits(&mm->ptes, v, PTE_BUSY, 0);
 			continue;
 		}
-		pte_set(&mm->ptes, v, pte_make(PTE_SWAPPED, pte_swp(pte_get(&mm->ptes, v)), 0));
+		pte_set(&mm->ptes, v, pte_away(pte_swp(pte_get(&mm->ptes, v))));
 		stat_add(&mm->stats.evicted, 1);
 		stat_add(&mm->stats.dropped_clean, 1);
 	}
@@ -112,6 +112,8 @@ static bool known_clean(struct mm *mm, pte_t pte)
 static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, vpn_t vpn, vpn_t stop,
 		   uint64_t want, bool force, uint64_t *left)
 {
+	bool tight = mm_tiered(mm) && tier_tight(mm);
+
 	while (vpn < stop && *left < want) {
 		pte_t pte = pte_get(&mm->ptes, vpn);
 		uint32_t run;
@@ -121,6 +123,13 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 			continue;
 		}
 		if (!force && (pte & PTE_YOUNG)) {
+			/* it stays: the pool has no room for what it holds beside its frame */
+			if (tight && swp_pooled(pte_swp(pte))) {
+				swap_put(&mm->swap, pte_swp(pte));
+				mm->swap_full = false;
+				pte_set(&mm->ptes, vpn,
+					pte_make(PTE_PRESENT, SWP_NONE, pte & PTE_WP));
+			}
 			pte_set_bits(&mm->ptes, vpn++, 0, PTE_YOUNG);
 			continue;
 		}
@@ -270,6 +279,8 @@ static bool work_towards(struct pager *p, uint64_t target)
 		if (!did)
 			did = stage_writeout(p);
 		if (!did)
+			did = tier_shrink(p);
+		if (!did)
 			break;
 		worked = true;
 	}
@@ -312,12 +323,15 @@ void reclaim_balance(struct pager *p)
 {
 	struct mm *mm = p->mm;
 	uint64_t high = mm_budget(mm) / 32;
-	uint64_t used = mm_frames(mm) + mm->staging.spares * STAGE_BLOCK + mm->staging.buffer_touched;
+	/* what is held; of what is counted the pool may have some in reserve */
+	uint64_t used = mm_frames(mm) - tier_reserve(mm) + mm->staging.spares * STAGE_BLOCK +
+			mm->staging.buffer_touched;
 	uint64_t step = STEP;
 	uint64_t have;
 
 	if (used > mm->stats.resident_max)
 		__atomic_store_n(&mm->stats.resident_max, used, __ATOMIC_RELAXED);
+	tier_balance(p);
 	if (high < 16)
 		high = 16;
 	if (high > AHEAD_MAX)

@@ -34,7 +34,9 @@
 
 uint64_t stage_csum_keyed(uint64_t key, const void *page, swp_t swp)
 {
-	uint64_t h = XXH3_64bits_withSeed(page, PAGE_SIZE, key ^ swp * 0x9e3779b97f4a7c15U);
+	/* objects are moved: their names are no part of it */
+	uint64_t name = swp_pooled(swp) ? swp_of_object(0) : swp;
+	uint64_t h = XXH3_64bits_withSeed(page, PAGE_SIZE, key ^ name * 0x9e3779b97f4a7c15U);
 
 	h &= ((uint64_t)1 << SLOT_CSUM_BITS) - 1;
 	return h != 0 ? h : 1;
@@ -237,8 +239,11 @@ static void block_free(struct staging *s, uint32_t b)
 static void block_over(struct mm *mm, uint32_t b, bool whole)
 {
 	struct staging *s = &mm->staging;
+	uint64_t kept = (s->spares + 1) * (uint64_t)STAGE_BLOCK;
 
-	if (!whole || s->spares_wanted == 0 || s->spares == SPARES_MAX || mm->closing) {
+	/* what became of the block may have taken its frames' place in the pool */
+	if (!whole || s->spares_wanted == 0 || s->spares == SPARES_MAX || mm->closing ||
+	    (mm_tiered(mm) && mm_frames(mm) + kept > mm_budget(mm))) {
 		release(mm, b * STAGE_BLOCK, STAGE_BLOCK);
 		block_free(s, b);
 		return;
@@ -493,7 +498,7 @@ static void block_finish(struct mm *mm, uint32_t b)
 
 		switch (sp->state) {
 		case STAGE_CLEAN:
-			pte_set(&mm->ptes, sp->vpn, pte_make(PTE_SWAPPED, sp->swp, 0));
+			pte_set(&mm->ptes, sp->vpn, pte_away(sp->swp));
 			break;
 		case STAGE_FILLED:
 			pte_set(&mm->ptes, sp->vpn, pte_make(PTE_FILLED, sp->swp, 0));
@@ -521,7 +526,7 @@ static void block_finish(struct mm *mm, uint32_t b)
 	queue_push(s, b);
 }
 
-static void area_failed(struct mm *mm, swp_t swp, int err)
+void stage_area_failed(struct mm *mm, swp_t swp, int err)
 {
 	struct swap_area *a = mm->swap.area[swp_area(swp)];
 
@@ -546,7 +551,7 @@ static void write_done(struct blk_req *req, int res)
 	uint32_t b = io->block;
 
 	if (res != 0)
-		area_failed(mm, io->swp, res);
+		stage_area_failed(mm, io->swp, res);
 	for (uint32_t i = 0; i < io->n; i++) {
 		struct stage_page *sp = &s->page[b * STAGE_BLOCK + io->page[i]];
 		swp_t swp = io->swp + i;
@@ -611,6 +616,50 @@ static uint32_t block_sort(struct mm *mm, uint32_t b, uint16_t *dirty)
 	return n;
 }
 
+/*
+ * Compress pages dirty[0..n) of a block, as far as the pool takes them; their
+ * frames are released now, since the block may wait long for the writes of the
+ * others.  How many are left in dirty[].
+ */
+static uint32_t block_compress(struct mm *mm, uint32_t b, uint16_t *dirty, uint32_t n)
+{
+	struct staging *s = &mm->staging;
+	uint32_t left = 0;
+	uint32_t from = 0; /* of the run that is to be released */
+	uint32_t run = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct stage_page *sp = &s->page[b * STAGE_BLOCK + dirty[i]];
+		swp_t swp = tier_store(mm, sp->vpn, stage_addr(mm, b * STAGE_BLOCK + dirty[i]));
+
+		if (swp == SWP_NONE) {
+			dirty[left++] = dirty[i];
+		} else {
+			sp->swp = swp;
+			sp->state = STAGE_CLEAN;
+		}
+	}
+	/* a block of which nothing is left is over at once, as a whole */
+	for (uint32_t i = 0; left != 0 && i <= s->block[b].cursor; i++) {
+		uint32_t index = b * STAGE_BLOCK + i;
+		struct stage_page *sp = &s->page[index];
+
+		if (i < s->block[b].cursor && sp->state == STAGE_CLEAN) {
+			pte_set(&mm->ptes, sp->vpn, pte_away(sp->swp));
+			sp->state = STAGE_FREE;
+			sp->flags = 0;
+			frame_gone(s, &s->block[b]);
+			if (run++ == 0)
+				from = index;
+			continue;
+		}
+		if (run != 0)
+			release(mm, from, run);
+		run = 0;
+	}
+	return left;
+}
+
 /* Write pages dirty[0..n) of a block to adjacent slots from swp. */
 static bool write_run(struct pager *p, uint32_t b, const uint16_t *dirty, uint32_t n, swp_t swp)
 {
@@ -654,12 +703,34 @@ static bool write_run(struct pager *p, uint32_t b, const uint16_t *dirty, uint32
 	return true;
 }
 
+/*
+ * Give pages dirty[0..n) of a block back to the application, for which neither
+ * the pool nor an area has a place: staging is for those that can leave.
+ */
+static void block_return(struct mm *mm, uint32_t b, const uint16_t *dirty, uint32_t n)
+{
+	struct staging *s = &mm->staging;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t index = b * STAGE_BLOCK + dirty[i];
+		struct stage_page *sp = &s->page[index];
+		size_t done;
+
+		if (uffd_move(mm->uffd, addr_of(sp->vpn), (uintptr_t)stage_addr(mm, index),
+			      PAGE_SIZE, &done) != UFFD_OK)
+			continue;
+		pte_set(&mm->ptes, sp->vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_BUSY));
+		sp->state = STAGE_FREE;
+		frame_gone(s, &s->block[b]);
+	}
+}
+
 bool stage_writeout(struct pager *p)
 {
 	struct mm *mm = p->mm;
 	struct staging *s = &mm->staging;
 	uint16_t dirty[STAGE_BLOCK];
-	uint32_t n;
+	uint32_t n, to_write;
 	uint32_t at = 0;
 	uint32_t b;
 
@@ -669,7 +740,9 @@ bool stage_writeout(struct pager *p)
 	if (b == STAGE_NONE)
 		return false;
 	s->block[b].state = BLOCK_WRITING;
-	n = block_sort(mm, b, dirty);
+	n = to_write = block_sort(mm, b, dirty);
+	if (mm_tiered(mm) && n != 0)
+		n = block_compress(mm, b, dirty, n);
 	s->block[b].pending++; /* ours, so that no callback finishes it meanwhile */
 	while (at < n) {
 		const struct blk_dev *dev;
@@ -690,9 +763,11 @@ bool stage_writeout(struct pager *p)
 		}
 		at += got;
 	}
+	if (mm_tiered(mm) && mm->swap_full)
+		block_return(mm, b, dirty + at, n - at);
 	if (--s->block[b].pending == 0)
 		block_finish(mm, b);
-	return at == n || at != 0;
+	return at == n || at != 0 || n != to_write;
 }
 
 /* ---- back to the application ---- */
@@ -771,7 +846,11 @@ void stage_detach(struct mm *mm, vpn_t vpn)
 
 void stage_rename(struct mm *mm, uint32_t index, vpn_t to)
 {
-	mm->staging.page[index].vpn = to & (VPN_MAX - 1);
+	struct stage_page *sp = &mm->staging.page[index];
+
+	sp->vpn = to & (VPN_MAX - 1);
+	if (sp->state == STAGE_MOVED || sp->state == STAGE_CLEAN)
+		tier_rename(mm, sp->swp, to);
 }
 
 bool stage_drop_slot(struct mm *mm, uint32_t index)

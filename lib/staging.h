@@ -9,10 +9,12 @@
  *            stand in a queue.  A page that faults while it waits is moved
  *            back (its second chance).  At the head of the queue a block is
  *            written out: same-filled pages and pages that still equal their
- *            slot need no I/O, the others get slots, together, and are written
- *            in slot order.  When the last write ended the block's frames are
- *            released by one madvise(2), or kept as spares while new memory is
- *            touched in order: zeroed and moved they cost a fraction of new ones.
+ *            slot need no I/O; what becomes small goes into the pool of compressed
+ *            pages, where there is one (tier.h); the others get slots, together,
+ *            and are written in slot order.  When the last write ended the
+ *            block's frames are released by one madvise(2), or kept as spares while
+ *            new memory is touched in order: zeroed and moved they cost a fraction
+ *            of new ones.
  *   buffer   Where reads land.  Pages that were read ahead wait there until
  *            they are asked for, or their place is needed.
  *
@@ -163,7 +165,10 @@ uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n);
  */
 bool stage_evict_readonly(struct mm *mm, vpn_t vpn);
 
-/* Start writing the oldest block; false when none is queued or filling. */
+/* A write to a slot failed: counted and told; an area that fails often takes no more. */
+void stage_area_failed(struct mm *mm, swp_t swp, int err);
+
+/* Compress or start writing the oldest block; false when none is queued or filling. */
 bool stage_writeout(struct pager *p);
 
 /*

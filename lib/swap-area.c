@@ -28,6 +28,7 @@
 
 #include "log.h"
 #include "sys.h"
+#include "zpool.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -903,8 +904,14 @@ static struct slot_map *map_of(const struct swap *s, swp_t e)
 	return s->area[swp_area(e)]->map;
 }
 
+_Static_assert(SWP_POOL >= FL_SWAP_MAX, "the pool's number is an area's");
+
 bool swap_put(struct swap *s, swp_t e)
 {
+	if (swp_pooled(e)) {
+		zpool_free(s->pool, swp_object(e));
+		return true;
+	}
 	return slot_put(map_of(s, e), swp_slot(e));
 }
 
@@ -920,6 +927,8 @@ bool swap_idle(struct swap *s, swp_t e)
 
 bool swap_held(const struct swap *s, swp_t e)
 {
+	if (swp_pooled(e))
+		return true;
 	return slot_held(map_of(s, e), swp_slot(e));
 }
 
@@ -935,6 +944,8 @@ void swap_csum_set(struct swap *s, swp_t e, uint64_t csum)
 
 uint64_t swap_csum(const struct swap *s, swp_t e)
 {
+	if (swp_pooled(e))
+		return zpool_head(s->pool, swp_object(e))->csum;
 	return slot_csum(map_of(s, e), swp_slot(e));
 }
 

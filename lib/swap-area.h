@@ -69,6 +69,7 @@ struct swap {
 	unsigned current; /* where allocation goes on, for */
 	uint32_t turn;	  /* this many slots before it is the next one's turn */
 	int next_prio;	  /* for areas without one */
+	struct zpool *pool; /* of compressed pages; NULL: there is none */
 };
 
 /*
@@ -117,6 +118,7 @@ int swap_find(const struct swap *s, const char *path); /* index or -ENOENT */
  * where needed.  The first, and the run's length in *got; SWP_NONE: all full.
  */
 swp_t swap_alloc(struct swap *s, uint32_t want, uint32_t *got);
+/* An entry may name an object of the pool in swap_put(), swap_held() and swap_csum(). */
 bool swap_put(struct swap *s, swp_t e);	 /* not held any more; true when the slot is free now */
 void swap_busy(struct swap *s, swp_t e); /* I/O begins, */
 bool swap_idle(struct swap *s, swp_t e); /* and ends; true when the slot is free now */

@@ -68,6 +68,7 @@ static bool page_back(struct pager *p, vpn_t vpn)
 		return fault_swap_prefetch(p, vpn, vpn + 1, true) != 0;
 	case PTE_STAGED:
 	case PTE_FILLED:
+	case PTE_COMPRESSED:
 		return fault_handle(p, &f) == FAULT_DONE;
 	default:
 		return true;
@@ -76,7 +77,8 @@ static bool page_back(struct pager *p, vpn_t vpn)
 
 long bring_back(struct pager *p, uintptr_t start, uintptr_t end)
 {
-	const unsigned away = 1U << PTE_STAGED | 1U << PTE_SWAPPED | 1U << PTE_FILLED;
+	const unsigned away =
+		1U << PTE_STAGED | 1U << PTE_SWAPPED | 1U << PTE_FILLED | 1U << PTE_COMPRESSED;
 	struct mm *mm = p->mm;
 	struct progress progress = {.since = 0};
 	vpn_t first = VPN_MAX;
@@ -194,6 +196,7 @@ long do_set_limit(struct pager *p, uint64_t pages)
 		return -ENOMEM;
 	mm->limit = pages;
 	staging_resize(mm);
+	tier_resize(mm);
 	while (mm->armed && mm_frames(mm) > mm_budget(mm)) {
 		uint64_t before = mm_frames(mm);
 
@@ -207,6 +210,7 @@ long do_set_limit(struct pager *p, uint64_t pages)
 		} else if (++idle > 4) {
 			mm->limit = old;
 			staging_resize(mm);
+			tier_resize(mm);
 			return -ENOMEM;
 		}
 	}

@@ -29,7 +29,8 @@ typedef uint64_t swp_t;
 
 #define SWP_NONE ((swp_t)0)
 #define SWP_SLOT_BITS 32
-#define SWP_BITS (SWP_SLOT_BITS + 5)
+#define SWP_BITS (SWP_SLOT_BITS + 6)
+#define SWP_POOL 32U /* behind the last area: the pool, whose objects are named like slots */
 #define SLOT_CLUSTER 512U
 #define SLOT_CSUM_BITS 48
 #define SLOT_MEMBERS_MAX 2048U
@@ -47,6 +48,22 @@ static inline uint32_t swp_slot(swp_t e)
 static inline swp_t swp_make(unsigned area, uint32_t slot)
 {
 	return ((swp_t)area << SWP_SLOT_BITS) | slot;
+}
+
+/* An object of the pool of compressed pages (tier.h) can be held as a slot can. */
+static inline bool swp_pooled(swp_t e)
+{
+	return swp_area(e) == SWP_POOL;
+}
+
+static inline swp_t swp_of_object(uint32_t object)
+{
+	return swp_make(SWP_POOL, object);
+}
+
+static inline uint32_t swp_object(swp_t e)
+{
+	return swp_slot(e);
 }
 
 struct slot_map; /* one member's view of an area's slots */

@@ -26,6 +26,16 @@ PKG_CHECK_MODULES([$1], [$2 >= $3],
 	fl_missing_debs="$fl_missing_debs $5"])
 ])
 
+dnl FL_OPTIONAL(PREFIX, PKG-CONFIG MODULE, LEAST VERSION, DEBIAN PACKAGE)
+dnl The same for what can be done without: fl_with_PREFIX is yes or no.
+AC_DEFUN([FL_OPTIONAL], [
+PKG_CHECK_MODULES([$1], [$2 >= $3],
+	[fl_with_$1=yes
+	fl_have_$1="yes ($2 `$PKG_CONFIG --modversion $2`)"],
+	[fl_with_$1=no
+	fl_have_$1="no (no $2; on Debian: apt-get install $4)"])
+])
+
 AC_DEFUN([FL_REQUIRED], [
 AS_IF([test -n "$fl_missing"], [AC_MSG_ERROR([missing:$fl_missing
 On Debian: apt-get install$fl_missing_debs])])

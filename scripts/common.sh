@@ -6,7 +6,8 @@
 
 # shellcheck disable=SC2034
 build_packages="gcc make autoconf automake libtool pkg-config libc6-dev linux-libc-dev
-	liburing-dev libxxhash-dev libfuse3-dev libseccomp-dev libncurses-dev"
+	liburing-dev libxxhash-dev libfuse3-dev libseccomp-dev liblz4-dev libzstd-dev
+	libncurses-dev"
 
 die() {
 	echo "faultline: $*" >&2

@@ -97,9 +97,9 @@ tests_unit_test_swap_area_CPPFLAGS = $(test_cppflags)
 tests_unit_test_swap_area_LDADD = $(test_ldadd)
 
 test_programs += tests/unit/test-region tests/unit/test-pte tests/unit/test-fill \
-	tests/unit/test-readahead tests/unit/test-uffd
+	tests/unit/test-readahead tests/unit/test-uffd tests/unit/test-zpool
 unit_tests += tests/unit/test-region tests/unit/test-pte tests/unit/test-fill \
-	tests/unit/test-readahead tests/unit/test-uffd
+	tests/unit/test-readahead tests/unit/test-uffd tests/unit/test-zpool
 
 tests_unit_test_region_SOURCES = tests/unit/test-region.c tests/unit/test.h
 tests_unit_test_region_CPPFLAGS = $(test_cppflags)
@@ -116,6 +116,10 @@ tests_unit_test_fill_LDADD = $(test_ldadd)
 tests_unit_test_readahead_SOURCES = tests/unit/test-readahead.c tests/unit/test.h
 tests_unit_test_readahead_CPPFLAGS = $(test_cppflags)
 tests_unit_test_readahead_LDADD = $(test_ldadd)
+
+tests_unit_test_zpool_SOURCES = tests/unit/test-zpool.c tests/unit/test.h
+tests_unit_test_zpool_CPPFLAGS = $(test_cppflags)
+tests_unit_test_zpool_LDADD = $(test_ldadd)
 
 tests_unit_test_uffd_SOURCES = tests/unit/test-uffd.c tests/unit/test.h
 tests_unit_test_uffd_CPPFLAGS = $(test_cppflags)
@@ -140,6 +144,19 @@ tests_live_test_live_faults_LDADD = $(live_ldadd)
 tests_live_test_live_swap_SOURCES = tests/live/test-live-swap.c tests/live/live.h tests/unit/test.h
 tests_live_test_live_swap_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_swap_LDADD = $(live_ldadd)
+
+# Compressed pages: in builds that have both libraries.
+if LZ4
+if ZSTD
+test_programs += tests/live/test-live-tier tests/fault/test-fault-tier
+live_tests += tests/live/test-live-tier
+tier_fault_tests = tests/fault/test-fault-tier
+endif
+endif
+
+tests_live_test_live_tier_SOURCES = tests/live/test-live-tier.c tests/live/live.h tests/unit/test.h
+tests_live_test_live_tier_CPPFLAGS = $(live_cppflags)
+tests_live_test_live_tier_LDADD = $(live_ldadd)
 
 test_programs += tests/live/test-absent
 live_tests += tests/live/test-absent
@@ -264,7 +281,7 @@ tests_store_test_confine_LDADD = $(store_test_ldadd)
 fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c
 fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-full
 test_programs += $(fault_programs)
-fault_tests += $(fault_programs)
+fault_tests += $(fault_programs) $(tier_fault_tests)
 
 tests_fault_test_fault_calls_SOURCES = tests/fault/test-fault-calls.c $(fault_drive)
 tests_fault_test_fault_calls_CPPFLAGS = $(test_cppflags)
@@ -277,6 +294,10 @@ tests_fault_test_fault_fork_LDADD = $(test_ldadd)
 tests_fault_test_fault_io_SOURCES = tests/fault/test-fault-io.c $(fault_drive)
 tests_fault_test_fault_io_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_io_LDADD = $(test_ldadd)
+
+tests_fault_test_fault_tier_SOURCES = tests/fault/test-fault-tier.c $(fault_drive)
+tests_fault_test_fault_tier_CPPFLAGS = $(test_cppflags)
+tests_fault_test_fault_tier_LDADD = $(test_ldadd)
 
 tests_fault_test_fault_full_SOURCES = tests/fault/test-fault-full.c $(fault_drive)
 tests_fault_test_fault_full_CPPFLAGS = $(test_cppflags)

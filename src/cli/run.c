@@ -108,21 +108,28 @@ static int take_swap(const struct option_def *def, const char *value, char *why,
 	static char path[PATH_MAX], whole[PATH_MAX], text[SPEC_MAX];
 	struct fl_swap_spec spec;
 	size_t n;
-	int r = options_swap(value, &spec, path, sizeof(path), why, why_size);
+	int r;
 
-	if (r != 0)
-		return r;
-	if (!absolute(path, whole)) {
-		snprintf(why, why_size, "the path is too long");
-		return -EINVAL;
+	if (strcmp(value, "none") == 0) {
+		strcpy(text, value);
+	} else {
+		r = options_swap(value, &spec, path, sizeof(path), why, why_size);
+		if (r != 0)
+			return r;
+		if (!absolute(path, whole)) {
+			snprintf(why, why_size, "the path is too long");
+			return -EINVAL;
+		}
+		n = append(text, 0, whole, ',');
+		if (spec.prio >= 0)
+			n += (size_t)sprintf(text + n, ",prio=%d", spec.prio);
+		if (spec.size != 0)
+			sprintf(text + n, ",size=%llu", (unsigned long long)spec.size);
 	}
-	n = append(text, 0, whole, ',');
-	if (spec.prio >= 0)
-		n += (size_t)sprintf(text + n, ",prio=%d", spec.prio);
-	if (spec.size != 0)
-		sprintf(text + n, ",size=%llu", (unsigned long long)spec.size);
-	if (swap_var[0] == '\0') /* the command line replaces what the environment names */
+	if (swap_var[0] == '\0') { /* the command line replaces what the environment names */
 		options.fl.nareas = 0;
+		options.fl.no_swap = 0;
+	}
 	r = options_set(&options, def, text, why, why_size);
 	if (r != 0)
 		return r;
@@ -212,7 +219,11 @@ static bool check_areas(void)
 	const char *dir = options.fl.swap_dir != NULL ? options.fl.swap_dir : "/var/tmp";
 	char why[LOG_LINE_MAX];
 
-	if (options.fl.nareas == 0 && options.fl.store == NULL &&
+	if (options.fl.no_swap && options.fl.compress == FL_COMPRESS_NONE) {
+		cli_error("--swap none without --compress: no page could leave");
+		return false;
+	}
+	if (options.fl.nareas == 0 && options.fl.store == NULL && !options.fl.no_swap &&
 	    swap_check(&private_area, dir, why, sizeof(why)) != 0) {
 		cli_error("%s", why);
 		return false;

@@ -3,14 +3,23 @@
 # The library that LD_PRELOAD brings into an unmodified program.  It exports
 # nothing, is initialised before every other library, and needs none but the C
 # library, lest the program get another liburing than its own: the runtime's
-# objects are linked into it, and liburing from its archive.
+# objects are linked into it, and liburing and the compressors from their archives.
+
+codec_archives =
+if LZ4
+codec_archives += -Wl,-l:liblz4.a
+endif
+if ZSTD
+codec_archives += -Wl,-l:libzstd.a
+endif
 
 if INTERCEPT
 lib_LTLIBRARIES += src/preload/libfaultline-preload.la
 src_preload_libfaultline_preload_la_LIBADD = $(lib_libfaultline_core_la_OBJECTS)
 src_preload_libfaultline_preload_la_DEPENDENCIES = $(lib_libfaultline_core_la_OBJECTS)
 src_preload_libfaultline_preload_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
-	-Wl,-z,initfirst -Wl,--exclude-libs,ALL -Wl,-l:liburing.a
+	-Wl,-z,initfirst -Wl,--exclude-libs,ALL -Wl,-l:liburing.a \
+	$(codec_archives)
 src_preload_libfaultline_preload_la_SOURCES = \
 	src/preload/entry.S \
 	src/preload/entry-init.c \

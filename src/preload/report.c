@@ -137,6 +137,11 @@ static void add_time(struct text *t, const char *label, uint64_t ns)
 	    (unsigned long long)(ns % 1000 / 100));
 }
 
+static bool compresses(const struct fl_stats *s)
+{
+	return s->pool != 0 || s->compress_rejects != 0 || s->faults_compressed != 0;
+}
+
 static void compose(struct text *t, const struct fl_stats *s, const struct verify *v)
 {
 	t->len = 0;
@@ -151,7 +156,12 @@ static void compose(struct text *t, const struct fl_stats *s, const struct verif
 	if (s->armed == 0)
 		return;
 	add_size(t, "most held                   ", s->resident_max);
-	add_size(t, "held at the end             ", s->resident + s->staged);
+	add_size(t, "held at the end             ", s->resident + s->staged + s->pool);
+	if (compresses(s)) {
+		add_size(t, "  compressed pages in       ", s->pool);
+		add_size(t, "compressed at the end       ", s->compressed);
+		add_size(t, "  which take                ", (s->compressed_bytes + 4095) / 4096);
+	}
 	add_size(t, "in swap at the end          ", s->swapped);
 	add_size(t, "one repeated word           ", s->filled);
 	add_count(t, "minor faults                ", s->faults_minor);
@@ -162,6 +172,8 @@ static void compose(struct text *t, const struct fl_stats *s, const struct verif
 	add_count(t, "  page in staging           ", s->faults_staged);
 	add_count(t, "  page in swap              ", s->faults_swap);
 	add_count(t, "  page of one repeated word ", s->faults_filled);
+	if (compresses(s))
+		add_count(t, "  compressed page           ", s->faults_compressed);
 	add_count(t, "  page was there already    ", s->faults_stale);
 	add_count(t, "pages given beside these    ", s->faults_around);
 	add_size(t, "read from swap              ", s->read_pages);
@@ -170,6 +182,10 @@ static void compose(struct text *t, const struct fl_stats *s, const struct verif
 	add_count(t, "  in requests               ", s->writes);
 	add_count(t, "pages evicted               ", s->evicted);
 	add_count(t, "  clean, not written        ", s->dropped_clean);
+	if (compresses(s)) {
+		add_count(t, "  not to be compressed      ", s->compress_rejects);
+		add_count(t, "compressed pages written    ", s->written_through);
+	}
 	add_count(t, "pages read ahead and used   ", s->readahead_hits);
 	add_count(t, "  and not used              ", s->readahead_misses);
 	add_count(t, "swap slots in use           ", s->slots_used);

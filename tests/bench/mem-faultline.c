@@ -36,6 +36,8 @@ void mem_open(const struct mem_options *o)
 		.wp = (enum fl_wp)choice("wp mode", o->wp, wps),
 		.pagers = o->pagers,
 		.near = 1,
+		.compress = o->pool ? FL_COMPRESS_LZ4 : FL_COMPRESS_NONE,
+		.pool = o->pool,
 		.log_level = FL_LOG_WARN,
 	};
 	int err = fl_open(&fl, &opt);
@@ -88,6 +90,12 @@ void mem_report(void)
 	REPORT(evicted);
 	REPORT(dropped_clean);
 	REPORT(bookkeeping);
+	REPORT(compressed);
+	REPORT(compressed_bytes);
+	REPORT(pool);
+	REPORT(faults_compressed);
+	REPORT(compress_rejects);
+	REPORT(written_through);
 #undef REPORT
 }
 

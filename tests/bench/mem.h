@@ -18,6 +18,7 @@ struct mem_options {
 	const char *engine;   /* auto, uring, sync */
 	const char *wp;	      /* auto, sync, off */
 	unsigned pagers;      /* 0: the default */
+	uint64_t pool;	      /* bytes of compressed pages, of the limit's; 0: none */
 };
 
 /* True when the options above mean something to this build. */

@@ -9,13 +9,13 @@ dir=$(mktemp -d "${TMPDIR:-/var/tmp}/faultline-test-bench.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 
 python3 "$FL_SRC/tests/bench/bench.py" --build "$FL_BUILD" --work-dir "$dir" --csv "$dir/csv" \
-	--quick --rounds 1 --program-rounds 1 --mib 32 --ops 512 --content whole \
-	--sides native,api,run --parts memory,programs,unarmed >"$dir/table"
+	--quick --rounds 1 --program-rounds 1 --mib 32 --ops 512 --content soft \
+	--sides native,api,compressed,run --parts memory,programs,unarmed >"$dir/table"
 cat "$dir/table"
 if grep -E 'NOT MEASURED|FAILED' "$dir/table"; then
 	exit 1
 fi
-for side in native api run; do
+for side in native api compressed run; do
 	[ "$(grep -c ",$side,1,.*,us\$" "$dir/csv")" -eq 9 ] || {
 		echo "faultline: bench: not every work was measured for $side" >&2
 		exit 1
@@ -35,6 +35,11 @@ for row in madvise mmap mprotect startup threads commands; do
 done
 awk -F , '$2 == "evicted" && $4 == "api" && $6 > 0 { found = 1 } END { exit !found }' "$dir/csv" || {
 	echo "faultline: bench: the API's side did not page" >&2
+	exit 1
+}
+awk -F , '$2 == "faults_compressed" && $4 == "compressed" && $6 > 0 { found = 1 } END { exit !found }' \
+	"$dir/csv" || {
+	echo "faultline: bench: nothing was compressed" >&2
 	exit 1
 }
 rm "$dir/csv" "$dir/table"

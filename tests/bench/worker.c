@@ -14,8 +14,9 @@
  * apart (4 bytes a page), so a stale page is found as surely as a foreign one.
  * Threads that write own the pages whose number is theirs modulo the number of
  * threads; no word is shared.  With --content=whole the fill writes every
- * word, in pages that do not compress; otherwise the rest of a page is zeros,
- * which is the best case of a compressing swap device.
+ * word, in pages that do not compress; with --content=soft every word, in pages
+ * that lz4 makes less than half as large; otherwise the rest of a page is
+ * zeros, which is the best case of whatever compresses.
  */
 #include "mem.h"
 
@@ -37,7 +38,7 @@
 static uint64_t (*pages)[PAGE_WORDS];
 static uint32_t *written; /* writes of each page since the fill */
 static uint64_t npages;
-static int whole_pages;
+static int whole_pages, soft_pages;
 
 void die(const char *fmt, ...)
 {
@@ -81,7 +82,9 @@ static uint64_t xorshift(uint64_t *s)
 static void check(uint64_t p)
 {
 	uint64_t want0 = mix(p, 0);
-	uint64_t want1 = written[p] ? mix(p, written[p]) : whole_pages ? mix(p, ~1ULL) : 0;
+	uint64_t want1 = written[p]		     ? mix(p, written[p])
+			 : whole_pages || soft_pages ? mix(p, ~1ULL)
+						     : 0;
 	uint64_t got0 = pages[p][0], got1 = pages[p][1];
 
 	if (got0 != want0 || got1 != want1)
@@ -97,6 +100,11 @@ static void fill(void)
 		if (whole_pages)
 			for (unsigned i = 1; i < PAGE_WORDS; i++)
 				pages[p][i] = mix(p, ~(uint64_t)i);
+		/* two new words, then six that were there before, at one of several distances */
+		if (soft_pages)
+			for (unsigned i = 1; i < PAGE_WORDS; i++)
+				pages[p][i] = i < 8 || i % 8 < 2 ? mix(p, ~(uint64_t)i)
+								 : pages[p][i % (8 + i / 8)];
 	}
 }
 
@@ -232,6 +240,7 @@ int main(int argc, char **argv)
 		{"engine", required_argument, NULL, 'e'},
 		{"wp", required_argument, NULL, 'w'},
 		{"pagers", required_argument, NULL, 'p'},
+		{"pool-mib", required_argument, NULL, 'P'},
 		{0},
 	};
 	struct mem_options mo = {.engine = "auto", .wp = "auto"};
@@ -241,7 +250,7 @@ int main(int argc, char **argv)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while ((c = getopt_long(argc, argv, "", options, &at)) != -1) {
-		if (strchr("ldewp", c) && !mem_takes_options)
+		if (strchr("ldewpP", c) && !mem_takes_options)
 			die("--%s is for the worker that is linked with faultline",
 			    options[at].name);
 		switch (c) {
@@ -255,9 +264,11 @@ int main(int argc, char **argv)
 			seed = number("seed", optarg);
 			break;
 		case 'c':
-			if (strcmp(optarg, "word") && strcmp(optarg, "whole"))
-				die("--content is 'word' or 'whole', not '%s'", optarg);
+			if (strcmp(optarg, "word") && strcmp(optarg, "soft") &&
+			    strcmp(optarg, "whole"))
+				die("--content is 'word', 'soft' or 'whole', not '%s'", optarg);
 			whole_pages = !strcmp(optarg, "whole");
+			soft_pages = !strcmp(optarg, "soft");
 			break;
 		case 'L':
 			last_part = number("last-part", optarg);
@@ -279,6 +290,9 @@ int main(int argc, char **argv)
 			break;
 		case 'p':
 			mo.pagers = (unsigned)number("pagers", optarg);
+			break;
+		case 'P':
+			mo.pool = number("pool-mib", optarg) << 20;
 			break;
 		default:
 			return 2;

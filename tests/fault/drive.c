@@ -399,7 +399,7 @@ void mem_check_all(struct mem *m, const char *what)
 void mem_fill(struct mem *m, size_t page, bool same)
 {
 	const uint64_t v = mem_random(m);
-	const uint64_t step = same ? 0 : 0x9e3779b97f4a7c15U;
+	const uint64_t step = same ? 0 : m->soft && page % 4 != 0 ? 1 : 0x9e3779b97f4a7c15U;
 
 	if (m->readonly[page] || !touch_begin(m, page))
 		return;

@@ -85,6 +85,7 @@ struct mem {
 	size_t room;
 	bool *lost; /* poisoned: its bytes are nobody's */
 	bool *readonly;
+	bool soft; /* of four pages that are filled, three compress */
 	uint64_t rng;
 };
 

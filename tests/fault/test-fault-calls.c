@@ -32,6 +32,7 @@
 struct load {
 	enum fl_engine engine;
 	enum fl_wp wp;
+	enum fl_compress compress;
 	struct injection in;
 };
 
@@ -149,6 +150,8 @@ static void workload(void *arg)
 		.nareas = 3,
 		.engine = load->engine,
 		.wp = load->wp,
+		.compress = load->compress,
+		.pool = load->compress != FL_COMPRESS_NONE ? FL_LIMIT_MIN / 4 : 0,
 		.swap_dir = getenv("TMPDIR"),
 		.log_level = FL_LOG_WARN,
 		.log = collect_line,
@@ -172,6 +175,7 @@ static void workload(void *arg)
 	at("fl_mmap");
 	if (!mem_map(&m, fl, PAGES, ROOM) && !mem_map(&m, fl, PAGES, ROOM))
 		refused();
+	m.soft = load->compress != FL_COMPRESS_NONE;
 	fill_all(&m);
 	at("sequential read");
 	mem_check_all(&m, "sequential read");
@@ -216,6 +220,7 @@ struct row {
 	int row;
 	enum fl_engine engine;
 	enum fl_wp wp;
+	enum fl_compress compress;
 	bool may_lose; /* a read that fails costs a page */
 	long err[ERRS];
 	long lasting[ERRS]; /* errors that may last */
@@ -223,6 +228,11 @@ struct row {
 
 #define ROW(name) .row = SYSROW_##name, .engine = FL_ENGINE_URING
 #define SYNC_ROW(name) .row = SYSROW_##name, .engine = FL_ENGINE_SYNC
+
+/* The same with compressed pages, for calls that are then made elsewhere, too. */
+#define TIER_ROW(name) .row = SYSROW_##name, .engine = FL_ENGINE_URING, .compress = FL_COMPRESS_LZ4
+#define TIER_SYNC_ROW(name)                                                                        \
+	.row = SYSROW_##name, .engine = FL_ENGINE_SYNC, .compress = FL_COMPRESS_LZ4
 
 static const struct row rows[] = {
 	{ROW(openat), .err = {-ENOMEM, -EMFILE}, .lasting = {-ENFILE}},
@@ -271,16 +281,24 @@ static const struct row rows[] = {
 	 .lasting = {-ENOSPC, ERR_PARTIAL}},
 	{SYNC_ROW(pwritev), .err = {-EIO, -EINTR, -ENOSPC, ERR_PARTIAL, ERR_NOTHING},
 	 .lasting = {-ENOSPC, ERR_PARTIAL, ERR_NOTHING}},
+	{TIER_ROW(mmap), .err = {-ENOMEM}, .lasting = {-ENOMEM}},
+	{TIER_ROW(madvise), .err = {-ENOMEM, -EAGAIN}},
+	{TIER_ROW(uffd_copy), .err = {-EAGAIN, -ENOMEM, -ENOENT, ERR_PARTIAL},
+	 .lasting = {-ENOMEM, ERR_PARTIAL}},
+	{TIER_ROW(uffd_move), .err = {-EBUSY, -ENOMEM, ERR_PARTIAL},
+	 .lasting = {-EBUSY, ERR_PARTIAL}},
+	{TIER_SYNC_ROW(pwrite), .err = {-EIO, ERR_NOTHING}, .lasting = {-ENOSPC, ERR_PARTIAL}},
+	{TIER_SYNC_ROW(pwritev), .err = {-EIO, ERR_PARTIAL}, .lasting = {-ENOSPC}},
 };
 
 #define NROWS (sizeof(rows) / sizeof(rows[0]))
 
 /* Calls of each row in a run without failures, by engine and dirty tracking. */
-static unsigned long calls[3][3][SYSROW_COUNT];
+static unsigned long calls[3][3][2][SYSROW_COUNT];
 
-static void count_one(enum fl_engine engine, enum fl_wp wp)
+static void count_one(enum fl_engine engine, enum fl_wp wp, enum fl_compress compress)
 {
-	struct load load = {.engine = engine, .wp = wp, .in = {.row = -1}};
+	struct load load = {.engine = engine, .wp = wp, .compress = compress, .in = {.row = -1}};
 	struct report *r;
 	enum ending end = run_case(workload, &load, SECONDS, &r);
 
@@ -290,7 +308,10 @@ static void count_one(enum fl_engine engine, enum fl_wp wp)
 			 r->at, r->stderr_text);
 	if (r->stats.evicted == 0 || r->stats.faults_swap == 0 || r->stats.write_pages == 0)
 		fail_msg("the workload does not page");
-	memcpy(calls[engine][wp], r->calls, sizeof(r->calls));
+	if (compress != FL_COMPRESS_NONE &&
+	    (r->stats.faults_compressed == 0 || r->stats.written_through == 0))
+		fail_msg("the workload does not compress");
+	memcpy(calls[engine][wp][compress], r->calls, sizeof(r->calls));
 }
 
 static void workload_alone(void **state)
@@ -299,16 +320,18 @@ static void workload_alone(void **state)
 
 	(void)state;
 	for (unsigned long n = soak != NULL ? strtoul(soak, NULL, 0) : 0; n != 0; n--)
-		count_one(n % 2 ? FL_ENGINE_SYNC : FL_ENGINE_URING,
-			  n % 3 ? FL_WP_AUTO : FL_WP_SYNC);
-	count_one(FL_ENGINE_URING, FL_WP_AUTO);
-	count_one(FL_ENGINE_URING, FL_WP_SYNC);
-	count_one(FL_ENGINE_SYNC, FL_WP_AUTO);
+		count_one(n % 2 ? FL_ENGINE_SYNC : FL_ENGINE_URING, n % 3 ? FL_WP_AUTO : FL_WP_SYNC,
+			  n % 4 < 2 ? FL_COMPRESS_NONE : FL_COMPRESS_LZ4);
+	count_one(FL_ENGINE_URING, FL_WP_AUTO, FL_COMPRESS_NONE);
+	count_one(FL_ENGINE_URING, FL_WP_SYNC, FL_COMPRESS_NONE);
+	count_one(FL_ENGINE_SYNC, FL_WP_AUTO, FL_COMPRESS_NONE);
+	count_one(FL_ENGINE_URING, FL_WP_AUTO, FL_COMPRESS_LZ4);
+	count_one(FL_ENGINE_SYNC, FL_WP_AUTO, FL_COMPRESS_LZ4);
 	if (getenv("FAULT_COUNTS") != NULL)
 		for (int i = 0; i < SYSROW_COUNT; i++)
 			print_message("# %s: %lu, sync %lu\n", sys_table[i].name,
-				      calls[FL_ENGINE_URING][FL_WP_AUTO][i],
-				      calls[FL_ENGINE_SYNC][FL_WP_AUTO][i]);
+				      calls[FL_ENGINE_URING][FL_WP_AUTO][FL_COMPRESS_NONE][i],
+				      calls[FL_ENGINE_SYNC][FL_WP_AUTO][FL_COMPRESS_NONE][i]);
 }
 
 struct fault_case {
@@ -330,6 +353,7 @@ static void one(const struct row *row, const struct fault_case *fc, struct tally
 	struct load load = {
 		.engine = row->engine,
 		.wp = row->wp,
+		.compress = row->compress,
 		.in = {.row = row->row, .nth = fc->nth, .err = fc->err, .persist = fc->persist},
 	};
 	struct report *r;
@@ -414,7 +438,7 @@ static unsigned plan(const struct row *row, unsigned long c, struct fault_case *
 static void row_fails(void **state)
 {
 	const struct row *row = *state;
-	unsigned long c = calls[row->engine][row->wp][row->row];
+	unsigned long c = calls[row->engine][row->wp][row->compress][row->row];
 	unsigned long only =
 		getenv("FAULT_NTH") != NULL ? strtoul(getenv("FAULT_NTH"), NULL, 0) : 0;
 	struct tally *t =

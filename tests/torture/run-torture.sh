@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # run-torture.sh [SECONDS [SEED]]: torture in each mode of dirty tracking with
-# each engine, and once with several pagers, through the library and then, with
-# forks, under `faultline run`: SECONDS in all (60), an equal part each, with
+# each engine, once with several pagers and with compressed pages, through the
+# library and then, with forks, under `faultline run`: SECONDS in all (60), an equal part each, with
 # seeds from SEED on (by the day, so that each day meets others).  A line before
 # each run gives the command that repeats it.
 set -eu
@@ -13,7 +13,8 @@ seed=${2:-}
 : "${total:=60}"
 : "${seed:=$(($(date +%s) / 86400))}"
 build=${FL_BUILD:-.}
-runs='auto:uring:1 sync:uring:1 off:uring:1 auto:sync:1 sync:sync:1 off:sync:1 auto:uring:3'
+runs='auto:uring:1:none sync:uring:1:none off:uring:1:none auto:sync:1:none sync:sync:1:none
+	off:sync:1:none auto:uring:3:none auto:uring:1:lz4 sync:uring:2:lz4 off:sync:1:zstd'
 
 case $total$seed in
 *[!0-9]*)
@@ -21,7 +22,7 @@ case $total$seed in
 	exit 2
 	;;
 esac
-each=$((total / 10))
+each=$((total / 14))
 [ "$each" -gt 0 ] || each=1
 
 # repeat COMMAND...: run it, with its line before; a hang is a failure
@@ -38,23 +39,22 @@ repeat()
 	seed=$((seed + 1))
 }
 
-# parts RUN: into $wp, $engine and $pagers
+# parts RUN: into $wp, $engine, $pagers and $compress
 parts()
 {
-	wp=${1%%:*}
-	pagers=${1##*:}
-	engine=${1#*:}
-	engine=${engine%:*}
+	IFS=: read -r wp engine pagers compress <<-END
+		$1
+	END
 }
 
 for run in $runs; do
 	parts "$run"
 	repeat "$build/tests/torture/torture" --seconds "$each" --seed "$seed" --wp "$wp" \
-		--engine "$engine" --pagers "$pagers"
+		--engine "$engine" --pagers "$pagers" --compress "$compress"
 done
-for run in auto:uring:1 sync:sync:1 off:uring:2; do
+for run in auto:uring:1:none sync:sync:1:none off:uring:2:none auto:uring:1:lz4,512K; do
 	parts "$run"
 	repeat "$build/src/cli/faultline" run --limit 2M --wp "$wp" --engine "$engine" \
-		--pagers "$pagers" -- "$build/tests/torture/torture-fork" --seconds "$each" \
+		--pagers "$pagers" --compress="$compress" -- "$build/tests/torture/torture-fork" --seconds "$each" \
 		--seed "$seed"
 done

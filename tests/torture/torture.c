@@ -11,7 +11,7 @@
  * thread changes the limit and takes areas off and on meanwhile.
  *
  * usage: torture [--seconds N] [--seed N] [--threads N] [--pages N] [--wp auto|sync|off]
- *                [--engine uring|sync] [--pagers N]
+ *                [--engine uring|sync] [--pagers N] [--compress none|lz4|zstd]
  */
 #include "faultline.h"
 
@@ -136,6 +136,18 @@ static void fill_some(struct worker *w, size_t first, size_t n, uint64_t v)
 	}
 }
 
+/* Whole pages of words that do not compress. */
+static void scramble_some(struct worker *w, size_t first, size_t n)
+{
+	for (size_t p = first; p < first + n; p++) {
+		uint64_t *a = (uint64_t *)(void *)(w->mem + p * PG);
+		uint64_t *b = (uint64_t *)(void *)(w->shadow + p * PG);
+
+		for (size_t i = 0; i < WORDS; i++)
+			a[i] = b[i] = next(&w->rng);
+	}
+}
+
 static void zero_shadow(struct worker *w, size_t first, size_t n)
 {
 	memset(w->shadow + first * PG, 0, n * PG);
@@ -196,6 +208,8 @@ static void step(struct worker *w)
 	     a, n, b);
 	if (dice < 30) {
 		write_some(w, a, n);
+	} else if (dice < 33) {
+		scramble_some(w, a, n);
 	} else if (dice < 50) {
 		check(w, a, n, "read");
 	} else if (dice < 55) {
@@ -357,12 +371,13 @@ static unsigned name_of(const char *text, const char *const *names, unsigned n)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"seconds", 1, NULL, 's'}, {"seed", 1, NULL, 'r'}, {"threads", 1, NULL, 't'},
-		{"pages", 1, NULL, 'p'},   {"wp", 1, NULL, 'w'},   {"engine", 1, NULL, 'e'},
-		{"pagers", 1, NULL, 'g'},  {NULL, 0, NULL, 0},
+		{"seconds", 1, NULL, 's'}, {"seed", 1, NULL, 'r'},     {"threads", 1, NULL, 't'},
+		{"pages", 1, NULL, 'p'},   {"wp", 1, NULL, 'w'},       {"engine", 1, NULL, 'e'},
+		{"pagers", 1, NULL, 'g'},  {"compress", 1, NULL, 'c'}, {NULL, 0, NULL, 0},
 	};
 	static const char *const wps[] = {"auto", "sync", "off"};
 	static const char *const engines[] = {"auto", "uring", "sync"};
+	static const char *const compressions[] = {"none", "lz4", "zstd"};
 	const char *dir = getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/var/tmp";
 	struct fl_options o = {.size = sizeof(o), .log_level = FL_LOG_WARN, .swap_dir = dir};
 	char second[256];
@@ -402,6 +417,11 @@ int main(int argc, char **argv)
 			break;
 		case 'g':
 			o.pagers = (unsigned)atoi(optarg);
+			break;
+		case 'c':
+			o.compress = (enum fl_compress)name_of(optarg, compressions, 3);
+			/* small, so that pages are written through, too */
+			o.pool = 1UL << 20;
 			break;
 		default:
 			return 2;
@@ -471,6 +491,10 @@ int main(int argc, char **argv)
 	fl_stats(fl, &st, sizeof(st));
 	if (st.evicted == 0 || st.faults_swap == 0 || st.poisoned != 0 || st.csum_errors != 0)
 		die(NULL, "nothing was paged, or pages were lost", 0, 0, st.poisoned, 0);
+	if (o.compress != FL_COMPRESS_NONE &&
+	    (st.faults_compressed == 0 || st.written_through == 0 || st.compress_rejects == 0))
+		die(NULL, "nothing was compressed, written through or rejected", 0, 0,
+		    st.faults_compressed, 1);
 	c = fl_close(fl);
 	if (c != 0)
 		die(NULL, "fl_close", 0, 0, (uint64_t)-c, 0);
@@ -480,11 +504,12 @@ int main(int argc, char **argv)
 		ops += w[i].ops;
 	printf("torture: seed %lu: %lu operations, %lu O_DIRECT rounds, %u limits, %u swapoffs; "
 	       "evicted %lu, read %lu, written %lu, dropped clean %lu, refused %lu, wp faults "
-	       "%lu\n",
+	       "%lu, compressed %lu, written through %lu\n",
 	       (unsigned long)seed, (unsigned long)ops, (unsigned long)(uintptr_t)rounds, limits,
 	       offs, (unsigned long)st.evicted, (unsigned long)st.read_pages,
 	       (unsigned long)st.write_pages, (unsigned long)st.dropped_clean,
-	       (unsigned long)st.evict_busy, (unsigned long)st.faults_wp);
+	       (unsigned long)st.evict_busy, (unsigned long)st.faults_wp,
+	       (unsigned long)st.faults_compressed, (unsigned long)st.written_through);
 	free(w);
 	return 0;
 }

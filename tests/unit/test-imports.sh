@@ -3,7 +3,7 @@
 #
 # What runs on pagers and in hooks calls nothing of the C library but memory
 # and string functions: no malloc, no stdio, no errno, nothing that the program
-# could be in the middle of.  The preload library shows nothing, and needs no
+# could be in the middle of; and of the compressors what works in given memory.  The preload library shows nothing, and needs no
 # library that the program might bring in another version.
 set -eu
 
@@ -12,6 +12,17 @@ trap 'rm -rf "$work"' EXIT
 preload=$FL_BUILD/src/preload/.libs/libfaultline-preload.so
 
 cat >"$work/allowed" <<'END'
+LZ4_compress_fast_extState
+LZ4_decompress_safe
+LZ4_sizeofState
+ZSTD_compressCCtx
+ZSTD_decompressDCtx
+ZSTD_estimateCCtxSize_usingCParams
+ZSTD_estimateDCtxSize
+ZSTD_getCParams
+ZSTD_initStaticCCtx
+ZSTD_initStaticDCtx
+ZSTD_isError
 __divti3
 __errno_location
 __libc_single_threaded

@@ -263,6 +263,38 @@ static void words_and_numbers(void **state)
 	refuses("swap", "here", "'here' is not an absolute path");
 	accepts("swap", "/here");
 	refuses("swap", "/here,prio=5", "'/here' is named twice");
+	refuses("swap", "none", "'none' stands alone");
+	options_init(&opts);
+	accepts("swap", "none");
+	assert_int_equal(opts.fl.no_swap, 1);
+	assert_int_equal(opts.fl.nareas, 0);
+	refuses("swap", "/here", "'none' stands alone");
+	accepts("swap", "none");
+}
+
+static void compression(void **state)
+{
+	(void)state;
+	accepts("compress", "-");
+	assert_int_equal(opts.fl.compress, FL_COMPRESS_LZ4);
+	assert_int_equal(opts.fl.pool, 0);
+	accepts("compress", "zstd,64M");
+	assert_int_equal(opts.fl.compress, FL_COMPRESS_ZSTD);
+	assert_int_equal(opts.fl.pool, 64 * M);
+	accepts("compress", "lz4");
+	assert_int_equal(opts.fl.compress, FL_COMPRESS_LZ4);
+	assert_int_equal(opts.fl.pool, 0);
+	accepts("compress", "none");
+	assert_int_equal(opts.fl.compress, FL_COMPRESS_NONE);
+	refuses("compress", "lzo", "'lzo' is none of none, lz4, zstd");
+	refuses("compress", "", "'' is none of none, lz4, zstd");
+	refuses("compress", "a-word-that-is-none,1M", "'a-word-that-is-none,1M' is too long");
+	refuses("compress", "lz4,", "'' is not a size (give it as 512M, 1.5G or 64K)");
+	refuses("compress", "lz4,511K", "'511K' is not from 512K to 64G");
+	refuses("compress", "lz4,65G", "'65G' is not from 512K to 64G");
+	assert_int_equal(opts.fl.compress, FL_COMPRESS_NONE);
+	accepts("compress", "lz4,512K");
+	assert_int_equal(opts.fl.pool, M / 2);
 }
 
 static void environment(void **state)
@@ -363,6 +395,7 @@ int main(void)
 		cmocka_unit_test_setup(many_areas, fresh),
 		cmocka_unit_test_setup(text_has_an_end, fresh),
 		cmocka_unit_test_setup(words_and_numbers, fresh),
+		cmocka_unit_test_setup(compression, fresh),
 		cmocka_unit_test_setup(environment, fresh),
 		cmocka_unit_test(bad_environment),
 		cmocka_unit_test_setup(short_messages, fresh),

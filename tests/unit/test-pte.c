@@ -77,11 +77,13 @@ static enum pte_state next_state(enum pte_state from)
 	static const unsigned legal[PTE_STATES] = {
 		[PTE_NONE] = ALL_STATES,
 		[PTE_PRESENT] =
-			1U << PTE_NONE | 1U << PTE_PRESENT | 1U << PTE_STAGED | 1U << PTE_SWAPPED,
+			1U << PTE_NONE | 1U << PTE_PRESENT | 1U << PTE_STAGED | 1U << PTE_SWAPPED |
+			1U << PTE_COMPRESSED,
 		[PTE_STAGED] = ALL_STATES,
 		[PTE_SWAPPED] = 1U << PTE_NONE | 1U << PTE_STAGED | 1U << PTE_POISONED,
 		[PTE_FILLED] = 1U << PTE_NONE | 1U << PTE_PRESENT,
 		[PTE_POISONED] = 1U << PTE_NONE,
+		[PTE_COMPRESSED] = ALL_STATES & ~(1U << PTE_STAGED | 1U << PTE_FILLED),
 	};
 	enum pte_state to;
 
@@ -331,6 +333,8 @@ static void an_illegal_transition_ends_the_process(void **state)
 		{PTE_FILLED, PTE_SWAPPED},   {PTE_FILLED, PTE_STAGED},
 		{PTE_POISONED, PTE_PRESENT}, {PTE_POISONED, PTE_SWAPPED},
 		{PTE_PRESENT, PTE_FILLED},   {PTE_PRESENT, PTE_POISONED},
+		{PTE_COMPRESSED, PTE_STAGED}, {PTE_COMPRESSED, PTE_FILLED},
+		{PTE_SWAPPED, PTE_COMPRESSED}, {PTE_FILLED, PTE_COMPRESSED},
 	};
 
 	(void)state;
