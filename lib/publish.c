@@ -32,7 +32,9 @@ uint64_t publish_layout(void)
 		offsetof(struct swap_area, device_number), offsetof(struct swap_area, shared_fd),
 		sizeof(struct mm_counters), offsetof(struct mm_counters, latency),
 		offsetof(struct mm_counters, slots_total),
-		sizeof(struct pager), offsetof(struct pager, tid),
+		sizeof(struct pager), offsetof(struct pager, tid), sizeof(struct tier),
+		offsetof(struct tier, codec), offsetof(struct tier, pool), sizeof(struct zobj_head),
+		SWP_POOL, ZPOOL_UNIT,
 	};
 	/* clang-format on */
 	uint64_t h = PUBLISH_MAGIC;
@@ -58,6 +60,7 @@ void publish_begin(struct mm *mm)
 	p->counters = (uintptr_t)&mm->stats;
 	p->csum_key = (uintptr_t)&mm->csum_key;
 	p->pagers = (uintptr_t)mm->pager;
+	p->tier = (uintptr_t)&mm->tier;
 	/* Release: who reads the magic number reads the rest. */
 	__atomic_store_n(&p->magic, PUBLISH_MAGIC, __ATOMIC_RELEASE);
 }

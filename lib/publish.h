@@ -48,6 +48,7 @@ struct published {
 	uint64_t counters; /* struct mm_counters */
 	uint64_t csum_key; /* uint64_t */
 	uint64_t pagers;   /* struct pager *[PAGERS_MAX] */
+	uint64_t tier;	   /* struct tier */
 };
 
 /* Fill it in, or take it back. */

@@ -29,11 +29,18 @@ static void usage(void)
 	     "Exit status: 0 done, 1 not, 2 usage.");
 }
 
-static const unsigned columns[] = {FL_PAGE_PRESENT,  FL_PAGE_STAGED, FL_PAGE_SWAPPED,
-				   FL_PAGE_FILLED,   FL_PAGE_NONE,   FL_PAGE_POISONED,
-				   FL_PAGE_UNTRACKED};
+static const unsigned columns[] = {FL_PAGE_PRESENT,    FL_PAGE_STAGED,	 FL_PAGE_SWAPPED,
+				   FL_PAGE_COMPRESSED, FL_PAGE_FILLED,	 FL_PAGE_NONE,
+				   FL_PAGE_POISONED,   FL_PAGE_UNTRACKED};
 
 #define NCOLUMNS (sizeof(columns) / sizeof(columns[0]))
+
+static int width(size_t column)
+{
+	size_t n = strlen(page_kind_name(columns[column]));
+
+	return n > 9 ? (int)n : 9;
+}
 
 struct table {
 	const struct peek *peek;
@@ -44,7 +51,7 @@ static void put_counts(const char *range, const char *prot, const uint64_t *coun
 {
 	printf("%-25s %4s", range, prot);
 	for (size_t i = 0; i < NCOLUMNS; i++)
-		printf(" %9llu", (unsigned long long)count[columns[i]]);
+		printf(" %*llu", width(i), (unsigned long long)count[columns[i]]);
 	putchar('\n');
 }
 
@@ -74,7 +81,7 @@ static int put_table(const struct peek *p)
 
 	printf("%-25s %4s", "region", "");
 	for (size_t i = 0; i < NCOLUMNS; i++)
-		printf(" %9s", page_kind_name(columns[i]));
+		printf(" %*s", width(i), page_kind_name(columns[i]));
 	putchar('\n');
 	err = each_region(p, put_region, &t);
 	if (err == 0)

@@ -17,10 +17,11 @@ typedef unsigned long long ull;
 const char *page_kind_name(unsigned kind)
 {
 	static const char *const names[PAGE_KINDS] = {
-		[FL_PAGE_UNMANAGED] = "unmanaged", [FL_PAGE_NONE] = "none",
-		[FL_PAGE_PRESENT] = "present",	   [FL_PAGE_STAGED] = "staged",
-		[FL_PAGE_SWAPPED] = "swapped",	   [FL_PAGE_FILLED] = "filled",
-		[FL_PAGE_POISONED] = "poisoned",   [FL_PAGE_UNTRACKED] = "untracked",
+		[FL_PAGE_UNMANAGED] = "unmanaged",   [FL_PAGE_NONE] = "none",
+		[FL_PAGE_PRESENT] = "present",	     [FL_PAGE_STAGED] = "staged",
+		[FL_PAGE_SWAPPED] = "swapped",	     [FL_PAGE_FILLED] = "filled",
+		[FL_PAGE_POISONED] = "poisoned",     [FL_PAGE_UNTRACKED] = "untracked",
+		[FL_PAGE_COMPRESSED] = "compressed",
 	};
 
 	return kind < PAGE_KINDS ? names[kind] : "?";

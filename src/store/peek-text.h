@@ -16,10 +16,11 @@
 	X(faults_zero) X(faults_anon) X(faults_wp) X(faults_staged) X(faults_swap) \
 	X(faults_filled) X(faults_stale) X(faults_around) X(reads) X(read_pages) X(writes) \
 	X(write_pages) X(io_errors) X(csum_errors) X(readahead_hits) X(readahead_misses) \
-	X(evicted) X(dropped_clean) X(evict_busy) X(bookkeeping) X(frames_reused)
+	X(evicted) X(dropped_clean) X(evict_busy) X(bookkeeping) X(frames_reused) X(compressed) \
+	X(compressed_bytes) X(pool) X(faults_compressed) X(compress_rejects) X(written_through)
 /* clang-format on */
 
-#define PAGE_KINDS 8U /* enum fl_page_kind */
+#define PAGE_KINDS 9U /* enum fl_page_kind */
 
 /* What FL_PAGE_... is called. */
 const char *page_kind_name(unsigned kind);

@@ -398,14 +398,20 @@ static int read_fill(const struct peek *p, uint64_t index, uint64_t *word)
 
 /* ---- the pages of a region ---- */
 
+/* Where a page is, if in a slot. */
+static uint64_t tell_slot(swp_t swp)
+{
+	return swp != SWP_NONE && !swp_pooled(swp) ? FL_PAGE_HAS_SLOT | swp << PEEK_WHERE_SHIFT : 0;
+}
+
 static uint64_t tell_staged(const struct stage_page *sp)
 {
 	uint64_t e = FL_PAGE_STAGED;
 
 	if (sp->state == STAGE_READING || sp->state == STAGE_WRITING)
 		e |= FL_PAGE_BUSY;
-	if (sp->state != STAGE_FILLED && sp->swp != SWP_NONE)
-		e |= FL_PAGE_HAS_SLOT | sp->swp << PEEK_WHERE_SHIFT;
+	if (sp->state != STAGE_FILLED)
+		e |= tell_slot(sp->swp);
 	return e;
 }
 
@@ -457,8 +463,7 @@ int peek_tell(const struct peek *p, const struct peek_region *r, vpn_t vpn, unsi
 		case PTE_PRESENT:
 			out[i] = FL_PAGE_PRESENT | (e[i] & PTE_WP ? FL_PAGE_WP : 0) |
 				 (e[i] & PTE_YOUNG ? PEEK_YOUNG : 0);
-			if (swp != SWP_NONE)
-				out[i] |= FL_PAGE_HAS_SLOT | swp << PEEK_WHERE_SHIFT;
+			out[i] |= tell_slot(swp);
 			break;
 		case PTE_STAGED: {
 			unsigned run = tell_places(p, &e[i], n - i, &out[i], &err);
@@ -483,6 +488,9 @@ int peek_tell(const struct peek *p, const struct peek_region *r, vpn_t vpn, unsi
 		case PTE_POISONED:
 			out[i] = FL_PAGE_POISONED;
 			break;
+		case PTE_COMPRESSED:
+			out[i] = FL_PAGE_COMPRESSED;
+			break;
 		default:
 			return -EIO;
 		}
@@ -504,7 +512,8 @@ struct look {
 	bool lost[PEEK_PAGES];	 /* done, with -EIO */
 	uint8_t bad[PEEK_PAGES]; /* passes in which the slot did not match */
 	/* one pass */
-	bool again; /* not the first one */
+	bool again;	    /* not the first one */
+	struct codec codec; /* open once something was unpacked */
 	pte_t before[PEEK_PAGES], after[PEEK_PAGES];
 	bool have[PEEK_PAGES];	 /* buf has bytes, to be confirmed */
 	bool unread[PEEK_PAGES]; /* the slot cannot be read */
@@ -604,6 +613,34 @@ static bool look_staged(struct look *l, unsigned i)
 	return sp.state == STAGE_CACHED && read_frame(l->p, (uint32_t)place, page_of(l, i)) == 0;
 }
 
+/*
+ * An object of the pool: bytes, which do for themselves what a slot's checksum
+ * does for it.
+ */
+static bool look_object(struct look *l, unsigned i, swp_t swp)
+{
+	const uint64_t off = (uint64_t)swp_object(swp) * ZPOOL_UNIT;
+	char packed[ZPOOL_OBJ_MAX];
+	struct zobj_head h;
+	struct tier t;
+
+	if (get(l->p, l->p->at.tier, &t, sizeof(t)) != 0 || t.pool.nspans > ZPOOL_SPANS_MAX ||
+	    off + sizeof(h) + sizeof(packed) > t.pool.nspans * ZPOOL_SPAN + sizeof(packed) ||
+	    get(l->p, (uintptr_t)t.pool.base + off, &h, sizeof(h)) != 0)
+		return false;
+	if (!h.live || h.vpn != l->vpn + i || h.size == 0 || h.size > sizeof(packed) ||
+	    get(l->p, (uintptr_t)t.pool.base + off + sizeof(h), packed, h.size) != 0)
+		return false;
+	if (l->codec.kind != FL_COMPRESS_NONE && l->codec.kind != t.codec.kind)
+		codec_close(&l->codec);
+	if (l->codec.kind == FL_COMPRESS_NONE &&
+	    (t.codec.kind == FL_COMPRESS_NONE || (unsigned)t.codec.kind > FL_COMPRESS_ZSTD ||
+	     codec_open(&l->codec, t.codec.kind) != 0))
+		return false;
+	return codec_unpack(&l->codec, packed, h.size, page_of(l, i)) &&
+	       stage_csum_keyed(l->key, page_of(l, i), swp) == h.csum;
+}
+
 static bool look_filled(const struct look *l, unsigned i)
 {
 	uint64_t *w = (uint64_t *)(void *)page_of(l, i);
@@ -628,7 +665,9 @@ static void look_away(struct look *l, unsigned i)
 		l->have[i] = true;
 		break;
 	case PTE_PRESENT:
-		if ((e & PTE_WP) && pte_swp(e) != SWP_NONE)
+		if ((e & PTE_WP) && swp_pooled(pte_swp(e)))
+			l->have[i] = look_object(l, i, pte_swp(e)) || look_transit(l, i);
+		else if ((e & PTE_WP) && pte_swp(e) != SWP_NONE)
 			l->slot[i] = pte_swp(e);
 		else
 			l->have[i] = look_transit(l, i);
@@ -642,8 +681,11 @@ static void look_away(struct look *l, unsigned i)
 	case PTE_FILLED:
 		l->have[i] = look_filled(l, i);
 		break;
+	case PTE_COMPRESSED:
+		l->have[i] = look_object(l, i, pte_swp(e));
+		break;
 	default:
-		l->have[i] = true; /* that it is lost, or where we do not look */
+		l->have[i] = true; /* that it is lost */
 	}
 }
 
@@ -786,7 +828,7 @@ static int look_once(struct look *l)
 	for (unsigned i = 0; i < l->n; i++) {
 		if (l->done[i] || !l->have[i] || l->slot[i] != SWP_NONE || !unchanged(l, i))
 			continue;
-		l->lost[i] = pte_state(l->before[i]) >= PTE_POISONED;
+		l->lost[i] = pte_state(l->before[i]) == PTE_POISONED;
 		l->done[i] = true;
 	}
 	return 0;
@@ -819,6 +861,7 @@ static int read_managed(const struct peek *p, vpn_t vpn, unsigned n, char *buf)
 		else
 			clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 	}
+	codec_close(&l.codec);
 	if (err != 0)
 		return err;
 	while (count < n && l.done[count] && !l.lost[count])
@@ -895,5 +938,6 @@ int peek_stats(const struct peek *p, struct fl_stats *out, uint64_t *latency_ns)
 	out->swapped = ptes.count[PTE_SWAPPED];
 	out->filled = ptes.count[PTE_FILLED];
 	out->poisoned = ptes.count[PTE_POISONED];
+	out->compressed = ptes.count[PTE_COMPRESSED];
 	return 0;
 }

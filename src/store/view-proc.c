@@ -969,6 +969,8 @@ static const struct metric metrics[] = {
 	GAUGE("resident_bytes", resident, PAGE_SIZE, "Frames in the application."),
 	GAUGE("staged_bytes", staged, PAGE_SIZE, "Frames in staging."),
 	GAUGE("swapped_bytes", swapped, PAGE_SIZE, "Pages in slots only."),
+	GAUGE("compressed_bytes", compressed, PAGE_SIZE, "Pages that are compressed only."),
+	GAUGE("pool_bytes", pool, PAGE_SIZE, "Memory of compressed pages."),
 	GAUGE("filled_bytes", filled, PAGE_SIZE, "Pages of one repeated word."),
 	GAUGE("poisoned_bytes", poisoned, PAGE_SIZE, "Pages that are lost."),
 	GAUGE("locked_bytes", locked, PAGE_SIZE, "Locked memory."),
@@ -994,7 +996,8 @@ static const struct {
 	{                                                                                          \
 #name, offsetof(struct fl_stats, faults_##name)                                    \
 	}
-	KIND(zero), KIND(anon), KIND(wp), KIND(staged), KIND(swap), KIND(filled), KIND(stale),
+	KIND(zero), KIND(anon),	  KIND(wp),    KIND(staged),
+	KIND(swap), KIND(filled), KIND(stale), KIND(compressed),
 #undef KIND
 };
 

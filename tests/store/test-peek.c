@@ -198,6 +198,49 @@ static void every_state(void **state)
 	free(want);
 }
 
+/* Pages in the pool, as lz4 and zstd pack them, while they come and go. */
+static void packed(void **state)
+{
+	const size_t n = 2 * LIMIT_PAGES;
+	char *want = malloc(n * PG);
+
+	(void)state;
+	for (unsigned kind = FL_COMPRESS_LZ4; kind <= FL_COMPRESS_ZSTD; kind++) {
+		const struct fl_swap_spec spec = {.path = area, .prio = -1};
+		struct fl_options o = live_options(LIMIT);
+		unsigned seen = 0;
+		struct peek p;
+		struct fl *fl;
+		char *mem;
+
+		o.compress = (enum fl_compress)kind;
+		o.areas = &spec;
+		o.nareas = 1;
+		o.log = live_log;
+		if (fl_open(&fl, &o) != 0)
+			continue; /* not part of this build */
+		live_arm(fl);
+		open_peek(&p);
+		mem = live_map(fl, n);
+		for (size_t i = 0; i < n; i++)
+			for (size_t k = 0; k < WORDS; k++)
+				live_page(mem, i)[k] = live_page(want, i)[k] =
+					k % 4 == 0 ? live_word(i, k) : i;
+		assert_int_equal(fl_madvise(fl, mem + (n - 200) * PG, 100 * PG, MADV_PAGEOUT), 0);
+		live_until(live_count(fl, mem, n, FL_PAGE_COMPRESSED) > 50);
+		for (unsigned round = 0; round < 3; round++) {
+			same_states(&p, fl, mem, n, &seen);
+			same_bytes(&p, want, mem, n);
+			for (size_t i = round; i < n; i += 7)
+				assert_int_equal(live_page(mem, i)[1], i);
+		}
+		assert_true(seen & 1U << FL_PAGE_COMPRESSED);
+		assert_int_equal(fl_close(fl), 0);
+		close_peek(&p);
+	}
+	free(want);
+}
+
 static void counters(void **state)
 {
 	struct fl *fl = open_runtime();
@@ -521,9 +564,9 @@ static void gone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_state), cmocka_unit_test(counters),
-		cmocka_unit_test(damaged),     cmocka_unit_test(stamps),
-		cmocka_unit_test(moves),       cmocka_unit_test(gone),
+		cmocka_unit_test(every_state), cmocka_unit_test(packed), cmocka_unit_test(counters),
+		cmocka_unit_test(damaged),     cmocka_unit_test(stamps), cmocka_unit_test(moves),
+		cmocka_unit_test(gone),
 	};
 
 	return cmocka_run_group_tests_name("peek", tests, begin, end);
