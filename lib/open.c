@@ -41,9 +41,9 @@ static int take_tier(struct mm *mm, const struct fl_options *o, char *why, size_
 
 	if ((unsigned)o->compress > FL_COMPRESS_ZSTD)
 		return refuse(why, why_size, -EINVAL, "no such compression");
-	if (o->no_swap && (o->compress == FL_COMPRESS_NONE || o->nareas != 0))
+	if (o->no_swap && (o->compress == FL_COMPRESS_NONE || o->nareas != 0 || o->store != NULL))
 		return refuse(why, why_size, -EINVAL,
-			      o->nareas != 0 ? "no swap is asked for, and areas are given"
+			      o->nareas != 0 || o->store != NULL ? "no swap is asked for, and areas are given"
 					     : "without swap and compression no page could leave");
 	if (o->compress == FL_COMPRESS_NONE)
 		return 0;
@@ -225,7 +225,6 @@ void mm_stats_counted(const struct mm_counters *c, struct fl_stats *out)
 	out->slots_total = get(&c->slots_total);
 	out->slots_used = get(&c->slots_used);
 	out->bookkeeping = get(&c->bookkeeping);
-	out->compressed = get(&mm->ptes.count[PTE_COMPRESSED]);
 	out->compressed_bytes = get(&c->compressed_bytes);
 	out->pool = get(&c->pool);
 	out->faults_compressed = get(&c->faults_compressed);
@@ -246,5 +245,6 @@ void mm_stats(struct mm *mm, struct fl_stats *out)
 	out->staged = get(&mm->staging.frames);
 	out->swapped = get(&mm->ptes.count[PTE_SWAPPED]);
 	out->filled = get(&mm->ptes.count[PTE_FILLED]);
+	out->compressed = get(&mm->ptes.count[PTE_COMPRESSED]);
 	out->poisoned = get(&mm->ptes.count[PTE_POISONED]);
 }
