@@ -68,6 +68,13 @@ tests_unit_test_patch_SOURCES = tests/unit/test-patch.c tests/unit/test.h \
 tests_unit_test_patch_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/src/preload
 tests_unit_test_patch_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-group
+unit_tests += tests/unit/test-group
+
+tests_unit_test_group_SOURCES = tests/unit/test-group.c tests/unit/test.h
+tests_unit_test_group_CPPFLAGS = $(test_cppflags)
+tests_unit_test_group_LDADD = $(test_ldadd)
+
 test_programs += tests/unit/test-options
 unit_tests += tests/unit/test-options
 
