@@ -188,6 +188,10 @@ struct fl_stats {
 	uint64_t bookkeeping;	 /**< bytes of page tables and slot tables */
 	uint64_t latency[FL_LATENCY_BUCKETS]; /**< faults by time from read to answer */
 	uint64_t frames_reused;  /**< of written pages, zeroed and given to new ones */
+	uint64_t group_limit;	 /**< frames allowed to all processes together; 0: no group */
+	uint64_t group_held;	 /**< of these, granted to processes */
+	uint64_t group_most;	 /**< the most that was ever granted */
+	uint64_t group_members;	 /**< processes */
 };
 
 int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);

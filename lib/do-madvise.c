@@ -9,6 +9,7 @@
 #include "do.h"
 
 #include "fault.h"
+#include "grant.h"
 #include "log.h"
 #include "mm.h"
 #include "reclaim.h"
@@ -162,6 +163,8 @@ long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 	size_t span = page_up(addr + len) - start;
 	long r;
 
+	if (mm->armed && mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_budget(mm) / 4 * 3)
+		grant_more(mm, (span >> PAGE_SHIFT) / 3 * 4 + 64);
 	if (mm->armed &&
 	    mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_budget(mm) - mm_budget(mm) / 4)
 		return -ENOMEM;

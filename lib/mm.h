@@ -20,6 +20,7 @@
 #include "blkio.h"
 #include "faultline.h"
 #include "fill.h"
+#include "group.h"
 #include "hop.h"
 #include "lock.h"
 #include "log.h"
@@ -122,6 +123,13 @@ struct mm {
 
 	uint64_t limit; /* pages */
 	uint64_t lent;	/* pages on top, while memory that is let go is brought back */
+	struct group *group;  /* NULL: the limit is nobody else's (grant.h) */
+	uint32_t grant_child; /* member of the child that is being forked */
+	bool grant_held;      /* the limit stays what it is: a fork makes room */
+	bool grant_said;      /* that a fork was refused */
+	uint64_t grant_next;  /* when members that ended are looked for again, ns, */
+	uint64_t grant_pause; /* and how long until then */
+	uint64_t grant_ask;   /* when others are asked again */
 	struct pte_table ptes;
 	struct fill_table fills;
 	struct staging staging;
