@@ -332,13 +332,14 @@ paged_tests = \
 	tests/programs/test-postgres.sh \
 	tests/programs/test-python3.sh \
 	tests/programs/test-redis.sh \
-	tests/programs/test-redis-bgsave.sh \
+	tests/programs/test-redis-bgsave.sh tests/programs/test-redis-group.sh \
 	tests/programs/test-sort.sh \
 	tests/programs/test-sqlite3.sh \
 	tests/programs/test-sqlite3-files.sh \
 	tests/programs/test-stress-ng.sh
 test_scripts += $(paged_tests)
 EXTRA_DIST += \
+	tests/programs/bgsave.sh \
 	tests/programs/containers.cpp \
 	tests/programs/dict.py \
 	tests/programs/history.py \
