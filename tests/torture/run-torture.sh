@@ -3,9 +3,10 @@
 #
 # run-torture.sh [SECONDS [SEED]]: torture in each mode of dirty tracking with
 # each engine, and once with several pagers, through the library and then, with
-# forks, under `faultline run`: SECONDS in all (60), an equal part each, with
-# seeds from SEED on (by the day, so that each day meets others).  A line before
-# each run gives the command that repeats it.
+# forks, under `faultline run`, at last with one limit for all processes: SECONDS
+# in all (60), an equal part each, with seeds from SEED on (by the day, so that
+# each day meets others).  A line before each run gives the command that repeats
+# it.
 set -eu
 
 total=${1:-60}
@@ -21,7 +22,7 @@ case $total$seed in
 	exit 2
 	;;
 esac
-each=$((total / 10))
+each=$((total / 11))
 [ "$each" -gt 0 ] || each=1
 
 # repeat COMMAND...: run it, with its line before; a hang is a failure
@@ -58,3 +59,5 @@ for run in auto:uring:1 sync:sync:1 off:uring:2; do
 		--pagers "$pagers" -- "$build/tests/torture/torture-fork" --seconds "$each" \
 		--seed "$seed"
 done
+repeat "$build/src/cli/faultline" run --limit 12M --limit-group -- \
+	"$build/tests/torture/torture-fork" --seconds "$each" --seed "$seed" --refused
