@@ -205,6 +205,10 @@ struct fl_stats {
 	uint64_t faults_compressed; /**< page was compressed */
 	uint64_t compress_rejects; /**< pages that did not become small enough */
 	uint64_t written_through;  /**< compressed pages that were written to slots */
+	uint64_t group_limit;	 /**< frames allowed to all processes together; 0: no group */
+	uint64_t group_held;	 /**< of these, granted to processes */
+	uint64_t group_most;	 /**< the most that was ever granted */
+	uint64_t group_members;	 /**< processes */
 };
 
 int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);

@@ -9,6 +9,7 @@
 #include "do.h"
 
 #include "fault.h"
+#include "grant.h"
 #include "log.h"
 #include "mm.h"
 #include "reclaim.h"
@@ -162,7 +163,11 @@ long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 	size_t span = page_up(addr + len) - start;
 	long r;
 
-	if (mm->armed && mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_lockable(mm))
+	if (mm->armed &&
+	    mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_lockable(mm, mm_budget(mm)))
+		grant_more(mm, (span >> PAGE_SHIFT) / 3 * 4 + 64);
+	if (mm->armed &&
+	    mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_lockable(mm, mm_budget(mm)))
 		return -ENOMEM;
 	r = SYS3(mlock2, addr, len, mm->armed ? flags | MLOCK_ONFAULT : flags);
 	if (sys_err(r))

@@ -4,6 +4,7 @@
  */
 #include "do.h"
 
+#include "grant.h"
 #include "log.h"
 #include "mm.h"
 #include "pager.h"
@@ -26,7 +27,8 @@
 static bool refused(struct mm *mm, uint64_t pages)
 {
 	if (!mm->confined || mm->pagers_up || pages == 0 ||
-	    mm->regions.open_pages + pages <= mm->limit)
+	    mm->regions.open_pages + pages <= mm->limit ||
+	    (mm->group != NULL && grant_mapped(mm, mm->regions.open_pages + pages)))
 		return false;
 	if (!mm->confined_said)
 		log_line_confined(&mm->sink, FL_LOG_ERROR,
@@ -68,7 +70,7 @@ static bool overcommitted(const struct mm *mm, uint64_t pages, int flags)
 	slots = (total > used ? total - used : 0) + (mm_tiered(mm) ? tier_room(mm) : 0);
 	if (mm->swap_full && slots < pages && mm_frames(mm) + pages > mm_budget(mm))
 		return true;
-	return !(flags & MAP_NORESERVE) && pages > mm->limit + slots;
+	return !(flags & MAP_NORESERVE) && pages > grant_limit_most(mm) + slots;
 }
 
 void drop_entries(struct mm *mm, uintptr_t start, uintptr_t end)

@@ -8,6 +8,7 @@
  */
 #include "fault.h"
 
+#include "grant.h"
 #include "reclaim.h"
 #include "sys.h"
 #include "uffd.h"
@@ -149,7 +150,8 @@ void fault_retry(struct pager *p)
 	/* There are frames, but no memory for a page table or a request, and that lasts. */
 	if (kept == n && !mm->closing && sys_now() - mm->defer[0].t0 > STARVED && !reclaim_io(mm))
 		out_of_memory(mm);
-	if (kept < n || mm->closing || mm_frames(mm) < mm_budget(mm) || !reclaim_stuck(p)) {
+	if (kept < n || mm->closing || mm_frames(mm) < mm_budget(mm) || !reclaim_stuck(p) ||
+	    grant_relax(mm)) {
 		mm->stuck_since = 0;
 		return;
 	}

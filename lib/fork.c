@@ -25,6 +25,7 @@
 #include "fork.h"
 
 #include "do.h"
+#include "grant.h"
 #include "hop.h"
 #include "log.h"
 #include "mm.h"
@@ -74,6 +75,7 @@ struct fork_job {
 	uint32_t tid;
 	uintptr_t tp; /* its thread pointer */
 	bool in_child;
+	pid_t pid; /* the child's, 0 while it is not known */
 	/* written by the pager, while the caller waits */
 	int link; /* the pager's end in its own table */
 	struct pte_table ptes;
@@ -171,6 +173,10 @@ void fork_look_after_kin(struct mm *mm)
 	for (long i = 0; i < n; i++) {
 		if (e[i].data.fd == mm->uffd || stored_ready(mm, e[i].data.fd))
 			continue;
+		if (mm->group != NULL && e[i].data.fd == group_socket(mm->group)) {
+			group_heard(mm->group);
+			continue;
+		}
 		kin_remove(k, e[i].data.fd);
 		k->until = now + KIN_PATIENCE_NS;
 	}
@@ -181,6 +187,8 @@ void fork_look_after_kin(struct mm *mm)
 		k->until = 0;
 	if (swap_sweep(&mm->swap))
 		mm->swap_full = false;
+	/* what it was granted is looked for when it is next needed */
+	mm->grant_next = 0;
 }
 
 /* ---- in the parent's pager ---- */
@@ -423,6 +431,7 @@ void fork_finish(struct mm *mm)
 	while ((step = __atomic_load_n(job->step, __ATOMIC_ACQUIRE)) == FORK_PREPARED)
 		SYS3(futex, job->step, FUTEX_WAIT, FORK_PREPARED);
 	inherit(mm, false);
+	grant_forked(mm, step == FORK_DONE, job->pid);
 	pte_table_close(&job->ptes);
 	part_maps(mm, job, step == FORK_FAILED);
 	if (step == FORK_FAILED)
@@ -542,19 +551,25 @@ int fork_adopt(struct mm *mm)
 	if (sys_err(r))
 		return (int)r;
 	mm->uffd = mm->wait_fd = (int)r;
-	r = pager_open_proc(mm);
+	r = grant_child(mm);
+	if (r == 0)
+		r = pager_open_proc(mm);
 	if (r == 0)
 		r = staging_forked(mm);
 	if (r == 0)
 		tier_forked(mm);
+	if (r == 0)
+		staging_resize(mm); /* the child's limit may be another */
 	if (r == 0)
 		r = hop_forked(mm);
 	if (r == 0)
 		r = adopt_regions(mm);
 	pool_fini(&mm->io_pool);
 	pool_init(&mm->io_pool, sizeof(struct swap_io), (size_t)64 << 10);
-	if (r == 0)
+	if (r == 0) {
 		kin_add(mm, link);
+		grant_listen(mm);
+	}
 	if (r == 0 && mm->store != NULL)
 		stored_forked(mm);
 	return (int)r;
@@ -770,6 +785,11 @@ static void fork_body(void *arg)
 		touch_caller(mm, job->tp);
 		r = hop_call(mm, HOP_FORK, 0, 0, 0, 0, 0, 0, 0);
 	} while (r == -EAGAIN);
+	if (r == -ENOSPC) { /* of the group's limit: grant_fork() said so */
+		close_sockets(job);
+		job->result = -ENOMEM;
+		return;
+	}
 	if (r != 0) {
 		close_sockets(job);
 		job->result = refuse(mm, "the child's pages cannot be shared", r);
@@ -777,6 +797,7 @@ static void fork_body(void *arg)
 	}
 	r = do_call(&call, job->nr, job->arg);
 	if (r != 0) {
+		job->pid = (pid_t)r;
 		told(job, sys_err(r) ? FORK_FAILED : FORK_DONE);
 		/* with one table for both, the child takes them from it when it is done with them */
 		if (sys_err(r) || !(call.flags & CLONE_FILES))
@@ -859,6 +880,7 @@ long fork_paged(struct mm *mm, long nr, const long arg[6])
 		while ((step = __atomic_load_n(job->step, __ATOMIC_ACQUIRE)) != FORK_IDLE)
 			SYS3(futex, job->step, FUTEX_WAIT, step);
 		job->nr = nr;
+		job->pid = 0;
 		memcpy(job->arg, arg, sizeof(job->arg));
 		job->tid = (uint32_t)SYS0(gettid);
 		job->tp = thread_pointer();

@@ -7,6 +7,7 @@
 #include "mm.h"
 #include "do.h"
 #include "fork.h"
+#include "grant.h"
 #include "open.h"
 #include "pager.h"
 #include "sys.h"
@@ -196,7 +197,12 @@ static long serve(struct pager *p, const struct hop_slot *s)
 	case HOP_CLOSE:
 		return do_close(p);
 	case HOP_FORK:
-		return fork_prepare(mm);
+		r = grant_fork(p);
+		if (r == 0)
+			r = fork_prepare(mm);
+		if (r != 0)
+			grant_forked(mm, false, 0);
+		return r;
 	}
 	return -ENOSYS;
 }

@@ -23,6 +23,8 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/fault.c lib/fault.h \
 	lib/fork.c lib/fork.h \
 	lib/fill.c lib/fill.h \
+	lib/grant.c lib/grant.h \
+	lib/group.c lib/group.h \
 	lib/hop.c lib/hop.h \
 	lib/lock.c lib/lock.h \
 	lib/log.c lib/log.h \

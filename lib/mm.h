@@ -21,6 +21,7 @@
 #include "blkio.h"
 #include "faultline.h"
 #include "fill.h"
+#include "group.h"
 #include "hop.h"
 #include "lock.h"
 #include "log.h"
@@ -126,6 +127,13 @@ struct mm {
 
 	uint64_t limit; /* pages */
 	uint64_t lent;	/* pages on top, while memory that is let go is brought back */
+	struct group *group;  /* NULL: the limit is nobody else's (grant.h) */
+	uint32_t grant_child; /* member of the child that is being forked */
+	bool grant_held;      /* the limit stays what it is: a fork makes room */
+	bool grant_said;      /* that a fork was refused */
+	uint64_t grant_next;  /* when members that ended are looked for again, ns, */
+	uint64_t grant_pause; /* and how long until then */
+	uint64_t grant_ask;   /* when others are asked again */
 	struct pte_table ptes;
 	struct fill_table fills;
 	struct staging staging;
@@ -202,13 +210,13 @@ static inline uint64_t mm_budget(const struct mm *mm)
 	return mm->limit + mm->lent - mm->staging.buffer_pages;
 }
 
-/* Pages that may be locked: a part of the frames stays free of them, and so does the pool. */
-static inline uint64_t mm_lockable(const struct mm *mm)
+/* Pages of a budget that may be locked: a part of the frames stays free of them, and so does the pool. */
+static inline uint64_t mm_lockable(const struct mm *mm, uint64_t budget)
 {
-	uint64_t budget = mm_budget(mm) - mm_budget(mm) / 4;
+	uint64_t most = budget - budget / 4;
 	uint64_t pool = tier_bound_pages(mm);
 
-	return budget > pool ? budget - pool : 0;
+	return most > pool ? most - pool : 0;
 }
 
 #define mm_log(mm, level, ...) log_line(&(mm)->sink, level, __VA_ARGS__)

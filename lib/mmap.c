@@ -13,6 +13,7 @@
 
 #include "do.h"
 #include "fork.h"
+#include "grant.h"
 #include "log.h"
 #include "mm.h"
 #include "open.h"
@@ -75,9 +76,13 @@ static void local_end(struct mm *mm, const uint64_t *mask)
  * Whether what is mapped could pass the limit.  Only accessible pages count:
  * a reservation becomes memory when it is opened.
  */
-static bool tight(const struct mm *mm)
+static bool tight(struct mm *mm)
 {
-	return !mm->armed && mm->regions.open_pages > mm->limit;
+	if (mm->armed)
+		return false;
+	if (mm->group != NULL)
+		return !grant_mapped(mm, mm->regions.open_pages);
+	return mm->regions.open_pages > mm->limit;
 }
 
 long mm_start(struct mm *mm)
@@ -211,8 +216,8 @@ static long may_lock(const struct mm *mm, size_t len)
 		return r;
 	if (!sys_err(r))
 		SYS2(munmap, r, len);
-	if (mm_armed(mm) &&
-	    mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) > mm_lockable(mm))
+	if (mm_armed(mm) && mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) >
+				    mm_lockable(mm, grant_budget_most(mm)))
 		return -EAGAIN;
 	return 0;
 }
@@ -281,6 +286,8 @@ long mm_munmap(struct mm *mm, uintptr_t addr, size_t len)
 	if (!local_begin(mm, &mask))
 		return hop_call(mm, HOP_MUNMAP, (long)addr, (long)len, 0, 0, 0, 0, 0);
 	r = do_munmap(mm, addr, len);
+	if (mm->group != NULL)
+		grant_mapped(mm, mm->regions.open_pages);
 	local_end(mm, &mask);
 	return r;
 }
@@ -444,7 +451,8 @@ long mm_mlockall(struct mm *mm, int flags)
 			return r;
 		}
 	}
-	if ((flags & MCL_CURRENT) && mm->regions.open_pages > mm_lockable(mm))
+	if ((flags & MCL_CURRENT) &&
+	    mm->regions.open_pages > mm_lockable(mm, grant_budget_most(mm)))
 		return -ENOMEM;
 	r = sys_bare(SYS_mlockall, flags | MCL_ONFAULT, 0, 0, 0, 0, 0);
 	if (sys_err(r))
@@ -543,6 +551,25 @@ long mm_verify(struct mm *mm, struct verify *v)
 
 /* ---- fork ---- */
 
+/* The kernel's fork, of a consistent tree, with the mm lock held; a confined child can have no pager. */
+static long fork_unpaged(struct mm *mm, long nr, const long arg[6])
+{
+	long r = sys_bare(nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+
+	if (r != 0) {
+		grant_forked(mm, !sys_err(r), (pid_t)r);
+		return r;
+	}
+	mm->pagers_up = 0;
+	memset(mm->pager, 0, sizeof(mm->pager));
+	if (grant_child(mm) != 0) {
+		mm_log(mm, FL_LOG_ERROR, "fork: the group has no memory for the child, which is ended");
+		for (;;)
+			SYS2(kill, SYS0(getpid), SIGKILL);
+	}
+	return 0;
+}
+
 long mm_fork(struct mm *mm, long nr, const long arg[6])
 {
 	uint64_t mask;
@@ -550,16 +577,20 @@ long mm_fork(struct mm *mm, long nr, const long arg[6])
 
 	if (local_begin(mm, &mask)) {
 		if (!mm->pagers_up || mm->confined) {
-			/* the kernel's fork, of a consistent tree; a confined child can have no pager */
-			r = sys_bare(nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
-			if (r == 0) {
-				mm->pagers_up = 0;
-				memset(mm->pager, 0, sizeof(mm->pager));
-			}
+			r = mm->group != NULL ? grant_fork_unarmed(mm) : 0;
+			if (r == 0)
+				r = fork_unpaged(mm, nr, arg);
+			else
+				r = !mm->confined ? -ERESTART : -ENOMEM;
 			local_end(mm, &mask);
-			return r;
+			if (r != -ERESTART)
+				return r;
+			/* parent and child fit when they are paged */
+			if (arm(mm) != 0)
+				return -ENOMEM;
+		} else {
+			local_end(mm, &mask);
 		}
-		local_end(mm, &mask);
 	}
 	return fork_paged(mm, nr, arg);
 }

@@ -237,6 +237,12 @@ void mm_stats_counted(const struct mm_counters *c, struct fl_stats *out)
 void mm_stats(struct mm *mm, struct fl_stats *out)
 {
 	mm_stats_counted(&mm->stats, out);
+	if (mm->group != NULL) {
+		out->group_limit = group_limit(mm->group);
+		out->group_held = out->group_limit - group_free(mm->group);
+		out->group_most = group_most(mm->group);
+		out->group_members = group_members(mm->group);
+	}
 	out->limit = get(&mm->limit);
 	out->mapped = get(&mm->regions.pages);
 	out->locked = get(&mm->regions.locked_pages);

@@ -477,20 +477,32 @@ static int set_verify(struct options *o, const char *value, char *why, size_t wh
 	return -EINVAL;
 }
 
-static int set_no_children(struct options *o, const char *value, char *why, size_t why_size)
+static int set_switch(bool *on, const char *value, char *why, size_t why_size)
 {
 	static const char *const words[] = {"0", "1"};
 	int r = set_word(value, words, 2, why, why_size);
 
 	if (r < 0)
 		return r;
-	o->no_children = r == 1;
+	*on = r == 1;
 	return 0;
+}
+
+static int set_no_children(struct options *o, const char *value, char *why, size_t why_size)
+{
+	return set_switch(&o->no_children, value, why, why_size);
+}
+
+static int set_limit_group(struct options *o, const char *value, char *why, size_t why_size)
+{
+	return set_switch(&o->limit_group, value, why, why_size);
 }
 
 const struct option_def option_defs[] = {
 	{"limit", "SIZE", false, "memory that the program may hold (three quarters of RAM)",
 	 set_limit},
+	{"limit-group", NULL, false, "the limit is for the program and all that it starts, together",
+	 set_limit_group},
 	{"swap", "FILE[,prio=N][,size=S]", false,
 	 "swap to this file or device, or to none; may be repeated (a private file)", set_swap},
 	{"compress", "WHICH[,SIZE]", true,
@@ -523,7 +535,7 @@ void options_init(struct options *o)
 	o->fl = (struct fl_options){
 		.size = sizeof(o->fl), .areas = o->areas, .log_level = FL_LOG_WARN, .near = 1};
 	o->stats = NULL;
-	o->verify = o->no_children = false;
+	o->verify = o->no_children = o->limit_group = false;
 	o->verify_every = 0;
 	o->text_len = 0;
 }

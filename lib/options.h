@@ -29,6 +29,7 @@ struct options {
 	bool verify;	       /* hold what is mapped against what is managed, at the end */
 	uint64_t verify_every; /* and after so many memory calls; 0: not */
 	bool no_children;      /* page the first program only */
+	bool limit_group;      /* the limit is that of all programs that it starts */
 	size_t text_len;
 	char text[OPT_TEXT_MAX];
 };

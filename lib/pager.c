@@ -11,6 +11,7 @@
 #include "do.h"
 #include "fault.h"
 #include "fork.h"
+#include "grant.h"
 #include "reclaim.h"
 #include "store-client.h"
 #include "sys.h"
@@ -266,6 +267,7 @@ static int open_all(struct mm *mm)
 	r = hop_init(mm);
 	if (r != 0)
 		return say(mm, "cannot make the doorbells", r);
+	grant_listen(mm);
 	pool_init(&mm->io_pool, sizeof(struct swap_io), (size_t)64 << 10);
 	return open_areas(mm);
 }
@@ -345,6 +347,7 @@ static void round_trip(struct pager *p, bool calls)
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
 	reclaim_balance(p);
+	grant_round(p);
 	publish(p->mm);
 }
 
@@ -381,9 +384,8 @@ static void sleep_until_event(struct pager *p)
 	 * need; within a call, the I/O that it waits for may be another pager's, and wake that one.
 	 */
 	bool others = p->mm->ndefer != 0 || (p->pumped && blkio_inflight(p->io) == 0);
-	uint64_t timeout = others || fork_kin_ending(p->mm) ? 1000000U
-			   : near_binds(p)				? NEAR_IDLE_NS
-									: UINT64_MAX;
+	bool look_again = others || fork_kin_ending(p->mm) || grant_busy(p->mm);
+	uint64_t timeout = look_again ? 1000000U : near_binds(p) ? NEAR_IDLE_NS : UINT64_MAX;
 	uint64_t patience = stored_patience(p->mm);
 	int r;
 
@@ -565,6 +567,8 @@ int pager_arm(struct mm *mm)
 	}
 	/* Release: pairs with mm_armed(). */
 	__atomic_store_n(&mm->armed, 1, __ATOMIC_RELEASE);
+	if (mm->group != NULL)
+		group_armed(mm->group);
 	mm_log(mm, FL_LOG_INFO, "armed: %lu MiB mapped, limit %lu MiB, engine by pager, %s",
 	       (unsigned long)(mm->regions.pages >> 8), (unsigned long)(mm->limit >> 8),
 	       mm->batch_drop ? "batched drops" : "single drops");

@@ -7,6 +7,7 @@
  */
 #include "reclaim.h"
 
+#include "grant.h"
 #include "mm.h"
 #include "sys.h"
 #include "uffd.h"
@@ -299,6 +300,9 @@ bool reclaim_make_room(struct pager *p, uint64_t n)
 
 		if (tries > 64)
 			return false;
+		grant_more(mm, n);
+		if (mm_frames(mm) + n <= mm_budget(mm))
+			return true;
 		work_towards(p, n);
 		if (mm_frames(mm) + n <= mm_budget(mm))
 			return true;
@@ -336,6 +340,8 @@ void reclaim_balance(struct pager *p)
 		high = 16;
 	if (high > AHEAD_MAX)
 		high = AHEAD_MAX;
+	if (free_frames(mm) + frames_coming(mm) < high / 2)
+		grant_more(mm, high);
 	have = free_frames(mm) + frames_coming(mm);
 	if (have < high / 2)
 		mm->balancing = true;
@@ -351,6 +357,11 @@ void reclaim_balance(struct pager *p)
 	}
 	work_towards(p, have + step < high ? have + step : high);
 	mm->balancing = free_frames(mm) + frames_coming(mm) < high - high / 8;
+}
+
+bool reclaim_coming(const struct mm *mm)
+{
+	return frames_coming(mm) != 0;
 }
 
 bool reclaim_io(const struct mm *mm)

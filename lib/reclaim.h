@@ -32,6 +32,9 @@ uint32_t reclaim_some_room(struct pager *p, uint32_t n);
 /* Keep some frames free ahead of the faults; after a round of the pager's loop. */
 void reclaim_balance(struct pager *p);
 
+/* Whether writes in flight will free frames. */
+bool reclaim_coming(const struct mm *mm);
+
 /* Whether a pager has I/O in flight. */
 bool reclaim_io(const struct mm *mm);
 

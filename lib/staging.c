@@ -110,24 +110,6 @@ static uint64_t clamp(uint64_t v, uint64_t lo, uint64_t hi)
 	return v < lo ? lo : v > hi ? hi : v;
 }
 
-void staging_resize(struct mm *mm)
-{
-	struct staging *s = &mm->staging;
-	uint32_t pages = (uint32_t)clamp(mm->limit / 16, 32, STAGE_BUFFER_MAX);
-
-	if (pages < s->buffer_pages) {
-		/* what is in flight beyond the new end stays until it is done */
-		for (uint32_t i = pages; i < s->buffer_pages; i++)
-			if (s->page[STAGE_BLOCK_PAGES + i].state == STAGE_FREE)
-				SYS3(madvise, stage_addr(mm, STAGE_BLOCK_PAGES + i), PAGE_SIZE,
-				     MADV_DONTNEED);
-	}
-	s->buffer_pages = pages;
-	if (s->buffer_touched > pages)
-		s->buffer_touched = pages;
-	s->keep = clamp(mm->limit / 16, STAGE_BLOCK, STAGE_BLOCK_PAGES / 4);
-}
-
 /* ---- the queue of blocks ---- */
 
 static void queue_push(struct staging *s, uint32_t b)
@@ -935,4 +917,32 @@ uint32_t stage_buffer_get(struct mm *mm, uint32_t want, uint32_t *first)
 		s->buffer_touched = s->buffer_hand;
 	*first = STAGE_BLOCK_PAGES + best_at;
 	return best;
+}
+
+/* ---- the limit ---- */
+
+uint32_t staging_buffer(uint64_t limit)
+{
+	return (uint32_t)clamp(limit / 16, 32, STAGE_BUFFER_MAX);
+}
+
+void staging_resize(struct mm *mm)
+{
+	struct staging *s = &mm->staging;
+	uint32_t pages = staging_buffer(mm->limit);
+	uint32_t was = s->buffer_pages;
+
+	s->buffer_pages = pages;
+	/* what is in flight beyond the new end stays until it is done */
+	for (uint32_t i = pages; i < was; i++) {
+		uint32_t index = STAGE_BLOCK_PAGES + i;
+
+		if (s->page[index].state == STAGE_CACHED)
+			buffer_drop(mm, index);
+		else if (s->page[index].state == STAGE_FREE && i < s->buffer_touched)
+			release(mm, index, 1);
+	}
+	if (s->buffer_touched > pages)
+		s->buffer_touched = pages;
+	s->keep = clamp(mm->limit / 16, STAGE_BLOCK, STAGE_BLOCK_PAGES / 4);
 }

@@ -139,6 +139,9 @@ void staging_close(struct mm *mm);
  */
 int staging_forked(struct mm *mm);
 
+/* Pages of the read buffer at a limit. */
+uint32_t staging_buffer(uint64_t limit);
+
 /* Fit the read buffer and the queue to the limit. */
 void staging_resize(struct mm *mm);
 

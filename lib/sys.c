@@ -121,9 +121,17 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 	X(epoll_create, SYS_epoll_create1)                                                         \
 	X(epoll_ctl, SYS_epoll_ctl)                                                                \
 	X(epoll_wait, SYS_epoll_pwait)                                                             \
-	X(socket, SYS_socket)                                                                      \
-	X(connect, SYS_connect)                                                                    \
-	X(readlink, SYS_readlinkat)
+	X(socket, SYS_socket)                                                              \
+	X(connect, SYS_connect)                                                            \
+	X(readlink, SYS_readlinkat)                                                        \
+	X(shmget, SYS_shmget)                                                              \
+	X(shmat, SYS_shmat)                                                                \
+	X(shmdt, SYS_shmdt)                                                                \
+	X(shmctl, SYS_shmctl)                                                              \
+	X(fstatat, SYS_newfstatat)                                                         \
+	X(bind, SYS_bind)                                                                  \
+	X(getsockname, SYS_getsockname)                                                    \
+	X(sendto, SYS_sendto)
 
 SYS_NR_TABLE(ROW)
 
@@ -248,10 +256,29 @@ bool sys_mem_zone(uintptr_t start)
 {
 	return start >= ZONE_START && start < ZONE_END;
 }
+
+/* As shmat(2) does not replace what is mapped already, it needs no flag for that. */
+static long attach_at(int id, size_t bytes)
+{
+	long r = -EINVAL;
+
+	for (unsigned tries = 0; r == -EINVAL && tries < ZONE_TRIES; tries++) {
+		if (tries != 0)
+			zone_take(ZONE_SKIP);
+		r = SYS3(shmat, id, zone_take(bytes + 4096), 0);
+	}
+	return r;
+}
 #else
 bool sys_mem_zone(uintptr_t start)
 {
 	return start != 0;
+}
+
+static long attach_at(int id, size_t bytes)
+{
+	(void)bytes;
+	return SYS3(shmat, id, NULL, 0);
 }
 
 void *sys_mem_map(size_t bytes, int flags, int fd, uint64_t off)
@@ -278,6 +305,32 @@ void *sys_mem_alloc(size_t bytes)
 void *sys_mem_shared(size_t bytes)
 {
 	return sys_mem_map(bytes, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+}
+
+void *sys_mem_attach(int id, size_t bytes)
+{
+	long r;
+
+	__atomic_fetch_add(&own_pending, 1, __ATOMIC_ACQ_REL);
+	r = attach_at(id, bytes);
+	if (!sys_err(r)) {
+		sys_mem_nodump((void *)r, bytes);
+		own_add((uintptr_t)r, bytes);
+	}
+	__atomic_fetch_sub(&own_pending, 1, __ATOMIC_RELEASE);
+	return sys_err(r) ? NULL : (void *)r;
+}
+
+void sys_mem_detach(void *p)
+{
+	uintptr_t end;
+
+	if (p == NULL)
+		return;
+	if (!sys_mem_own((uintptr_t)p, &end))
+		end = (uintptr_t)p;
+	SYS1(shmdt, p);
+	own_remove((uintptr_t)p, end - (uintptr_t)p);
 }
 
 bool sys_mem_pending(void)

@@ -29,7 +29,8 @@
 	X(uring_setup) X(uring_enter) X(getpid) X(gettid) X(pidfd_open) X(pidfd_getfd)             \
 	X(sigaction) X(sigprocmask) X(sigpending) X(sigtimedwait) X(tgkill) X(exit_group)               \
 	X(fcntl) X(fstatfs) X(getrandom) X(socketpair) X(sendmsg) X(recvmsg)                        \
-	X(epoll_create) X(epoll_ctl) X(epoll_wait) X(socket) X(connect) X(readlink)
+	X(epoll_create) X(epoll_ctl) X(epoll_wait) X(socket) X(connect) X(readlink) X(shmget)       \
+	X(shmat) X(shmdt) X(shmctl) X(fstatat) X(bind) X(getsockname) X(sendto)
 
 enum sys_row {
 #define X(name) SYSROW_##name,
@@ -72,6 +73,10 @@ void sys_mem_free(void *p, size_t bytes);
 void *sys_mem_shared(size_t bytes);
 /* Memory of our own with the flags of mmap(2), readable and writable. */
 void *sys_mem_map(size_t bytes, int flags, int fd, uint64_t off);
+
+/* A System V segment, among our own memory; NULL when it cannot be had. */
+void *sys_mem_attach(int id, size_t bytes);
+void sys_mem_detach(void *p);
 
 /* Keep large memory of our own out of core dumps: they would be filled with its holes. */
 void sys_mem_nodump(void *p, size_t bytes);

@@ -68,6 +68,13 @@ tests_unit_test_patch_SOURCES = tests/unit/test-patch.c tests/unit/test.h \
 tests_unit_test_patch_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/src/preload
 tests_unit_test_patch_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-group
+unit_tests += tests/unit/test-group
+
+tests_unit_test_group_SOURCES = tests/unit/test-group.c tests/unit/test.h
+tests_unit_test_group_CPPFLAGS = $(test_cppflags)
+tests_unit_test_group_LDADD = $(test_ldadd)
+
 test_programs += tests/unit/test-options
 unit_tests += tests/unit/test-options
 
@@ -180,15 +187,17 @@ test_programs += tests/live/test-fork tests/live/test-intercept tests/live/test-
 live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh
 live_tests += tests/live/test-debug.sh tests/live/test-exec.sh tests/live/test-habits.sh
 live_tests += tests/live/test-mappings.sh tests/live/test-near.sh tests/live/test-signals
+live_tests += tests/live/test-group.sh
 unit_tests += tests/unit/test-imports.sh
 live_tests += tests/live/test-top.sh
 check_PROGRAMS += tests/live/affinity tests/live/deny \
 	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits \
-	tests/live/mappings
+	tests/live/group-tree tests/live/mappings
 check_LTLIBRARIES += tests/live/inline-sites.la
 endif
 test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-habits.sh \
-	tests/live/test-debug.sh tests/live/test-mappings.sh tests/live/test-near.sh \
+	tests/live/test-debug.sh tests/live/test-group.sh tests/live/test-mappings.sh \
+	tests/live/test-near.sh \
 	tests/unit/test-imports.sh
 test_scripts += tests/live/test-top.sh
 
@@ -204,6 +213,7 @@ tests_live_test_intercept_SOURCES = tests/live/test-intercept.c tests/unit/test.
 tests_live_test_intercept_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
 tests_live_test_intercept_LDADD = $(CMOCKA_LIBS)
 
+tests_live_group_tree_SOURCES = tests/live/group-tree.c
 tests_live_deny_SOURCES = tests/live/deny.c
 
 tests_live_affinity_SOURCES = tests/live/affinity.c
@@ -343,13 +353,14 @@ paged_tests = \
 	tests/programs/test-postgres.sh \
 	tests/programs/test-python3.sh \
 	tests/programs/test-redis.sh \
-	tests/programs/test-redis-bgsave.sh \
+	tests/programs/test-redis-bgsave.sh tests/programs/test-redis-group.sh \
 	tests/programs/test-sort.sh \
 	tests/programs/test-sqlite3.sh \
 	tests/programs/test-sqlite3-files.sh \
 	tests/programs/test-stress-ng.sh
 test_scripts += $(paged_tests)
 EXTRA_DIST += \
+	tests/programs/bgsave.sh \
 	tests/programs/containers.cpp \
 	tests/programs/dict.py \
 	tests/programs/history.py \
@@ -389,7 +400,8 @@ torture: all tests/torture/torture tests/torture/torture-fork
 		$(SHELL) $(srcdir)/tests/torture/run-torture.sh '$(SECONDS)' '$(SEED)'
 
 # What scripts measure with.
-check_PROGRAMS += tests/measure
+check_PROGRAMS += tests/measure tests/held
+tests_held_SOURCES = tests/held.c
 tests_measure_SOURCES = tests/measure.c
 
 if HAVE_CMOCKA

@@ -9,6 +9,7 @@
  */
 #include "cli.h"
 
+#include "group.h"
 #include "log.h"
 #include "options.h"
 #include "store-client.h"
@@ -42,6 +43,7 @@ enum {
 #define SWAP_VAR_MAX (FL_SWAP_MAX * SPEC_MAX)
 
 static struct options options;
+static bool new_group; /* --limit-group is on the command line */
 
 /* FAULTLINE_SWAP, as the command line makes it. */
 static char swap_var[SWAP_VAR_MAX];
@@ -163,6 +165,7 @@ static int take(const struct option_def *def, const char *value, char *why, size
 		}
 		r = options_set(&options, def, value, why, why_size);
 	}
+	new_group |= strcmp(def->name, "limit-group") == 0;
 	if (r == 0 && setenv(name, value, 1) != 0) {
 		snprintf(why, why_size, "%s", strerror(errno));
 		return -ENOMEM;
@@ -234,6 +237,31 @@ static bool check_areas(void)
 			return false;
 		}
 	return true;
+}
+
+/*
+ * The group: a new one where it is asked for here, the one that this command is
+ * in where only the environment asks for it.
+ */
+static bool set_group(void)
+{
+	const char *in = getenv(GROUP_VARIABLE);
+	char handle[GROUP_HANDLE_MAX];
+	int r;
+
+	if (!options.limit_group) {
+		unsetenv(GROUP_VARIABLE);
+		return true;
+	}
+	if (!new_group && in != NULL && in[0] != '\0')
+		return true;
+	r = group_check();
+	if (r != 0) {
+		cli_error("--limit-group needs shared memory (shmget): %s", log_strerror(r));
+		return false;
+	}
+	group_name(handle);
+	return setenv(GROUP_VARIABLE, handle, 1) == 0;
 }
 
 static const char *user_name(void)
@@ -430,7 +458,8 @@ int cmd_run(int argc, char **argv)
 	first = parse(argc, argv);
 	if (first <= 0)
 		return first == 0 ? EXIT_OK : EXIT_CANNOT;
-	if (!check_areas() || !check_store(&device) || !check_machine(device) || !set_preload())
+	if (!check_areas() || !check_store(&device) || !check_machine(device) || !set_group() ||
+	    !set_preload())
 		return EXIT_CANNOT;
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	setenv("FAULTLINE_MAIN", pid, 1);

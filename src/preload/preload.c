@@ -22,6 +22,8 @@
  * the first is the one that is started with the library, until it becomes another.
  */
 #include "entry.h"
+#include "grant.h"
+#include "group.h"
 #include "hook.h"
 #include "log.h"
 #include "near.h"
@@ -32,6 +34,7 @@
 #include "signals.h"
 #include "sys.h"
 
+#include <errno.h>
 #include <link.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,6 +46,7 @@
 #define EXIT_CANNOT 125 /* as `faultline run` */
 
 static struct options options;
+static bool no_room; /* in the group, for this program */
 
 /* ---- --no-children ---- */
 
@@ -129,6 +133,31 @@ static bool under_valgrind(char *const *envp)
 	return list != NULL && strstr(list, "/vgpreload_core") != NULL;
 }
 
+/*
+ * One limit for all: a program that finds no room in the group is ended, as one
+ * that could not be loaded would be.  One that cannot join goes on alone.
+ */
+static int join_group(struct mm *mm, const char *command, char *const *envp, char *why,
+		      size_t why_size)
+{
+	/* ours to change in place: the programs that this one starts are to find what it found */
+	char *handle = (char *)(uintptr_t)options_getenv(envp, GROUP_VARIABLE);
+	struct log_sink sink = {.level = options.fl.log_level};
+	int r = -EINVAL;
+
+	if (handle == NULL)
+		log_format(why, why_size, "%s is not set: start with 'faultline run'", GROUP_VARIABLE);
+	else
+		r = grant_open(mm, handle, why, why_size);
+	if (r == -ENOMEM) {
+		no_room = true;
+		return r;
+	}
+	if (r != 0)
+		log_line(&sink, FL_LOG_WARN, "%s has a limit of its own: %s", command, why);
+	return 0;
+}
+
 static int start(const char *command, char **envp, pid_t main_process, char *why, size_t why_size)
 {
 	struct mm *mm;
@@ -147,6 +176,8 @@ static int start(const char *command, char **envp, pid_t main_process, char *why
 		return -1;
 	}
 	r = mm_open(&mm, &options.fl, MM_PRELOAD | (watch ? MM_LEFT : 0), why, why_size);
+	if (r == 0 && options.limit_group)
+		r = join_group(mm, command, envp, why, why_size);
 	if (r != 0)
 		return r;
 	entry_init();
@@ -178,10 +209,13 @@ __attribute__((constructor)) static void preload(int argc, char **argv, char **e
 	}
 	if (start(argc > 0 ? argv[0] : "?", envp, main_process, why, sizeof(why)) == 0)
 		return;
-	if (main_process != 0 && main_process != (pid_t)SYS0(getpid)) {
+	if (!no_room && main_process != 0 && main_process != (pid_t)SYS0(getpid)) {
 		log_line(&sink, FL_LOG_WARN, "%s is not paged: %s", argc > 0 ? argv[0] : "?", why);
 		return;
 	}
-	log_line(&sink, FL_LOG_ERROR, "%s", why);
+	if (no_room)
+		log_line(&sink, FL_LOG_ERROR, "%s: %s", argc > 0 ? argv[0] : "?", why);
+	else
+		log_line(&sink, FL_LOG_ERROR, "%s", why);
 	SYS1(exit_group, EXIT_CANNOT);
 }

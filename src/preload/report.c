@@ -148,6 +148,12 @@ static void compose(struct text *t, const struct fl_stats *s, const struct verif
 	ADD(t, "faultline: %s (process %d)%s\n", report.command, (int)report.pid,
 	    s->armed != 0 ? "" : ": memory never got tight, nothing was paged");
 	add_size(t, "limit                       ", s->limit);
+	if (s->group_limit != 0) {
+		add_size(t, "  of a group's              ", s->group_limit);
+		add_size(t, "  granted to its processes  ", s->group_held);
+		add_size(t, "  most granted at once      ", s->group_most);
+		add_count(t, "  its processes             ", s->group_members);
+	}
 	add_size(t, "mapped at the end           ", s->mapped);
 	if (v != NULL)
 		add_memory(t, v);

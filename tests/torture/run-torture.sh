@@ -3,9 +3,10 @@
 #
 # run-torture.sh [SECONDS [SEED]]: torture in each mode of dirty tracking with
 # each engine, once with several pagers and with compressed pages, through the
-# library and then, with forks, under `faultline run`: SECONDS in all (60), an equal part each, with
-# seeds from SEED on (by the day, so that each day meets others).  A line before
-# each run gives the command that repeats it.
+# library and then, with forks, under `faultline run`, at last with one limit for
+# all processes: SECONDS in all (60), an equal part each, with seeds from SEED on
+# (by the day, so that each day meets others).  A line before each run gives the
+# command that repeats it.
 set -eu
 
 total=${1:-60}
@@ -22,7 +23,7 @@ case $total$seed in
 	exit 2
 	;;
 esac
-each=$((total / 14))
+each=$((total / 15))
 [ "$each" -gt 0 ] || each=1
 
 # repeat COMMAND...: run it, with its line before; a hang is a failure
@@ -58,3 +59,5 @@ for run in auto:uring:1:none sync:sync:1:none off:uring:2:none auto:uring:1:lz4,
 		--pagers "$pagers" --compress="$compress" -- "$build/tests/torture/torture-fork" --seconds "$each" \
 		--seed "$seed"
 done
+repeat "$build/src/cli/faultline" run --limit 12M --limit-group -- \
+	"$build/tests/torture/torture-fork" --seconds "$each" --seed "$seed" --refused

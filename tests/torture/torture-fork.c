@@ -11,7 +11,10 @@
  * SIGKILL in the middle of anything.  A timer's signal handler works on an arena
  * of its own and maps and unmaps memory wherever it interrupts.
  *
- * usage: torture-fork [--seconds N] [--seed N] [--threads N] [--pages N] [--depth N]
+ * With --refused a fork may fail for want of memory, as it does in a group that
+ * has no more for another process.
+ *
+ * usage: torture-fork [--seconds N] [--seed N] [--threads N] [--pages N] [--depth N] [--refused]
  */
 #include <errno.h>
 #include <getopt.h>
@@ -67,6 +70,7 @@ struct worker {
 static atomic_bool stop;
 static size_t pages = 1024; /* of each worker */
 static unsigned max_depth = 3;
+static bool may_refuse;
 static char self[4096];
 
 static uint64_t next(uint64_t *s)
@@ -390,6 +394,8 @@ static void make_child(struct worker *w)
 	if (kind == IS_KILLED && w->depth + 1 < max_depth)
 		kind = EXITS;
 	c->pid = fork();
+	if (c->pid < 0 && may_refuse && errno == ENOMEM)
+		return;
 	if (c->pid < 0)
 		die(w, "fork: %s", strerror(errno));
 	if (c->pid == 0)
@@ -454,7 +460,8 @@ int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{"seconds", 1, NULL, 's'}, {"seed", 1, NULL, 'r'},  {"threads", 1, NULL, 't'},
-		{"pages", 1, NULL, 'p'},   {"depth", 1, NULL, 'd'}, {NULL, 0, NULL, 0},
+		{"pages", 1, NULL, 'p'},   {"depth", 1, NULL, 'd'}, {"refused", 0, NULL, 'R'},
+		{NULL, 0, NULL, 0},
 	};
 	struct sigaction sa = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
 	unsigned nthreads = 3;
@@ -485,6 +492,9 @@ int main(int argc, char **argv)
 			break;
 		case 'd':
 			max_depth = (unsigned)atoi(optarg);
+			break;
+		case 'R':
+			may_refuse = true;
 			break;
 		default:
 			return 2;
