@@ -50,6 +50,9 @@ bool fault_wp_wanted(struct mm *mm, struct region *r);
 enum fault_result fault_swap(struct pager *p, const struct fault *f, struct region *r);
 enum fault_result fault_staged(struct pager *p, const struct fault *f, struct region *r);
 
+/* fault-file.c: a shared mapping of a file, or an entry that is none in a private one. */
+enum fault_result fault_file(struct pager *p, const struct fault *f, const struct region *r);
+
 /*
  * Start reading what is SWAPPED in [vpn, end), without installing it: MADV_WILLNEED.
  * With install set, pages are installed as they come (swapoff, close).  Returns

@@ -197,6 +197,23 @@ static long serve(struct pager *p, const struct hop_slot *s)
 		return do_close(p);
 	case HOP_FORK:
 		return fork_prepare(mm);
+	case HOP_MMAP_FILE:
+		return do_mmap_file(mm, (const struct map_file *)a[0]);
+	case HOP_MSYNC:
+		return do_msync(p, (uintptr_t)a[0], (size_t)a[1], (int)a[2], (unsigned)a[3]);
+	case HOP_SYNC_RANGE:
+		return do_sync_range(p, (uintptr_t)a[0], (size_t)a[1], (struct sync_wait *)a[2]);
+	case HOP_TRUNCATE:
+		return do_ftruncate(p, (int)a[0], a[1]);
+	case HOP_BACKING_OPEN:
+		return do_backing_open(mm, (struct map_file *)a[0]);
+	case HOP_BACKING_CLOSE:
+		return do_backing_close(p, (struct pagecache *)a[0]);
+	case HOP_FILES_CLOSE:
+		files_close(p);
+		return 0;
+	case HOP_SOURCE_DONE:
+		return do_source_done(p, (struct file_io *)a[0], (int)a[1]);
 	}
 	return -ENOSYS;
 }
@@ -306,12 +323,22 @@ void hop_passed_over(struct pager *p)
 	}
 }
 
+bool hop_is_end(const struct mm *mm, uintptr_t addr)
+{
+	const struct hop *h = &mm->hop;
+	const struct hop_slot *s = &h->slot[(addr - (uintptr_t)h->bell) / PAGE_SIZE];
+
+	return __atomic_load_n(&s->state, __ATOMIC_ACQUIRE) == HOP_POSTED && s->op == HOP_SOURCE_DONE;
+}
+
 void hop_serve(struct pager *p, uintptr_t addr)
 {
 	struct hop *h = &p->mm->hop;
+	struct hop_slot *slot = &h->slot[(addr - (uintptr_t)h->bell) / PAGE_SIZE];
+	bool end = slot->op == HOP_SOURCE_DONE;
 
-	serve_slot(p, &h->slot[(addr - (uintptr_t)h->bell) / PAGE_SIZE]);
-	if (p->stop)
+	serve_slot(p, slot);
+	if (p->stop || end)
 		return;
 	hop_passed_over(p);
 	if (p->stop)

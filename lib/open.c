@@ -195,6 +195,14 @@ void mm_stats_counted(const struct mm_counters *c, struct fl_stats *out)
 	out->slots_total = get(&c->slots_total);
 	out->slots_used = get(&c->slots_used);
 	out->bookkeeping = get(&c->bookkeeping);
+	out->file_minor = get(&c->file_minor);
+	out->file_major = get(&c->file_major);
+	out->file_reads = get(&c->file_reads);
+	out->file_read_pages = get(&c->file_read_pages);
+	out->file_writes = get(&c->file_writes);
+	out->file_write_pages = get(&c->file_write_pages);
+	out->file_errors = get(&c->file_errors);
+	out->file_dropped = get(&c->file_dropped);
 	for (unsigned i = 0; i < FL_LATENCY_BUCKETS; i++)
 		out->latency[i] = get(&c->latency[i]);
 }
@@ -211,4 +219,7 @@ void mm_stats(struct mm *mm, struct fl_stats *out)
 	out->swapped = get(&mm->ptes.count[PTE_SWAPPED]);
 	out->filled = get(&mm->ptes.count[PTE_FILLED]);
 	out->poisoned = get(&mm->ptes.count[PTE_POISONED]);
+	out->cache_pages = get(&mm->files.frames);
+	out->cache_dirty = get(&mm->files.dirty);
+	out->cache_writeback = get(&mm->files.writeback);
 }

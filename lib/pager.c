@@ -264,6 +264,7 @@ static int open_all(struct mm *mm)
 	if (r != 0)
 		return say(mm, "cannot make the doorbells", r);
 	pool_init(&mm->io_pool, sizeof(struct swap_io), (size_t)64 << 10);
+	pool_init(&mm->files.io_pool, sizeof(struct file_io), (size_t)64 << 10);
 	return open_areas(mm);
 }
 
@@ -276,6 +277,7 @@ static void close_all(struct mm *mm)
 		pte_table_close(&mm->ptes);
 	fill_fini(&mm->fills);
 	pool_fini(&mm->io_pool);
+	pool_fini(&mm->files.io_pool);
 }
 
 /* ---- the loop ---- */
@@ -306,7 +308,7 @@ static unsigned read_messages(struct pager *p, bool calls)
 		};
 		if (hop_is_bell(mm, f.addr)) {
 			/* within a call others wait: hop_serve() looks for them when it ends */
-			if (!hop_kicked(mm, f.addr) && calls)
+			if (!hop_kicked(mm, f.addr) && (calls || hop_is_end(mm, f.addr)))
 				hop_serve(p, f.addr);
 			continue;
 		}
@@ -339,6 +341,7 @@ static void round_trip(struct pager *p, bool calls)
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
 	reclaim_balance(p);
+	files_round(p);
 	publish(p->mm);
 }
 
@@ -375,10 +378,13 @@ static void sleep_until_event(struct pager *p)
 			   : near_binds(p)				? NEAR_IDLE_NS
 									: UINT64_MAX;
 	uint64_t patience = stored_patience(p->mm);
+	uint64_t files = files_timeout(p->mm);
 	int r;
 
 	if (patience < timeout)
 		timeout = patience;
+	if (files < timeout)
+		timeout = files;
 	lock_drop(&p->mm->lock);
 	r = wait_awake(p);
 	if (r == 0)
@@ -472,8 +478,18 @@ int pager_register(struct mm *mm, uintptr_t start, uintptr_t end)
 {
 	struct page_region runs[64];
 	uintptr_t at = start;
-	int r = uffd_register(mm->uffd, start, end - start, mm->opt.wp != FL_WP_OFF);
+	const struct region *region = region_find(&mm->regions, start);
+	bool file = region != NULL && region->users != NULL;
+	int r;
 
+	if (file && (region->flags & REGION_SHARED)) {
+		/* what is present there is known to the page cache, and not mapped yet */
+		r = uffd_register_shared(mm->uffd, start, end - start);
+		if (r == 0)
+			SYS3(madvise, start, end - start, MADV_DONTFORK);
+		return r;
+	}
+	r = uffd_register(mm->uffd, start, end - start, file || mm->opt.wp != FL_WP_OFF);
 	if (r != 0)
 		return r;
 	/* a child forked past us must not read zeros: it has no such memory */
