@@ -61,8 +61,8 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 		r = SYS6(mmap, addr, len, PROT_NONE, MAP_SHARED | (flags & kept), pc->memfd,
 			 page << PAGE_SHIFT);
 	} else {
-		r = SYS6(mmap, addr, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | (flags & kept), -1,
-			 0);
+		r = SYS6(mmap, addr, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | (flags & kept),
+			 -1, 0);
 	}
 	if (sys_err(r))
 		return r;
@@ -118,8 +118,8 @@ long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_l
 	    ((move || from == 0) && !(flags & MREMAP_MAYMOVE)) ||
 	    ((flags & MREMAP_DONTUNMAP) && from != to))
 		return -EINVAL;
-	if ((flags & MREMAP_FIXED) && ((new_addr & ~PAGE_MASK) ||
-				       (old < new_addr + to && new_addr < old + from)))
+	if ((flags & MREMAP_FIXED) &&
+	    ((new_addr & ~PAGE_MASK) || (old < new_addr + to && new_addr < old + from)))
 		return -EINVAL;
 	if (from > r.end - old)
 		return -EFAULT;
@@ -183,7 +183,8 @@ static long check_msync(struct mm *mm, uintptr_t addr, uintptr_t end, int flags)
 	const struct region *r;
 	uint64_t page, stop;
 
-	for (uintptr_t at = addr; (r = next_shared(mm, at, end, &page, &stop)) != NULL; at = r->end) {
+	for (uintptr_t at = addr; (r = next_shared(mm, at, end, &page, &stop)) != NULL;
+	     at = r->end) {
 		struct pagecache *pc = cache_of(r);
 
 		if ((flags & MS_INVALIDATE) && (r->flags & REGION_LOCKED))
@@ -211,7 +212,8 @@ long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned r
 		if (err != 0)
 			return err;
 	}
-	for (uintptr_t at = addr; (r = next_shared(mm, at, end, &page, &stop)) != NULL; at = r->end) {
+	for (uintptr_t at = addr; (r = next_shared(mm, at, end, &page, &stop)) != NULL;
+	     at = r->end) {
 		struct pagecache *pc = cache_of(r);
 		uint64_t from = page;
 
@@ -360,7 +362,7 @@ long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
 		if (r == NULL)
 			return -ENOMEM;
 		if (!(r->flags & REGION_SHARED) || !(r->prot & PROT_WRITE))
-			return r->flags & REGION_SHARED ? -EACCES : -EINVAL;
+			return r->users != NULL ? -EACCES : -EINVAL;
 		if (r->flags & REGION_LOCKED)
 			return -EINVAL;
 		pc = cache_of(r);
@@ -385,7 +387,8 @@ long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
 
 /* ---- advice ---- */
 
-static void advise(struct pager *p, const struct region *r, uint64_t page, uint64_t stop, int advice)
+static void advise(struct pager *p, const struct region *r, uint64_t page, uint64_t stop,
+		   int advice)
 {
 	struct pagecache *pc = cache_of(r);
 

@@ -28,9 +28,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define AROUND 16U	 /* pages let in with one that is cached */
+#define AROUND 16U /* pages let in with one that is cached */
 #define BUS_NS 5000000U
-#define READ_PIECE 128U	 /* pages: what is waited for arrives in such pieces */
+#define READ_PIECE 128U /* pages: what is waited for arrives in such pieces */
 
 static void read_done(struct file_io *io, int res);
 
@@ -85,6 +85,9 @@ void file_sigbus(struct mm *mm, vpn_t vpn)
 	}
 	f->bus[f->nbus].vpn = vpn;
 	f->bus[f->nbus++].since = sys_now();
+	/* a page that was write-protected and unmapped has left a mark that poison does not replace */
+	if (r != NULL && (r->flags & REGION_SHARED))
+		uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false);
 	uffd_poison(mm->uffd, addr_of(vpn), PAGE_SIZE);
 	fault_wake(mm, vpn);
 }
@@ -98,8 +101,8 @@ static void let_in(struct mm *mm, vpn_t vpn, uint64_t n, bool wp)
 
 	while (at < n) {
 		size_t done;
-		enum uffd_result res = uffd_continue(mm->uffd, addr_of(vpn + at),
-						     (n - at) * PAGE_SIZE, wp, &done);
+		enum uffd_result res =
+			uffd_continue(mm->uffd, addr_of(vpn + at), (n - at) * PAGE_SIZE, wp, &done);
 
 		at += done >> PAGE_SHIFT;
 		if (res == UFFD_OK)
@@ -193,7 +196,8 @@ static uint32_t copy_in(struct pager *p, const struct region *r, vpn_t vpn, uint
 	run = got;
 	if (run == 0 || pte_reserve(&mm->ptes, vpn, run) != 0)
 		return 0;
-	res = uffd_copy(mm->uffd, addr_of(vpn), cache_addr(pc, page), run * PAGE_SIZE, !write, &done);
+	res = uffd_copy(mm->uffd, addr_of(vpn), cache_addr(pc, page), run * PAGE_SIZE, !write,
+			&done);
 	if (res == UFFD_GONE && done == 0 && run > 1) {
 		run = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), run * PAGE_SIZE) >>
 				 PAGE_SHIFT);
@@ -254,9 +258,9 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 		io->vpn = vpn_of(f->addr);
 		io->write = f->write;
 	}
-	io->bytes = pc->size - (page << PAGE_SHIFT) < run * PAGE_SIZE ?
-			    pc->size - (page << PAGE_SHIFT) :
-			    run * PAGE_SIZE;
+	io->bytes = pc->size - (page << PAGE_SHIFT) < run * PAGE_SIZE
+			    ? pc->size - (page << PAGE_SHIFT)
+			    : run * PAGE_SIZE;
 	io->iov = (struct iovec){cache_addr(pc, page), run * PAGE_SIZE};
 	io->req.dev = &pc->rd;
 	io->req.op = BLK_READ;
@@ -285,8 +289,9 @@ static uint32_t read_absent(struct pager *p, struct pagecache *pc, uint64_t page
 		uint32_t run = 1;
 
 		if (cache_get(pc, page) == 0) {
-			run = read_run(p, pc, page, end - page < READ_PIECE ? end - page : READ_PIECE,
-				       flags, NULL);
+			run = read_run(p, pc, page,
+				       end - page < READ_PIECE ? end - page : READ_PIECE, flags,
+				       NULL);
 			if (run == 0)
 				break;
 			total += run;
@@ -346,8 +351,8 @@ static enum fault_result fault_read(struct pager *p, const struct fault *f, cons
 	uint32_t first;
 
 	if (!(r->flags & REGION_RANDOM))
-		file_stream_miss(&pc->streams, page, window_max(mm),
-				 r->flags & REGION_SEQUENTIAL, &w);
+		file_stream_miss(&pc->streams, page, window_max(mm), r->flags & REGION_SEQUENTIAL,
+				 &w);
 	/* the page that faulted first: it must not be in want of a frame for its neighbours */
 	first = read_run(p, pc, page, w.from + w.n - page, CACHE_DEMAND, f);
 	if (first == 0)
@@ -421,8 +426,7 @@ static void page_lost(struct file_io *io, int err)
 	if (wanted) {
 		mm_log(mm, FL_LOG_ERROR, "cannot read %s at %lu: %s (SIGBUS)", pc->name,
 		       (unsigned long)(io->page << PAGE_SHIFT), log_strerror(err));
-		if (io->t0 != 0 && r != NULL && cache_of(r) == pc &&
-		    io->vpn + r->delta == io->page)
+		if (io->t0 != 0 && r != NULL && cache_of(r) == pc && io->vpn + r->delta == io->page)
 			file_sigbus(mm, io->vpn);
 	}
 	cache_wake(pc, io->page, 1);
@@ -504,8 +508,8 @@ static void read_done(struct file_io *io, int res)
 /* ---- faults ---- */
 
 /* The page is cached. */
-static enum fault_result fault_cached(struct pager *p, const struct fault *f, const struct region *r,
-				      uint64_t page)
+static enum fault_result fault_cached(struct pager *p, const struct fault *f,
+				      const struct region *r, uint64_t page)
 {
 	struct mm *mm = p->mm;
 	struct pagecache *pc = cache_of(r);
@@ -570,8 +574,8 @@ static enum fault_result fault_waits(struct pager *p, const struct region *r, ui
 }
 
 /* The first write to a page of a shared mapping since it was clean. */
-static enum fault_result fault_mkwrite(struct pager *p, const struct fault *f, const struct region *r,
-				       uint64_t page)
+static enum fault_result fault_mkwrite(struct pager *p, const struct fault *f,
+				       const struct region *r, uint64_t page)
 {
 	struct mm *mm = p->mm;
 

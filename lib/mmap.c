@@ -395,7 +395,8 @@ static long remap_left(struct mm *mm, uintptr_t old, size_t old_len, size_t new_
 long mm_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 	       uintptr_t new_addr)
 {
-	bool touches = (old_len != 0 && ours(mm, old, old_len)) ||
+	/* a length of 0 asks for a second mapping of what is shared there */
+	bool touches = ours(mm, old, old_len != 0 ? old_len : 1) ||
 		       ((flags & MREMAP_FIXED) && new_len != 0 && ours(mm, new_addr, new_len));
 	uint64_t mask;
 	bool arm_now;

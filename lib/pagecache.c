@@ -485,7 +485,8 @@ static void drop_private(struct pagecache *pc, uint64_t first)
 	vpn_t vpn;
 
 	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next) {
-		if ((r->flags & REGION_SHARED) || !cache_part(r, first, CACHE_PAGES_MAX, &vpn, &part))
+		if ((r->flags & REGION_SHARED) ||
+		    !cache_part(r, first, CACHE_PAGES_MAX, &vpn, &part))
 			continue;
 		SYS3(madvise, addr_of(vpn), part * PAGE_SIZE, MADV_DONTNEED_LOCKED);
 		drop_entries(pc->mm, addr_of(vpn), addr_of(vpn + part));
@@ -583,7 +584,8 @@ static bool lead(struct pager *p)
 			if (n == 0)
 				continue;
 		}
-		while (n < LEAD_BATCH && !(w & CACHE_DIRTY) && cache_next(pc, page + n, FRAME) == page + n) {
+		while (n < LEAD_BATCH && !(w & CACHE_DIRTY) &&
+		       cache_next(pc, page + n, FRAME) == page + n) {
 			uint32_t q = cache_get(pc, page + n);
 
 			if ((q & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE | CACHE_YOUNG |

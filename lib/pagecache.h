@@ -79,16 +79,16 @@ struct pagecache {
 	struct region_users users; /* first: a region's users is the pagecache */
 	struct mm *mm;
 	struct pagecache *next;
-	uint64_t dev, ino; /* of an ordinary file */
-	uint64_t size;	   /* bytes, as last seen */
+	uint64_t dev, ino;     /* of an ordinary file */
+	uint64_t size;	       /* bytes, as last seen */
 	struct source *source; /* NULL: an ordinary file */
 	int memfd, state_fd;
 	uint64_t memfd_pages, chunks;
-	int fd;		/* buffered; in the pagers' descriptor table */
-	bool writable;	/* and it is open for writing */
-	int fds[6];	/* every descriptor that was opened for it */
+	int fd;	       /* buffered; in the pagers' descriptor table */
+	bool writable; /* and it is open for writing */
+	int fds[6];    /* every descriptor that was opened for it */
 	unsigned nfds;
-	uint32_t handles; /* of the program's, and of calls that wait */
+	uint32_t handles;	     /* of the program's, and of calls that wait */
 	struct blk_dev rd, wr, tail; /* direct where the file can be; tail: buffered */
 	uint32_t inflight;
 	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
@@ -101,7 +101,7 @@ struct pagecache {
 
 /* The part of a read or write that one call does. */
 struct file_io {
-	struct blk_req req; /* first: the callback gets it */
+	struct blk_req req;  /* first: the callback gets it */
 	struct pager *pager; /* that queued it; of a source: that heard of its end */
 	struct pagecache *pc;
 	void (*done)(struct file_io *io, int res);
@@ -125,7 +125,7 @@ struct files {
 	struct pagecache *first;
 	struct pool io_pool;
 	uint64_t frames, dirty, writeback, idle;
-	uint32_t jobs; /* of sources, in flight */
+	uint32_t jobs;	/* of sources, in flight */
 	uint32_t event; /* futex: grows when a write or a sync ended */
 	/* the clock: pages are unmapped at `lead` and dropped at `tail`, which follows it */
 	struct pagecache *lead, *tail;

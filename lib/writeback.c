@@ -26,10 +26,10 @@
 #include <sys/mman.h>
 
 #define WRITE_PAGES 256U
-#define DIRTY_AGE 20U	    /* ticks: 5 s */
-#define IN_FLIGHT 4096U	    /* pages: no more are written at once in the background */
-#define ORPHAN_TRIES 8U	    /* failed writes after which what nobody maps is given up */
-#define BUS_NS 5000000U	    /* how long a page raises SIGBUS before it is looked at again */
+#define DIRTY_AGE 20U	/* ticks: 5 s */
+#define IN_FLIGHT 4096U /* pages: no more are written at once in the background */
+#define ORPHAN_TRIES 8U /* failed writes after which what nobody maps is given up */
+#define BUS_NS 5000000U /* how long a page raises SIGBUS before it is looked at again */
 #define CLOSE_TRIES 4U
 
 static bool is_tail(const struct pagecache *pc, uint64_t page)
@@ -125,7 +125,8 @@ uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint6
 	}
 	for (uint64_t i = 0; i < run; i++)
 		cache_set(pc, page + i,
-			  (cache_get(pc, page + i) & ~(CACHE_DIRTY | CACHE_SYNC)) | CACHE_WRITEBACK);
+			  (cache_get(pc, page + i) & ~(CACHE_DIRTY | CACHE_SYNC)) |
+				  CACHE_WRITEBACK);
 	io->pager = p;
 	io->pc = pc;
 	io->page = page;
@@ -177,8 +178,8 @@ static void write_due(struct pager *p, struct pagecache *pc, uint32_t tick)
 /* Nobody maps it, and its writes fail: it is given up. */
 static void give_up(struct pagecache *pc)
 {
-	mm_log(pc->mm, FL_LOG_ERROR, "%s: %lu pages that could not be written are lost: %s", pc->name,
-	       (unsigned long)pc->dirty, log_strerror(pc->error));
+	mm_log(pc->mm, FL_LOG_ERROR, "%s: %lu pages that could not be written are lost: %s",
+	       pc->name, (unsigned long)pc->dirty, log_strerror(pc->error));
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE; page++)
 		cache_set(pc, page, cache_get(pc, page) & ~CACHE_DIRTY);
 }
@@ -208,8 +209,8 @@ void files_round(struct pager *p)
 	now = sys_now();
 	if (f->nbus != 0)
 		file_sigbus_end(mm, now);
-	if (f->dirty != 0 && (now >= f->next_tick || orphans ||
-			      (f->drained != 0 && f->writeback < IN_FLIGHT / 2))) {
+	if (f->dirty != 0 &&
+	    (now >= f->next_tick || orphans || (f->drained != 0 && f->writeback < IN_FLIGHT / 2))) {
 		uint32_t tick = (uint32_t)(now / FILE_TICK);
 
 		for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)

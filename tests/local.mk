@@ -126,6 +126,13 @@ tests_unit_test_uffd_LDADD = $(test_ldadd)
 live_cppflags = $(test_cppflags) -I$(top_srcdir)/tests/unit
 live_ldadd = lib/libfaultline.la $(CMOCKA_LIBS) -lpthread
 
+test_programs += tests/live/test-mmap-conform
+live_tests += tests/live/test-mmap-conform
+
+tests_live_test_mmap_conform_SOURCES = tests/live/test-mmap-conform.c tests/live/live.h tests/unit/test.h
+tests_live_test_mmap_conform_CPPFLAGS = $(live_cppflags)
+tests_live_test_mmap_conform_LDADD = $(live_ldadd)
+
 test_programs += tests/live/test-live-mmap tests/live/test-live-faults tests/live/test-live-swap
 live_tests += tests/live/test-live-mmap tests/live/test-live-faults tests/live/test-live-swap
 
@@ -261,7 +268,7 @@ tests_store_test_confine_LDADD = $(store_test_ldadd)
 
 # fault
 
-fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c
+fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c lib/backing.c
 fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-full
 test_programs += $(fault_programs)
 fault_tests += $(fault_programs)
