@@ -324,10 +324,10 @@ static void read_ahead(struct pager *p, struct pagecache *pc, const struct file_
 	}
 }
 
-/* The largest window: two of them for each of a few streams fit the limit. */
+/* The largest window: two of them for each stream fit the limit. */
 static uint32_t window_max(const struct mm *mm)
 {
-	uint64_t part = mm_budget(mm) / 16;
+	uint64_t part = mm_budget(mm) / 32;
 
 	return mm->opt.readahead < part ? mm->opt.readahead : (uint32_t)part;
 }

@@ -323,22 +323,27 @@ void hop_passed_over(struct pager *p)
 	}
 }
 
-bool hop_is_end(const struct mm *mm, uintptr_t addr)
+/* Their messages may have been read already, by the round that the call is served in. */
+bool hop_serve_ends(struct pager *p)
 {
-	const struct hop *h = &mm->hop;
-	const struct hop_slot *s = &h->slot[(addr - (uintptr_t)h->bell) / PAGE_SIZE];
+	struct hop *h = &p->mm->hop;
+	bool any = false;
 
-	return __atomic_load_n(&s->state, __ATOMIC_ACQUIRE) == HOP_POSTED && s->op == HOP_SOURCE_DONE;
+	for (uint32_t i = 0; i < HOP_SLOTS && p->mm->files.jobs != 0; i++)
+		if (__atomic_load_n(&h->slot[i].state, __ATOMIC_ACQUIRE) == HOP_POSTED &&
+		    h->slot[i].op == HOP_SOURCE_DONE) {
+			serve_slot(p, &h->slot[i]);
+			any = true;
+		}
+	return any;
 }
 
 void hop_serve(struct pager *p, uintptr_t addr)
 {
 	struct hop *h = &p->mm->hop;
-	struct hop_slot *slot = &h->slot[(addr - (uintptr_t)h->bell) / PAGE_SIZE];
-	bool end = slot->op == HOP_SOURCE_DONE;
 
-	serve_slot(p, slot);
-	if (p->stop || end)
+	serve_slot(p, &h->slot[(addr - (uintptr_t)h->bell) / PAGE_SIZE]);
+	if (p->stop)
 		return;
 	hop_passed_over(p);
 	if (p->stop)

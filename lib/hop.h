@@ -112,10 +112,10 @@ bool hop_is_bell(const struct mm *mm, uintptr_t addr);
 bool hop_kicked(struct mm *mm, uintptr_t addr);
 
 /*
- * Whether the call behind a doorbell is the end of I/O, which is heard of within
- * other calls, too: they may wait for it.
+ * From within a call: hear of the end of I/O that is told by calls of its own
+ * (HOP_SOURCE_DONE), which the other one may wait for.  True: of some.
  */
-bool hop_is_end(const struct mm *mm, uintptr_t addr);
+bool hop_serve_ends(struct pager *p);
 
 /* On a pager, with the mm lock held: do the call behind a doorbell. */
 void hop_serve(struct pager *p, uintptr_t addr);

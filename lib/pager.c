@@ -308,7 +308,7 @@ static unsigned read_messages(struct pager *p, bool calls)
 		};
 		if (hop_is_bell(mm, f.addr)) {
 			/* within a call others wait: hop_serve() looks for them when it ends */
-			if (!hop_kicked(mm, f.addr) && (calls || hop_is_end(mm, f.addr)))
+			if (!hop_kicked(mm, f.addr) && calls)
 				hop_serve(p, f.addr);
 			continue;
 		}
@@ -337,6 +337,8 @@ static void round_trip(struct pager *p, bool calls)
 		fork_look_after_kin(p->mm);
 	if (calls && p->mm->store != NULL && !p->stop)
 		stored_round(p);
+	if (!calls)
+		hop_serve_ends(p);
 	blkio_reap(p->io);
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
@@ -400,6 +402,8 @@ static void sleep_until_event(struct pager *p)
 void pager_pump(struct pager *p)
 {
 	p->pumped = true;
+	if (hop_serve_ends(p))
+		return;
 	sleep_until_event(p);
 	round_trip(p, false);
 }

@@ -79,7 +79,7 @@ void cluster_hit(struct readahead *ra)
 
 /* ---- files ---- */
 
-#define NEAR 2048 /* pages: faults nearer than this may be of one stride */
+#define NEAR 128 /* pages: faults nearer than this may be of one stride */
 #define WASTED_SAMPLE 64U
 #define ASKED_SAMPLE 1024U
 #define SHIFT_MAX 6U
@@ -159,7 +159,7 @@ void file_stream_miss(struct file_streams *set, uint64_t page, uint32_t max, boo
 
 		if (s->used < oldest->used)
 			oldest = s;
-		if (s->used != 0 && page >= s->next && page - s->next < 2) {
+		if (s->used != 0 && page >= s->next && page - s->next < (s->window != 0 ? 2 : 1)) {
 			s->used = set->tick;
 			go_forward(set, s, page, max, w);
 			return;

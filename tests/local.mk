@@ -126,8 +126,12 @@ tests_unit_test_uffd_LDADD = $(test_ldadd)
 live_cppflags = $(test_cppflags) -I$(top_srcdir)/tests/unit
 live_ldadd = lib/libfaultline.la $(CMOCKA_LIBS) -lpthread
 
-test_programs += tests/live/test-mmap-conform
-live_tests += tests/live/test-mmap-conform
+test_programs += tests/live/test-mmap-conform tests/live/test-live-files
+live_tests += tests/live/test-mmap-conform tests/live/test-live-files
+
+tests_live_test_live_files_SOURCES = tests/live/test-live-files.c tests/live/live.h tests/unit/test.h
+tests_live_test_live_files_CPPFLAGS = $(live_cppflags)
+tests_live_test_live_files_LDADD = $(live_ldadd)
 
 tests_live_test_mmap_conform_SOURCES = tests/live/test-mmap-conform.c tests/live/live.h tests/unit/test.h
 tests_live_test_mmap_conform_CPPFLAGS = $(live_cppflags)
