@@ -363,7 +363,9 @@ endif
 
 # torture
 
-check_PROGRAMS += tests/torture/torture tests/torture/torture-fork
+check_PROGRAMS += tests/torture/torture tests/torture/torture-fork tests/torture/torture-files
+tests_torture_torture_files_SOURCES = tests/torture/torture-files.c
+tests_torture_torture_files_LDADD = lib/libfaultline.la -lpthread
 tests_torture_torture_fork_SOURCES = tests/torture/torture-fork.c
 tests_torture_torture_fork_LDADD = -lpthread
 tests_torture_torture_SOURCES = tests/torture/torture.c
@@ -374,7 +376,7 @@ test_scripts += tests/torture/run-torture.sh
 
 # make torture SECONDS=600 SEED=7: as long as that, from that seed on
 .PHONY: torture
-torture: all tests/torture/torture tests/torture/torture-fork
+torture: all tests/torture/torture tests/torture/torture-fork tests/torture/torture-files
 	FL_SRC='$(abs_top_srcdir)' FL_BUILD='$(abs_top_builddir)' \
 		$(SHELL) $(srcdir)/tests/torture/run-torture.sh '$(SECONDS)' '$(SEED)'
 

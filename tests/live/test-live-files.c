@@ -22,7 +22,7 @@ struct store {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	unsigned reads, writes, syncs, most_pages;
-	unsigned inside, most_inside; /* calls under way */
+	unsigned inside, most_inside;	      /* calls under way */
 	int fail_read, fail_write, fail_sync; /* -errno */
 	size_t bad_page;		      /* that alone; SIZE_MAX: all */
 	unsigned bad_reads;		      /* of it */
@@ -700,7 +700,8 @@ static void files_and_anonymous_memory_share_the_limit(void **state)
 	assert_int_equal(fl_set_limit(fl, LIMIT / 2), 0);
 	live_check(a, 0, n, 11);
 	live_check(p, 0, n, 21);
-	assert_true(stats(fl).cache_pages + stats(fl).resident + stats(fl).staged <= LIMIT_PAGES / 2);
+	assert_true(stats(fl).cache_pages + stats(fl).resident + stats(fl).staged <=
+		    LIMIT_PAGES / 2);
 	assert_true(stats(fl).resident_max <= LIMIT_PAGES);
 	assert_int_equal(fl_verify(fl), 0);
 	assert_int_equal(fl_close(fl), 0);
