@@ -58,7 +58,7 @@ int cache_cover(struct pagecache *pc, uint64_t pages)
 		return 0;
 	r = SYS2(ftruncate, pc->memfd, pages << PAGE_SHIFT);
 	if (sys_err(r))
-		return (int)r;
+		return -ENOMEM;
 	pc->memfd_pages = pages;
 	return 0;
 }
