@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # run-torture.sh [SECONDS [SEED]]: torture in each mode of dirty tracking with
-# each engine, and once with several pagers, through the library and then, with
-# forks, under `faultline run`: SECONDS in all (60), an equal part each, with
-# seeds from SEED on (by the day, so that each day meets others).  A line before
+# each engine, and once with several pagers, through the library; mappings of
+# files and of sources, which fail at times; and then, with forks, under
+# `faultline run`: SECONDS in all (60), an equal part each, with seeds from SEED on (by the day, so that each day meets others).  A line before
 # each run gives the command that repeats it.
 set -eu
 
@@ -21,7 +21,7 @@ case $total$seed in
 	exit 2
 	;;
 esac
-each=$((total / 10))
+each=$((total / 14))
 [ "$each" -gt 0 ] || each=1
 
 # repeat COMMAND...: run it, with its line before; a hang is a failure
@@ -51,6 +51,10 @@ for run in $runs; do
 	parts "$run"
 	repeat "$build/tests/torture/torture" --seconds "$each" --seed "$seed" --wp "$wp" \
 		--engine "$engine" --pagers "$pagers"
+done
+for options in '--engine uring' '--engine sync --pagers 2' '--source --pagers 2' --errors; do
+	# shellcheck disable=SC2086 # several options
+	repeat "$build/tests/torture/torture-files" --seconds "$each" --seed "$seed" $options
 done
 for run in auto:uring:1 sync:sync:1 off:uring:2; do
 	parts "$run"
