@@ -30,7 +30,8 @@
 
 #define AROUND 16U /* pages let in with one that is cached */
 #define BUS_NS 5000000U
-#define READ_PIECE 128U /* pages: what is waited for arrives in such pieces */
+#define LET_IN_MAX 1024U /* and with one that was read ahead */
+#define READ_PIECE 128U	 /* pages: what is waited for arrives in such pieces */
 
 static void read_done(struct file_io *io, int res);
 
@@ -324,12 +325,16 @@ static void read_ahead(struct pager *p, struct pagecache *pc, const struct file_
 	}
 }
 
-/* The largest window: two of them for each stream fit the limit. */
+/*
+ * The largest window: two of them for each stream fit the limit.  Devices want more in
+ * flight for a stream than a window of swap is, whose slots are mostly scattered.
+ */
 static uint32_t window_max(const struct mm *mm)
 {
 	uint64_t part = mm_budget(mm) / 32;
+	uint64_t most = (uint64_t)mm->opt.readahead * 2;
 
-	return mm->opt.readahead < part ? mm->opt.readahead : (uint32_t)part;
+	return most < part ? (uint32_t)most : (uint32_t)part;
 }
 
 static void follow(struct pager *p, struct pagecache *pc, const struct region *r, uint64_t page)
@@ -518,8 +523,8 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 	uint64_t most = vpn_of(r->end) - vpn;
 	uint64_t n;
 
-	if (most > (ahead ? FL_WINDOW_MAX : AROUND))
-		most = ahead ? FL_WINDOW_MAX : AROUND;
+	if (most > (ahead ? LET_IN_MAX : AROUND))
+		most = ahead ? LET_IN_MAX : AROUND;
 	if (r->flags & REGION_RANDOM)
 		most = 1;
 	n = cached_run(pc, page, most);
@@ -558,7 +563,7 @@ static enum fault_result fault_waits(struct pager *p, const struct region *r, ui
 		cache_set(pc, page, w | CACHE_DEMAND);
 		/* what was read ahead with it is let in whole when it arrives */
 		if ((w & CACHE_AHEAD) && !(r->flags & REGION_RANDOM)) {
-			while (n < FL_WINDOW_MAX) {
+			while (n < LET_IN_MAX) {
 				uint32_t q = cache_get(pc, page + n);
 
 				if (!(q & CACHE_LOCKED) || !(q & CACHE_AHEAD))
