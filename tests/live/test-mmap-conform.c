@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,14 +79,17 @@ static int s_msync(void *addr, size_t len, int flags)
 	return fl != NULL ? fl_msync(fl, addr, len, flags) : zero_or_errno(msync(addr, len, flags));
 }
 
+/* The address sanitizer makes the C library's do nothing. */
 static int s_mlock(void *addr, size_t len)
 {
-	return fl != NULL ? fl_mlock(fl, addr, len) : zero_or_errno(mlock(addr, len));
+	return fl != NULL ? fl_mlock(fl, addr, len)
+			  : zero_or_errno((int)syscall(SYS_mlock, addr, len));
 }
 
 static int s_munlock(void *addr, size_t len)
 {
-	return fl != NULL ? fl_munlock(fl, addr, len) : zero_or_errno(munlock(addr, len));
+	return fl != NULL ? fl_munlock(fl, addr, len)
+			  : zero_or_errno((int)syscall(SYS_munlock, addr, len));
 }
 
 static int s_truncate(int fd, off_t len)

@@ -627,7 +627,11 @@ int main(int argc, char **argv)
 		synced += w[i].synced;
 		told += w[i].told;
 		raised += w[i].raised;
+		free(w[i].version);
+		free(w[i].private_version);
 	}
+	free(w);
+	free(bytes);
 	printf("torture-files: seed %lu: %lu operations, %lu synced, %lu errors told, %lu SIGBUS; "
 	       "read %lu, written %lu, dropped %lu, minor %lu, major %lu, swapped in %lu\n",
 	       (unsigned long)seed, (unsigned long)done, (unsigned long)synced, (unsigned long)told,
