@@ -376,6 +376,7 @@ static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64
 {
 	struct mm *mm = p->mm;
 	const struct region *r;
+	bool found = io->t0 == 0;
 	uint64_t part;
 	vpn_t vpn;
 
@@ -385,6 +386,7 @@ static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64
 		if (!cache_part(r, page, n, &vpn, &part))
 			continue;
 		here = io->vpn >= vpn && io->vpn < vpn + part && io->t0 != 0;
+		found |= here;
 		if (!(r->flags & REGION_SHARED)) {
 			if (here && pte_state(pte_get(&mm->ptes, io->vpn)) == PTE_NONE)
 				copy_in(p, r, io->vpn, vpn + part - io->vpn, io->write);
@@ -397,6 +399,9 @@ static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64
 		}
 		let_in(mm, vpn, part, true);
 	}
+	/* unmapped or moved meanwhile: what is there now answers */
+	if (!found)
+		fault_wake(mm, io->vpn);
 }
 
 /* A read of several pages failed: what is waited for is read page by page, the rest not at all. */
