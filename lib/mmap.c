@@ -614,6 +614,9 @@ long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags)
 		at = (uintptr_t)r;
 		futex_wait(&mm->files.event, event, EVENT_PATIENCE);
 	}
+	/* what is not mapped may lie before where the last step began */
+	if (r == 0 && at != addr)
+		r = hop_call(mm, HOP_MSYNC, (long)addr, (long)page_up(len), 0, round, 0, 0, 0);
 	if ((r != 0 && r != -ENOMEM) || !(flags & MS_SYNC))
 		return r;
 	err = sync_range(mm, addr, len);

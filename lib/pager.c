@@ -33,6 +33,7 @@
 #define BUSY_TRIES 10U
 #define BUSY_PAUSE 1000000U /* ns */
 #define SKIP_MAX 64U
+#define PUMP_NS 1000000U
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
 
@@ -373,7 +374,8 @@ static int wait_awake(struct pager *p)
 	return r;
 }
 
-static void sleep_until_event(struct pager *p)
+/* For so long at most. */
+static void sleep_until_event(struct pager *p, uint64_t most)
 {
 	/* While faults are deferred and nothing is in flight here, another pager may free what they need. */
 	uint64_t timeout = p->mm->ndefer != 0 || fork_kin_ending(p->mm) ? 1000000U
@@ -387,6 +389,8 @@ static void sleep_until_event(struct pager *p)
 		timeout = patience;
 	if (files < timeout)
 		timeout = files;
+	if (most < timeout)
+		timeout = most;
 	lock_drop(&p->mm->lock);
 	r = wait_awake(p);
 	if (r == 0)
@@ -404,7 +408,8 @@ void pager_pump(struct pager *p)
 	p->pumped = true;
 	if (hop_serve_ends(p))
 		return;
-	sleep_until_event(p);
+	/* what another pager started ends in its ring, and is not told here */
+	sleep_until_event(p, p->mm->opt.pagers > 1 ? PUMP_NS : UINT64_MAX);
 	round_trip(p, false);
 }
 
@@ -460,7 +465,7 @@ UNKNOWN_THREAD static void pager_main(struct pager *p)
 		round_trip(p, true);
 		if (p->stop)
 			break;
-		sleep_until_event(p);
+		sleep_until_event(p, UINT64_MAX);
 	}
 	lock_drop(&mm->lock);
 	if (p->index == 0) {
