@@ -10,6 +10,8 @@ examples = \
 	examples/poison-handler \
 	examples/register \
 	examples/set-limit \
+	examples/source-packed \
+	examples/source-sparse \
 	examples/stats \
 	examples/store \
 	examples/swapon \
@@ -28,6 +30,10 @@ examples_register_CPPFLAGS = $(examples_cppflags)
 examples_register_LDADD = lib/libfaultline.la
 examples_set_limit_CPPFLAGS = $(examples_cppflags)
 examples_set_limit_LDADD = lib/libfaultline.la
+examples_source_packed_CPPFLAGS = $(examples_cppflags)
+examples_source_packed_LDADD = lib/libfaultline.la
+examples_source_sparse_CPPFLAGS = $(examples_cppflags)
+examples_source_sparse_LDADD = lib/libfaultline.la -lpthread
 examples_stats_CPPFLAGS = $(examples_cppflags)
 examples_stats_LDADD = lib/libfaultline.la -lpthread
 examples_store_CPPFLAGS = $(examples_cppflags)

@@ -95,7 +95,7 @@ struct fl_options {
 	enum fl_wp wp;		  /**< dirty tracking */
 	unsigned pagers;	  /**< pager threads, 1 to 16; 0: 1 */
 	size_t fault_around;	  /**< largest fault-around in bytes, 4096 to 2 MiB; 0: 2 MiB */
-	size_t readahead;	  /**< largest read-ahead window in bytes, 4096 to 2 MiB; 0: 1 MiB */
+	size_t readahead;	  /**< largest read-ahead window in bytes, 4096 to 2 MiB; 0: 1 MiB; of files twice that */
 	const char *swap_dir;	  /**< where private areas live; NULL: /var/tmp */
 	enum fl_log_level log_level; /**< lines above this level are dropped */
 	fl_log_fn log;		  /**< NULL: standard error */
@@ -114,6 +114,26 @@ struct fl_options {
 /** The smallest limit: below it a single instruction may not make progress. */
 #define FL_LIMIT_MIN ((uint64_t)2 << 20)
 
+/**
+ * A program's own source of pages, for fl_backing_open().  The functions are
+ * called on threads of the runtime's own, several at once if `threads` says so;
+ * they may block and use the C library.  They must not touch mappings of the
+ * same source.  Each returns 0 or -errno.
+ */
+struct fl_backing_ops {
+	size_t size; /**< sizeof(struct fl_backing_ops), for later growth */
+	/** Fill buf with the bytes from offset on: whole pages, or up to the source's end. */
+	int (*read)(void *ctx, uint64_t offset, void *buf, size_t length);
+	/** Take changed bytes.  NULL: the source is for reading only. */
+	int (*write)(void *ctx, uint64_t offset, const void *buf, size_t length);
+	/** Make durable what was written.  NULL: it is when write returns. */
+	int (*sync)(void *ctx);
+	unsigned threads; /**< how many calls at once, 1 to 16; 0: 1 */
+};
+
+/** Where pages come from: a file, or a program's own source.  Opaque. */
+struct fl_backing;
+
 /** Most swap areas of one runtime. */
 #define FL_SWAP_MAX 32
 
@@ -129,6 +149,15 @@ int fl_madvise(struct fl *fl, void *addr, size_t length, int advice);
 int fl_mlock(struct fl *fl, const void *addr, size_t length);
 int fl_mlock2(struct fl *fl, const void *addr, size_t length, unsigned flags);
 int fl_munlock(struct fl *fl, const void *addr, size_t length);
+
+int fl_backing_open(struct fl *fl, struct fl_backing **out, const struct fl_backing_ops *ops,
+		    void *ctx, uint64_t length);
+int fl_backing_file(struct fl *fl, struct fl_backing **out, int fd);
+int fl_backing_close(struct fl_backing *backing);
+void *fl_mmap_backing(struct fl *fl, void *addr, size_t length, int prot, int flags,
+		      struct fl_backing *backing, off_t offset);
+int fl_msync(struct fl *fl, void *addr, size_t length, int flags);
+int fl_ftruncate(struct fl *fl, int fd, off_t length);
 
 int fl_register(struct fl *fl, void *addr, size_t length);
 int fl_unregister(struct fl *fl, void *addr, size_t length);
@@ -148,12 +177,13 @@ enum fl_page_kind {
 	FL_PAGE_POISONED = 6,  /**< unreadable: a touch raises SIGBUS */
 	FL_PAGE_UNTRACKED = 7, /**< managed, not armed: the kernel's alone */
 	FL_PAGE_COMPRESSED = 8, /**< compressed, in the pool */
+	FL_PAGE_FILE = 9,      /**< in its file or source only */
 };
 
 #define FL_PAGE_KIND(v) ((enum fl_page_kind)((v)&0x0f)) /**< the kind, of a byte of fl_page_state() */
 #define FL_PAGE_HAS_SLOT 0x10 /**< a slot holds a copy of the page */
 #define FL_PAGE_LOCKED 0x20   /**< fl_mlock() */
-#define FL_PAGE_WP 0x40	      /**< write-protected: known not to be written since it was read in */
+#define FL_PAGE_WP 0x40	      /**< write-protected: known not to be written since it was read in or written out */
 #define FL_PAGE_BUSY 0x80     /**< I/O in flight */
 
 int fl_page_state(struct fl *fl, const void *addr, size_t length, unsigned char *vec);
@@ -209,6 +239,17 @@ struct fl_stats {
 	uint64_t group_held;	 /**< of these, granted to processes */
 	uint64_t group_most;	 /**< the most that was ever granted */
 	uint64_t group_members;	 /**< processes */
+	uint64_t cache_pages;	 /**< frames that hold pages of files and sources */
+	uint64_t cache_dirty;	 /**< of these: to be written */
+	uint64_t cache_writeback; /**< being written */
+	uint64_t file_minor;	 /**< faults in file mappings answered without I/O */
+	uint64_t file_major;	 /**< and those that waited for a read */
+	uint64_t file_reads;	 /**< read requests to files and sources */
+	uint64_t file_read_pages; /**< pages read from them */
+	uint64_t file_writes;	 /**< write requests */
+	uint64_t file_write_pages; /**< pages written */
+	uint64_t file_errors;	 /**< requests that failed */
+	uint64_t file_dropped;	 /**< cached pages dropped */
 };
 
 int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);

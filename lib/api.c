@@ -5,7 +5,7 @@
  *
  * Every result passes one gate, which lets only documented errors out.
  */
-#include "faultline.h"
+#include "api.h"
 
 #include "do.h"
 #include "hop.h"
@@ -24,14 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define API __attribute__((visibility("default")))
-
-struct fl {
-	struct mm *mm;
-};
-
-/* The errors that the manual names; anything else is a defect of ours, told as EIO. */
-static int gate(long r)
+int gate(long r)
 {
 	static const short known[] = {
 		EPERM,	ENOENT, EIO,	EBADF,	EAGAIN,	 ENOMEM,       EACCES, EFAULT,
@@ -48,7 +41,7 @@ static int gate(long r)
 	return -EIO;
 }
 
-static void *address(long r)
+void *address(long r)
 {
 	if (!sys_err(r))
 		return (void *)r;
@@ -83,14 +76,17 @@ API int fl_open(struct fl **out, const struct fl_options *options)
 		return gate(r);
 	}
 	fl->mm = mm;
+	lock_init(&fl->lock, RANK_API);
 	*out = fl;
 	return 0;
 }
 
 API int fl_close(struct fl *fl)
 {
-	int r = mm_close(fl->mm);
+	int r;
 
+	backings_end(fl);
+	r = mm_close(fl->mm);
 	if (r == 0)
 		sys_mem_free(fl, sizeof(*fl));
 	return gate(r);
@@ -191,8 +187,7 @@ static int check_mapping(uintptr_t start, uintptr_t end)
 	return start < end && prot != -EINVAL ? -ENOMEM : prot;
 }
 
-/* Pagers run, so that a call can be handed to one. */
-static long need_pagers(struct mm *mm)
+long need_pagers(struct mm *mm)
 {
 	long r = 0;
 

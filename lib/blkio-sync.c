@@ -19,6 +19,9 @@ int64_t sync_attempt(const struct blk_sub *sub)
 	int fd = sub->dev->fd;
 	uint64_t pos = sub_pos(sub);
 
+	if (sub->op == BLK_SYNC)
+		return SYS1(fsync, fd);
+
 	/* The high half of the position (the fifth argument) is for 32-bit machines. */
 	if (sub->niov == 1) {
 		void *base = sub->iov[0].iov_base;

@@ -176,10 +176,17 @@ static void uring_start(struct blkio *q, struct blk_sub *sub)
 {
 	struct io_uring_sqe *sqe = entry(q);
 	bool vec = sub->niov != 1;
-	const void *addr = vec ? (const void *)sub->iov : sub->iov[0].iov_base;
-	unsigned len = vec ? sub->niov : (unsigned)sub->iov[0].iov_len;
+	const void *addr;
+	unsigned len;
 	int op;
 
+	if (sub->op == BLK_SYNC) {
+		io_uring_prep_rw(IORING_OP_FSYNC, sqe, sub->dev->fd, NULL, 0, 0);
+		io_uring_sqe_set_data(sqe, sub);
+		return;
+	}
+	addr = vec ? (const void *)sub->iov : sub->iov[0].iov_base;
+	len = vec ? sub->niov : (unsigned)sub->iov[0].iov_len;
 	if (sub->op == BLK_READ)
 		op = vec ? IORING_OP_READV : IORING_OP_READ;
 	else

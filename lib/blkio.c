@@ -335,6 +335,27 @@ static void sub_failed(struct blkio *q, struct blk_sub *s, int err)
 	}
 }
 
+static void sub_whole(struct blkio *q, struct blk_sub *s)
+{
+	struct blk_req *req = s->first, *next;
+
+	sub_free(q, s);
+	for (; req != NULL; req = next) {
+		next = req->next;
+		req_end(q, req, 0);
+	}
+}
+
+/* A read met the end of its file, after s->res bytes of the attempt: zeros follow. */
+static void sub_at_end(struct blkio *q, struct blk_sub *s)
+{
+	s->moved += (uint64_t)s->res;
+	sub_own_iov(s, s->len - s->moved);
+	for (unsigned i = 0; i < s->niov; i++)
+		memset(s->own[i].iov_base, 0, s->own[i].iov_len);
+	sub_whole(q, s);
+}
+
 /* Decide what becomes of a submission whose attempt ended. */
 static void sub_settle(struct blkio *q, struct blk_sub *s)
 {
@@ -343,22 +364,24 @@ static void sub_settle(struct blkio *q, struct blk_sub *s)
 	if (s->res > 0) {
 		uint64_t n = (uint64_t)s->res;
 
+		if (s->dev->file && s->op == BLK_READ && n < left && n % SECTOR != 0) {
+			sub_at_end(q, s);
+			return;
+		}
 		n = n < left ? n & ~(SECTOR - 1) : left;
 		s->moved += n;
 		if (n == left) {
-			struct blk_req *req = s->first, *next;
-
-			sub_free(q, s);
-			for (; req != NULL; req = next) {
-				next = req->next;
-				req_end(q, req, 0);
-			}
+			sub_whole(q, s);
 		} else if (n != 0) {
 			s->tries = 0;
 			sub_attempt(q, s);
 		} else {
 			sub_failed(q, s, -EIO);
 		}
+	} else if (s->res == 0 && s->op == BLK_SYNC) {
+		sub_whole(q, s);
+	} else if (s->res == 0 && s->dev->file && s->op == BLK_READ) {
+		sub_at_end(q, s);
 	} else if ((s->res == -EINTR || s->res == -EAGAIN || s->res == -ECANCELED) &&
 		   ++s->tries < BLKIO_TRIES) {
 		sub_attempt(q, s);
@@ -474,12 +497,20 @@ void blkio_queue(struct blkio *q, struct blk_req *req)
 	req->seq = q->seq++;
 	req->alone = false;
 	req->len = 0;
+	if (req->op == BLK_SYNC && req->niov == 0) {
+		q->plug_sorted = false;
+		req->alone = true;
+		list_add(&q->plug, req);
+		return;
+	}
 	if (req->niov == 0 || req->niov > BLK_IOV_MAX) {
 		req_end(q, req, -EINVAL);
 		return;
 	}
 	for (unsigned i = 0; i < req->niov; i++) {
-		odd |= req->iov[i].iov_len | (uintptr_t)req->iov[i].iov_base;
+		odd |= (uintptr_t)req->iov[i].iov_base;
+		if (!req->dev->file || req->op != BLK_WRITE || i + 1 < req->niov)
+			odd |= req->iov[i].iov_len;
 		req->len += req->iov[i].iov_len;
 	}
 	if ((odd & ALIGN_MASK) != 0 || req->len == 0) {

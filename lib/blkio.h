@@ -37,9 +37,11 @@ struct blk_dev {
 	int fd;		  /* in the pagers' descriptor table */
 	uint64_t size;	  /* bytes; a request beyond it ends as -ERANGE without being started */
 	const char *name; /* for messages; lives as long as the device */
+	bool file;	  /* may end within what is read: zeros follow; a write may end within a page */
 };
 
-enum blk_op { BLK_READ, BLK_WRITE };
+/* BLK_SYNC: what was written before it was queued, and has ended, is durable when it ends. */
+enum blk_op { BLK_READ, BLK_WRITE, BLK_SYNC };
 
 struct blk_req {
 	/* set by the caller */
@@ -47,7 +49,7 @@ struct blk_req {
 	enum blk_op op;
 	uint64_t off;		 /* bytes, a multiple of 4096 */
 	const struct iovec *iov; /* each a multiple of 4096, aligned; stays put until done */
-	unsigned niov;		 /* 1 to BLK_IOV_MAX */
+	unsigned niov;		 /* 1 to BLK_IOV_MAX; BLK_SYNC: 0 */
 	void (*done)(struct blk_req *req, int res); /* res: 0 or -errno; may free or reuse req */
 	/* blkio's own until done is called */
 	uint64_t len; /* sum of iov */

@@ -85,12 +85,31 @@ static void emptied_in_part(struct mm *mm, uintptr_t at, uintptr_t end, int advi
 	}
 }
 
+/* Advice that the kernel knows for anonymous memory only, or that would change a page cache of ours. */
+static long refused_by_file(const struct mm *mm, uintptr_t start, uintptr_t end, int advice)
+{
+	const struct region *r;
+
+	if (advice != MADV_FREE && advice != MADV_WIPEONFORK && advice != MADV_COLLAPSE)
+		return 0;
+	for (; start < end && (r = region_next(&mm->regions, start)) != NULL && r->start < end;
+	     start = r->end)
+		if (r->users != NULL)
+			return -EINVAL;
+	return 0;
+}
+
 long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int advice)
 {
 	uintptr_t end = addr + page_up(len);
 	int given = advice;
 	long r;
 
+	r = refused_by_file(mm, addr, end, advice);
+	if (r != 0)
+		return r;
+	if (advice == MADV_REMOVE && p != NULL && mm->files.first != NULL)
+		return do_punch(p, addr, end);
 	/* Freed lazily, a page could vanish at any time; at once is as good by the contract. */
 	if (advice == MADV_FREE && mm->armed)
 		given = MADV_DONTNEED;
@@ -149,7 +168,20 @@ long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int 
 	default:
 		break;
 	}
+	if (p != NULL)
+		file_advice(p, addr, end, advice);
 	return r;
+}
+
+static bool has_shared(const struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	const struct region *r;
+
+	for (; start < end && (r = region_next(&mm->regions, start)) != NULL && r->start < end;
+	     start = r->end)
+		if (r->flags & REGION_SHARED)
+			return true;
+	return false;
 }
 
 /*
@@ -172,9 +204,10 @@ long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 	r = SYS3(mlock2, addr, len, mm->armed ? flags | MLOCK_ONFAULT : flags);
 	if (sys_err(r))
 		return r;
-	return set_flags(mm, start, span,
-			 REGION_LOCKED | (flags & MLOCK_ONFAULT ? REGION_LOCKONFAULT : 0),
-			 flags & MLOCK_ONFAULT ? 0 : REGION_LOCKONFAULT);
+	r = set_flags(mm, start, span,
+		      REGION_LOCKED | (flags & MLOCK_ONFAULT ? REGION_LOCKONFAULT : 0),
+		      flags & MLOCK_ONFAULT ? 0 : REGION_LOCKONFAULT);
+	return r == 0 && has_shared(mm, start, start + span) ? 1 : r;
 }
 
 long do_munlock(struct mm *mm, uintptr_t addr, size_t len)
@@ -193,6 +226,15 @@ static bool has_slot(swp_t swp)
 	return swp != SWP_NONE && !swp_pooled(swp);
 }
 
+static unsigned char state_of_cached(uint32_t w)
+{
+	unsigned char v = w & (CACHE_LOCKED | CACHE_WRITEBACK) ? FL_PAGE_BUSY : 0;
+
+	if (!(w & CACHE_UPTODATE))
+		return v | FL_PAGE_FILE;
+	return v | FL_PAGE_PRESENT | (w & CACHE_DIRTY ? 0 : FL_PAGE_WP);
+}
+
 static unsigned char state_of(struct mm *mm, const struct region *r, vpn_t vpn)
 {
 	unsigned char v = r->flags & REGION_LOCKED ? FL_PAGE_LOCKED : 0;
@@ -201,10 +243,12 @@ static unsigned char state_of(struct mm *mm, const struct region *r, vpn_t vpn)
 
 	if (!mm->armed)
 		return v | FL_PAGE_UNTRACKED;
+	if (r->flags & REGION_SHARED)
+		return v | state_of_cached(cache_get(cache_of(r), vpn + r->delta));
 	pte = pte_get(&mm->ptes, vpn);
 	switch (pte_state(pte)) {
 	case PTE_NONE:
-		return v | FL_PAGE_NONE;
+		return r->users != NULL ? v | FL_PAGE_FILE : v | FL_PAGE_NONE;
 	case PTE_PRESENT:
 		return (unsigned char)(v | FL_PAGE_PRESENT |
 				       (has_slot(pte_swp(pte)) ? FL_PAGE_HAS_SLOT : 0) |

@@ -162,6 +162,12 @@ long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 {
 	long r;
 
+	if (prot & PROT_WRITE)
+		for (const struct region *q = region_next(&mm->regions, addr);
+		     q != NULL && q->start < addr + page_up(len);
+		     q = region_next(&mm->regions, q->end))
+			if (q->flags & REGION_NOWRITE)
+				return -EACCES;
 	if (prot != PROT_NONE && mm->confined &&
 	    refused(mm, closed_pages(mm, addr, addr + page_up(len))))
 		return -ENOMEM;
@@ -243,7 +249,8 @@ static long copy_regions(struct mm *mm, uintptr_t from, uintptr_t to, size_t len
 		long err;
 
 		at = r->end;
-		err = region_insert(&mm->regions, s - from + to, e - from + to, prot, flags);
+		err = region_insert_file(&mm->regions, s - from + to, e - from + to, prot, flags,
+					 r->users, r->delta + vpn_of(from) - vpn_of(to));
 		if (err == 0 && mm->armed)
 			err = register_moved(mm, s - from + to, e - from + to);
 		if (err != 0)
@@ -259,6 +266,8 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 	uintptr_t to_len = page_up(new_len);
 	uintptr_t both = from_len < to_len ? from_len : to_len;
 	const struct region *last = NULL;
+	struct region_users *users = NULL;
+	uint64_t delta = 0;
 	int prot = PROT_NONE;
 	uint32_t rflags = 0;
 	uintptr_t to;
@@ -271,6 +280,8 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 
 		prot = last->prot;
 		rflags = last->flags;
+		users = last->users;
+		delta = last->delta;
 		if (more != 0 &&
 		    (overcommitted(mm, more, rflags & REGION_NORESERVE ? MAP_NORESERVE : 0) ||
 		     (prot != PROT_NONE && refused(mm, more))))
@@ -310,7 +321,8 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 		do_forget(mm, old + to_len, old + from_len);
 	}
 	if (to_len > from_len && last != NULL) {
-		long err = region_insert(&mm->regions, to + from_len, to + to_len, prot, rflags);
+		long err = region_insert_file(&mm->regions, to + from_len, to + to_len, prot, rflags,
+					      users, delta + vpn_of(old) - vpn_of(to));
 
 		if (err == 0 && mm->armed)
 			err = register_moved(mm, to + from_len, to + to_len);
@@ -363,23 +375,27 @@ long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int
 	uintptr_t at = old;
 	uintptr_t start = old;
 	uintptr_t end = mm->armed && len != 0 ? uffd_vma_end(mm->maps_fd, old) : 0;
+	const struct region *r = region_find(&mm->regions, old);
 
+	if (r != NULL && (r->flags & REGION_SHARED))
+		return do_mremap_shared(mm, old, old_len, new_len, flags, new_addr);
 	if (end == 0 || end >= old + len || (flags & ~MREMAP_DONTUNMAP) != move ||
 	    page_up(new_len) != len || (new_addr & ~PAGE_MASK))
 		return move_mapping(mm, old, old_len, new_len, flags, new_addr);
 	if (old < new_addr + len && new_addr < old + len)
 		return -EINVAL;
 	do {
-		long r;
+		long err;
 
 		/* what was moved may have been merged with what comes next */
 		if (start < at)
 			start = at;
 		if (end > old + len)
 			end = old + len;
-		r = move_mapping(mm, start, end - start, end - start, flags, new_addr + (start - old));
-		if (sys_err(r))
-			return r;
+		err = move_mapping(mm, start, end - start, end - start, flags,
+				   new_addr + (start - old));
+		if (sys_err(err))
+			return err;
 		at = end;
 	} while (at < old + len && uffd_vma_next(mm->maps_fd, at, &start, &end) && start < old + len);
 	return (long)new_addr;
@@ -405,6 +421,10 @@ long do_unregister(struct pager *p, uintptr_t start, uintptr_t end)
 	struct mm *mm = p->mm;
 	long r;
 
+	for (const struct region *q = region_next(&mm->regions, start); q != NULL && q->start < end;
+	     q = region_next(&mm->regions, q->end))
+		if (q->users != NULL)
+			return -EINVAL;
 	if (mm->armed) {
 		uint64_t pages = (end - start) >> PAGE_SHIFT;
 

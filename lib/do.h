@@ -36,8 +36,54 @@ long do_unregister(struct pager *p, uintptr_t start, uintptr_t end);
 /* Entries of [start, end) become none and what they held is given back. */
 void drop_entries(struct mm *mm, uintptr_t start, uintptr_t end);
 
+/* do-file.c: on a pager, of an armed mm. */
+struct file_io;
+struct pagecache;
+struct source;
+
+/* What is to be mapped, in memory of our own. */
+struct map_file {
+	uintptr_t addr;
+	size_t len;
+	int prot, flags;
+	int fd;		      /* of the program; -1: */
+	struct pagecache *pc; /* this backing */
+	uint64_t pgoff;	      /* pages */
+	/* of do_backing_open() */
+	struct source *source; /* NULL: fd */
+	uint64_t size;
+	bool write;
+};
+
+/* Who waits for fsync(2) of one file. */
+struct sync_wait {
+	uint32_t pending; /* futex: files */
+	int err;
+};
+
+long do_mmap_file(struct mm *mm, const struct map_file *m);
+long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
+		      uintptr_t new_addr);
+/*
+ * One step of msync(2).  Round 0 checks and starts.  An address: what is to be
+ * written of the range from there on is not yet, call again for that when
+ * files.event has grown; 0: done.
+ */
+long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned round);
+/* Make the files of a range durable, and tell of write errors since this was last asked. */
+long do_sync_range(struct pager *p, uintptr_t addr, size_t len, struct sync_wait *wait);
+long do_ftruncate(struct pager *p, int fd, long size);
+/* MADV_REMOVE: zeros in the file. */
+long do_punch(struct pager *p, uintptr_t start, uintptr_t end);
+/* Advice for the file regions of a range. */
+void file_advice(struct pager *p, uintptr_t start, uintptr_t end, int advice);
+long do_backing_open(struct mm *mm, struct map_file *m);
+long do_backing_close(struct pager *p, struct pagecache *pc);
+long do_source_done(struct pager *p, struct file_io *io, int res);
+
 /* do-madvise.c.  p is NULL while nothing is armed. */
 long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int advice);
+/* 1: done, and there are shared mappings of files in the range. */
 long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags);
 long do_munlock(struct mm *mm, uintptr_t addr, size_t len);
 long do_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);

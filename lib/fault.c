@@ -65,7 +65,7 @@ static enum fault_result fault_present(struct pager *p, const struct fault *f, c
 	if (swp != SWP_NONE)
 		swap_put(&mm->swap, swp);
 	pte_set(&mm->ptes, vpn, 0);
-	return fault_anon(p, f, r);
+	return r->users != NULL ? fault_file(p, f, r) : fault_anon(p, f, r);
 }
 
 enum fault_result fault_handle(struct pager *p, const struct fault *f)
@@ -81,6 +81,8 @@ enum fault_result fault_handle(struct pager *p, const struct fault *f)
 		fault_wake(mm, vpn);
 		return FAULT_DONE;
 	}
+	if (r->flags & REGION_SHARED)
+		return fault_file(p, f, r);
 	pte = pte_get(&mm->ptes, vpn);
 	if (f->wp && pte_state(pte) != PTE_PRESENT) {
 		fault_wake(mm, vpn);
@@ -88,7 +90,7 @@ enum fault_result fault_handle(struct pager *p, const struct fault *f)
 	}
 	switch (pte_state(pte)) {
 	case PTE_NONE:
-		return fault_anon(p, f, r);
+		return r->users != NULL ? fault_file(p, f, r) : fault_anon(p, f, r);
 	case PTE_PRESENT:
 		return f->wp ? fault_wp(p, f, r) : fault_present(p, f, r);
 	case PTE_STAGED:

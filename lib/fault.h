@@ -55,6 +55,8 @@ enum fault_result fault_compressed(struct pager *p, const struct fault *f, struc
 
 /* The window of a fault on a page that was evicted, by its stream and the region's advice. */
 uint32_t fault_window(struct mm *mm, const struct region *r, vpn_t vpn, struct stream **stream);
+/* fault-file.c: a shared mapping of a file, or an entry that is none in a private one. */
+enum fault_result fault_file(struct pager *p, const struct fault *f, const struct region *r);
 
 /*
  * Start reading what is SWAPPED in [vpn, end), without installing it: MADV_WILLNEED.

@@ -203,6 +203,23 @@ static long serve(struct pager *p, const struct hop_slot *s)
 		if (r != 0)
 			grant_forked(mm, false, 0);
 		return r;
+	case HOP_MMAP_FILE:
+		return do_mmap_file(mm, (const struct map_file *)a[0]);
+	case HOP_MSYNC:
+		return do_msync(p, (uintptr_t)a[0], (size_t)a[1], (int)a[2], (unsigned)a[3]);
+	case HOP_SYNC_RANGE:
+		return do_sync_range(p, (uintptr_t)a[0], (size_t)a[1], (struct sync_wait *)a[2]);
+	case HOP_TRUNCATE:
+		return do_ftruncate(p, (int)a[0], a[1]);
+	case HOP_BACKING_OPEN:
+		return do_backing_open(mm, (struct map_file *)a[0]);
+	case HOP_BACKING_CLOSE:
+		return do_backing_close(p, (struct pagecache *)a[0]);
+	case HOP_FILES_CLOSE:
+		files_close(p);
+		return 0;
+	case HOP_SOURCE_DONE:
+		return do_source_done(p, (struct file_io *)a[0], (int)a[1]);
 	}
 	return -ENOSYS;
 }
@@ -310,6 +327,21 @@ void hop_passed_over(struct pager *p)
 			if (__atomic_load_n(&h->slot[i].state, __ATOMIC_ACQUIRE) == HOP_POSTED)
 				serve_slot(p, &h->slot[i]);
 	}
+}
+
+/* Their messages may have been read already, by the round that the call is served in. */
+bool hop_serve_ends(struct pager *p)
+{
+	struct hop *h = &p->mm->hop;
+	bool any = false;
+
+	for (uint32_t i = 0; i < HOP_SLOTS && p->mm->files.jobs != 0; i++)
+		if (__atomic_load_n(&h->slot[i].state, __ATOMIC_ACQUIRE) == HOP_POSTED &&
+		    h->slot[i].op == HOP_SOURCE_DONE) {
+			serve_slot(p, &h->slot[i]);
+			any = true;
+		}
+	return any;
 }
 
 void hop_serve(struct pager *p, uintptr_t addr)

@@ -61,6 +61,14 @@ enum hop_op {
 	HOP_ARM,
 	HOP_CLOSE,
 	HOP_FORK,
+	HOP_MMAP_FILE,
+	HOP_MSYNC,
+	HOP_SYNC_RANGE,
+	HOP_TRUNCATE,
+	HOP_BACKING_OPEN,
+	HOP_BACKING_CLOSE,
+	HOP_FILES_CLOSE,
+	HOP_SOURCE_DONE,
 };
 
 enum hop_state { HOP_FREE, HOP_OWNED, HOP_POSTED, HOP_RUNNING, HOP_DONE, HOP_RUNG, HOP_EMPTYING };
@@ -102,6 +110,12 @@ bool hop_is_bell(const struct mm *mm, uintptr_t addr);
  * if it is a kick's, false if it is a doorbell's.
  */
 bool hop_kicked(struct mm *mm, uintptr_t addr);
+
+/*
+ * From within a call: hear of the end of I/O that is told by calls of its own
+ * (HOP_SOURCE_DONE), which the other one may wait for.  True: of some.
+ */
+bool hop_serve_ends(struct pager *p);
 
 /* On a pager, with the mm lock held: do the call behind a doorbell. */
 void hop_serve(struct pager *p, uintptr_t addr);

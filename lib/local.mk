@@ -13,11 +13,13 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/blkio-uring.c \
 	lib/blkio.c lib/blkio.h \
 	lib/codec.c lib/codec.h \
+	lib/do-file.c \
 	lib/do-madvise.c \
 	lib/do-mmap.c \
 	lib/do.h \
 	lib/fault-anon.c \
 	lib/fault-compressed.c \
+	lib/fault-file.c \
 	lib/fault-swap.c \
 	lib/fault-wp.c \
 	lib/fault.c lib/fault.h \
@@ -33,6 +35,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/open.c lib/open.h \
 	lib/options.c lib/options.h \
 	lib/near.c lib/near.h \
+	lib/pagecache.c lib/pagecache.h \
 	lib/pager.c lib/pager.h \
 	lib/proc.c lib/proc.h \
 	lib/pool.c lib/pool.h \
@@ -41,6 +44,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/readahead.c lib/readahead.h \
 	lib/reclaim.c lib/reclaim.h \
 	lib/region.c lib/region.h \
+	lib/source.c lib/source.h \
 	lib/staging.c lib/staging.h \
 	lib/store-client.c lib/store-client.h \
 	lib/store-wire.c lib/store-wire.h \
@@ -52,10 +56,11 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/uffd-abi.h \
 	lib/uffd.c lib/uffd.h \
 	lib/verify.c lib/verify.h \
+	lib/writeback.c \
 	lib/zpool.c lib/zpool.h
 
 lib_LTLIBRARIES += lib/libfaultline.la
-lib_libfaultline_la_SOURCES = lib/api.c
+lib_libfaultline_la_SOURCES = lib/api.c lib/api.h lib/backing.c
 lib_libfaultline_la_CPPFLAGS = $(AM_CPPFLAGS) $(LIBURING_CFLAGS) $(LIBXXHASH_CFLAGS)
 lib_libfaultline_la_LIBADD = lib/libfaultline-core.la
 lib_libfaultline_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(FL_LT_VERSION) \

@@ -17,6 +17,8 @@ enum lock_rank {
 	RANK_PATCH, /* preload: the list of patched system-call sites */
 	RANK_FORK,  /* mm.h: one fork of an armed process at a time */
 	RANK_MM,    /* mm.h: a runtime's regions, page entries, staging, areas */
+	RANK_SOURCE, /* source.h: the I/O that waits for a program's own source */
+	RANK_API,   /* api.h: the backings that a program has open */
 };
 
 struct lock {

@@ -11,7 +11,7 @@
  *
  * Frames.  What the limit bounds is
  *	PRESENT entries + frames in staging blocks + the read buffer
- *	+ the pool of compressed pages,
+ *	+ the pool of compressed pages + cached pages of files,
  * checked by reclaim_make_room() before any frame is added.  Spare frames
  * (staging.h) are within it too, and the first to go.
  */
@@ -27,6 +27,7 @@
 #include "log.h"
 #include "near.h"
 #include "open.h"
+#include "pagecache.h"
 #include "pool.h"
 #include "pte.h"
 #include "publish.h"
@@ -50,6 +51,8 @@ struct mm_counters {
 	uint64_t faults_minor, faults_major;
 	uint64_t faults_zero, faults_anon, faults_wp, faults_staged, faults_swap, faults_filled;
 	uint64_t faults_stale, faults_around;
+	uint64_t file_minor, file_major, file_reads, file_read_pages, file_writes, file_write_pages;
+	uint64_t file_errors, file_dropped;
 	uint64_t reads, read_pages, writes, write_pages, io_errors, csum_errors;
 	uint64_t readahead_hits, readahead_misses;
 	uint64_t evicted, dropped_clean, evict_busy, frames_reused;
@@ -150,6 +153,7 @@ struct mm {
 	vpn_t hand;	/* reclaim.c: where the clock goes on */
 	bool balancing; /* reclaim.c: frames are being freed ahead of the faults */
 	struct readahead ra;
+	struct files files;
 	struct fault defer[DEFER_MAX];
 	unsigned ndefer;
 
@@ -201,7 +205,7 @@ static inline uintptr_t addr_of(vpn_t vpn)
 /* Frames that count against the limit, the read buffer aside. */
 static inline uint64_t mm_frames(const struct mm *mm)
 {
-	return mm->ptes.count[PTE_PRESENT] + mm->staging.frames + tier_pages(mm);
+	return mm->ptes.count[PTE_PRESENT] + mm->staging.frames + tier_pages(mm) + mm->files.frames;
 }
 
 /* Frames that may be held beside the read buffer. */

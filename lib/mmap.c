@@ -26,8 +26,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 
 #ifndef MAP_FIXED_NOREPLACE
@@ -165,6 +168,38 @@ static void populate(uintptr_t addr, size_t len, int prot)
 	     prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
+/*
+ * Whether a descriptor is of an ordinary file on storage: the files of memory
+ * and of the kernel's own are the kernel's to map.
+ */
+static bool is_on_storage(int fd)
+{
+	struct statfs fs;
+	struct stat st;
+
+	if (sys_err(SYS2(fstat, fd, &st)) || !S_ISREG(st.st_mode) || sys_err(SYS2(fstatfs, fd, &fs)))
+		return false;
+	switch ((unsigned long)fs.f_type) {
+	case TMPFS_MAGIC:
+	case RAMFS_MAGIC:
+	case HUGETLBFS_MAGIC:
+	case PROC_SUPER_MAGIC:
+	case SYSFS_MAGIC:
+	case DEBUGFS_MAGIC:
+	case TRACEFS_MAGIC:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool fileable(const struct mm *mm, int flags, int fd)
+{
+	const int special = MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK;
+
+	return !(mm->flags & MM_PRELOAD) && !mm->confined && !(flags & special) && is_on_storage(fd);
+}
+
 /* A mapping that is not managed. */
 static long map_left(struct mm *mm, const long a[6])
 {
@@ -222,6 +257,73 @@ static long may_lock(const struct mm *mm, size_t len)
 	return 0;
 }
 
+/* Lock or bring in what was just mapped, as mmap(2)'s flags ask; its address, or -errno. */
+static long map_flags(struct mm *mm, long r, size_t len, int prot, int flags)
+{
+	bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
+	long err;
+
+	if (flags & MAP_LOCKED) {
+		/* mlock(2) fails for what it cannot bring in, mmap(2) does not */
+		err = mm_mlock2(mm, (uintptr_t)r, len, prot == PROT_NONE ? MLOCK_ONFAULT : 0);
+		if (err == -ENOMEM || err == -EPERM) {
+			mm_munmap(mm, (uintptr_t)r, len);
+			return err == -ENOMEM ? -EAGAIN : err;
+		}
+	} else if ((flags & MAP_POPULATE) && !(flags & MAP_NONBLOCK)) {
+		populate((uintptr_t)r, len, shared ? PROT_READ : prot);
+	}
+	return r;
+}
+
+/*
+ * Map a file, or (fd -1) a backing.  Whether the descriptor may be mapped so is
+ * for the kernel to say: it is asked with a mapping of the same kind.  From here on
+ * the runtime is armed.
+ */
+long mm_mmap_file(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off,
+		  struct pagecache *pc, bool write)
+{
+	const int elsewhere = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_POPULATE | MAP_LOCKED;
+	struct map_file *m;
+	long r;
+
+	if (len == 0 || off < 0 || (off & (long)~PAGE_MASK))
+		return -EINVAL;
+	if (fd >= 0) {
+		r = SYS6(mmap, 0, len, prot, flags & ~elsewhere, fd, off);
+		if (sys_err(r))
+			return r;
+		SYS2(munmap, r, len);
+		write = (flags & MAP_TYPE) != MAP_PRIVATE &&
+			(SYS3(fcntl, fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR;
+	}
+	if (flags & MAP_LOCKED) {
+		r = may_lock(mm, len);
+		if (r != 0)
+			return r;
+	}
+	r = mm_armed(mm) ? 0 : arm(mm);
+	if (r != 0)
+		return r;
+	m = sys_mem_alloc(sizeof(*m));
+	if (m == NULL)
+		return -ENOMEM;
+	*m = (struct map_file){
+		.addr = addr,
+		.len = len,
+		.prot = prot,
+		.flags = flags,
+		.fd = fd,
+		.pc = pc,
+		.pgoff = (uint64_t)off >> PAGE_SHIFT,
+		.write = write,
+	};
+	r = hop_call(mm, HOP_MMAP_FILE, (long)m, 0, 0, 0, 0, 0, 0);
+	sys_mem_free(m, sizeof(*m));
+	return sys_err(r) ? r : map_flags(mm, r, len, prot, flags);
+}
+
 long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off)
 {
 	const int fixed = MAP_FIXED & ~MAP_FIXED_NOREPLACE;
@@ -230,6 +332,8 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 	long err = 0;
 	long r;
 
+	if (fileable(mm, flags, fd))
+		return mm_mmap_file(mm, addr, len, prot, flags, fd, off, NULL, false);
 	if (!manageable(flags)) {
 		const long a[6] = {(long)addr, (long)len, prot, flags, fd, off};
 
@@ -258,19 +362,7 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 	} else {
 		r = hop_call(mm, HOP_MMAP, (long)addr, (long)len, prot, plain, 0, 0, 0);
 	}
-	if (sys_err(r))
-		return r;
-	if (flags & MAP_LOCKED) {
-		/* mlock(2) fails for what it cannot bring in, mmap(2) does not */
-		err = mm_mlock2(mm, (uintptr_t)r, len, prot == PROT_NONE ? MLOCK_ONFAULT : 0);
-		if (err == -ENOMEM || err == -EPERM) {
-			mm_munmap(mm, (uintptr_t)r, len);
-			return err == -ENOMEM ? -EAGAIN : err;
-		}
-	} else if ((flags & MAP_POPULATE) && !(flags & MAP_NONBLOCK)) {
-		populate((uintptr_t)r, len, prot);
-	}
-	return r;
+	return sys_err(r) ? r : map_flags(mm, r, len, prot, flags);
 }
 
 long mm_munmap(struct mm *mm, uintptr_t addr, size_t len)
@@ -310,7 +402,8 @@ static long remap_left(struct mm *mm, uintptr_t old, size_t old_len, size_t new_
 long mm_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 	       uintptr_t new_addr)
 {
-	bool touches = (old_len != 0 && ours(mm, old, old_len)) ||
+	/* a length of 0 asks for a second mapping of what is shared there */
+	bool touches = ours(mm, old, old_len != 0 ? old_len : 1) ||
 		       ((flags & MREMAP_FIXED) && new_len != 0 && ours(mm, new_addr, new_len));
 	uint64_t mask;
 	bool arm_now;
@@ -403,13 +496,16 @@ long mm_mlock2(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 		return r;
 	}
 	r = hop_call(mm, HOP_MLOCK, (long)addr, (long)len, flags, 0, 0, 0, 0);
-	if (r == 0 && !(flags & MLOCK_ONFAULT)) {
-		/* writable memory gets frames of its own, as mlock(2) breaks copy-on-write */
-		if (sys_err(SYS3(madvise, start, span, MADV_POPULATE_WRITE)) &&
+	if (r >= 0 && !(flags & MLOCK_ONFAULT)) {
+		/*
+		 * Writable memory gets frames of its own, as mlock(2) breaks copy-on-write;
+		 * pages of files are not to be written for that.
+		 */
+		if ((r == 1 || sys_err(SYS3(madvise, start, span, MADV_POPULATE_WRITE))) &&
 		    sys_err(SYS3(madvise, start, span, MADV_POPULATE_READ)))
-			r = -ENOMEM; /* as mlock(2) for what cannot be read */
+			return -ENOMEM; /* as mlock(2) for what cannot be read */
 	}
-	return r;
+	return r < 0 ? r : 0;
 }
 
 long mm_munlock(struct mm *mm, uintptr_t addr, size_t len)
@@ -478,6 +574,68 @@ long mm_munlockall(struct mm *mm)
 		change_flags(mm, 0, addr_of(VPN_MAX), 0, REGION_LOCKED);
 	}
 	return r;
+}
+
+/* ---- files ---- */
+
+#define EVENT_PATIENCE 100000000U /* ns: a write may have failed to start */
+
+/* Wait for fsync(2) of the files of a range. */
+static long sync_range(struct mm *mm, uintptr_t addr, size_t len)
+{
+	struct sync_wait *wait = sys_mem_alloc(sizeof(*wait));
+	uint32_t pending;
+	long r;
+
+	if (wait == NULL)
+		return -ENOMEM;
+	r = hop_call(mm, HOP_SYNC_RANGE, (long)addr, (long)len, (long)wait, 0, 0, 0, 0);
+	while ((pending = __atomic_load_n(&wait->pending, __ATOMIC_ACQUIRE)) != 0)
+		futex_wait(&wait->pending, pending, 0);
+	if (r == 0)
+		r = wait->err;
+	/* the pager's wake follows its store; the next call of ours is served after it */
+	hop_call(mm, HOP_FLAGS, 0, 0, 0, 0, 0, 0, 0);
+	sys_mem_free(wait, sizeof(*wait));
+	return r;
+}
+
+long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags)
+{
+	uintptr_t at = addr;
+	unsigned round = 0;
+	long err;
+	long r;
+
+	if ((addr & ~PAGE_MASK) || len == 0 || addr + page_up(len) < addr || !mm_armed(mm) ||
+	    (flags & ~(MS_ASYNC | MS_SYNC | MS_INVALIDATE)) ||
+	    (flags & (MS_ASYNC | MS_SYNC)) == (MS_ASYNC | MS_SYNC) || !ours(mm, addr, len))
+		return sys_bare(SYS_msync, (long)addr, (long)len, flags, 0, 0, 0);
+	for (;;) {
+		/* Acquire: pairs with the release in writeback.c; an end that comes later is seen by the wait. */
+		uint32_t event = __atomic_load_n(&mm->files.event, __ATOMIC_ACQUIRE);
+
+		r = hop_call(mm, HOP_MSYNC, (long)at, (long)(addr + page_up(len) - at), flags,
+			     round++, 0, 0, 0);
+		if (r <= 0)
+			break;
+		at = (uintptr_t)r;
+		futex_wait(&mm->files.event, event, EVENT_PATIENCE);
+	}
+	/* what is not mapped may lie before where the last step began */
+	if (r == 0 && at != addr)
+		r = hop_call(mm, HOP_MSYNC, (long)addr, (long)page_up(len), 0, round, 0, 0, 0);
+	if ((r != 0 && r != -ENOMEM) || !(flags & MS_SYNC))
+		return r;
+	err = sync_range(mm, addr, len);
+	return err != 0 ? err : r;
+}
+
+long mm_ftruncate(struct mm *mm, int fd, long len)
+{
+	if (!mm_armed(mm))
+		return SYS2(ftruncate, fd, len);
+	return hop_call(mm, HOP_TRUNCATE, fd, len, 0, 0, 0, 0, 0);
 }
 
 /* ---- calls that can only take managed memory away ---- */

@@ -23,6 +23,12 @@
 struct mm;
 
 long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off);
+/* Of a backing: fd -1 and its page cache; `write`: it may be written to. */
+struct pagecache;
+long mm_mmap_file(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off,
+		  struct pagecache *pc, bool write);
+long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags);
+long mm_ftruncate(struct mm *mm, int fd, long len);
 long mm_munmap(struct mm *mm, uintptr_t addr, size_t len);
 long mm_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t new_addr);
 long mm_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey); /* pkey -1: mprotect(2) */

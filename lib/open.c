@@ -230,6 +230,14 @@ void mm_stats_counted(const struct mm_counters *c, struct fl_stats *out)
 	out->faults_compressed = get(&c->faults_compressed);
 	out->compress_rejects = get(&c->compress_rejects);
 	out->written_through = get(&c->written_through);
+	out->file_minor = get(&c->file_minor);
+	out->file_major = get(&c->file_major);
+	out->file_reads = get(&c->file_reads);
+	out->file_read_pages = get(&c->file_read_pages);
+	out->file_writes = get(&c->file_writes);
+	out->file_write_pages = get(&c->file_write_pages);
+	out->file_errors = get(&c->file_errors);
+	out->file_dropped = get(&c->file_dropped);
 	for (unsigned i = 0; i < FL_LATENCY_BUCKETS; i++)
 		out->latency[i] = get(&c->latency[i]);
 }
@@ -253,4 +261,7 @@ void mm_stats(struct mm *mm, struct fl_stats *out)
 	out->filled = get(&mm->ptes.count[PTE_FILLED]);
 	out->compressed = get(&mm->ptes.count[PTE_COMPRESSED]);
 	out->poisoned = get(&mm->ptes.count[PTE_POISONED]);
+	out->cache_pages = get(&mm->files.frames);
+	out->cache_dirty = get(&mm->files.dirty);
+	out->cache_writeback = get(&mm->files.writeback);
 }

@@ -34,6 +34,7 @@
 #define BUSY_TRIES 10U
 #define BUSY_PAUSE 1000000U /* ns */
 #define SKIP_MAX 64U
+#define PUMP_NS 1000000U
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
 
@@ -269,6 +270,7 @@ static int open_all(struct mm *mm)
 		return say(mm, "cannot make the doorbells", r);
 	grant_listen(mm);
 	pool_init(&mm->io_pool, sizeof(struct swap_io), (size_t)64 << 10);
+	pool_init(&mm->files.io_pool, sizeof(struct file_io), (size_t)64 << 10);
 	return open_areas(mm);
 }
 
@@ -282,6 +284,7 @@ static void close_all(struct mm *mm)
 		pte_table_close(&mm->ptes);
 	fill_fini(&mm->fills);
 	pool_fini(&mm->io_pool);
+	pool_fini(&mm->files.io_pool);
 }
 
 /* ---- the loop ---- */
@@ -343,11 +346,14 @@ static void round_trip(struct pager *p, bool calls)
 		fork_look_after_kin(p->mm);
 	if (calls && p->mm->store != NULL && !p->stop)
 		stored_round(p);
+	if (!calls)
+		hop_serve_ends(p);
 	blkio_reap(p->io);
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
 	reclaim_balance(p);
 	grant_round(p);
+	files_round(p);
 	publish(p->mm);
 }
 
@@ -377,7 +383,8 @@ static int wait_awake(struct pager *p)
 	return r;
 }
 
-static void sleep_until_event(struct pager *p)
+/* For so long at most. */
+static void sleep_until_event(struct pager *p, uint64_t most)
 {
 	/*
 	 * While faults are deferred and nothing is in flight here, another pager may free what they
@@ -387,10 +394,15 @@ static void sleep_until_event(struct pager *p)
 	bool look_again = others || fork_kin_ending(p->mm) || grant_busy(p->mm);
 	uint64_t timeout = look_again ? 1000000U : near_binds(p) ? NEAR_IDLE_NS : UINT64_MAX;
 	uint64_t patience = stored_patience(p->mm);
+	uint64_t files = files_timeout(p->mm);
 	int r;
 
 	if (patience < timeout)
 		timeout = patience;
+	if (files < timeout)
+		timeout = files;
+	if (most < timeout)
+		timeout = most;
 	lock_drop(&p->mm->lock);
 	r = wait_awake(p);
 	if (r == 0)
@@ -406,7 +418,10 @@ static void sleep_until_event(struct pager *p)
 void pager_pump(struct pager *p)
 {
 	p->pumped = true;
-	sleep_until_event(p);
+	if (hop_serve_ends(p))
+		return;
+	/* what another pager started ends in its ring, and is not told here */
+	sleep_until_event(p, p->mm->opt.pagers > 1 ? PUMP_NS : UINT64_MAX);
 	round_trip(p, false);
 }
 
@@ -462,7 +477,7 @@ UNKNOWN_THREAD static void pager_main(struct pager *p)
 		round_trip(p, true);
 		if (p->stop)
 			break;
-		sleep_until_event(p);
+		sleep_until_event(p, UINT64_MAX);
 	}
 	lock_drop(&mm->lock);
 	if (p->index == 0) {
@@ -484,8 +499,18 @@ int pager_register(struct mm *mm, uintptr_t start, uintptr_t end)
 {
 	struct page_region runs[64];
 	uintptr_t at = start;
-	int r = uffd_register(mm->uffd, start, end - start, mm->opt.wp != FL_WP_OFF);
+	const struct region *region = region_find(&mm->regions, start);
+	bool file = region != NULL && region->users != NULL;
+	int r;
 
+	if (file && (region->flags & REGION_SHARED)) {
+		/* what is present there is known to the page cache, and not mapped yet */
+		r = uffd_register_shared(mm->uffd, start, end - start);
+		if (r == 0)
+			SYS3(madvise, start, end - start, MADV_DONTFORK);
+		return r;
+	}
+	r = uffd_register(mm->uffd, start, end - start, file || mm->opt.wp != FL_WP_OFF);
 	if (r != 0)
 		return r;
 	/* a child forked past us must not read zeros: it has no such memory */

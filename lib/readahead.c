@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#define NOWHERE UINT64_MAX
+
 /* A decision about the cluster window is taken after this many pages were read along. */
 #define CLUSTER_SAMPLE 64U
 /* With the window at 1, one fault in this many reads two pages, to notice a change. */
@@ -73,4 +75,178 @@ void cluster_read(struct readahead *ra, uint32_t pages)
 void cluster_hit(struct readahead *ra)
 {
 	ra->cluster_hits++;
+}
+
+/* ---- files ---- */
+
+#define NEAR 128 /* pages: faults nearer than this may be of one stride */
+#define WASTED_SAMPLE 64U
+#define ASKED_SAMPLE 1024U
+#define SHIFT_MAX 6U
+
+static uint32_t window_of(const struct file_streams *set, uint32_t window, uint32_t max)
+{
+	max >>= set->shift;
+	if (max < FILE_WINDOW_MIN)
+		max = FILE_WINDOW_MIN;
+	return window < max ? window : max;
+}
+
+static uint64_t distance(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : b - a;
+}
+
+/* The stream goes forward from page: a window for the fault, one ahead. */
+static void go_forward(struct file_streams *set, struct file_stream *s, uint64_t page, uint32_t max,
+		       struct file_window *w)
+{
+	s->window = window_of(set, s->window != 0 ? s->window * 2 : FILE_WINDOW_MIN, max);
+	w->from = page;
+	w->n = s->window;
+	w->ahead = page + w->n;
+	w->n_ahead = s->window;
+	w->count = 1;
+	s->last = page;
+	s->next = w->ahead;
+	s->ahead = w->ahead + w->n_ahead;
+	s->step = 1;
+	s->repeat = 0;
+}
+
+static void go_backward(struct file_streams *set, struct file_stream *s, uint64_t page,
+			uint32_t max, struct file_window *w)
+{
+	s->window = window_of(set, s->window != 0 ? s->window * 2 : FILE_WINDOW_MIN, max);
+	w->n = page + 1 < s->window ? (uint32_t)(page + 1) : s->window;
+	w->from = page + 1 - w->n;
+	s->last = w->from;
+	s->next = s->ahead = NOWHERE;
+}
+
+/* The next strides behind what was read ahead already. */
+static void go_striding(struct file_stream *s, uint64_t page, struct file_window *w)
+{
+	int64_t reach = (int64_t)(s->ahead - page) / s->step; /* strides that are read already */
+	uint64_t room;
+
+	if (s->ahead == NOWHERE || reach < 0 || reach > FILE_STRIDES)
+		reach = 0;
+	w->ahead = page + (uint64_t)((reach + 1) * s->step);
+	w->n_ahead = 1;
+	w->count = (uint32_t)(FILE_STRIDES - reach);
+	w->step = s->step;
+	if (s->step < 0) {
+		room = page / (uint64_t)-s->step;
+		w->count = room <= (uint64_t)reach ? 0 :
+			   room - (uint64_t)reach < w->count ? (uint32_t)(room - (uint64_t)reach) :
+							       w->count;
+	}
+	s->last = page;
+	s->ahead = page + (uint64_t)(((int64_t)w->count + reach) * s->step);
+}
+
+void file_stream_miss(struct file_streams *set, uint64_t page, uint32_t max, bool sequential,
+		      struct file_window *w)
+{
+	struct file_stream *oldest = &set->s[0];
+	struct file_stream *near = NULL;
+
+	*w = (struct file_window){.from = page, .n = 1};
+	set->tick++;
+	for (unsigned i = 0; i < STREAMS; i++) {
+		struct file_stream *s = &set->s[i];
+
+		if (s->used < oldest->used)
+			oldest = s;
+		if (s->used != 0 && page >= s->next && page - s->next < (s->window != 0 ? 2 : 1)) {
+			s->used = set->tick;
+			go_forward(set, s, page, max, w);
+			return;
+		}
+	}
+	for (unsigned i = 0; i < STREAMS; i++) {
+		struct file_stream *s = &set->s[i];
+
+		if (s->used == 0 || (s->window != 0 && s->step == 1))
+			continue;
+		if (s->step != 0 && page - s->last == (uint64_t)s->step) {
+			s->used = set->tick;
+			s->repeat++;
+			if (s->step == -1)
+				go_backward(set, s, page, max, w);
+			else if (s->repeat > 1)
+				go_striding(s, page, w);
+			s->last = s->step == -1 ? w->from : page;
+			return;
+		}
+		if (s->window == 0 && distance(page, s->last) < NEAR &&
+		    (near == NULL || s->used > near->used))
+			near = s;
+	}
+	if (near == NULL) {
+		near = oldest;
+		*near = (struct file_stream){.last = page};
+	}
+	near->window = 0;
+	near->used = set->tick;
+	near->step = (int64_t)(page - near->last);
+	near->repeat = near->step != 0;
+	near->last = page;
+	near->next = page + 1;
+	near->ahead = NOWHERE;
+	/* who begins at the beginning mostly goes on */
+	if (sequential)
+		near->window = max / 2;
+	if (sequential || page == 0)
+		go_forward(set, near, page, max, w);
+}
+
+void file_stream_hit(struct file_streams *set, uint64_t page, uint32_t max, struct file_window *w)
+{
+	*w = (struct file_window){.from = page};
+	for (unsigned i = 0; i < STREAMS; i++) {
+		struct file_stream *s = &set->s[i];
+
+		if (s->used == 0 || s->ahead == NOWHERE)
+			continue;
+		if (s->window != 0 && page >= s->next && page < s->ahead) {
+			s->used = ++set->tick;
+			s->window = window_of(set, s->window * 2, max);
+			w->ahead = s->ahead;
+			w->n_ahead = s->window;
+			w->count = 1;
+			s->last = page;
+			s->next = s->ahead;
+			s->ahead += s->window;
+			return;
+		}
+		if (s->window == 0 && s->repeat > 1 && page - s->last == (uint64_t)s->step) {
+			s->used = ++set->tick;
+			go_striding(s, page, w);
+			return;
+		}
+	}
+}
+
+void file_stream_asked(struct file_streams *set, uint32_t pages)
+{
+	set->asked += pages;
+	if (set->asked < ASKED_SAMPLE)
+		return;
+	set->asked = 0;
+	set->wasted = 0;
+	if (set->shift > 0)
+		set->shift--;
+}
+
+void file_stream_wasted(struct file_streams *set, uint32_t pages)
+{
+	set->wasted += pages;
+	if (set->wasted < WASTED_SAMPLE)
+		return;
+	set->wasted = 0;
+	set->asked = 0;
+	if (set->shift < SHIFT_MAX)
+		set->shift++;
 }

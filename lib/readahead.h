@@ -46,6 +46,56 @@ struct readahead {
 
 #define CLUSTER_MAX 8U
 
+/*
+ * Streams of a file, by its pages; positions are absolute.
+ *
+ *	forward   a fault where the stream goes on reads a window and, behind it,
+ *	          a second one ahead; the first touch of what was read ahead reads
+ *	          the next.  Windows double, from FILE_WINDOW_MIN on.
+ *	backward  a window that ends with the page that faulted
+ *	strided   the pages at the next few strides
+ *
+ * A fault that goes on with no stream reads one page.  Pages that were read
+ * ahead and left unasked halve the largest window; pages that were asked for
+ * let it grow again.
+ */
+#define FILE_WINDOW_MIN 32U
+#define FILE_STRIDES 16U
+
+struct file_stream {
+	uint64_t used;	 /* tick of its last fault; 0: unused */
+	uint64_t last;	 /* page of that */
+	uint64_t next;	 /* where a forward stream goes on */
+	uint64_t ahead;	 /* end of what was read ahead for it */
+	int64_t step;	 /* between its last two faults */
+	uint32_t repeat; /* how often in a row */
+	uint32_t window; /* 0: not a run yet */
+};
+
+struct file_streams {
+	struct file_stream s[STREAMS];
+	uint64_t tick;
+	uint32_t shift; /* the largest window is that much smaller */
+	uint32_t wasted, asked;
+};
+
+struct file_window {
+	uint64_t from; /* read with the fault: holds its page */
+	uint32_t n;
+	uint64_t ahead; /* read ahead, not waited for: `count` pieces of n_ahead pages, */
+	uint32_t n_ahead;
+	uint32_t count;
+	int64_t step; /* so far apart */
+};
+
+/* A fault at a page that is not there; `sequential`: as the program advised. */
+void file_stream_miss(struct file_streams *set, uint64_t page, uint32_t max, bool sequential,
+		      struct file_window *w);
+/* The first touch of a page that was read ahead: only the ahead part of *w is set. */
+void file_stream_hit(struct file_streams *set, uint64_t page, uint32_t max, struct file_window *w);
+void file_stream_asked(struct file_streams *set, uint32_t pages);
+void file_stream_wasted(struct file_streams *set, uint32_t pages);
+
 void readahead_init(struct readahead *ra);
 
 /*

@@ -48,7 +48,10 @@ static void drop_one_run(struct mm *mm, uintptr_t start, size_t len, bool droppe
 			pte_set_bits(&mm->ptes, v, PTE_BUSY, 0);
 			continue;
 		}
-		pte_set(&mm->ptes, v, pte_away(pte_swp(pte_get(&mm->ptes, v))));
+		swp_t swp = pte_swp(pte_get(&mm->ptes, v));
+
+		/* without a slot it equals its file */
+		pte_set(&mm->ptes, v, swp != SWP_NONE ? pte_away(swp) : 0);
 		stat_add(&mm->stats.evicted, 1);
 		stat_add(&mm->stats.dropped_clean, 1);
 	}
@@ -101,9 +104,13 @@ static void drop_add(struct mm *mm, struct drop_list *d, vpn_t vpn)
 	d->pages++;
 }
 
-static bool known_clean(struct mm *mm, pte_t pte)
+static bool known_clean(struct mm *mm, const struct region *r, pte_t pte)
 {
-	return (pte & PTE_WP) && pte_swp(pte) != SWP_NONE && swap_csum(&mm->swap, pte_swp(pte)) != 0;
+	if (!(pte & PTE_WP))
+		return false;
+	if (pte_swp(pte) == SWP_NONE)
+		return r->users != NULL;
+	return swap_csum(&mm->swap, pte_swp(pte)) != 0;
 }
 
 /*
@@ -140,7 +147,7 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 				     PTE_BUSY);
 			continue;
 		}
-		if (known_clean(mm, pte)) {
+		if (known_clean(mm, r, pte)) {
 			drop_add(mm, d, vpn++);
 			*left += 1;
 			continue;
@@ -152,7 +159,7 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 		for (run = 1; vpn + run < stop && run < want - *left; run++) {
 			pte_t q = pte_get(&mm->ptes, vpn + run);
 
-			if (pte_state(q) != PTE_PRESENT || known_clean(mm, q) ||
+			if (pte_state(q) != PTE_PRESENT || known_clean(mm, r, q) ||
 			    (!force && (q & (PTE_YOUNG | PTE_BUSY))))
 				break;
 		}
@@ -275,8 +282,13 @@ static bool work_towards(struct pager *p, uint64_t target)
 		if (s->waiting > s->keep || (mm->swap_full && s->waiting != 0)) {
 			did = stage_writeout(p);
 		}
+		/* cached pages first, unless there are few beside the rest */
+		if (!did && mm->files.frames >= mm->ptes.count[PTE_PRESENT] / 4)
+			did = cache_shrink(p, need < SCAN_BATCH ? need : SCAN_BATCH) != 0;
 		if (!did && !(mm->swap_full && s->frames >= s->keep + STAGE_BLOCK))
 			did = scan(mm, need < SCAN_BATCH ? need : SCAN_BATCH) != 0;
+		if (!did)
+			did = cache_shrink(p, need < SCAN_BATCH ? need : SCAN_BATCH) != 0;
 		if (!did)
 			did = stage_writeout(p);
 		if (!did)
@@ -366,6 +378,8 @@ bool reclaim_coming(const struct mm *mm)
 
 bool reclaim_io(const struct mm *mm)
 {
+	if (mm->files.jobs != 0)
+		return true;
 	for (unsigned i = 0; i < PAGERS_MAX; i++)
 		if (mm->pager[i] != NULL && mm->pager[i]->io != NULL &&
 		    blkio_inflight(mm->pager[i]->io) != 0)

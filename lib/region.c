@@ -255,6 +255,14 @@ static void link_node(struct region_tree *t, struct region *n)
 {
 	node_insert(t, n);
 	t->count++;
+	if (n->users != NULL) {
+		n->user_next = n->users->first;
+		n->user_link = &n->users->first;
+		if (n->user_next != NULL)
+			n->user_next->user_link = &n->user_next;
+		n->users->first = n;
+		n->users->count++;
+	}
 	account(t, n, 1);
 }
 
@@ -263,6 +271,12 @@ static void unlink_node(struct region_tree *t, struct region *n)
 	account(t, n, -1);
 	node_remove(t, n);
 	t->count--;
+	if (n->users != NULL) {
+		*n->user_link = n->user_next;
+		if (n->user_next != NULL)
+			n->user_next->user_link = n->user_link;
+		n->users->count--;
+	}
 }
 
 /* Move a region's ends, within the gaps that are around it. */
@@ -274,14 +288,24 @@ static void resize(struct region_tree *t, struct region *r, uintptr_t start, uin
 	account(t, r, 1);
 }
 
-static bool has(const struct region *r, int prot, uint32_t flags)
+/* What a range is to be. */
+struct kind {
+	int prot;
+	uint32_t flags;
+	struct region_users *users;
+	uint64_t delta;
+};
+
+static bool has(const struct region *r, const struct kind *k)
 {
-	return r->prot == prot && r->flags == flags;
+	return r->prot == k->prot && r->flags == k->flags && r->users == k->users &&
+	       r->delta == k->delta;
 }
 
 static bool alike(const struct region *a, const struct region *b)
 {
-	return a->end == b->start && a->prot == b->prot && a->flags == b->flags;
+	return a->end == b->start && a->prot == b->prot && a->flags == b->flags &&
+	       a->users == b->users && a->delta == b->delta;
 }
 
 /* Join n with its neighbours where they are alike; the survivor. */
@@ -405,10 +429,10 @@ int region_remove(struct region_tree *t, uintptr_t start, uintptr_t end)
 
 /* Let what is around a gap grow into it, where it is alike; false when it is not. */
 static bool grow_into(struct region_tree *t, struct region *below, struct region *above,
-		      uintptr_t start, uintptr_t end, int prot, uint32_t flags)
+		      uintptr_t start, uintptr_t end, const struct kind *k)
 {
-	bool up = below != NULL && below->end == start && has(below, prot, flags);
-	bool down = above != NULL && above->start == end && has(above, prot, flags);
+	bool up = below != NULL && below->end == start && has(below, k);
+	bool down = above != NULL && above->start == end && has(above, k);
 
 	if (!up && !down)
 		return false;
@@ -428,12 +452,19 @@ static bool grow_into(struct region_tree *t, struct region *below, struct region
 
 int region_insert(struct region_tree *t, uintptr_t start, uintptr_t end, int prot, uint32_t flags)
 {
+	return region_insert_file(t, start, end, prot, flags, NULL, 0);
+}
+
+int region_insert_file(struct region_tree *t, uintptr_t start, uintptr_t end, int prot,
+		       uint32_t flags, struct region_users *users, uint64_t delta)
+{
+	const struct kind k = {prot, flags, users, users != NULL ? delta : 0};
 	struct region *spare[2] = {NULL, NULL};
 	struct region *below, *n;
 	struct region *above = neighbours(t, start, &below);
 	bool gap = above == NULL || above->start >= end;
 
-	if (gap && grow_into(t, below, above, start, end, prot, flags))
+	if (gap && grow_into(t, below, above, start, end, &k))
 		return 0;
 	n = pool_get(&t->pool);
 	if (n == NULL)
@@ -446,6 +477,8 @@ int region_insert(struct region_tree *t, uintptr_t start, uintptr_t end, int pro
 	n->end = end;
 	n->prot = prot;
 	n->flags = flags;
+	n->users = users;
+	n->delta = k.delta;
 	write_begin(t);
 	if (!gap) {
 		split_at(t, start, &spare[0]);
@@ -477,8 +510,10 @@ static bool is_so(const struct region_tree *t, const struct region *r, uintptr_t
 static bool move_border(struct region_tree *t, struct region *below, struct region *r,
 			uintptr_t start, uintptr_t end, int prot, uint32_t flags)
 {
+	const struct kind k = {prot, flags, r->users, r->delta};
+
 	if (below == NULL || below->end != start || r->start != start || end >= r->end ||
-	    !has(below, prot, flags))
+	    !has(below, &k))
 		return false;
 	write_begin(t);
 	resize(t, r, end, r->end);

@@ -29,6 +29,16 @@
 #define REGION_FOREIGN 0x40    /* mapped by the application, given to us by fl_register() */
 #define REGION_HELD 0x100      /* being replaced by a mapping that is not managed: not to be evicted */
 #define REGION_LOCKONFAULT 0x80 /* mlock2(2) with MLOCK_ONFAULT */
+#define REGION_SHARED 0x200    /* a shared mapping of a file: its pages are the page cache's */
+#define REGION_NOWRITE 0x400   /* may not become writable: its file was not opened for writing */
+
+struct region;
+
+/* The regions of one file; a file's own structure begins with it. */
+struct region_users {
+	struct region *first;
+	uint64_t count;
+};
 
 struct region {
 	struct region *left, *right; /* first: the pool's free list overwrites left */
@@ -36,6 +46,13 @@ struct region {
 	int32_t height;
 	int32_t prot;
 	uint32_t flags;
+	/*
+	 * What it maps: NULL for anonymous memory.  Page n of the address space is
+	 * page n + delta of the file, so that splitting and merging change nothing.
+	 */
+	struct region_users *users;
+	uint64_t delta;
+	struct region *user_next, **user_link; /* in users */
 	/* How often write-protecting what was read in paid (fault-wp.c); not compared when merging. */
 	uint32_t wp_installs, wp_faults;
 };
@@ -64,6 +81,10 @@ bool region_overlaps(const struct region_tree *t, uintptr_t start, uintptr_t end
 
 /* Replace whatever is in [start, end) by one region.  0 or -ENOMEM (nothing changed). */
 int region_insert(struct region_tree *t, uintptr_t start, uintptr_t end, int prot, uint32_t flags);
+
+/* The same for a mapping of a file; users NULL: anonymous memory. */
+int region_insert_file(struct region_tree *t, uintptr_t start, uintptr_t end, int prot,
+		       uint32_t flags, struct region_users *users, uint64_t delta);
 
 /* Forget [start, end), splitting what crosses its ends.  0 or -ENOMEM (nothing changed). */
 int region_remove(struct region_tree *t, uintptr_t start, uintptr_t end);

@@ -48,7 +48,7 @@ static bool progress_goes_on(struct progress *g, uint64_t measure)
 
 static unsigned inflight(const struct mm *mm)
 {
-	unsigned n = 0;
+	unsigned n = mm->files.jobs;
 
 	for (unsigned i = 0; i < PAGERS_MAX; i++)
 		if (mm->pager[i] != NULL && mm->pager[i]->io != NULL)
@@ -225,6 +225,7 @@ long do_close(struct pager *p)
 	if (mm->closing)
 		return 0;
 	mm->closing = true;
+	files_close(p);
 	if (mm->armed) {
 		const struct region *r;
 		uintptr_t at = 0;

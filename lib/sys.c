@@ -69,6 +69,7 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 	X(preadv, SYS_preadv)                                                                       \
 	X(pwritev, SYS_pwritev)                                                                     \
 	X(fstat, SYS_fstat)                                                                         \
+	X(fsync, SYS_fsync)                                                                         \
 	X(fallocate, SYS_fallocate)                                                                 \
 	X(ftruncate, SYS_ftruncate)                                                                 \
 	X(flock, SYS_flock)                                                                         \
@@ -93,6 +94,7 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 	X(uffd_register, SYS_ioctl)                                                                 \
 	X(uffd_unregister, SYS_ioctl)                                                               \
 	X(uffd_copy, SYS_ioctl)                                                                     \
+	X(uffd_continue, SYS_ioctl)                                                                 \
 	X(uffd_zeropage, SYS_ioctl)                                                                 \
 	X(uffd_move, SYS_ioctl)                                                                     \
 	X(uffd_writeprotect, SYS_ioctl)                                                             \

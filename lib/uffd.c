@@ -73,6 +73,17 @@ int uffd_register(int fd, uintptr_t start, size_t len, bool wp)
 	return (int)SYS3(uffd_register, fd, UFFDIO_REGISTER, &reg);
 }
 
+int uffd_register_shared(int fd, uintptr_t start, size_t len)
+{
+	struct uffdio_register reg = {
+		.range = {.start = start, .len = len},
+		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR |
+			UFFDIO_REGISTER_MODE_WP,
+	};
+
+	return (int)SYS3(uffd_register, fd, UFFDIO_REGISTER, &reg);
+}
+
 int uffd_unregister(int fd, uintptr_t start, size_t len)
 {
 	struct uffdio_range range = {.start = start, .len = len};
@@ -118,6 +129,27 @@ enum uffd_result uffd_copy(int fd, uintptr_t dst, const void *src, size_t len, b
 		};
 		r = SYS3(uffd_copy, fd, UFFDIO_COPY, &arg);
 		if (!go_on(r, arg.copy, &off, len, &tries, &res))
+			break;
+	} while (true);
+	*done = off;
+	return res;
+}
+
+enum uffd_result uffd_continue(int fd, uintptr_t start, size_t len, bool wp, size_t *done)
+{
+	enum uffd_result res = UFFD_OK;
+	unsigned tries = 0;
+	size_t off = 0;
+	long r;
+
+	do {
+		struct uffdio_continue arg = {
+			.range = {.start = start + off, .len = len - off},
+			.mode = wp ? UFFDIO_CONTINUE_MODE_WP : 0,
+		};
+
+		r = SYS3(uffd_continue, fd, UFFDIO_CONTINUE, &arg);
+		if (!go_on(r, arg.mapped, &off, len, &tries, &res))
 			break;
 	} while (true);
 	*done = off;

@@ -17,13 +17,19 @@ dist_man_MANS = \
 	man/faultline-swapoff.1 \
 	man/faultline-swapon.1 \
 	man/faultline-umount.1 \
+	man/fl_backing_close.3 \
+	man/fl_backing_file.3 \
+	man/fl_backing_open.3 \
 	man/fl_close.3 \
+	man/fl_ftruncate.3 \
 	man/fl_madvise.3 \
 	man/fl_mlock.3 \
 	man/fl_mlock2.3 \
 	man/fl_mmap.3 \
+	man/fl_mmap_backing.3 \
 	man/fl_mprotect.3 \
 	man/fl_mremap.3 \
+	man/fl_msync.3 \
 	man/fl_munlock.3 \
 	man/fl_munmap.3 \
 	man/fl_open.3 \

@@ -137,6 +137,17 @@ tests_unit_test_uffd_LDADD = $(test_ldadd)
 live_cppflags = $(test_cppflags) -I$(top_srcdir)/tests/unit
 live_ldadd = lib/libfaultline.la $(CMOCKA_LIBS) -lpthread
 
+test_programs += tests/live/test-mmap-conform tests/live/test-live-files
+live_tests += tests/live/test-mmap-conform tests/live/test-live-files
+
+tests_live_test_live_files_SOURCES = tests/live/test-live-files.c tests/live/live.h tests/unit/test.h
+tests_live_test_live_files_CPPFLAGS = $(live_cppflags)
+tests_live_test_live_files_LDADD = $(live_ldadd)
+
+tests_live_test_mmap_conform_SOURCES = tests/live/test-mmap-conform.c tests/live/live.h tests/unit/test.h
+tests_live_test_mmap_conform_CPPFLAGS = $(live_cppflags)
+tests_live_test_mmap_conform_LDADD = $(live_ldadd)
+
 test_programs += tests/live/test-live-mmap tests/live/test-live-faults tests/live/test-live-swap
 live_tests += tests/live/test-live-mmap tests/live/test-live-faults tests/live/test-live-swap
 
@@ -243,11 +254,11 @@ test_programs += tests/store/test-peek
 store_tests += tests/store/test-peek
 
 tests_store_test_view_SOURCES = tests/store/test-view.c tests/store/mounted.h tests/live/live.h \
-	tests/unit/test.h lib/api.c
+	tests/unit/test.h lib/api.c lib/backing.c
 tests_store_test_view_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_view_LDADD = $(store_test_ldadd) -lpthread
 
-tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/unit/test.h lib/api.c
+tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/unit/test.h lib/api.c lib/backing.c
 tests_store_test_peek_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
 
@@ -288,8 +299,8 @@ tests_store_test_confine_LDADD = $(store_test_ldadd)
 
 # fault
 
-fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c
-fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-full
+fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c lib/backing.c
+fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-files tests/fault/test-fault-full
 test_programs += $(fault_programs)
 fault_tests += $(fault_programs) $(tier_fault_tests)
 
@@ -308,6 +319,9 @@ tests_fault_test_fault_io_LDADD = $(test_ldadd)
 tests_fault_test_fault_tier_SOURCES = tests/fault/test-fault-tier.c $(fault_drive)
 tests_fault_test_fault_tier_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_tier_LDADD = $(test_ldadd)
+tests_fault_test_fault_files_SOURCES = tests/fault/test-fault-files.c $(fault_drive)
+tests_fault_test_fault_files_CPPFLAGS = $(test_cppflags)
+tests_fault_test_fault_files_LDADD = $(test_ldadd)
 
 tests_fault_test_fault_full_SOURCES = tests/fault/test-fault-full.c $(fault_drive)
 tests_fault_test_fault_full_CPPFLAGS = $(test_cppflags)
@@ -384,7 +398,9 @@ endif
 
 # torture
 
-check_PROGRAMS += tests/torture/torture tests/torture/torture-fork
+check_PROGRAMS += tests/torture/torture tests/torture/torture-fork tests/torture/torture-files
+tests_torture_torture_files_SOURCES = tests/torture/torture-files.c
+tests_torture_torture_files_LDADD = lib/libfaultline.la -lpthread
 tests_torture_torture_fork_SOURCES = tests/torture/torture-fork.c
 tests_torture_torture_fork_LDADD = -lpthread
 tests_torture_torture_SOURCES = tests/torture/torture.c
@@ -395,7 +411,7 @@ test_scripts += tests/torture/run-torture.sh
 
 # make torture SECONDS=600 SEED=7: as long as that, from that seed on
 .PHONY: torture
-torture: all tests/torture/torture tests/torture/torture-fork
+torture: all tests/torture/torture tests/torture/torture-fork tests/torture/torture-files
 	FL_SRC='$(abs_top_srcdir)' FL_BUILD='$(abs_top_builddir)' \
 		$(SHELL) $(srcdir)/tests/torture/run-torture.sh '$(SECONDS)' '$(SEED)'
 

@@ -31,7 +31,7 @@ static void usage(void)
 
 static const unsigned columns[] = {FL_PAGE_PRESENT,    FL_PAGE_STAGED,	 FL_PAGE_SWAPPED,
 				   FL_PAGE_COMPRESSED, FL_PAGE_FILLED,	 FL_PAGE_NONE,
-				   FL_PAGE_POISONED,   FL_PAGE_UNTRACKED};
+				   FL_PAGE_FILE,       FL_PAGE_POISONED, FL_PAGE_UNTRACKED};
 
 #define NCOLUMNS (sizeof(columns) / sizeof(columns[0]))
 

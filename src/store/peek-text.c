@@ -21,7 +21,7 @@ const char *page_kind_name(unsigned kind)
 		[FL_PAGE_PRESENT] = "present",	     [FL_PAGE_STAGED] = "staged",
 		[FL_PAGE_SWAPPED] = "swapped",	     [FL_PAGE_FILLED] = "filled",
 		[FL_PAGE_POISONED] = "poisoned",     [FL_PAGE_UNTRACKED] = "untracked",
-		[FL_PAGE_COMPRESSED] = "compressed",
+		[FL_PAGE_COMPRESSED] = "compressed", [FL_PAGE_FILE] = "file",
 	};
 
 	return kind < PAGE_KINDS ? names[kind] : "?";
@@ -171,7 +171,10 @@ int text_pages(const struct peek *p, const struct peek_region *r, FILE *f)
 			err = peek_touched(p, &next, end);
 		if (err == 0 && next != vpn)
 			err = add_run(f, &run, vpn, next - vpn,
-				      locked | (armed ? FL_PAGE_NONE : FL_PAGE_UNTRACKED), 0);
+				      locked | (!armed	? FL_PAGE_UNTRACKED
+						: r->file ? FL_PAGE_FILE
+							  : FL_PAGE_NONE),
+				      0);
 		vpn = next;
 		if (err != 0 || vpn == end)
 			break;
@@ -205,7 +208,7 @@ int count_pages(const struct peek *p, const struct peek_region *r, uint64_t coun
 			break;
 		}
 		err = peek_touched(p, &next, end);
-		count[FL_PAGE_NONE] += next - vpn;
+		count[r->file ? FL_PAGE_FILE : FL_PAGE_NONE] += next - vpn;
 		vpn = next;
 		n = end - vpn < PEEK_PAGES ? (unsigned)(end - vpn) : PEEK_PAGES;
 		if (err == 0 && n != 0)

@@ -20,7 +20,7 @@
 	X(compressed_bytes) X(pool) X(faults_compressed) X(compress_rejects) X(written_through)
 /* clang-format on */
 
-#define PAGE_KINDS 9U /* enum fl_page_kind */
+#define PAGE_KINDS 10U /* enum fl_page_kind */
 
 /* What FL_PAGE_... is called. */
 const char *page_kind_name(unsigned kind);

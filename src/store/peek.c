@@ -133,7 +133,7 @@ static int walk_tree(const struct peek *p, uint64_t node, uint64_t addr, struct 
 		if (steps == TREE_STEPS)
 			return -EAGAIN;
 		if (r.end > addr) {
-			*out = (struct peek_region){r.start, r.end, r.prot, r.flags};
+			*out = (struct peek_region){r.start, r.end, r.prot, r.flags, r.users != NULL};
 			found = 1;
 			node = (uintptr_t)r.left;
 		} else {
@@ -458,7 +458,7 @@ int peek_tell(const struct peek *p, const struct peek_region *r, vpn_t vpn, unsi
 		}
 		switch (s) {
 		case PTE_NONE:
-			out[i] = FL_PAGE_NONE;
+			out[i] = r->file ? FL_PAGE_FILE : FL_PAGE_NONE;
 			break;
 		case PTE_PRESENT:
 			out[i] = FL_PAGE_PRESENT | (e[i] & PTE_WP ? FL_PAGE_WP : 0) |
@@ -508,6 +508,7 @@ struct look {
 	unsigned n;
 	char *buf;
 	uint64_t key;
+	bool file;		 /* the region's: a page without an entry is not zeros */
 	bool done[PEEK_PAGES];
 	bool lost[PEEK_PAGES];	 /* done, with -EIO */
 	uint8_t bad[PEEK_PAGES]; /* passes in which the slot did not match */
@@ -828,7 +829,8 @@ static int look_once(struct look *l)
 	for (unsigned i = 0; i < l->n; i++) {
 		if (l->done[i] || !l->have[i] || l->slot[i] != SWP_NONE || !unchanged(l, i))
 			continue;
-		l->lost[i] = pte_state(l->before[i]) == PTE_POISONED;
+		l->lost[i] = pte_state(l->before[i]) == PTE_POISONED ||
+			     (l->file && l->have[i] && pte_state(l->before[i]) == PTE_NONE);
 		l->done[i] = true;
 	}
 	return 0;
@@ -843,9 +845,9 @@ static bool all_done(const struct look *l)
 }
 
 /* Pages within one region. */
-static int read_managed(const struct peek *p, vpn_t vpn, unsigned n, char *buf)
+static int read_managed(const struct peek *p, bool file, vpn_t vpn, unsigned n, char *buf)
 {
-	struct look l = {.p = p, .vpn = vpn, .n = n, .buf = buf};
+	struct look l = {.p = p, .file = file, .vpn = vpn, .n = n, .buf = buf};
 	const struct timespec pause = {.tv_nsec = PAUSE_NS};
 	const unsigned passes = p->passes != 0 ? p->passes : PASSES;
 	int err = get(p, p->at.csum_key, &l.key, sizeof(l.key));
@@ -893,7 +895,7 @@ int peek_read(const struct peek *p, vpn_t vpn, unsigned n, char *buf)
 		}
 		if ((r.end - at) >> PAGE_SHIFT < run)
 			run = (unsigned)((r.end - at) >> PAGE_SHIFT);
-		got = read_managed(p, vpn + done, run, buf + done * PAGE_SIZE);
+		got = read_managed(p, r.file, vpn + done, run, buf + done * PAGE_SIZE);
 		if (got < 0)
 			return done != 0 ? (int)done : got;
 		done += (unsigned)got;

@@ -58,6 +58,7 @@ struct peek_region {
 	uint64_t start, end;
 	int prot;
 	uint32_t flags; /* REGION_... */
+	bool file;	/* it maps a file: where it has no entry its pages are the file's */
 };
 
 /*
@@ -103,7 +104,7 @@ int peek_tell(const struct peek *p, const struct peek_region *r, vpn_t vpn, unsi
  * The bytes of n pages, n at most PEEK_PAGES, buf aligned to a page; what no
  * region holds reads as zeros.  Each byte is one that the page had at some moment of the
  * call.  How many pages were read, at least 1, or -errno: -EIO for a page that
- * is lost, or whose slot cannot be read.
+ * is lost, or whose slot cannot be read, or that is just now in its file only.
  */
 int peek_read(const struct peek *p, vpn_t vpn, unsigned n, char *buf);
 

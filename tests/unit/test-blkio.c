@@ -454,6 +454,85 @@ static void end_of_file_is_an_error(void **state)
 		check(e->mem + i * PAGE, i, 2);
 }
 
+/* What a file does not have any more reads as zeros; a write may end within a page. */
+static void a_file_may_end_within_a_page(void **state)
+{
+	struct env *e = *state;
+	struct io io[3];
+	struct stat st;
+
+	e->dev.file = true;
+	write_pages(e, 8, 2);
+	assert_int_equal(ftruncate(e->dev.fd, 6 * PAGE + 100), 0);
+	memset(e->mem, 0xee, 8 * PAGE);
+	for (unsigned i = 0; i < 3; i++) {
+		io_init(e, &io[i], BLK_READ, i == 0 ? 0 : i + 4, e->mem + (i == 0 ? 0 : i + 4) * PAGE,
+			i == 0 ? 5 : i);
+		blkio_queue(e->q, &io[i].req);
+	}
+	finish(e);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(io[i].res, 0);
+	for (unsigned i = 0; i < 6; i++)
+		check(e->mem + i * PAGE, i, 2);
+	for (size_t i = 100; i < 2 * PAGE; i++)
+		assert_int_equal(e->mem[6 * PAGE + i], 0);
+	assert_int_equal(one(e, BLK_READ, 20, e->mem, 2), 0);
+	for (size_t i = 0; i < 2 * PAGE; i++)
+		assert_int_equal(e->mem[i], 0);
+	/* no further than it is told, buffered */
+	assert_int_equal(fcntl(e->dev.fd, F_SETFL, 0), 0);
+	fill(e->mem, 6, 3);
+	io_init(e, &io[0], BLK_WRITE, 6, e->mem, 1);
+	io[0].iov[0].iov_len = 1234;
+	blkio_queue(e->q, &io[0].req);
+	finish(e);
+	assert_int_equal(io[0].res, 0);
+	assert_int_equal(fstat(e->dev.fd, &st), 0);
+	assert_int_equal(st.st_size, 6 * PAGE + 1234);
+	/* only the last piece may be a part of a page, and only of a write */
+	io_init(e, &io[0], BLK_READ, 6, e->mem, 1);
+	io[0].iov[0].iov_len = 1234;
+	blkio_queue(e->q, &io[0].req);
+	finish(e);
+	assert_int_equal(io[0].res, -EINVAL);
+}
+
+static unsigned syncs;
+static long (*real_fsync)(long, long, long, long, long, long);
+
+static long counted_fsync(long fd, long b, long c, long d, long e, long f)
+{
+	syncs++;
+	return syncs == 2 ? -EIO : real_fsync(fd, b, c, d, e, f);
+}
+
+static void a_device_can_be_made_durable(void **state)
+{
+	struct env *e = *state;
+	struct io io[3];
+	bool sync = strcmp(blkio_engine_name(e->q), "sync") == 0;
+
+	real_fsync = sys_table[SYSROW_fsync].fn;
+	sys_table[SYSROW_fsync].fn = counted_fsync;
+	syncs = 0;
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < 3; i++) {
+			fill(e->mem + i * PAGE, i, round);
+			io_init(e, &io[i], i == 1 ? BLK_SYNC : BLK_WRITE, i, e->mem + i * PAGE, 1);
+			if (i == 1)
+				io[i].req.niov = 0;
+			blkio_queue(e->q, &io[i].req);
+		}
+		finish(e);
+		assert_int_equal(io[0].res, 0);
+		assert_int_equal(io[1].res, sync && round == 1 ? -EIO : 0);
+		assert_int_equal(io[2].res, 0);
+	}
+	assert_int_equal(syncs, sync ? 2 : 0); /* io_uring has an operation for it */
+	sys_table[SYSROW_fsync].fn = real_fsync;
+}
+
 static uint64_t bad_off;
 
 static long fail_at_bad_off(const struct attempt *a, unsigned nth)
@@ -1166,6 +1245,8 @@ int main(void)
 		BOTH(reads_go_before_writes_and_by_offset),
 		BOTH(bounds_are_checked),
 		BOTH(end_of_file_is_an_error),
+		BOTH(a_file_may_end_within_a_page),
+		BOTH(a_device_can_be_made_durable),
 		BOTH(a_merged_failure_meets_its_request),
 		BOTH(a_torn_transfer_is_finished),
 		BOTH(short_transfers_are_continued),

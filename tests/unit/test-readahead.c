@@ -8,6 +8,8 @@
 
 #include "readahead.h"
 
+#include <stdlib.h>
+
 /* One fault that goes as far as its window; the window. */
 static uint32_t step(struct stream_set *set, uint64_t *vpn, uint32_t max)
 {
@@ -159,6 +161,162 @@ static void the_cluster_window_adapts(void **state)
 	assert_int_equal(ra.cluster, CLUSTER_MAX);
 }
 
+/* ---- files ---- */
+
+/* A fault: it reads what the window says.  What of it was read ahead is noted in *ahead. */
+struct reader {
+	struct file_streams set;
+	bool there[1 << 16], ahead[1 << 16];
+	unsigned faults, pages;
+};
+
+static void take(struct reader *r, uint64_t from, uint64_t n, bool ahead)
+{
+	for (uint64_t i = from; i < from + n && i < 1 << 16; i++) {
+		if (r->there[i])
+			continue;
+		r->there[i] = true;
+		r->ahead[i] = ahead;
+		r->pages++;
+	}
+}
+
+static void take_ahead(struct reader *r, const struct file_window *w)
+{
+	uint64_t at = w->ahead;
+
+	for (uint32_t i = 0; i < w->count; i++, at += (uint64_t)w->step)
+		take(r, at, w->n_ahead, true);
+}
+
+static void touch(struct reader *r, uint64_t page)
+{
+	struct file_window w;
+
+	if (r->there[page] && !r->ahead[page])
+		return;
+	if (r->there[page]) {
+		/* let in whole */
+		for (uint64_t i = page; i < 1 << 16 && r->ahead[i]; i++)
+			r->ahead[i] = false;
+		file_stream_hit(&r->set, page, 256, &w);
+		assert_int_equal(w.n, 0);
+	} else {
+		file_stream_miss(&r->set, page, 256, false, &w);
+		assert_true(w.from <= page && page < w.from + w.n);
+		take(r, w.from, w.n, false);
+		r->faults++;
+	}
+	take_ahead(r, &w);
+}
+
+static struct reader *reader(void)
+{
+	struct reader *r = calloc(1, sizeof(*r));
+
+	assert_non_null(r);
+	return r;
+}
+
+static void a_file_read_forward_faults_twice(void **state)
+{
+	struct reader *r = reader();
+
+	(void)state;
+	for (uint64_t page = 100; page < 60000; page++)
+		touch(r, page);
+	/* one page, then a window; from there on it is read before it is asked for */
+	assert_int_equal(r->faults, 2);
+	assert_true(r->pages <= 60000 - 100 + 2 * 256);
+	free(r);
+}
+
+static void a_file_read_from_its_start_faults_once(void **state)
+{
+	struct reader *r = reader();
+
+	(void)state;
+	for (uint64_t page = 0; page < 1000; page++)
+		touch(r, page);
+	assert_int_equal(r->faults, 1);
+	free(r);
+}
+
+static void streams_of_one_file_do_not_mix(void **state)
+{
+	struct reader *r = reader();
+
+	(void)state;
+	for (uint64_t i = 0; i < 4000; i++)
+		for (uint64_t k = 0; k < STREAMS; k++)
+			touch(r, k * 8000 + 7 + i);
+	assert_true(r->faults <= 2 * STREAMS);
+	free(r);
+}
+
+static void a_file_read_backward_is_read_in_windows(void **state)
+{
+	struct reader *r = reader();
+
+	(void)state;
+	for (uint64_t page = 60000; page-- > 0;)
+		touch(r, page);
+	assert_true(r->faults < 60000 / 128);
+	assert_int_equal(r->pages, 60000);
+	free(r);
+}
+
+static void strides_are_followed(void **state)
+{
+	const int64_t steps[] = {3, 17, 100, -3, -50};
+
+	(void)state;
+	for (unsigned s = 0; s < sizeof(steps) / sizeof(steps[0]); s++) {
+		struct reader *r = reader();
+		uint64_t page = steps[s] > 0 ? 40 : 60000;
+
+		for (unsigned i = 0; i < 500; i++, page += (uint64_t)steps[s])
+			touch(r, page);
+		assert_true(r->faults <= 8);
+		assert_true(r->pages <= 500 + 2 * FILE_STRIDES);
+		free(r);
+	}
+}
+
+static void random_touches_of_a_file_read_single_pages(void **state)
+{
+	struct reader *r = reader();
+	uint64_t x = 88172645463325252U;
+
+	(void)state;
+	for (unsigned i = 0; i < 2000; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		touch(r, 1 + x % ((1 << 16) - 1));
+	}
+	assert_true(r->pages < r->faults + r->faults / 4);
+	free(r);
+}
+
+static void what_is_wasted_makes_windows_smaller(void **state)
+{
+	struct file_streams set = {.tick = 0};
+	struct file_window w;
+
+	(void)state;
+	for (unsigned i = 0; i < 100; i++)
+		file_stream_wasted(&set, 64);
+	for (uint64_t page = 5; page < 5000; page = w.from + w.n)
+		file_stream_miss(&set, page, 256, false, &w);
+	assert_int_equal(w.n, FILE_WINDOW_MIN);
+	for (unsigned i = 0; i < 100; i++)
+		file_stream_asked(&set, 1024);
+	for (uint64_t page = 5000; page < 50000; page = w.from + w.n)
+		file_stream_miss(&set, page, 256, false, &w);
+	assert_int_equal(w.n, 256);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -167,6 +325,13 @@ int main(void)
 		cmocka_unit_test(one_page_at_a_time_is_a_stream_too),
 		cmocka_unit_test(random_faults_stay_at_one_page),
 		cmocka_unit_test(the_cluster_window_adapts),
+		cmocka_unit_test(a_file_read_forward_faults_twice),
+		cmocka_unit_test(a_file_read_from_its_start_faults_once),
+		cmocka_unit_test(streams_of_one_file_do_not_mix),
+		cmocka_unit_test(a_file_read_backward_is_read_in_windows),
+		cmocka_unit_test(strides_are_followed),
+		cmocka_unit_test(random_touches_of_a_file_read_single_pages),
+		cmocka_unit_test(what_is_wasted_makes_windows_smaller),
 	};
 
 	return cmocka_run_group_tests_name("readahead", tests, NULL, NULL);

@@ -21,9 +21,12 @@
 struct want {
 	int prot;
 	uint32_t flags;
+	struct region_users *file; /* NULL: anonymous memory */
+	uint64_t delta;
 };
 
 static struct want map[PAGES];
+static struct region_users files[2];
 static struct region_tree tree;
 static uint64_t seed;
 
@@ -44,6 +47,7 @@ static void start(uint64_t s)
 {
 	seed = s;
 	region_tree_init(&tree);
+	files[0] = files[1] = (struct region_users){.first = NULL};
 	for (unsigned i = 0; i < PAGES; i++)
 		map[i] = (struct want){.prot = -1};
 }
@@ -65,7 +69,27 @@ static int check_node(const struct region *r, uintptr_t low, uintptr_t high)
 
 static bool same(const struct want *a, const struct want *b)
 {
-	return a->prot == b->prot && a->flags == b->flags;
+	return a->prot == b->prot && a->flags == b->flags && a->file == b->file &&
+	       a->delta == b->delta;
+}
+
+/* The regions of a file are linked, each once. */
+static void check_users(const struct region_users *file)
+{
+	struct region *const *link = &file->first;
+	uint64_t n = 0, runs = 0;
+
+	for (const struct region *r = file->first; r != NULL; r = r->user_next, n++) {
+		assert_ptr_equal(r->users, file);
+		assert_ptr_equal(r->user_link, link);
+		assert_ptr_equal(region_find(&tree, r->start), r);
+		link = &r->user_next;
+	}
+	for (unsigned i = 0; i < PAGES; i++)
+		runs += map[i].prot != -1 && map[i].file == file &&
+			(i == 0 || map[i - 1].prot == -1 || !same(&map[i], &map[i - 1]));
+	assert_int_equal(n, runs);
+	assert_int_equal(file->count, runs);
 }
 
 static void check(void)
@@ -93,6 +117,8 @@ static void check(void)
 		assert_ptr_equal(r, n);
 		assert_int_equal(r->prot, map[i].prot);
 		assert_int_equal(r->flags, map[i].flags);
+		assert_ptr_equal(r->users, map[i].file);
+		assert_int_equal(r->delta, map[i].delta);
 		pages++;
 		open += map[i].prot != PROT_NONE;
 		locked += (map[i].flags & REGION_LOCKED) != 0;
@@ -104,6 +130,8 @@ static void check(void)
 			assert_true(r->start < at(i));
 		}
 	}
+	check_users(&files[0]);
+	check_users(&files[1]);
 	assert_int_equal(tree.count, runs);
 	assert_int_equal(tree.pool.in_use, runs);
 	assert_int_equal(tree.pages, pages);
@@ -118,6 +146,18 @@ static int do_insert(unsigned a, unsigned n, int prot, uint32_t flags)
 
 	for (unsigned i = a; r == 0 && i < a + n; i++)
 		map[i] = (struct want){.prot = prot, .flags = flags};
+	return r;
+}
+
+static int do_insert_file(unsigned a, unsigned n, int prot, unsigned file, uint64_t page)
+{
+	uint64_t delta = page - (at(a) >> 12);
+	int r = region_insert_file(&tree, at(a), at(a + n), prot, REGION_SHARED, &files[file],
+				   delta);
+
+	for (unsigned i = a; r == 0 && i < a + n; i++)
+		map[i] = (struct want){
+			.prot = prot, .flags = REGION_SHARED, .file = &files[file], .delta = delta};
 	return r;
 }
 
@@ -151,9 +191,12 @@ static int random_step(unsigned longest)
 	unsigned n = 1 + rnd(longest);
 	unsigned a = rnd(PAGES - n + 1);
 
-	switch (rnd(5)) {
+	switch (rnd(6)) {
 	case 0:
+		/* page numbers that mostly go on where the neighbours' end */
+		return do_insert_file(a, n, prots[rnd(3)], rnd(2), a + 1000 * rnd(2));
 	case 1:
+	case 5:
 		return do_insert(a, n, prots[rnd(3)], flags[rnd(5)]);
 	case 2:
 		return do_remove(a, n);

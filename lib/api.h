@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * api.h - what the files of the public functions share.
+ */
+#ifndef FL_API_H
+#define FL_API_H
+
+#include "faultline.h"
+#include "lock.h"
+
+#define API __attribute__((visibility("default")))
+
+struct mm;
+
+struct fl {
+	struct mm *mm;
+	struct lock lock; /* RANK_API; guards */
+	struct fl_backing *backings;
+};
+
+/* The errors that the manual names; anything else is a defect of ours, told as EIO. */
+int gate(long r);
+
+/* FL_FAILED and errno for an error. */
+void *address(long r);
+
+/* Pagers run, so that a call can be handed to one. */
+long need_pagers(struct mm *mm);
+
+/* Before the runtime ends: unmap and write what is the backings', end their threads. */
+void backings_end(struct fl *fl);
+
+#endif

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * do-file.c - mapping files, msync, truncation, backings; see do.h.
+ *
+ * A mapping is made without access, registered and opened by mprotect(2) only
+ * then: a thread that touches it in between must not meet a memfd whose holes
+ * read as zeros.  For the same reason a shared mapping is not moved by
+ * mremap(2), which drops the registration: the pages at the new address are
+ * mapped anew, and the old ones unmapped.
+ *
+ * What waits for I/O does so in the application (msync), or lets the pager go on
+ * (pager_pump).
+ */
+#include "do.h"
+
+#include "log.h"
+#include "mm.h"
+#include "pager.h"
+#include "source.h"
+#include "sys.h"
+#include "uffd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
+
+#define SYNC_PAGES 65536U /* in flight for one call */
+
+/* ---- mapping ---- */
+
+/* Map pages of a backing; rflags are the region's. */
+static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags,
+		      struct pagecache *pc, uint64_t page, uint32_t rflags)
+{
+	const int kept = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_NORESERVE | MAP_32BIT;
+	uint64_t pages = page_up(len) >> PAGE_SHIFT;
+	bool shared = rflags & REGION_SHARED;
+	uintptr_t start, end;
+	long err = 0;
+	long r;
+
+	if (page + pages > CACHE_PAGES_MAX)
+		return -EOVERFLOW;
+	if (shared) {
+		err = cache_cover(pc, page + pages);
+		if (err != 0)
+			return err;
+		r = SYS6(mmap, addr, len, PROT_NONE, MAP_SHARED | (flags & kept), pc->memfd,
+			 page << PAGE_SHIFT);
+	} else {
+		r = SYS6(mmap, addr, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | (flags & kept),
+			 -1, 0);
+	}
+	if (sys_err(r))
+		return r;
+	start = (uintptr_t)r;
+	end = start + page_up(len);
+	drop_entries(mm, start, end);
+	err = region_insert_file(&mm->regions, start, end, prot, rflags, &pc->users,
+				 page - vpn_of(start));
+	if (err == 0)
+		err = pager_register(mm, start, end);
+	if (err == 0 && prot != PROT_NONE)
+		err = SYS3(mprotect, start, end - start, prot);
+	if (err == 0)
+		return r;
+	do_forget(mm, start, end);
+	SYS2(munmap, start, end - start);
+	return err == -EACCES ? err : -ENOMEM;
+}
+
+long do_mmap_file(struct mm *mm, const struct map_file *m)
+{
+	bool shared = (m->flags & MAP_TYPE) != MAP_PRIVATE;
+	struct pagecache *pc = m->pc;
+	uint32_t rflags = 0;
+	long r = 0;
+
+	if (pc == NULL)
+		r = cache_open_file(mm, m->fd, m->write, &pc);
+	if (r != 0)
+		return r;
+	if (shared)
+		rflags |= REGION_SHARED | (m->write ? 0 : REGION_NOWRITE);
+	if (mm->lock_future)
+		rflags |= REGION_LOCKED;
+	if (m->flags & MAP_NORESERVE)
+		rflags |= REGION_NORESERVE;
+	return map_pages(mm, m->addr, m->len, m->prot, m->flags, pc, m->pgoff, rflags);
+}
+
+long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
+		      uintptr_t new_addr)
+{
+	const struct region *found = region_find(&mm->regions, old);
+	const struct region r = *found;
+	struct pagecache *pc = cache_of(&r);
+	uint64_t page = vpn_of(old) + r.delta;
+	size_t from = page_up(old_len);
+	size_t to = page_up(new_len);
+	bool move = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
+	long at;
+
+	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) || to == 0 ||
+	    ((move || from == 0) && !(flags & MREMAP_MAYMOVE)) ||
+	    ((flags & MREMAP_DONTUNMAP) && from != to))
+		return -EINVAL;
+	if ((flags & MREMAP_FIXED) &&
+	    ((new_addr & ~PAGE_MASK) || (old < new_addr + to && new_addr < old + from)))
+		return -EINVAL;
+	if (from > r.end - old)
+		return -EFAULT;
+	if (!move && from != 0) {
+		if (to < from)
+			at = do_munmap(mm, old + to, from - to);
+		else
+			at = to == from ? 0 : -ENOMEM;
+		if (to > from && old + from == r.end)
+			at = map_pages(mm, old + from, to - from, r.prot, MAP_FIXED_NOREPLACE, pc,
+				       page + (from >> PAGE_SHIFT), r.flags);
+		if (!sys_err(at))
+			return (long)old;
+		if (to < from || !(flags & MREMAP_MAYMOVE))
+			return to < from ? at : -ENOMEM;
+	}
+	at = map_pages(mm, flags & MREMAP_FIXED ? new_addr : 0, to, r.prot,
+		       flags & MREMAP_FIXED ? MAP_FIXED : 0, pc, page, r.flags);
+	if (!sys_err(at) && from != 0 && !(flags & MREMAP_DONTUNMAP))
+		do_munmap(mm, old, from);
+	return at;
+}
+
+/* ---- msync ---- */
+
+/* Whether something of the range is not mapped at all. */
+static bool has_gap(struct mm *mm, uintptr_t at, uintptr_t end)
+{
+	uintptr_t s, e;
+
+	while (at < end) {
+		if (!uffd_vma_next(mm->maps_fd, at, &s, &e) || s > at)
+			return true;
+		at = e;
+	}
+	return false;
+}
+
+/* The first shared region in [at, end): its part of the range, by pages of its file. */
+static const struct region *next_shared(struct mm *mm, uintptr_t at, uintptr_t end, uint64_t *page,
+					uint64_t *stop)
+{
+	const struct region *r;
+
+	while (at < end && (r = region_next(&mm->regions, at)) != NULL && r->start < end) {
+		uintptr_t s = r->start > at ? r->start : at;
+		uintptr_t e = r->end < end ? r->end : end;
+
+		if (r->flags & REGION_SHARED) {
+			*page = vpn_of(s) + r->delta;
+			*stop = vpn_of(e) + r->delta;
+			return r;
+		}
+		at = r->end;
+	}
+	return NULL;
+}
+
+static long check_msync(struct mm *mm, uintptr_t addr, uintptr_t end, int flags)
+{
+	const struct region *r;
+	uint64_t page, stop;
+
+	for (uintptr_t at = addr; (r = next_shared(mm, at, end, &page, &stop)) != NULL;
+	     at = r->end) {
+		struct pagecache *pc = cache_of(r);
+
+		if ((flags & MS_INVALIDATE) && (r->flags & REGION_LOCKED))
+			return -EBUSY;
+		cache_look_at_size(pc);
+		if (flags & MS_SYNC)
+			for (; (page = cache_next(pc, page, CACHE_DIRTY)) < stop; page++)
+				cache_set(pc, page, cache_get(pc, page) | CACHE_SYNC);
+	}
+	return 0;
+}
+
+long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned round)
+{
+	const uint32_t pending = CACHE_SYNC | CACHE_WRITEBACK;
+	struct mm *mm = p->mm;
+	uintptr_t end = addr + page_up(len);
+	const struct region *r;
+	uint64_t page, stop;
+	uintptr_t first = 0;
+	long err;
+
+	if (round == 0) {
+		err = check_msync(mm, addr, end, flags);
+		if (err != 0)
+			return err;
+	}
+	for (uintptr_t at = addr; (r = next_shared(mm, at, end, &page, &stop)) != NULL;
+	     at = r->end) {
+		struct pagecache *pc = cache_of(r);
+		uint64_t from = page;
+
+		while ((flags & (MS_SYNC | MS_ASYNC)) && mm->files.writeback < SYNC_PAGES &&
+		       (page = cache_next(pc, page, CACHE_DIRTY)) < stop) {
+			uint32_t n = 0;
+
+			if (!(flags & MS_SYNC) || (cache_get(pc, page) & CACHE_SYNC))
+				n = cache_write(p, pc, page, stop - page);
+			page += n != 0 ? n : 1;
+		}
+		if ((flags & MS_SYNC) && first == 0) {
+			page = cache_next(pc, from, pending);
+			if (page < stop)
+				first = addr_of(page - r->delta);
+		}
+		if (first == 0 && (flags & MS_INVALIDATE))
+			cache_forget(pc, from, stop);
+	}
+	if (first != 0)
+		return (long)first;
+	return has_gap(mm, addr, end) ? -ENOMEM : 0;
+}
+
+static void sync_done(struct file_io *io, int res)
+{
+	struct sync_wait *wait = io->waiter;
+
+	if (res != 0) {
+		stat_add(&io->pc->mm->stats.file_errors, 1);
+		wait->err = res;
+	}
+	cache_io_end(io);
+	/* Release: pairs with the acquire load of who waits. */
+	__atomic_fetch_sub(&wait->pending, 1, __ATOMIC_RELEASE);
+	futex_wake(&wait->pending, 1);
+}
+
+static void sync_start(struct pager *p, struct pagecache *pc, struct sync_wait *wait)
+{
+	struct file_io *io;
+
+	/* told once */
+	if (pc->error != 0 && wait->err == 0)
+		wait->err = pc->error;
+	pc->error = 0;
+	if (!pc->writable)
+		return;
+	io = pool_get(&p->mm->files.io_pool);
+	if (io == NULL) {
+		wait->err = -ENOMEM;
+		return;
+	}
+	io->pager = p;
+	io->pc = pc;
+	io->waiter = wait;
+	io->req.dev = &pc->tail;
+	io->req.op = BLK_SYNC;
+	io->done = sync_done;
+	__atomic_fetch_add(&wait->pending, 1, __ATOMIC_RELAXED);
+	cache_start(io);
+}
+
+long do_sync_range(struct pager *p, uintptr_t addr, size_t len, struct sync_wait *wait)
+{
+	uintptr_t end = addr + page_up(len);
+	struct pagecache *last = NULL;
+	const struct region *r;
+	uint64_t page, stop;
+
+	for (uintptr_t at = addr; (r = next_shared(p->mm, at, end, &page, &stop)) != NULL;
+	     at = r->end) {
+		if (cache_of(r) != last)
+			sync_start(p, cache_of(r), wait);
+		last = cache_of(r);
+	}
+	return 0;
+}
+
+/* ---- truncation ---- */
+
+static bool being_written(const struct pagecache *pc, uint64_t page, uint64_t stop)
+{
+	return cache_next(pc, page, CACHE_WRITEBACK) < stop;
+}
+
+static struct pagecache *cache_by_fd(struct mm *mm, int fd)
+{
+	struct pagecache *pc;
+	struct stat st;
+
+	if (sys_err(SYS2(fstat, fd, &st)))
+		return NULL;
+	for (pc = mm->files.first; pc != NULL; pc = pc->next)
+		if (pc->source == NULL && pc->dev == st.st_dev && pc->ino == st.st_ino)
+			return pc;
+	return NULL;
+}
+
+/*
+ * No write may be under way that reaches beyond the new end: it would make the
+ * file longer again.
+ */
+long do_ftruncate(struct pager *p, int fd, long size)
+{
+	struct mm *mm = p->mm;
+	long dup = SYS3(pidfd_getfd, mm->pidfd, fd, 0);
+	struct pagecache *pc;
+	long r;
+
+	if (sys_err(dup))
+		return dup;
+	r = SYS3(fcntl, dup, F_GETFL, 0);
+	pc = cache_by_fd(mm, (int)dup);
+	if (pc != NULL && size >= 0 && !sys_err(r) && (r & O_ACCMODE) != O_RDONLY) {
+		pc->handles++;
+		while ((uint64_t)size < pc->size) {
+			cache_resize(pc, (uint64_t)size);
+			if (!being_written(pc, (uint64_t)size >> PAGE_SHIFT, CACHE_NONE))
+				break;
+			pager_pump(p);
+			/* a fault meanwhile may have looked at the file, which is still longer */
+			cache_look_at_size(pc);
+		}
+		pc->handles--;
+	}
+	r = SYS2(ftruncate, dup, size);
+	if (pc != NULL)
+		cache_look_at_size(pc);
+	SYS1(close, dup);
+	return r;
+}
+
+long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
+{
+	const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	struct mm *mm = p->mm;
+	const struct region *r;
+	uint64_t page, stop;
+
+	for (uintptr_t at = start; at < end; at = r->end < end ? r->end : end) {
+		struct pagecache *pc;
+		long err;
+
+		r = region_find(&mm->regions, at);
+		if (r == NULL)
+			return -ENOMEM;
+		if (!(r->flags & REGION_SHARED) || !(r->prot & PROT_WRITE))
+			return r->users != NULL ? -EACCES : -EINVAL;
+		if (r->flags & REGION_LOCKED)
+			return -EINVAL;
+		pc = cache_of(r);
+		if (pc->source != NULL)
+			return -EOPNOTSUPP;
+		next_shared(mm, at, end, &page, &stop);
+		cache_look_at_size(pc);
+		while (cache_next(pc, page, CACHE_WRITEBACK | CACHE_LOCKED) < stop) {
+			pager_pump(p);
+			r = region_find(&mm->regions, at);
+			if (r == NULL || cache_of(r) != pc)
+				return -EAGAIN;
+		}
+		err = SYS4(fallocate, pc->fd, how, page << PAGE_SHIFT, (stop - page) << PAGE_SHIFT);
+		if (sys_err(err))
+			return err;
+		for (uint64_t i = page; (i = cache_next(pc, i, CACHE_UPTODATE)) < stop; i++)
+			cache_drop(pc, i, 1);
+	}
+	return 0;
+}
+
+/* ---- advice ---- */
+
+static void advise(struct pager *p, const struct region *r, uint64_t page, uint64_t stop,
+		   int advice)
+{
+	struct pagecache *pc = cache_of(r);
+
+	if (advice == MADV_WILLNEED) {
+		file_prefetch(p, pc, page, stop - page);
+		return;
+	}
+	for (uint64_t i = page; (i = cache_next(pc, i, CACHE_UPTODATE)) < stop;) {
+		uint32_t w = cache_get(pc, i);
+		uint32_t n = 1;
+
+		if (!(w & (CACHE_LOCKED | CACHE_WRITEBACK)) && !cache_is_locked(pc, i)) {
+			if ((w & CACHE_DIRTY) && advice == MADV_PAGEOUT)
+				n = cache_write(p, pc, i, stop - i);
+			if (n == 0)
+				n = 1;
+			cache_unmap(pc, i, n);
+			for (uint32_t k = 0; k < n; k++)
+				cache_set(pc, i + k,
+					  (cache_get(pc, i + k) & ~CACHE_YOUNG) | CACHE_IDLE);
+		}
+		i += n;
+	}
+	if (advice == MADV_PAGEOUT)
+		cache_forget(pc, page, stop);
+}
+
+void file_advice(struct pager *p, uintptr_t start, uintptr_t end, int advice)
+{
+	const struct region *r;
+
+	if (advice != MADV_WILLNEED && advice != MADV_COLD && advice != MADV_PAGEOUT)
+		return;
+	for (; start < end && (r = region_next(&p->mm->regions, start)) != NULL && r->start < end;
+	     start = r->end) {
+		uintptr_t s = r->start > start ? r->start : start;
+		uintptr_t e = r->end < end ? r->end : end;
+
+		if (r->users != NULL && ((r->flags & REGION_SHARED) || advice == MADV_WILLNEED))
+			advise(p, r, vpn_of(s) + r->delta, vpn_of(e) + r->delta, advice);
+	}
+}
+
+/* ---- backings ---- */
+
+long do_backing_open(struct mm *mm, struct map_file *m)
+{
+	long r;
+
+	if (m->source != NULL)
+		r = cache_open_source(mm, m->source, m->size, m->write, &m->pc);
+	else
+		r = cache_open_file(mm, m->fd, m->write, &m->pc);
+	if (r == 0)
+		m->pc->handles++;
+	return r;
+}
+
+long do_backing_close(struct pager *p, struct pagecache *pc)
+{
+	int err;
+
+	if (pc->source == NULL) {
+		pc->handles--;
+		return 0;
+	}
+	if (pc->users.count != 0)
+		return -EBUSY;
+	err = cache_flush(p, pc);
+	cache_free(pc);
+	return err;
+}
+
+long do_source_done(struct pager *p, struct file_io *io, int res)
+{
+	io->pager = p;
+	io->done(io, res);
+	return 0;
+}

@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fault-file.c - faults in mappings of files (the kernel's filemap_fault and
+ * page_mkwrite).
+ *
+ * A page that is cached is let into a shared mapping by UFFDIO_CONTINUE, with
+ * its cached neighbours; into a private one by UFFDIO_COPY.  Either way it is
+ * write-protected unless a write faulted.  A page that is not cached is read
+ * once for any number of threads: the word of each page tells that a read is
+ * under way (CACHE_LOCKED) and that somebody waits (CACHE_DEMAND); they wait in
+ * the kernel's queue until the end of the read lets the page in, or wakes them
+ * to look again.
+ *
+ * Untouched pages of a private mapping have no page entry (NONE): they are the
+ * file's.  One that was copied and not written is PRESENT with PTE_WP and
+ * without a slot; it is dropped back to NONE.
+ *
+ * Beyond the end of the file, and where a page cannot be read twice in a row,
+ * the touch raises SIGBUS by UFFDIO_POISON, which is taken back after some
+ * milliseconds: who touches the page then asks again, and a file may have grown.
+ */
+#include "fault.h"
+#include "reclaim.h"
+#include "sys.h"
+#include "uffd.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define AROUND 16U /* pages let in with one that is cached */
+#define BUS_NS 5000000U
+#define LET_IN_MAX 1024U /* and with one that was read ahead */
+#define READ_PIECE 128U	 /* pages: what is waited for arrives in such pieces */
+
+static void read_done(struct file_io *io, int res);
+
+/* ---- SIGBUS ---- */
+
+static void bus_end(struct mm *mm, vpn_t vpn)
+{
+	const struct region *r = region_find(&mm->regions, addr_of(vpn));
+
+	if (r == NULL || r->users == NULL)
+		return;
+	if (!(r->flags & REGION_SHARED)) {
+		if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_POISONED)
+			return;
+		pte_set(&mm->ptes, vpn, 0);
+	}
+	/* of a shared mapping this can at worst take a page that is cached and comes again */
+	SYS3(madvise, addr_of(vpn), PAGE_SIZE, MADV_DONTNEED_LOCKED);
+}
+
+void file_sigbus_end(struct mm *mm, uint64_t now)
+{
+	struct files *f = &mm->files;
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < f->nbus; i++) {
+		if (now != UINT64_MAX && now - f->bus[i].since < BUS_NS)
+			f->bus[kept++] = f->bus[i];
+		else
+			bus_end(mm, f->bus[i].vpn);
+	}
+	f->nbus = kept;
+}
+
+void file_sigbus(struct mm *mm, vpn_t vpn)
+{
+	struct files *f = &mm->files;
+	const struct region *r = region_find(&mm->regions, addr_of(vpn));
+
+	if (r != NULL && !(r->flags & REGION_SHARED)) {
+		if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_NONE ||
+		    pte_reserve(&mm->ptes, vpn, 1) != 0) {
+			fault_wake(mm, vpn);
+			return;
+		}
+		pte_set(&mm->ptes, vpn, pte_make(PTE_POISONED, 0, 0));
+	}
+	if (f->nbus == BUS_MAX) {
+		bus_end(mm, f->bus[0].vpn);
+		memmove(&f->bus[0], &f->bus[1], (BUS_MAX - 1) * sizeof(f->bus[0]));
+		f->nbus--;
+	}
+	f->bus[f->nbus].vpn = vpn;
+	f->bus[f->nbus++].since = sys_now();
+	/* a page that was write-protected and unmapped has left a mark that poison does not replace */
+	if (r != NULL && (r->flags & REGION_SHARED))
+		uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false);
+	uffd_poison(mm->uffd, addr_of(vpn), PAGE_SIZE);
+	fault_wake(mm, vpn);
+}
+
+/* ---- letting pages in ---- */
+
+/* Map cached pages into a shared mapping; a page that is there already is passed over. */
+static void let_in(struct mm *mm, vpn_t vpn, uint64_t n, bool wp)
+{
+	uint64_t at = 0;
+
+	while (at < n) {
+		size_t done;
+		enum uffd_result res =
+			uffd_continue(mm->uffd, addr_of(vpn + at), (n - at) * PAGE_SIZE, wp, &done);
+
+		at += done >> PAGE_SHIFT;
+		if (res == UFFD_OK)
+			break;
+		if (res == UFFD_GONE && done == 0 && n - at > 1) {
+			uint64_t part = uffd_vma_part(mm->maps_fd, addr_of(vpn + at),
+						      (n - at) * PAGE_SIZE) >>
+					PAGE_SHIFT;
+
+			if (part < n - at) {
+				let_in(mm, vpn + at, part, wp);
+				at += part;
+				continue;
+			}
+		}
+		if (res == UFFD_EXIST) {
+			if (!wp)
+				uffd_writeprotect(mm->uffd, addr_of(vpn + at), PAGE_SIZE, false);
+			fault_wake(mm, vpn + at);
+			at++;
+			continue;
+		}
+		/* whoever waits there touches it again, and is looked at again */
+		uffd_wake(mm->uffd, addr_of(vpn + at), (n - at) * PAGE_SIZE);
+		break;
+	}
+}
+
+/* Pages were asked for: they are no longer what was only read ahead. */
+static void asked(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	uint32_t ahead = 0;
+
+	for (uint64_t i = page; i < page + n; i++) {
+		uint32_t w = cache_get(pc, i);
+
+		if (w & CACHE_AHEAD) {
+			ahead++;
+			cache_set(pc, i, w & ~(CACHE_AHEAD | CACHE_IDLE));
+		} else if (w & CACHE_IDLE) {
+			cache_set(pc, i, (w & ~CACHE_IDLE) | CACHE_YOUNG);
+		}
+	}
+	if (ahead != 0) {
+		file_stream_asked(&pc->streams, ahead);
+		stat_add(&pc->mm->stats.readahead_hits, ahead);
+	}
+}
+
+/* How many pages from `page` on, n at most, are cached alike: all read ahead, or none. */
+static uint64_t cached_run(const struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	uint32_t ahead = cache_get(pc, page) & CACHE_AHEAD;
+	uint64_t run = 1;
+
+	if (n > CHUNK_PAGES - page % CHUNK_PAGES)
+		n = CHUNK_PAGES - page % CHUNK_PAGES;
+	while (run < n) {
+		uint32_t w = cache_get(pc, page + run);
+
+		if (!(w & CACHE_UPTODATE) || (w & CACHE_GONE) || (w & CACHE_AHEAD) != ahead ||
+		    (!ahead && (w & CACHE_IDLE)))
+			break;
+		run++;
+	}
+	return run;
+}
+
+/*
+ * Copy cached pages into a private mapping, as far as frames allow and entries
+ * are none; how many.  The page at vpn is one of them, or none is.
+ */
+static uint32_t copy_in(struct pager *p, const struct region *r, vpn_t vpn, uint64_t n, bool write)
+{
+	struct mm *mm = p->mm;
+	struct pagecache *pc = cache_of(r);
+	uint64_t page = vpn + r->delta;
+	enum uffd_result res;
+	uint32_t run = 1;
+	uint32_t got;
+	size_t done;
+
+	if (n > mm_budget(mm) / 16)
+		n = mm_budget(mm) / 16;
+	while (run < n && pte_state(pte_get(&mm->ptes, vpn + run)) == PTE_NONE)
+		run++;
+	run = reclaim_some_room(p, run);
+	/* making room may have taken the very pages */
+	for (got = 0; got < run && (cache_get(pc, page + got) & CACHE_UPTODATE);)
+		got++;
+	run = got;
+	if (run == 0 || pte_reserve(&mm->ptes, vpn, run) != 0)
+		return 0;
+	res = uffd_copy(mm->uffd, addr_of(vpn), cache_addr(pc, page), run * PAGE_SIZE, !write,
+			&done);
+	if (res == UFFD_GONE && done == 0 && run > 1) {
+		run = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), run * PAGE_SIZE) >>
+				 PAGE_SHIFT);
+		res = uffd_copy(mm->uffd, addr_of(vpn), cache_addr(pc, page), run * PAGE_SIZE,
+				!write, &done);
+	}
+	got = (uint32_t)(done >> PAGE_SHIFT);
+	for (uint32_t i = 0; i < got; i++)
+		pte_set(&mm->ptes, vpn + i,
+			pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG | (write ? 0 : PTE_WP)));
+	if (res == UFFD_NOMEM && got == 0)
+		return 0;
+	if (res != UFFD_OK) {
+		if (res == UFFD_EXIST)
+			pte_set(&mm->ptes, vpn + got, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
+		fault_wake(mm, vpn + got);
+		got++;
+	}
+	return got;
+}
+
+/* ---- reading ---- */
+
+/*
+ * Read the pages of [page, page + n) that are absent, n at most, as far as
+ * frames allow; the first must be absent.  How many were started.
+ */
+static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n,
+			 uint32_t flags, const struct fault *f)
+{
+	struct mm *mm = p->mm;
+	uint64_t end = cache_pages(pc);
+	struct file_io *io;
+	uint32_t run = 0;
+
+	if (page >= end || cache_reserve(pc, page) != 0)
+		return 0;
+	if (n > end - page)
+		n = end - page;
+	if (n > CHUNK_PAGES - page % CHUNK_PAGES)
+		n = CHUNK_PAGES - page % CHUNK_PAGES;
+	while (run < n && cache_get(pc, page + run) == 0)
+		run++;
+	run = reclaim_some_room(p, run);
+	if (run == 0 || cache_get(pc, page) != 0)
+		return 0;
+	io = pool_get(&mm->files.io_pool);
+	if (io == NULL)
+		return 0;
+	for (uint32_t i = 0; i < run; i++)
+		cache_set(pc, page + i, CACHE_LOCKED | flags);
+	io->pager = p;
+	io->pc = pc;
+	io->page = page;
+	io->n = run;
+	if (f != NULL) {
+		io->t0 = f->t0;
+		io->vpn = vpn_of(f->addr);
+		io->write = f->write;
+	}
+	io->bytes = pc->size - (page << PAGE_SHIFT) < run * PAGE_SIZE
+			    ? pc->size - (page << PAGE_SHIFT)
+			    : run * PAGE_SIZE;
+	io->iov = (struct iovec){cache_addr(pc, page), run * PAGE_SIZE};
+	io->req.dev = &pc->rd;
+	io->req.op = BLK_READ;
+	io->done = read_done;
+	stat_add(&mm->stats.file_reads, 1);
+	stat_add(&mm->stats.file_read_pages, run);
+	cache_start(io);
+	return run;
+}
+
+/* Whether so many more frames can be had without taking cached pages that are in use. */
+static bool is_room(const struct mm *mm, uint64_t n)
+{
+	return mm_frames(mm) + n <= mm_budget(mm) || mm->files.idle >= n ||
+	       mm->ptes.count[PTE_PRESENT] > mm_budget(mm) / 2;
+}
+
+/* Read what is absent there, in pieces; how many pages were started. */
+static uint32_t read_absent(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n,
+			    uint32_t flags)
+{
+	uint32_t total = 0;
+	uint64_t end = page + n;
+
+	while (page < end) {
+		uint32_t run = 1;
+
+		if (cache_get(pc, page) == 0) {
+			run = read_run(p, pc, page,
+				       end - page < READ_PIECE ? end - page : READ_PIECE, flags,
+				       NULL);
+			if (run == 0)
+				break;
+			total += run;
+		}
+		page += run;
+	}
+	return total;
+}
+
+uint32_t file_prefetch(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	uint64_t most = mm_budget(p->mm) / 4;
+
+	cache_look_at_size(pc);
+	if (page >= cache_pages(pc))
+		return 0;
+	if (n > cache_pages(pc) - page)
+		n = cache_pages(pc) - page;
+	return read_absent(p, pc, page, n < most ? n : most, CACHE_AHEAD);
+}
+
+static void read_ahead(struct pager *p, struct pagecache *pc, const struct file_window *w)
+{
+	uint64_t at = w->ahead;
+
+	for (uint32_t i = 0; i < w->count; i++, at += (uint64_t)w->step) {
+		if (at >= cache_pages(pc) || !is_room(p->mm, w->n_ahead))
+			break;
+		read_absent(p, pc, at, w->n_ahead, CACHE_AHEAD);
+	}
+}
+
+/*
+ * The largest window: two of them for each stream fit the limit.  Devices want more in
+ * flight for a stream than a window of swap is, whose slots are mostly scattered.
+ */
+static uint32_t window_max(const struct mm *mm)
+{
+	uint64_t part = mm_budget(mm) / 32;
+	uint64_t most = (uint64_t)mm->opt.readahead * 2;
+
+	return most < part ? (uint32_t)most : (uint32_t)part;
+}
+
+static void follow(struct pager *p, struct pagecache *pc, const struct region *r, uint64_t page)
+{
+	struct file_window w;
+
+	if (r->flags & REGION_RANDOM)
+		return;
+	file_stream_hit(&pc->streams, page, window_max(p->mm), &w);
+	read_ahead(p, pc, &w);
+}
+
+static enum fault_result fault_read(struct pager *p, const struct fault *f, const struct region *r,
+				    uint64_t page)
+{
+	struct mm *mm = p->mm;
+	struct pagecache *pc = cache_of(r);
+	struct file_window w = {.from = page, .n = 1};
+	uint32_t first;
+
+	if (!(r->flags & REGION_RANDOM))
+		file_stream_miss(&pc->streams, page, window_max(mm), r->flags & REGION_SEQUENTIAL,
+				 &w);
+	/* the page that faulted first: it must not be in want of a frame for its neighbours */
+	first = read_run(p, pc, page, w.from + w.n - page, CACHE_DEMAND, f);
+	if (first == 0)
+		return FAULT_DEFER;
+	if (w.from < page)
+		read_absent(p, pc, w.from, page - w.from, CACHE_AHEAD);
+	read_ahead(p, pc, &w);
+	stat_add(&mm->stats.file_major, 1);
+	stat_add(&mm->stats.faults_major, 1);
+	return FAULT_WAITS;
+}
+
+/* What was read is let in wherever somebody may wait for it. */
+static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n,
+		    const struct file_io *io)
+{
+	struct mm *mm = p->mm;
+	const struct region *r;
+	bool found = io->t0 == 0;
+	uint64_t part;
+	vpn_t vpn;
+
+	for (r = pc->users.first; r != NULL; r = r->user_next) {
+		bool here;
+
+		if (!cache_part(r, page, n, &vpn, &part))
+			continue;
+		here = io->vpn >= vpn && io->vpn < vpn + part && io->t0 != 0;
+		found |= here;
+		if (!(r->flags & REGION_SHARED)) {
+			if (here && pte_state(pte_get(&mm->ptes, io->vpn)) == PTE_NONE)
+				copy_in(p, r, io->vpn, vpn + part - io->vpn, io->write);
+			uffd_wake(mm->uffd, addr_of(vpn), part * PAGE_SIZE);
+			continue;
+		}
+		if (here && io->write && (r->prot & PROT_WRITE)) {
+			cache_dirty(pc, io->vpn + r->delta);
+			let_in(mm, io->vpn, 1, false);
+		}
+		let_in(mm, vpn, part, true);
+	}
+	/* unmapped or moved meanwhile: what is there now answers */
+	if (!found)
+		fault_wake(mm, io->vpn);
+}
+
+/* A read of several pages failed: what is waited for is read page by page, the rest not at all. */
+static void read_singly(struct file_io *io)
+{
+	struct pagecache *pc = io->pc;
+	struct pager *p = io->pager;
+
+	for (uint64_t page = io->page; page < io->page + io->n; page++) {
+		uint32_t w = cache_get(pc, page);
+		struct fault f = {.addr = addr_of(io->vpn), .write = io->write, .t0 = io->t0};
+		const struct region *r = region_find(&p->mm->regions, f.addr);
+
+		cache_drop(pc, page, 1);
+		if (!(w & CACHE_DEMAND))
+			continue;
+		if (io->t0 == 0 || r == NULL || cache_of(r) != pc || io->vpn + r->delta != page ||
+		    read_run(p, pc, page, 1, CACHE_DEMAND, &f) == 0)
+			cache_wake(pc, page, 1);
+	}
+}
+
+/* A page could not be read, twice: who asked for it gets SIGBUS, others ask for themselves. */
+static void page_lost(struct file_io *io, int err)
+{
+	struct pagecache *pc = io->pc;
+	struct mm *mm = pc->mm;
+	const struct region *r = region_find(&mm->regions, addr_of(io->vpn));
+	bool wanted = cache_get(pc, io->page) & CACHE_DEMAND;
+
+	cache_drop(pc, io->page, 1);
+	if (wanted) {
+		mm_log(mm, FL_LOG_ERROR, "cannot read %s at %lu: %s (SIGBUS)", pc->name,
+		       (unsigned long)(io->page << PAGE_SHIFT), log_strerror(err));
+		if (io->t0 != 0 && r != NULL && cache_of(r) == pc && io->vpn + r->delta == io->page)
+			file_sigbus(mm, io->vpn);
+	}
+	cache_wake(pc, io->page, 1);
+}
+
+static bool failed(struct file_io *io, int res)
+{
+	struct pagecache *pc = io->pc;
+
+	if (res == -EINVAL && pc->source == NULL && pc->rd.fd != pc->fd) {
+		/* what cannot be read directly after all is read buffered from now on */
+		pc->rd.fd = pc->fd;
+		cache_io_restart(io);
+		return true;
+	}
+	stat_add(&pc->mm->stats.file_errors, 1);
+	if (io->n == 1 && io->tries++ == 0) {
+		cache_io_restart(io);
+		return true;
+	}
+	if (io->n == 1)
+		page_lost(io, res);
+	else
+		read_singly(io);
+	return false;
+}
+
+static void read_done(struct file_io *io, int res)
+{
+	struct pagecache *pc = io->pc;
+	struct pager *p = io->pager;
+	uint64_t end;
+	uint64_t run = 0;
+	bool all = true;
+
+	if (res != 0) {
+		if (!failed(io, res))
+			cache_io_end(io);
+		return;
+	}
+	cache_look_at_size(pc);
+	end = cache_pages(pc);
+	for (uint64_t page = io->page; page < io->page + io->n; page++) {
+		uint32_t w = cache_get(pc, page);
+
+		if ((w & CACHE_GONE) || page >= end) {
+			cache_drop(pc, page, 1);
+			cache_wake(pc, page, 1);
+			all = false;
+			continue;
+		}
+		cache_set(pc, page, (w & ~CACHE_LOCKED) | CACHE_UPTODATE);
+	}
+	if (pc->size % PAGE_SIZE != 0 && end - 1 >= io->page && end - 1 < io->page + io->n &&
+	    (cache_get(pc, end - 1) & CACHE_UPTODATE))
+		memset(cache_addr(pc, end - 1) + pc->size % PAGE_SIZE, 0,
+		       PAGE_SIZE - pc->size % PAGE_SIZE);
+	for (uint64_t page = io->page; page <= io->page + io->n; page++) {
+		uint32_t w = page < io->page + io->n ? cache_get(pc, page) : 0;
+
+		if ((w & CACHE_UPTODATE) && (w & CACHE_DEMAND)) {
+			cache_set(pc, page, w & ~CACHE_DEMAND);
+			run++;
+			continue;
+		}
+		if (run != 0) {
+			asked(pc, page - run, run);
+			deliver(p, pc, page - run, run, io);
+		}
+		run = 0;
+	}
+	if (io->t0 != 0) {
+		fault_latency(pc->mm, io->t0);
+		p->answered = all;
+	}
+	cache_io_end(io);
+}
+
+/* ---- faults ---- */
+
+/* The page is cached. */
+static enum fault_result fault_cached(struct pager *p, const struct fault *f,
+				      const struct region *r, uint64_t page)
+{
+	struct mm *mm = p->mm;
+	struct pagecache *pc = cache_of(r);
+	vpn_t vpn = vpn_of(f->addr);
+	bool ahead = cache_get(pc, page) & CACHE_AHEAD;
+	uint64_t most = vpn_of(r->end) - vpn;
+	uint64_t n;
+
+	if (most > (ahead ? LET_IN_MAX : AROUND))
+		most = ahead ? LET_IN_MAX : AROUND;
+	if (r->flags & REGION_RANDOM)
+		most = 1;
+	n = cached_run(pc, page, most);
+	if (!(r->flags & REGION_SHARED)) {
+		n = copy_in(p, r, vpn, f->write ? 1 : n, f->write);
+		if (n == 0)
+			return FAULT_DEFER;
+		asked(pc, page, n);
+	} else {
+		asked(pc, page, n);
+		if (f->write) {
+			cache_dirty(pc, page);
+			let_in(mm, vpn, 1, false);
+		}
+		let_in(mm, vpn, n, true);
+	}
+	stat_add(&mm->stats.file_minor, 1);
+	stat_add(&mm->stats.faults_minor, 1);
+	stat_add(&mm->stats.faults_around, n - 1);
+	fault_latency(mm, f->t0);
+	if (ahead)
+		follow(p, pc, r, page);
+	return FAULT_DONE;
+}
+
+/* The page is being read, or truncated while I/O is in flight. */
+static enum fault_result fault_waits(struct pager *p, const struct region *r, uint64_t page)
+{
+	struct mm *mm = p->mm;
+	struct pagecache *pc = cache_of(r);
+	uint32_t w = cache_get(pc, page);
+
+	if (!(w & CACHE_DEMAND)) {
+		uint64_t n = 1;
+
+		cache_set(pc, page, w | CACHE_DEMAND);
+		/* what was read ahead with it is let in whole when it arrives */
+		if ((w & CACHE_AHEAD) && !(r->flags & REGION_RANDOM)) {
+			while (n < LET_IN_MAX) {
+				uint32_t q = cache_get(pc, page + n);
+
+				if (!(q & CACHE_LOCKED) || !(q & CACHE_AHEAD))
+					break;
+				cache_set(pc, page + n++, q | CACHE_DEMAND);
+			}
+			follow(p, pc, r, page);
+		}
+	}
+	stat_add(&mm->stats.file_major, 1);
+	stat_add(&mm->stats.faults_major, 1);
+	return FAULT_WAITS;
+}
+
+/* The first write to a page of a shared mapping since it was clean. */
+static enum fault_result fault_mkwrite(struct pager *p, const struct fault *f,
+				       const struct region *r, uint64_t page)
+{
+	struct mm *mm = p->mm;
+
+	cache_dirty(cache_of(r), page);
+	if (uffd_writeprotect(mm->uffd, f->addr, PAGE_SIZE, false) != UFFD_OK)
+		fault_wake(mm, vpn_of(f->addr));
+	stat_add(&mm->stats.file_minor, 1);
+	stat_add(&mm->stats.faults_wp, 1);
+	stat_add(&mm->stats.faults_minor, 1);
+	fault_latency(mm, f->t0);
+	return FAULT_DONE;
+}
+
+enum fault_result fault_file(struct pager *p, const struct fault *f, const struct region *r)
+{
+	struct mm *mm = p->mm;
+	struct pagecache *pc = cache_of(r);
+	vpn_t vpn = vpn_of(f->addr);
+	uint64_t page = vpn + r->delta;
+	uint32_t w;
+
+	if (page >= cache_pages(pc) || cache_get(pc, page) == 0)
+		cache_look_at_size(pc);
+	w = cache_get(pc, page);
+	if (w & (CACHE_LOCKED | CACHE_GONE)) {
+		if ((w & CACHE_GONE) && !(w & (CACHE_LOCKED | CACHE_WRITEBACK))) {
+			cache_drop(pc, page, 1);
+			fault_wake(mm, vpn);
+			return FAULT_DONE;
+		}
+		return fault_waits(p, r, page);
+	}
+	if (page >= cache_pages(pc)) {
+		file_sigbus(mm, vpn);
+		return FAULT_DONE;
+	}
+	if (f->wp) {
+		if ((w & CACHE_UPTODATE) && (r->flags & REGION_SHARED))
+			return fault_mkwrite(p, f, r, page);
+		fault_wake(mm, vpn);
+		return FAULT_DONE;
+	}
+	if (w & CACHE_UPTODATE)
+		return fault_cached(p, f, r, page);
+	return fault_read(p, f, r, page);
+}

@@ -1,0 +1,706 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * pagecache.c - cached pages of files; see pagecache.h.
+ *
+ * The clock.  Nobody tells when a mapped page is touched, so the clock has two
+ * hands that go around all cached pages.  The leading one unmaps a page and
+ * marks it CACHE_IDLE; a touch meanwhile is a fault without I/O, and makes the
+ * page YOUNG.  The hand that follows drops what is still IDLE.  What is read
+ * once by a scan thus leaves without having displaced what is touched again.
+ */
+#include "pagecache.h"
+
+#include "do.h"
+#include "mm.h"
+#include "source.h"
+#include "sys.h"
+#include "uffd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/memfd.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define FRAME (CACHE_UPTODATE | CACHE_LOCKED)
+#define LEAD_BATCH 256U
+#define REVOLUTIONS 3U
+
+/* ---- words ---- */
+
+static struct cache_chunk *chunk_of(const struct pagecache *pc, uint64_t page)
+{
+	uint64_t i = page / CHUNK_PAGES;
+
+	return i < CACHE_CHUNKS ? pc->chunk[i] : NULL;
+}
+
+uint32_t cache_get(const struct pagecache *pc, uint64_t page)
+{
+	const struct cache_chunk *c = chunk_of(pc, page);
+
+	return c != NULL ? c->word[page % CHUNK_PAGES] : 0;
+}
+
+char *cache_addr(const struct pagecache *pc, uint64_t page)
+{
+	return chunk_of(pc, page)->alias + (page % CHUNK_PAGES) * PAGE_SIZE;
+}
+
+int cache_cover(struct pagecache *pc, uint64_t pages)
+{
+	long r;
+
+	if (pages <= pc->memfd_pages)
+		return 0;
+	r = SYS2(ftruncate, pc->memfd, pages << PAGE_SHIFT);
+	if (sys_err(r))
+		return -ENOMEM;
+	pc->memfd_pages = pages;
+	return 0;
+}
+
+static void chunk_free(struct cache_chunk *c)
+{
+	if (c->alias != NULL)
+		SYS2(munmap, c->alias, CHUNK_BYTES);
+	if (c->word != NULL)
+		SYS2(munmap, c->word, CHUNK_PAGES * sizeof(*c->word));
+	sys_mem_free(c, sizeof(*c));
+}
+
+int cache_reserve(struct pagecache *pc, uint64_t page)
+{
+	const size_t words = CHUNK_PAGES * sizeof(uint32_t);
+	uint64_t i = page / CHUNK_PAGES;
+	struct cache_chunk *c;
+	long r;
+
+	if (i >= CACHE_CHUNKS)
+		return -EFBIG;
+	if (pc->chunk[i] != NULL)
+		return 0;
+	r = cache_cover(pc, (i + 1) * CHUNK_PAGES);
+	if (r != 0)
+		return (int)r;
+	if (i >= pc->chunks) {
+		r = SYS2(ftruncate, pc->state_fd, (i + 1) * words);
+		if (sys_err(r))
+			return (int)r;
+		pc->chunks = i + 1;
+	}
+	c = sys_mem_alloc(sizeof(*c));
+	if (c == NULL)
+		return -ENOMEM;
+	c->alias = sys_mem_map(CHUNK_BYTES, MAP_SHARED | MAP_NORESERVE, pc->memfd, i * CHUNK_BYTES);
+	c->word = sys_mem_map(words, MAP_SHARED | MAP_NORESERVE, pc->state_fd, i * words);
+	if (c->alias == NULL || c->word == NULL) {
+		chunk_free(c);
+		return -ENOMEM;
+	}
+	sys_mem_nodump(c->alias, CHUNK_BYTES);
+	SYS3(madvise, c->alias, CHUNK_BYTES, MADV_DONTFORK);
+	SYS3(madvise, c->alias, CHUNK_BYTES, MADV_NOHUGEPAGE);
+	pc->chunk[i] = c;
+	return 0;
+}
+
+static void count(uint64_t *total, bool was, bool is)
+{
+	if (was != is)
+		__atomic_store_n(total, *total + (is ? 1U : (uint64_t)-1), __ATOMIC_RELAXED);
+}
+
+void cache_set(struct pagecache *pc, uint64_t page, uint32_t word)
+{
+	struct cache_chunk *c = chunk_of(pc, page);
+	uint32_t *w = &c->word[page % CHUNK_PAGES];
+	unsigned b = (unsigned)(page % CHUNK_PAGES / CACHE_BLOCK);
+	struct files *f = &pc->mm->files;
+	uint32_t was = *w;
+	bool frame = word & FRAME;
+	bool dirty = word & CACHE_DIRTY;
+
+	count(&f->frames, was & FRAME, frame);
+	count(&f->dirty, was & CACHE_DIRTY, dirty);
+	count(&f->writeback, was & CACHE_WRITEBACK, word & CACHE_WRITEBACK);
+	count(&f->idle, was & CACHE_IDLE, word & CACHE_IDLE);
+	count(&pc->frames, was & FRAME, frame);
+	count(&pc->dirty, was & CACHE_DIRTY, dirty);
+	c->block[b].frames = (uint16_t)(c->block[b].frames + frame - ((was & FRAME) != 0));
+	c->block[b].dirty = (uint16_t)(c->block[b].dirty + dirty - ((was & CACHE_DIRTY) != 0));
+	__atomic_store_n(w, word, __ATOMIC_RELAXED);
+}
+
+uint64_t cache_next(const struct pagecache *pc, uint64_t page, uint32_t mask)
+{
+	while (page / CHUNK_PAGES < pc->chunks) {
+		const struct cache_chunk *c = chunk_of(pc, page);
+		unsigned i = (unsigned)(page % CHUNK_PAGES);
+		unsigned b = i / CACHE_BLOCK;
+
+		if (c == NULL) {
+			page = (page / CHUNK_PAGES + 1) * CHUNK_PAGES;
+			continue;
+		}
+		if (mask == CACHE_DIRTY ? c->block[b].dirty == 0 : c->block[b].frames == 0) {
+			page = (page / CACHE_BLOCK + 1) * CACHE_BLOCK;
+			continue;
+		}
+		do {
+			if (c->word[i++] & mask)
+				return page;
+			page++;
+		} while (page % CACHE_BLOCK != 0);
+	}
+	return CACHE_NONE;
+}
+
+/* ---- opening ---- */
+
+static int make_memfds(struct pagecache *pc)
+{
+	long r = SYS2(memfd_create, "faultline-cache", MFD_CLOEXEC);
+
+	if (sys_err(r))
+		return (int)r;
+	pc->memfd = (int)r;
+	r = SYS2(memfd_create, "faultline-cache-state", MFD_CLOEXEC);
+	if (sys_err(r))
+		return (int)r;
+	pc->state_fd = (int)r;
+	return 0;
+}
+
+static struct pagecache *make(struct mm *mm)
+{
+	struct pagecache *pc = sys_mem_alloc(sizeof(*pc));
+
+	if (pc == NULL)
+		return NULL;
+	pc->mm = mm;
+	pc->memfd = pc->state_fd = pc->fd = pc->rd.fd = pc->wr.fd = pc->tail.fd = -1;
+	pc->chunk = sys_mem_alloc(CACHE_CHUNKS * sizeof(struct cache_chunk *));
+	if (pc->chunk == NULL || make_memfds(pc) != 0) {
+		cache_free(pc);
+		return NULL;
+	}
+	return pc;
+}
+
+static void link_cache(struct pagecache *pc)
+{
+	struct files *f = &pc->mm->files;
+
+	pc->next = f->first;
+	f->first = pc;
+}
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		SYS1(close, fd);
+}
+
+void cache_free(struct pagecache *pc)
+{
+	struct files *f = &pc->mm->files;
+
+	for (struct pagecache **link = &f->first; *link != NULL; link = &(*link)->next) {
+		if (*link == pc) {
+			*link = pc->next;
+			break;
+		}
+	}
+	if (f->lead == pc)
+		f->lead = NULL;
+	if (f->tail == pc)
+		f->tail = NULL;
+	for (uint64_t page = 0; (page = cache_next(pc, page, FRAME)) != CACHE_NONE;)
+		cache_set(pc, page, 0);
+	for (uint64_t i = 0; i < pc->chunks; i++)
+		if (pc->chunk[i] != NULL)
+			chunk_free(pc->chunk[i]);
+	sys_mem_free(pc->chunk, CACHE_CHUNKS * sizeof(struct cache_chunk *));
+	for (unsigned i = 0; i < pc->nfds; i++)
+		SYS1(close, pc->fds[i]);
+	close_fd(pc->memfd);
+	close_fd(pc->state_fd);
+	sys_mem_free(pc, sizeof(*pc));
+}
+
+/* Open the file of a descriptor of ours anew; -errno where that is not allowed. */
+static long reopen(struct mm *mm, int fd, int flags)
+{
+	char path[48];
+
+	log_format(path, sizeof(path), "thread-self/fd/%d", fd);
+	return SYS4(openat, mm->proc_fd, path, flags | O_CLOEXEC | O_NONBLOCK, 0);
+}
+
+/*
+ * Descriptors for reading, or for both.  A file that may not be opened again
+ * (its mode changed, the process gave up rights) is used through the
+ * program's own descriptor; direct I/O is done without where it cannot be had.
+ */
+static int open_devices(struct pagecache *pc, int dup, bool write)
+{
+	const int mode = write ? O_RDWR : O_RDONLY;
+	long buffered = reopen(pc->mm, dup, mode);
+	long direct = reopen(pc->mm, dup, mode | O_DIRECT);
+
+	if (sys_err(buffered)) {
+		if (!sys_err(direct))
+			SYS1(close, direct);
+		if (SYS3(fcntl, dup, F_GETFL, 0) & O_DIRECT)
+			return (int)buffered;
+		direct = -EACCES;
+		buffered = SYS3(fcntl, dup, F_DUPFD_CLOEXEC, 3);
+		if (sys_err(buffered))
+			return (int)buffered;
+	}
+	pc->fds[pc->nfds++] = (int)buffered;
+	if (!sys_err(direct))
+		pc->fds[pc->nfds++] = (int)direct;
+	/* once for reading, perhaps a second time for writing */
+	if (pc->fd < 0)
+		pc->rd.fd = (int)(sys_err(direct) ? buffered : direct);
+	pc->fd = (int)buffered;
+	pc->wr.fd = (int)(sys_err(direct) ? buffered : direct);
+	pc->tail.fd = pc->fd;
+	pc->writable |= write;
+	pc->rd.file = pc->wr.file = pc->tail.file = true;
+	pc->rd.size = pc->wr.size = pc->tail.size = UINT64_MAX / 2;
+	pc->rd.name = pc->wr.name = pc->tail.name = pc->name;
+	return 0;
+}
+
+static void note_name(struct pagecache *pc, int dup)
+{
+	char path[48];
+	long n;
+
+	log_format(path, sizeof(path), "thread-self/fd/%d", dup);
+	n = sys_bare(SYS_readlinkat, pc->mm->proc_fd, (long)path, (long)pc->name,
+		     sizeof(pc->name) - 1, 0, 0);
+	pc->name[sys_err(n) ? 0 : n] = '\0';
+}
+
+static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)
+{
+	struct pagecache *pc;
+	struct stat st;
+	long r = SYS2(fstat, dup, &st);
+
+	if (sys_err(r))
+		return (int)r;
+	if (!S_ISREG(st.st_mode))
+		return -ENODEV;
+	for (pc = mm->files.first; pc != NULL; pc = pc->next)
+		if (pc->source == NULL && pc->dev == st.st_dev && pc->ino == st.st_ino)
+			break;
+	if (pc != NULL) {
+		*out = pc;
+		return write && !pc->writable ? open_devices(pc, dup, true) : 0;
+	}
+	pc = make(mm);
+	if (pc == NULL)
+		return -ENOMEM;
+	pc->dev = st.st_dev;
+	pc->ino = st.st_ino;
+	pc->size = (uint64_t)st.st_size;
+	note_name(pc, dup);
+	r = open_devices(pc, dup, write);
+	if (r != 0) {
+		cache_free(pc);
+		return (int)r;
+	}
+	link_cache(pc);
+	*out = pc;
+	return 0;
+}
+
+int cache_open_file(struct mm *mm, int fd, bool write, struct pagecache **out)
+{
+	long dup = mm->pidfd < 0 ? -ENOSYS : SYS3(pidfd_getfd, mm->pidfd, fd, 0);
+	int r;
+
+	if (sys_err(dup))
+		return (int)dup;
+	r = open_dup(mm, (int)dup, write, out);
+	SYS1(close, dup);
+	return r;
+}
+
+int cache_open_source(struct mm *mm, struct source *source, uint64_t size, bool write,
+		      struct pagecache **out)
+{
+	struct pagecache *pc = make(mm);
+
+	if (pc == NULL)
+		return -ENOMEM;
+	pc->source = source;
+	pc->size = size;
+	pc->writable = write;
+	log_format(pc->name, sizeof(pc->name), "%s", "a source of the program's");
+	link_cache(pc);
+	*out = pc;
+	return 0;
+}
+
+void cache_sweep(struct pager *p)
+{
+	struct pagecache *next;
+
+	for (struct pagecache *pc = p->mm->files.first; pc != NULL; pc = next) {
+		next = pc->next;
+		if (pc->users.count == 0 && pc->handles == 0 && pc->inflight == 0 && pc->dirty == 0)
+			cache_free(pc);
+	}
+}
+
+/* ---- where pages are mapped ---- */
+
+bool cache_part(const struct region *r, uint64_t page, uint64_t n, vpn_t *vpn, uint64_t *part)
+{
+	uint64_t first = vpn_of(r->start) + r->delta;
+	uint64_t end = vpn_of(r->end) + r->delta;
+	uint64_t from = page > first ? page : first;
+	uint64_t to = page + n < end ? page + n : end;
+
+	if (from >= to)
+		return false;
+	*vpn = from - r->delta;
+	*part = to - from;
+	return true;
+}
+
+bool cache_is_locked(const struct pagecache *pc, uint64_t page)
+{
+	uint64_t n;
+	vpn_t vpn;
+
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
+		if ((r->flags & (REGION_LOCKED | REGION_HELD)) && (r->flags & REGION_SHARED) &&
+		    cache_part(r, page, 1, &vpn, &n))
+			return true;
+	return false;
+}
+
+void cache_unmap(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	uint64_t part;
+	vpn_t vpn;
+
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
+		if ((r->flags & REGION_SHARED) && cache_part(r, page, n, &vpn, &part))
+			SYS3(madvise, addr_of(vpn), part * PAGE_SIZE, MADV_DONTNEED_LOCKED);
+}
+
+bool cache_protect(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	bool all = true;
+	uint64_t part;
+	vpn_t vpn;
+
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
+		if ((r->flags & REGION_SHARED) && cache_part(r, page, n, &vpn, &part))
+			all &= uffd_writeprotect(pc->mm->uffd, addr_of(vpn), part * PAGE_SIZE,
+						 true) == UFFD_OK;
+	return all;
+}
+
+void cache_wake(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	uint64_t part;
+	vpn_t vpn;
+
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
+		if (cache_part(r, page, n, &vpn, &part))
+			uffd_wake(pc->mm->uffd, addr_of(vpn), part * PAGE_SIZE);
+}
+
+/* ---- coming and going ---- */
+
+bool cache_drop(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	uint32_t wasted = 0;
+
+	/* the kernel takes the pages out of every mapping, first */
+	if (sys_err(SYS4(fallocate, pc->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			 page << PAGE_SHIFT, n << PAGE_SHIFT)))
+		return false;
+	for (uint64_t i = 0; i < n; i++) {
+		wasted += (cache_get(pc, page + i) & CACHE_AHEAD) != 0;
+		cache_set(pc, page + i, 0);
+	}
+	if (wasted != 0) {
+		file_stream_wasted(&pc->streams, wasted);
+		stat_add(&pc->mm->stats.readahead_misses, wasted);
+	}
+	stat_add(&pc->mm->stats.file_dropped, n);
+	return true;
+}
+
+static bool is_free_to_go(uint32_t w)
+{
+	return (w & CACHE_UPTODATE) && !(w & (CACHE_LOCKED | CACHE_DIRTY | CACHE_WRITEBACK));
+}
+
+void cache_forget(struct pagecache *pc, uint64_t page, uint64_t end)
+{
+	while ((page = cache_next(pc, page, FRAME)) < end) {
+		uint64_t n = 0;
+
+		while (page + n < end && n < CACHE_BLOCK && is_free_to_go(cache_get(pc, page + n)))
+			n++;
+		if (n != 0)
+			cache_drop(pc, page, n);
+		page += n != 0 ? n : 1;
+	}
+}
+
+void cache_dirty(struct pagecache *pc, uint64_t page)
+{
+	struct files *f = &pc->mm->files;
+	uint32_t w = cache_get(pc, page);
+	uint64_t now = sys_now();
+
+	if (!(w & CACHE_DIRTY)) {
+		w &= (1U << CACHE_TICK_SHIFT) - 1;
+		w |= CACHE_DIRTY | (uint32_t)(now / FILE_TICK) << CACHE_TICK_SHIFT;
+		if (f->next_tick == 0)
+			f->next_tick = now + FILE_TICK;
+	}
+	cache_set(pc, page, (w & ~(CACHE_IDLE | CACHE_AHEAD)) | (w & CACHE_IDLE ? CACHE_YOUNG : 0));
+}
+
+/* What private mappings have of pages beyond the end goes, too. */
+static void drop_private(struct pagecache *pc, uint64_t first)
+{
+	uint64_t part;
+	vpn_t vpn;
+
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next) {
+		if ((r->flags & REGION_SHARED) ||
+		    !cache_part(r, first, CACHE_PAGES_MAX, &vpn, &part))
+			continue;
+		SYS3(madvise, addr_of(vpn), part * PAGE_SIZE, MADV_DONTNEED_LOCKED);
+		drop_entries(pc->mm, addr_of(vpn), addr_of(vpn + part));
+	}
+}
+
+void cache_resize(struct pagecache *pc, uint64_t size)
+{
+	uint64_t old = pc->size;
+	uint64_t first;
+
+	pc->size = size;
+	first = cache_pages(pc);
+	if (size > old) {
+		uint64_t last = old >> PAGE_SHIFT;
+
+		/* what is behind the old end is the file's now */
+		if (old % PAGE_SIZE != 0 && is_free_to_go(cache_get(pc, last)))
+			cache_drop(pc, last, 1);
+		file_sigbus_end(pc->mm, UINT64_MAX);
+		return;
+	}
+	if (size % PAGE_SIZE != 0 && (cache_get(pc, size >> PAGE_SHIFT) & CACHE_UPTODATE))
+		memset(cache_addr(pc, size >> PAGE_SHIFT) + size % PAGE_SIZE, 0,
+		       PAGE_SIZE - size % PAGE_SIZE);
+	for (uint64_t page = first; (page = cache_next(pc, page, FRAME)) != CACHE_NONE; page++) {
+		uint32_t w = cache_get(pc, page);
+
+		cache_unmap(pc, page, 1);
+		if (w & (CACHE_LOCKED | CACHE_WRITEBACK))
+			cache_set(pc, page, (w & ~(CACHE_DIRTY | CACHE_SYNC)) | CACHE_GONE);
+		else if (!cache_drop(pc, page, 1))
+			cache_set(pc, page, (w & ~(CACHE_DIRTY | CACHE_SYNC)) | CACHE_GONE);
+	}
+	drop_private(pc, first);
+}
+
+void cache_look_at_size(struct pagecache *pc)
+{
+	struct stat st;
+
+	if (pc->source != NULL || sys_err(SYS2(fstat, pc->fd, &st)))
+		return;
+	if ((uint64_t)st.st_size != pc->size)
+		cache_resize(pc, (uint64_t)st.st_size);
+}
+
+/* ---- the clock ---- */
+
+/* The next cached page at or behind a hand; false: once around. */
+static bool hand_next(struct mm *mm, struct pagecache **pc, uint64_t *page, uint32_t mask,
+		      unsigned *rounds)
+{
+	for (;;) {
+		if (*pc == NULL) {
+			if (++*rounds > REVOLUTIONS || mm->files.first == NULL)
+				return false;
+			*pc = mm->files.first;
+			*page = 0;
+		}
+		*page = cache_next(*pc, *page, mask);
+		if (*page != CACHE_NONE)
+			return true;
+		*pc = (*pc)->next;
+		*page = 0;
+	}
+}
+
+/* Unmap what is not young; start writing what is dirty.  False: nothing came of it. */
+static bool lead(struct pager *p)
+{
+	struct mm *mm = p->mm;
+	struct files *f = &mm->files;
+	unsigned rounds = 0;
+	unsigned seen = 0;
+	bool any = false;
+
+	while (seen < LEAD_BATCH && hand_next(mm, &f->lead, &f->lead_page, FRAME, &rounds)) {
+		struct pagecache *pc = f->lead;
+		uint64_t page = f->lead_page;
+		uint32_t w = cache_get(pc, page);
+		uint64_t n = 1;
+
+		seen++;
+		f->lead_page++;
+		if ((w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE)) ||
+		    cache_is_locked(pc, page))
+			continue;
+		if (w & CACHE_YOUNG) {
+			cache_set(pc, page, w & ~CACHE_YOUNG);
+			continue;
+		}
+		if (w & CACHE_DIRTY) {
+			n = w & CACHE_ERROR ? 0 : cache_write(p, pc, page, CACHE_BLOCK);
+			if (n == 0)
+				continue;
+		}
+		while (n < LEAD_BATCH && !(w & CACHE_DIRTY) &&
+		       cache_next(pc, page + n, FRAME) == page + n) {
+			uint32_t q = cache_get(pc, page + n);
+
+			if ((q & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE | CACHE_YOUNG |
+				  CACHE_DIRTY)) ||
+			    cache_is_locked(pc, page + n))
+				break;
+			n++;
+		}
+		cache_unmap(pc, page, n);
+		for (uint64_t i = 0; i < n; i++)
+			cache_set(pc, page + i, cache_get(pc, page + i) | CACHE_IDLE);
+		f->lead_page = page + n;
+		seen += (unsigned)n - 1;
+		any = true;
+	}
+	return any;
+}
+
+static uint64_t follow_lead(struct mm *mm, uint64_t want)
+{
+	struct files *f = &mm->files;
+	unsigned rounds = 0;
+	uint64_t left = 0;
+
+	while (left < want && hand_next(mm, &f->tail, &f->tail_page, CACHE_IDLE, &rounds)) {
+		struct pagecache *pc = f->tail;
+		uint64_t page = f->tail_page;
+		uint64_t n = 0;
+
+		while (n < want - left && n < CACHE_BLOCK) {
+			uint32_t w = cache_get(pc, page + n);
+
+			if (!(w & CACHE_IDLE) || !is_free_to_go(w) || cache_is_locked(pc, page + n))
+				break;
+			n++;
+		}
+		f->tail_page += n != 0 ? n : 1;
+		if (n != 0 && cache_drop(pc, page, n))
+			left += n;
+	}
+	return left;
+}
+
+uint64_t cache_shrink(struct pager *p, uint64_t want)
+{
+	struct mm *mm = p->mm;
+	struct files *f = &mm->files;
+	uint64_t keep = mm->limit / 16;
+	uint64_t left = 0;
+
+	if (f->frames == 0)
+		return 0;
+	if (keep > f->frames / 2)
+		keep = f->frames / 2;
+	for (unsigned tries = 0; left < want && tries < 16; tries++) {
+		uint64_t n = 0;
+
+		if (f->idle < keep + want && lead(p) && f->idle < keep)
+			continue;
+		if (f->idle != 0)
+			n = follow_lead(mm, want - left);
+		if (n == 0 && !lead(p))
+			break;
+		left += n;
+	}
+	return left;
+}
+
+/* ---- I/O ---- */
+
+static void io_ended(struct blk_req *req, int res)
+{
+	struct file_io *io = (struct file_io *)(void *)req;
+
+	io->done(io, res);
+}
+
+static void start(struct file_io *io)
+{
+	struct pagecache *pc = io->pc;
+
+	io->req.done = io_ended;
+	io->req.off = io->page << PAGE_SHIFT;
+	if (pc->source != NULL) {
+		source_post(pc->source, io);
+		return;
+	}
+	if (io->req.op != BLK_SYNC) {
+		io->req.iov = &io->iov;
+		io->req.niov = 1;
+	}
+	blkio_queue(io->pager->io, &io->req);
+}
+
+void cache_start(struct file_io *io)
+{
+	struct pagecache *pc = io->pc;
+
+	pc->inflight++;
+	if (pc->source != NULL)
+		pc->mm->files.jobs++;
+	start(io);
+}
+
+void cache_io_restart(struct file_io *io)
+{
+	start(io);
+}
+
+void cache_io_end(struct file_io *io)
+{
+	struct pagecache *pc = io->pc;
+
+	pc->inflight--;
+	if (pc->source != NULL)
+		pc->mm->files.jobs--;
+	pool_put(&pc->mm->files.io_pool, io);
+}

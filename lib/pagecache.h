@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * pagecache.h - the cached pages of one backing (the kernel's address_space).
+ *
+ * A backing is where the pages of a file mapping come from: an ordinary file,
+ * or a program's own source (struct fl_backing).  Its cached pages are pages of
+ * one memfd.  We fill and read them through an alias mapping that is not
+ * registered; shared mappings of the application are mappings of the same
+ * memfd, registered, into which a page is let by UFFDIO_CONTINUE.  Private ones
+ * are anonymous memory: untouched pages are copied from the cache.
+ *
+ * One 32-bit word a page tells its state.  Words, and the alias, come in
+ * chunks of 1 GiB of the backing, made when first needed; a word holds no
+ * pointer, so that words can lie in memory that processes share.
+ *
+ * Invariants.
+ * 1. A page without CACHE_DIRTY is write-protected wherever it is mapped: it
+ *    cannot be written without a fault, and faults are answered under the mm
+ *    lock.  So under that lock a clean page may be dropped.
+ * 2. A write of a page begins with write-protecting it everywhere, before its
+ *    bytes are read; what is written after is dirty again.
+ * 3. A page that is read or written (LOCKED, WRITEBACK) is not dropped; who
+ *    truncates marks it CACHE_GONE, and the end of the I/O drops it.
+ *
+ * Frames.  Every page that is UPTODATE or LOCKED is a frame of the runtime.
+ *
+ * Accepted simplifications.  A device that writes into a page (direct I/O of the
+ * application) is not noticed between the write-protection and its end: such
+ * pages are to be locked.  What others write to the file is seen when a page is
+ * read the next time.
+ *
+ * Called with the mm lock held.
+ */
+#ifndef FL_PAGECACHE_H
+#define FL_PAGECACHE_H
+
+#include "blkio.h"
+#include "pool.h"
+#include "pte.h"
+#include "readahead.h"
+#include "region.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mm;
+struct pager;
+struct source;
+
+#define CACHE_UPTODATE 0x001U  /* holds the backing's bytes, or what was written over them */
+#define CACHE_LOCKED 0x002U    /* being read */
+#define CACHE_DIRTY 0x004U     /* to be written */
+#define CACHE_WRITEBACK 0x008U /* being written */
+#define CACHE_ERROR 0x010U     /* its last write failed */
+#define CACHE_YOUNG 0x020U     /* touched again after the clock had unmapped it */
+#define CACHE_IDLE 0x040U      /* unmapped by the clock, or never mapped: the next to be dropped */
+#define CACHE_AHEAD 0x080U     /* read ahead, not asked for */
+#define CACHE_DEMAND 0x100U    /* a thread waits for it */
+#define CACHE_SYNC 0x200U      /* fl_msync() waits for its write */
+#define CACHE_GONE 0x400U      /* truncated while it was read or written */
+#define CACHE_TICK_SHIFT 16    /* when it became dirty */
+
+#define CHUNK_PAGES ((uint64_t)1 << 18)
+#define CHUNK_BYTES ((size_t)CHUNK_PAGES * PAGE_SIZE)
+#define CACHE_CHUNKS ((uint64_t)1 << 17)
+#define CACHE_PAGES_MAX (CHUNK_PAGES * CACHE_CHUNKS) /* 128 TiB */
+#define CACHE_NONE UINT64_MAX
+#define CACHE_BLOCK 512U /* pages: what counts are kept for */
+
+struct cache_chunk {
+	char *alias;
+	uint32_t *word; /* CHUNK_PAGES */
+	struct {
+		uint16_t frames, dirty;
+	} block[CHUNK_PAGES / CACHE_BLOCK];
+};
+
+struct pagecache {
+	struct region_users users; /* first: a region's users is the pagecache */
+	struct mm *mm;
+	struct pagecache *next;
+	uint64_t dev, ino;     /* of an ordinary file */
+	uint64_t size;	       /* bytes, as last seen */
+	struct source *source; /* NULL: an ordinary file */
+	int memfd, state_fd;
+	uint64_t memfd_pages, chunks;
+	int fd;	       /* buffered; in the pagers' descriptor table */
+	bool writable; /* and it is open for writing */
+	int fds[6];    /* every descriptor that was opened for it */
+	unsigned nfds;
+	uint32_t handles;	     /* of the program's, and of calls that wait */
+	struct blk_dev rd, wr, tail; /* direct where the file can be; tail: buffered */
+	uint32_t inflight;
+	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
+	uint64_t frames, dirty;
+	int error; /* of a write, not told yet */
+	struct file_streams streams;
+	struct cache_chunk **chunk;
+	char name[160];
+};
+
+/* The part of a read or write that one call does. */
+struct file_io {
+	struct blk_req req;  /* first: the callback gets it */
+	struct pager *pager; /* that queued it; of a source: that heard of its end */
+	struct pagecache *pc;
+	void (*done)(struct file_io *io, int res);
+	struct file_io *next; /* in a source's queue */
+	uint64_t page;
+	uint32_t n;
+	uint32_t tries;
+	uint64_t t0;  /* of the fault that asked; 0: none did */
+	vpn_t vpn;    /* and where */
+	bool write;   /* it wants to write */
+	void *waiter; /* syncs: who waits */
+	size_t bytes; /* of a source: the last page may be a part */
+	struct iovec iov;
+};
+
+#define BUS_MAX 64U
+#define FILE_TICK 250000000U /* ns: how finely the age of dirty pages is told */
+
+/* What a runtime has of files. */
+struct files {
+	struct pagecache *first;
+	struct pool io_pool;
+	uint64_t frames, dirty, writeback, idle;
+	uint32_t jobs;	/* of sources, in flight */
+	uint32_t event; /* futex: grows when a write or a sync ended */
+	/* the clock: pages are unmapped at `lead` and dropped at `tail`, which follows it */
+	struct pagecache *lead, *tail;
+	uint64_t lead_page, tail_page;
+	uint64_t next_tick; /* when dirty pages are looked at, ns; 0: not */
+	uint64_t drained;   /* written in the background until so few are dirty */
+	/* pages that raise SIGBUS just now, and since when */
+	struct {
+		vpn_t vpn;
+		uint64_t since;
+	} bus[BUS_MAX];
+	unsigned nbus;
+};
+
+static inline struct pagecache *cache_of(const struct region *r)
+{
+	return (struct pagecache *)(void *)r->users;
+}
+
+static inline uint64_t cache_pages(const struct pagecache *pc)
+{
+	return (pc->size + PAGE_SIZE - 1) >> PAGE_SHIFT;
+}
+
+/*
+ * The cache of the file behind descriptor fd of the program, on a pager:
+ * found or made.  `write`: a mapping will be shared and writable.  0 or -errno.
+ */
+int cache_open_file(struct mm *mm, int fd, bool write, struct pagecache **out);
+/* Of a program's own source. */
+int cache_open_source(struct mm *mm, struct source *source, uint64_t size, bool write,
+		      struct pagecache **out);
+/* Give back what nobody maps or holds and has nothing more to write; after a round of the pager's loop. */
+void cache_sweep(struct pager *p);
+void cache_free(struct pagecache *pc);
+
+/* The memfd reaches that far, so that a mapping can. */
+int cache_cover(struct pagecache *pc, uint64_t pages);
+
+/* Words.  cache_reserve(): cache_set() of [page, page + n) cannot fail; it ends within a chunk. */
+uint32_t cache_get(const struct pagecache *pc, uint64_t page);
+int cache_reserve(struct pagecache *pc, uint64_t page);
+void cache_set(struct pagecache *pc, uint64_t page, uint32_t word);
+/* The first page from `page` on with a bit of the mask, CACHE_DIRTY alone or any; CACHE_NONE. */
+uint64_t cache_next(const struct pagecache *pc, uint64_t page, uint32_t mask);
+char *cache_addr(const struct pagecache *pc, uint64_t page);
+
+/* Where pages [page, page + n) lie in a region: the first, and how many; false: none. */
+bool cache_part(const struct region *r, uint64_t page, uint64_t n, vpn_t *vpn, uint64_t *part);
+bool cache_is_locked(const struct pagecache *pc, uint64_t page); /* mlock(2) */
+
+void cache_unmap(struct pagecache *pc, uint64_t page, uint64_t n);
+bool cache_protect(struct pagecache *pc, uint64_t page, uint64_t n);
+void cache_wake(struct pagecache *pc, uint64_t page, uint64_t n);
+/* Drop pages that nothing is in flight for; false: the kernel refused. */
+bool cache_drop(struct pagecache *pc, uint64_t page, uint64_t n);
+/* The same for clean ones that may be in use: as far as they are free to go. */
+void cache_forget(struct pagecache *pc, uint64_t page, uint64_t end);
+
+/* A write fault was answered. */
+void cache_dirty(struct pagecache *pc, uint64_t page);
+
+/* The backing is that long now: what is beyond leaves, dirty or not. */
+void cache_resize(struct pagecache *pc, uint64_t size);
+/* Ask the file for its size. */
+void cache_look_at_size(struct pagecache *pc);
+
+/* Up to `want` frames leave; starts writes for what is dirty.  How many left. */
+uint64_t cache_shrink(struct pager *p, uint64_t want);
+
+/* Start an I/O whose pager, pc, op, page, n and done are set.  Memory is the alias. */
+void cache_start(struct file_io *io);
+void cache_io_restart(struct file_io *io);
+void cache_io_end(struct file_io *io);
+
+/* writeback.c */
+
+/* Start writing dirty pages from `page` on, up to n of them that are adjacent; how many. */
+uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n);
+/* Background write-back, errors of pages, SIGBUS that ends; after a round of the pager's loop. */
+void files_round(struct pager *p);
+/* How long a pager may sleep, ns. */
+uint64_t files_timeout(const struct mm *mm);
+/* Write all of one and wait; 0 or the first error.  What cannot be written is given up, and told in the log. */
+int cache_flush(struct pager *p, struct pagecache *pc);
+/* Unmap every file, write everything and let go; what cannot be written is told in the log. */
+void files_close(struct pager *p);
+
+/* fault-file.c: reading. */
+/* Start reading what is absent of [page, page + n), in the background; how many pages were started. */
+uint32_t file_prefetch(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n);
+/* A touch of the page raises SIGBUS, for a moment. */
+void file_sigbus(struct mm *mm, vpn_t vpn);
+/* Those that raised it for longer than that ask again. */
+void file_sigbus_end(struct mm *mm, uint64_t now);
+
+#endif

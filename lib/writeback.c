@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * writeback.c - dirty pages of files go to where they belong; see pagecache.h.
+ *
+ * A write takes dirty pages that are adjacent, write-protects them wherever they
+ * are mapped and then reads their bytes: what a thread stores after is dirty
+ * again.  The last page of a file that ends within it is written by itself,
+ * buffered and no further than the file's end.
+ *
+ * In the background: what has been dirty for DIRTY_AGE, and everything while
+ * more than an eighth of the limit is dirty.  A page whose write failed stays
+ * dirty, is tried again by age, alone, and its error is told by the next
+ * fl_msync() of its file.  Where nobody maps the file any more there is nobody
+ * to tell: after some tries one line says what is lost.
+ *
+ * Accepted: a file that others shorten between our look at its size and the
+ * write of a page is made longer again by that write.
+ */
+#include "do.h"
+#include "mm.h"
+#include "pager.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define WRITE_PAGES 256U
+#define DIRTY_AGE 20U	/* ticks: 5 s */
+#define IN_FLIGHT 4096U /* pages: no more are written at once in the background */
+#define ORPHAN_TRIES 8U /* failed writes after which what nobody maps is given up */
+#define BUS_NS 5000000U /* how long a page raises SIGBUS before it is looked at again */
+#define CLOSE_TRIES 4U
+
+static bool is_tail(const struct pagecache *pc, uint64_t page)
+{
+	return pc->size % PAGE_SIZE != 0 && page == pc->size >> PAGE_SHIFT;
+}
+
+static void woken(struct mm *mm)
+{
+	/* Release: who sees it grown sees what the I/O changed; pairs with mm_msync(). */
+	__atomic_store_n(&mm->files.event, mm->files.event + 1, __ATOMIC_RELEASE);
+	futex_wake(&mm->files.event, 1 << 20);
+}
+
+static void write_failed(struct pagecache *pc, int err)
+{
+	struct mm *mm = pc->mm;
+
+	stat_add(&mm->stats.file_errors, 1);
+	if (pc->error == 0)
+		mm_log(mm, FL_LOG_ERROR, "cannot write to %s: %s", pc->name, log_strerror(err));
+	pc->error = err;
+	if (pc->users.count == 0 && pc->handles == 0)
+		pc->orphan_errors++;
+}
+
+static void write_done(struct file_io *io, int res)
+{
+	struct pagecache *pc = io->pc;
+	struct mm *mm = pc->mm;
+
+	if (res == -EINVAL && pc->source == NULL && io->req.dev->fd != pc->fd) {
+		/* what cannot be written directly after all is written buffered from now on */
+		pc->wr.fd = pc->fd;
+		cache_io_restart(io);
+		return;
+	}
+	if (res != 0)
+		write_failed(pc, res);
+	for (uint64_t page = io->page; page < io->page + io->n; page++) {
+		uint32_t w = cache_get(pc, page) & ~CACHE_WRITEBACK;
+
+		if (res != 0 && !(w & CACHE_GONE))
+			w |= CACHE_ERROR;
+		else
+			w &= ~CACHE_ERROR;
+		cache_set(pc, page, w);
+		if (w & CACHE_GONE) {
+			cache_drop(pc, page, 1);
+			cache_wake(pc, page, 1);
+		} else if (res != 0) {
+			cache_dirty(pc, page);
+		}
+	}
+	cache_io_end(io);
+	woken(mm);
+}
+
+uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	struct mm *mm = p->mm;
+	struct file_io *io;
+	uint64_t run = 0;
+	bool tail;
+
+	if (!pc->writable)
+		return 0;
+	if (n > WRITE_PAGES)
+		n = WRITE_PAGES;
+	if (n > CHUNK_PAGES - page % CHUNK_PAGES)
+		n = CHUNK_PAGES - page % CHUNK_PAGES;
+	tail = is_tail(pc, page);
+	while (run < n) {
+		uint32_t w = cache_get(pc, page + run);
+
+		if (!(w & CACHE_DIRTY) || (w & (CACHE_WRITEBACK | CACHE_LOCKED)))
+			break;
+		/* alone: what may fail again, and the tail */
+		if (run != 0 && ((w & CACHE_ERROR) || is_tail(pc, page + run)))
+			break;
+		run++;
+		if ((w & CACHE_ERROR) || tail)
+			break;
+	}
+	if (run == 0)
+		return 0;
+	io = pool_get(&mm->files.io_pool);
+	if (io == NULL)
+		return 0;
+	if (!cache_protect(pc, page, run)) {
+		pool_put(&mm->files.io_pool, io);
+		return 0;
+	}
+	for (uint64_t i = 0; i < run; i++)
+		cache_set(pc, page + i,
+			  (cache_get(pc, page + i) & ~(CACHE_DIRTY | CACHE_SYNC)) |
+				  CACHE_WRITEBACK);
+	io->pager = p;
+	io->pc = pc;
+	io->page = page;
+	io->n = (uint32_t)run;
+	io->bytes = tail ? pc->size % PAGE_SIZE : run * PAGE_SIZE;
+	io->iov = (struct iovec){cache_addr(pc, page), io->bytes};
+	io->req.dev = tail ? &pc->tail : &pc->wr;
+	io->req.op = BLK_WRITE;
+	io->done = write_done;
+	stat_add(&mm->stats.file_writes, 1);
+	stat_add(&mm->stats.file_write_pages, run);
+	cache_start(io);
+	return (uint32_t)run;
+}
+
+/* ---- in the background ---- */
+
+static bool is_due(const struct files *f, uint32_t w, uint32_t tick)
+{
+	uint16_t age = (uint16_t)(tick - (w >> CACHE_TICK_SHIFT));
+
+	if (w & CACHE_WRITEBACK)
+		return false;
+	return age >= DIRTY_AGE || (f->drained != 0 && !(w & CACHE_ERROR));
+}
+
+static void write_due(struct pager *p, struct pagecache *pc, uint32_t tick)
+{
+	struct files *f = &p->mm->files;
+	bool looked = false;
+
+	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE;) {
+		uint32_t n = 0;
+
+		if (f->writeback >= IN_FLIGHT)
+			return;
+		if (is_due(f, cache_get(pc, page), tick) ||
+		    (pc->users.count == 0 && pc->handles == 0 &&
+		     !(cache_get(pc, page) & CACHE_ERROR))) {
+			if (!looked)
+				cache_look_at_size(pc);
+			looked = true;
+			n = cache_write(p, pc, page, WRITE_PAGES);
+		}
+		page += n != 0 ? n : 1;
+	}
+}
+
+/* Nobody maps it, and its writes fail: it is given up. */
+static void give_up(struct pagecache *pc)
+{
+	mm_log(pc->mm, FL_LOG_ERROR, "%s: %lu pages that could not be written are lost: %s",
+	       pc->name, (unsigned long)pc->dirty, log_strerror(pc->error));
+	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE; page++)
+		cache_set(pc, page, cache_get(pc, page) & ~CACHE_DIRTY);
+}
+
+static bool over_share(const struct mm *mm)
+{
+	return mm->files.dirty > mm->limit / 8;
+}
+
+void files_round(struct pager *p)
+{
+	struct mm *mm = p->mm;
+	struct files *f = &mm->files;
+	bool orphans = false;
+	uint64_t now;
+
+	if (f->first == NULL)
+		return;
+	if (f->drained == 0 && over_share(mm))
+		f->drained = mm->limit / 16;
+	if (f->drained != 0 && f->dirty <= f->drained)
+		f->drained = 0;
+	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
+		orphans |= pc->users.count == 0 && pc->handles == 0;
+	if (f->nbus == 0 && !orphans && f->drained == 0 && f->dirty == 0)
+		return;
+	now = sys_now();
+	if (f->nbus != 0)
+		file_sigbus_end(mm, now);
+	if (f->dirty != 0 &&
+	    (now >= f->next_tick || orphans || (f->drained != 0 && f->writeback < IN_FLIGHT / 2))) {
+		uint32_t tick = (uint32_t)(now / FILE_TICK);
+
+		for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
+			if (pc->dirty != 0)
+				write_due(p, pc, tick & 0xffff);
+		f->next_tick = now + FILE_TICK;
+	}
+	if (!orphans)
+		return;
+	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
+		if (pc->users.count == 0 && pc->handles == 0 && pc->orphan_errors >= ORPHAN_TRIES)
+			give_up(pc);
+	cache_sweep(p);
+}
+
+uint64_t files_timeout(const struct mm *mm)
+{
+	const struct files *f = &mm->files;
+	uint64_t at = UINT64_MAX;
+	uint64_t now;
+
+	if (f->dirty == 0 && f->nbus == 0)
+		return at;
+	now = sys_now();
+	if (f->dirty != 0)
+		at = f->next_tick > now ? f->next_tick - now : 1;
+	if (f->nbus != 0 && at > BUS_NS)
+		at = BUS_NS;
+	return at;
+}
+
+/* ---- the end ---- */
+
+int cache_flush(struct pager *p, struct pagecache *pc)
+{
+	int err;
+
+	pc->handles++;
+	for (unsigned tries = 0; tries < CLOSE_TRIES && pc->dirty != 0; tries++) {
+		cache_look_at_size(pc);
+		for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE;) {
+			uint32_t n = cache_write(p, pc, page, WRITE_PAGES);
+
+			page += n != 0 ? n : 1;
+		}
+		while (pc->inflight != 0)
+			pager_pump(p);
+	}
+	while (pc->inflight != 0)
+		pager_pump(p);
+	if (pc->dirty != 0)
+		give_up(pc);
+	pc->handles--;
+	err = pc->error;
+	pc->error = 0;
+	return err;
+}
+
+static void unmap_files(struct mm *mm)
+{
+	const struct region *r;
+
+	for (const struct pagecache *pc = mm->files.first; pc != NULL; pc = pc->next)
+		while ((r = pc->users.first) != NULL) {
+			uintptr_t start = r->start, end = r->end;
+
+			SYS2(munmap, start, end - start);
+			if (do_forget(mm, start, end) != 0)
+				log_fatal("no memory to forget a mapping");
+		}
+}
+
+void files_close(struct pager *p)
+{
+	struct mm *mm = p->mm;
+	struct pagecache *pc;
+
+	unmap_files(mm);
+	while ((pc = mm->files.first) != NULL) {
+		cache_flush(p, pc);
+		cache_free(pc);
+	}
+}

@@ -1,0 +1,736 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test-live-files.c - mappings of files and of a program's own sources: errors,
+ * eviction, read-ahead, write-back, as they are seen from outside.
+ * test-mmap-conform.c has what mmap(2) promises.
+ */
+#include "live.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <unistd.h>
+
+#define LIMIT (4 * MIB)
+#define LIMIT_PAGES (LIMIT / PG)
+
+/* ---- a source that the tests can look into and make fail ---- */
+
+struct store {
+	char *bytes;
+	size_t pages;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	unsigned reads, writes, syncs, most_pages;
+	unsigned inside, most_inside;	      /* calls under way */
+	int fail_read, fail_write, fail_sync; /* -errno */
+	size_t bad_page;		      /* that alone; SIZE_MAX: all */
+	unsigned bad_reads;		      /* of it */
+	bool held;			      /* reads wait */
+};
+
+static void enter(struct store *s, unsigned *calls, size_t length)
+{
+	pthread_mutex_lock(&s->lock);
+	(*calls)++;
+	if (length / PG > s->most_pages)
+		s->most_pages = (unsigned)(length / PG);
+	if (++s->inside > s->most_inside)
+		s->most_inside = s->inside;
+	pthread_cond_broadcast(&s->changed);
+}
+
+static int leave(struct store *s, int r)
+{
+	s->inside--;
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+static bool meets_bad(const struct store *s, uint64_t offset, size_t length)
+{
+	return s->bad_page == SIZE_MAX ||
+	       (s->bad_page >= offset / PG && s->bad_page * PG < offset + length);
+}
+
+static int store_read(void *ctx, uint64_t offset, void *buf, size_t length)
+{
+	struct store *s = ctx;
+
+	enter(s, &s->reads, length);
+	while (s->held)
+		pthread_cond_wait(&s->changed, &s->lock);
+	if (s->fail_read != 0 && meets_bad(s, offset, length)) {
+		s->bad_reads++;
+		return leave(s, s->fail_read);
+	}
+	memcpy(buf, s->bytes + offset, length);
+	return leave(s, 0);
+}
+
+static int store_write(void *ctx, uint64_t offset, const void *buf, size_t length)
+{
+	struct store *s = ctx;
+
+	enter(s, &s->writes, length);
+	if (s->fail_write != 0 && meets_bad(s, offset, length))
+		return leave(s, s->fail_write);
+	memcpy(s->bytes + offset, buf, length);
+	return leave(s, 0);
+}
+
+static int store_sync(void *ctx)
+{
+	struct store *s = ctx;
+
+	enter(s, &s->syncs, 0);
+	return leave(s, s->fail_sync);
+}
+
+static struct store *store_new(size_t pages)
+{
+	struct store *s = calloc(1, sizeof(*s));
+
+	assert_non_null(s);
+	s->bytes = malloc(pages * PG);
+	assert_non_null(s->bytes);
+	s->pages = pages;
+	s->bad_page = SIZE_MAX;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->changed, NULL);
+	live_fill(s->bytes, 0, pages, 3);
+	return s;
+}
+
+static void store_end(struct store *s)
+{
+	free(s->bytes);
+	free(s);
+}
+
+static struct fl_backing *backing(struct fl *fl, struct store *s, unsigned threads)
+{
+	const struct fl_backing_ops ops = {
+		.size = sizeof(ops),
+		.read = store_read,
+		.write = store_write,
+		.sync = store_sync,
+		.threads = threads,
+	};
+	struct fl_backing *b;
+
+	assert_int_equal(fl_backing_open(fl, &b, &ops, s, s->pages * PG), 0);
+	return b;
+}
+
+static char *map_store(struct fl *fl, struct fl_backing *b, size_t pages, int type)
+{
+	char *p = fl_mmap_backing(fl, NULL, pages * PG, RW, type, b, 0);
+
+	assert_ptr_not_equal(p, FL_FAILED);
+	return p;
+}
+
+static struct fl *runtime(enum fl_engine engine, unsigned pagers)
+{
+	struct fl_options o = live_options(LIMIT);
+
+	o.engine = engine;
+	o.pagers = pagers;
+	o.log = live_log;
+	live_log_clear();
+	return live_open(&o);
+}
+
+/* ---- touches that may raise SIGBUS ---- */
+
+static sigjmp_buf escape;
+
+static void on_bus(int sig)
+{
+	siglongjmp(escape, sig);
+}
+
+static bool bus(volatile char *p)
+{
+	struct sigaction sa = {.sa_handler = on_bus};
+	struct sigaction old;
+	volatile bool raised = true;
+
+	sigaction(SIGBUS, &sa, &old);
+	if (sigsetjmp(escape, 1) == 0) {
+		(void)*p;
+		raised = false;
+	}
+	sigaction(SIGBUS, &old, NULL);
+	return raised;
+}
+
+/* ---- files ---- */
+
+static char path[4096];
+
+static int make_file(size_t pages)
+{
+	static char buf[256 * PG];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/live-files-%d", live_dir(), (int)getpid());
+	unlink(path);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
+	for (size_t at = 0; at < pages; at += 256) {
+		size_t n = pages - at < 256 ? pages - at : 256;
+
+		for (size_t i = 0; i < n; i++)
+			for (size_t k = 0; k < WORDS; k++)
+				live_page(buf, i)[k] = live_word(3 * 1000003 + at + i, k);
+		assert_int_equal(write(fd, buf, n * PG), (ssize_t)(n * PG));
+	}
+	return fd;
+}
+
+static void end_file(int fd)
+{
+	close(fd);
+	unlink(path);
+}
+
+static char *map_fd(struct fl *fl, int fd, size_t pages, int prot, int type)
+{
+	char *p = fl_mmap(fl, NULL, pages * PG, prot, type, fd, 0);
+
+	assert_ptr_not_equal(p, FL_FAILED);
+	return p;
+}
+
+static struct fl_stats stats(struct fl *fl)
+{
+	return live_stats(fl);
+}
+
+/* ---- sources ---- */
+
+static void a_source_is_read_and_written(void **state)
+{
+	const size_t n = 3 * LIMIT_PAGES;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct store *s = store_new(n);
+	struct fl_backing *b = backing(fl, s, 1);
+	char *p = map_store(fl, b, n, MAP_SHARED);
+
+	(void)state;
+	live_check(p, 0, n, 3);
+	assert_true(s->most_pages > 16); /* neighbours come together */
+	live_fill(p, 0, n, 4);
+	live_check(p, 0, n, 4);
+	assert_int_equal(fl_msync(fl, p, n * PG, MS_SYNC), 0);
+	assert_int_equal(live_wrong(s->bytes, 0, n, 4), 0);
+	assert_true(s->syncs > 0);
+	assert_int_equal(stats(fl).cache_dirty, 0);
+	assert_true(stats(fl).resident_max <= LIMIT_PAGES);
+	assert_int_equal(s->most_inside, 1);
+	assert_int_equal(fl_backing_close(b), -EBUSY);
+	assert_int_equal(fl_munmap(fl, p, n * PG), 0);
+	assert_int_equal(fl_backing_close(b), 0);
+	assert_int_equal(fl_close(fl), 0);
+	store_end(s);
+}
+
+static void closing_writes_what_is_left(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct store *s = store_new(300), *t = store_new(300);
+	struct fl_backing *b = backing(fl, s, 2);
+	char *p = map_store(fl, b, 300, MAP_SHARED);
+	int fd = make_file(300);
+	char *q = map_fd(fl, fd, 300, RW, MAP_SHARED);
+
+	(void)state;
+	live_fill(p, 0, 300, 5);
+	assert_int_equal(fl_munmap(fl, p, 300 * PG), 0);
+	assert_int_equal(fl_backing_close(b), 0);
+	assert_int_equal(live_wrong(s->bytes, 0, 300, 5), 0);
+	/* the runtime's end does it for what is open and mapped */
+	b = backing(fl, t, 2);
+	p = map_store(fl, b, 300, MAP_SHARED);
+	live_fill(p, 0, 300, 6);
+	live_fill(q, 0, 300, 7);
+	assert_int_equal(fl_close(fl), 0);
+	assert_int_equal(live_wrong(t->bytes, 0, 300, 6), 0);
+	q = mmap(NULL, 300 * PG, PROT_READ, MAP_SHARED, fd, 0);
+	assert_int_equal(live_wrong(q, 0, 300, 7), 0);
+	munmap(q, 300 * PG);
+	end_file(fd);
+	store_end(s);
+	store_end(t);
+}
+
+static void private_pages_of_a_source_are_swapped(void **state)
+{
+	const size_t n = 3 * LIMIT_PAGES;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct store *s = store_new(n);
+	struct fl_backing *b = backing(fl, s, 1);
+	char *p = map_store(fl, b, n, MAP_PRIVATE);
+
+	(void)state;
+	live_fill(p, n / 3, n / 3, 8);
+	live_check(p, 0, n / 3, 3);
+	live_check(p, n / 3, n / 3, 8);
+	live_check(p, 2 * n / 3, n / 3, 3);
+	live_out(fl, p, n);
+	assert_int_equal(live_kind(fl, p), FL_PAGE_FILE);
+	assert_int_equal(live_kind(fl, p + n / 3 * PG), FL_PAGE_SWAPPED);
+	live_check(p, n / 3, n / 3, 8);
+	live_check(p, 0, n / 3, 3);
+	assert_int_equal(s->writes, 0);
+	assert_int_equal(fl_verify(fl), 0);
+	assert_int_equal(fl_close(fl), 0);
+	store_end(s);
+}
+
+static void reads_that_fail_raise_sigbus_once_each(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct store *s = store_new(64);
+	struct fl_backing *b = backing(fl, s, 1);
+	const int type[] = {MAP_SHARED, MAP_PRIVATE};
+
+	(void)state;
+	for (unsigned t = 0; t < 2; t++) {
+		char *p = map_store(fl, b, 64, type[t]);
+
+		s->fail_read = -EIO;
+		s->bad_page = 20;
+		s->bad_reads = 0;
+		for (size_t i = 0; i < 64; i++)
+			assert_int_equal(bus(p + i * PG), i == 20);
+		assert_true(s->bad_reads >= 2); /* tried once more */
+		live_check(p, 0, 20, 3);
+		live_check(p, 21, 43, 3);
+		/* a later touch tries again */
+		s->fail_read = 0;
+		live_until(!bus(p + 20 * PG));
+		live_check(p, 0, 64, 3);
+		/* the cache is the backing's, and outlives the mapping */
+		assert_int_equal(fl_munmap(fl, p, 64 * PG), 0);
+		p = map_store(fl, b, 64, MAP_SHARED);
+		assert_int_equal(live_kind(fl, p), FL_PAGE_PRESENT);
+		assert_int_equal(fl_madvise(fl, p, 64 * PG, MADV_PAGEOUT), 0);
+		assert_int_equal(live_count(fl, p, 64, FL_PAGE_FILE), 64);
+		assert_int_equal(fl_munmap(fl, p, 64 * PG), 0);
+	}
+	assert_non_null(strstr(live_text, "SIGBUS"));
+	assert_int_equal(fl_close(fl), 0);
+	store_end(s);
+}
+
+static void writes_that_fail_are_told_once_and_tried_again(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct store *s = store_new(64);
+	struct fl_backing *b = backing(fl, s, 1);
+	char *p = map_store(fl, b, 64, MAP_SHARED);
+
+	(void)state;
+	live_fill(p, 0, 64, 9);
+	s->fail_write = -ENOSPC;
+	s->bad_page = 30;
+	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), -ENOSPC);
+	live_check(p, 0, 64, 9);
+	assert_true(stats(fl).cache_dirty > 0);
+	/* page by page now: all but the bad one are written */
+	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), -ENOSPC);
+	assert_int_equal(live_wrong(s->bytes, 0, 30, 9), 0);
+	assert_int_equal(live_wrong(s->bytes, 31, 33, 9), 0);
+	assert_int_equal(stats(fl).cache_dirty, 1);
+	/* what is not dirty has nothing to tell */
+	s->fail_write = 0;
+	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), 0);
+	assert_int_equal(live_wrong(s->bytes, 0, 64, 9), 0);
+	s->fail_sync = -EIO;
+	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), -EIO);
+	s->fail_sync = 0;
+	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), 0);
+	assert_int_equal(fl_close(fl), 0);
+	store_end(s);
+}
+
+static void what_can_never_be_written_is_said(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct store *s = store_new(8);
+	struct fl_backing *b = backing(fl, s, 1);
+	char *p = map_store(fl, b, 8, MAP_SHARED);
+
+	(void)state;
+	s->fail_write = -EIO;
+	live_fill(p, 0, 8, 9);
+	assert_int_equal(fl_munmap(fl, p, 8 * PG), 0);
+	assert_int_equal(fl_backing_close(b), -EIO);
+	assert_non_null(strstr(live_text, "are lost"));
+	assert_int_equal(fl_close(fl), 0);
+	store_end(s);
+}
+
+static void *touch_page(void *arg)
+{
+	return (void *)(uintptr_t)*live_page(arg, 0);
+}
+
+/* One read serves all who wait; nobody else waits for it. */
+static void one_read_serves_all(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct store *s = store_new(64);
+	struct fl_backing *b = backing(fl, s, 1);
+	char *p = map_store(fl, b, 64, MAP_SHARED);
+	char *other = live_map(fl, 4);
+	pthread_t t[4];
+
+	(void)state;
+	assert_int_equal(fl_madvise(fl, p, 64 * PG, MADV_RANDOM), 0);
+	s->held = true;
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, touch_page, p + 40 * PG), 0);
+	pthread_mutex_lock(&s->lock);
+	while (s->reads == 0)
+		pthread_cond_wait(&s->changed, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	live_until(stats(fl).file_major >= 4);
+	live_fill(other, 0, 4, 1);
+	live_check(other, 0, 4, 1);
+	pthread_mutex_lock(&s->lock);
+	s->held = false;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+	for (unsigned i = 0; i < 4; i++) {
+		void *word;
+
+		pthread_join(t[i], &word);
+		assert_int_equal((uintptr_t)word, live_word(3 * 1000003 + 40, 0));
+	}
+	assert_int_equal(s->reads, 1);
+	assert_int_equal(fl_close(fl), 0);
+	store_end(s);
+}
+
+/* Unmapped and closed while its read is under way. */
+static void a_mapping_may_go_while_it_is_read(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct store *s = store_new(64);
+	struct fl_backing *b = backing(fl, s, 1);
+	char *p = map_store(fl, b, 64, MAP_SHARED);
+
+	(void)state;
+	s->held = true;
+	assert_int_equal(fl_madvise(fl, p, 64 * PG, MADV_WILLNEED), 0);
+	pthread_mutex_lock(&s->lock);
+	while (s->reads == 0)
+		pthread_cond_wait(&s->changed, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	assert_int_equal(fl_munmap(fl, p, 64 * PG), 0);
+	pthread_mutex_lock(&s->lock);
+	s->held = false;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+	assert_int_equal(fl_backing_close(b), 0);
+	assert_int_equal(fl_close(fl), 0);
+	store_end(s);
+}
+
+static void arguments_of_sources_are_checked(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct fl_backing_ops ops = {.size = sizeof(ops), .read = store_read};
+	struct store *s = store_new(8);
+	struct fl_backing *b;
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(fl_backing_open(fl, &b, &ops, s, 8 * PG), 0);
+	assert_ptr_equal(fl_mmap_backing(fl, NULL, PG, RW, MAP_SHARED, b, 0), FL_FAILED);
+	assert_int_equal(errno, EACCES);
+	assert_ptr_equal(fl_mmap_backing(fl, NULL, PG, RW, ANON, b, 0), FL_FAILED);
+	assert_int_equal(errno, EINVAL);
+	assert_ptr_equal(fl_mmap_backing(fl, NULL, PG, RW, MAP_PRIVATE, b, 7), FL_FAILED);
+	assert_int_equal(errno, EINVAL);
+	live_check(map_store(fl, b, 8, MAP_PRIVATE), 0, 8, 3);
+	ops.threads = 17;
+	assert_int_equal(fl_backing_open(fl, &b, &ops, s, 8 * PG), -EINVAL);
+	ops = (struct fl_backing_ops){.size = sizeof(ops)};
+	assert_int_equal(fl_backing_open(fl, &b, &ops, s, 8 * PG), -EINVAL);
+	ops = (struct fl_backing_ops){.size = 3, .read = store_read};
+	assert_int_equal(fl_backing_open(fl, &b, &ops, s, 8 * PG), -EINVAL);
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(fl_backing_file(fl, &b, fds[0]), -ENODEV);
+	assert_int_equal(fl_backing_file(fl, &b, fds[1]), -EACCES);
+	close(fds[0]);
+	close(fds[1]);
+	assert_int_equal(fl_backing_file(fl, &b, fds[0]), -EBADF);
+	assert_int_equal(fl_close(fl), 0);
+	store_end(s);
+}
+
+/* ---- files ---- */
+
+static void engines_and_pagers_do_the_same(void **state)
+{
+	const enum fl_engine engine[] = {FL_ENGINE_URING, FL_ENGINE_SYNC};
+	const size_t n = 2 * LIMIT_PAGES;
+
+	(void)state;
+	for (unsigned e = 0; e < 2; e++) {
+		for (unsigned pagers = 1; pagers <= 4; pagers += 3) {
+			struct fl *fl = runtime(engine[e], pagers);
+			int fd = make_file(n);
+			char *p = map_fd(fl, fd, n, RW, MAP_SHARED);
+
+			live_check(p, 0, n, 3);
+			live_fill(p, 0, n, 4);
+			live_check(p, 0, n, 4);
+			assert_int_equal(fl_msync(fl, p, n * PG, MS_SYNC), 0);
+			assert_int_equal(fl_munmap(fl, p, n * PG), 0);
+			p = mmap(NULL, n * PG, PROT_READ, MAP_SHARED, fd, 0);
+			assert_int_equal(live_wrong(p, 0, n, 4), 0);
+			munmap(p, n * PG);
+			assert_int_equal(fl_close(fl), 0);
+			end_file(fd);
+		}
+	}
+}
+
+static void a_file_for_reading_becomes_one_for_writing(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(64);
+	int ro = open(path, O_RDONLY);
+	char *p = map_fd(fl, ro, 64, PROT_READ, MAP_SHARED);
+	char *q;
+
+	(void)state;
+	live_check(p, 0, 32, 3);
+	q = map_fd(fl, fd, 64, RW, MAP_SHARED);
+	live_fill(q, 10, 30, 4);
+	live_check(p, 10, 30, 4);
+	assert_int_equal(fl_msync(fl, q, 64 * PG, MS_SYNC), 0);
+	live_check(p, 40, 24, 3);
+	assert_int_equal(fl_close(fl), 0);
+	close(ro);
+	end_file(fd);
+}
+
+/* A descriptor that may not be opened again: what it was opened for still holds. */
+static void a_file_that_is_no_longer_allowed(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(64);
+	char *p;
+
+	(void)state;
+	if (geteuid() == 0) {
+		assert_int_equal(chown(path, 65534, 65534), 0);
+		assert_int_equal(fchmod(fd, 0), 0);
+	} else {
+		assert_int_equal(fchmod(fd, 0), 0);
+	}
+	p = map_fd(fl, fd, 64, RW, MAP_SHARED);
+	live_check(p, 0, 64, 3);
+	live_fill(p, 0, 64, 4);
+	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), 0);
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
+static void others_writes_are_seen_after_invalidation(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(16);
+	char *p = map_fd(fl, fd, 16, RW, MAP_SHARED);
+	uint64_t word = 12345;
+
+	(void)state;
+	live_check(p, 0, 16, 3);
+	live_page(p, 2)[1] = 1;
+	assert_int_equal(pwrite(fd, &word, sizeof(word), 7 * PG), sizeof(word));
+	assert_int_equal(fl_msync(fl, p, 16 * PG, MS_SYNC | MS_INVALIDATE), 0);
+	assert_int_equal(live_page(p, 7)[0], word);
+	assert_int_equal(live_page(p, 2)[1], 1);
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
+static void forward_reading_is_read_ahead(void **state)
+{
+	const size_t n = 4 * LIMIT_PAGES;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(n);
+	char *p = map_fd(fl, fd, n, PROT_READ, MAP_SHARED);
+	struct fl_stats before, after;
+
+	(void)state;
+	live_check(p, 0, n, 3);
+	after = stats(fl);
+	assert_int_equal(after.file_read_pages, n); /* nothing twice, nothing in vain */
+	assert_true(after.file_reads < n / 16);
+	assert_true(after.file_major + after.file_minor < n / 16);
+	/* backwards */
+	before = after;
+	for (size_t i = n; i-- > 0;)
+		assert_int_equal(live_wrong(p, i, 1, 3), 0);
+	after = stats(fl);
+	assert_true(after.file_reads - before.file_reads < n / 8);
+	assert_true(after.file_read_pages - before.file_read_pages <= n + n / 8);
+	/* in strides */
+	before = after;
+	for (size_t i = 0; i < n; i += 11)
+		assert_int_equal(live_wrong(p, i, 1, 3), 0);
+	after = stats(fl);
+	assert_true(after.readahead_hits - before.readahead_hits > n / 11 / 2);
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
+static void interleaved_streams_keep_theirs(void **state)
+{
+	const size_t n = 4 * LIMIT_PAGES, part = n / 4;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(n);
+	char *p = map_fd(fl, fd, n, PROT_READ, MAP_SHARED);
+	struct fl_stats s;
+
+	(void)state;
+	for (size_t i = 0; i < part; i++)
+		for (size_t k = 0; k < 4; k++)
+			assert_int_equal(live_wrong(p, k * part + i, 1, 3), 0);
+	s = stats(fl);
+	assert_true(s.file_reads < n / 8);
+	assert_true(s.file_read_pages <= n + n / 8);
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
+static void random_reading_reads_single_pages(void **state)
+{
+	const size_t n = 4 * LIMIT_PAGES;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(n);
+	char *p = map_fd(fl, fd, n, PROT_READ, MAP_SHARED);
+	uint64_t x = 1;
+	struct fl_stats s;
+
+	(void)state;
+	for (unsigned i = 0; i < 1000; i++) {
+		x = x * 6364136223846793005U + 1442695040888963407U;
+		assert_int_equal(live_wrong(p, (x >> 33) % n, 1, 3), 0);
+	}
+	s = stats(fl);
+	assert_true(s.file_read_pages < s.file_reads * 3 / 2);
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
+/* What is touched again and again stays while a scan of many times the limit goes by. */
+static void a_scan_does_not_push_out_what_is_hot(void **state)
+{
+	const size_t hot = LIMIT_PAGES / 5, n = 10 * LIMIT_PAGES;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(n + hot);
+	char *p = map_fd(fl, fd, n + hot, PROT_READ, MAP_SHARED);
+	size_t touches = 0, misses = 0;
+
+	(void)state;
+	live_check(p, n, hot, 3);
+	for (size_t i = 0; i < n; i++) {
+		size_t at = n + i * 7 % hot;
+		uint64_t before;
+
+		assert_int_equal(*live_page(p, i), live_word(3 * 1000003 + i, 0));
+		/* one touch of the hot part for each page of the scan; each 16th is looked at */
+		if (i % 16 == 0) {
+			before = stats(fl).file_major;
+			assert_int_equal(*live_page(p, at), live_word(3 * 1000003 + at, 0));
+			misses += stats(fl).file_major != before;
+			touches++;
+		} else {
+			assert_int_equal(*live_page(p, at), live_word(3 * 1000003 + at, 0));
+		}
+	}
+	print_message("hot touches %zu, misses %zu\n", touches, misses);
+	assert_true(misses * 10 <= touches);
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
+static void old_dirty_pages_are_written_unasked(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(64);
+	char *p = map_fd(fl, fd, 64, RW, MAP_SHARED);
+
+	(void)state;
+	live_fill(p, 0, 64, 4);
+	assert_true(stats(fl).cache_dirty > 0);
+	live_until(stats(fl).cache_dirty == 0 && stats(fl).cache_writeback == 0);
+	assert_true(stats(fl).file_writes < 8); /* neighbours together */
+	assert_true(live_state(fl, p) & FL_PAGE_WP);
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
+static void files_and_anonymous_memory_share_the_limit(void **state)
+{
+	const size_t n = 2 * LIMIT_PAGES;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 2);
+	int fd = make_file(n);
+	char *p = map_fd(fl, fd, n, RW, MAP_SHARED);
+	char *a = live_map(fl, n);
+
+	(void)state;
+	for (unsigned round = 0; round < 2; round++) {
+		for (size_t i = 0; i < n; i += 64) {
+			live_fill(a, i, 64, 10 + round);
+			live_fill(p, i, 64, 20 + round);
+		}
+		live_check(a, 0, n, 10 + round);
+		live_check(p, 0, n, 20 + round);
+	}
+	assert_int_equal(fl_set_limit(fl, LIMIT / 2), 0);
+	live_check(a, 0, n, 11);
+	live_check(p, 0, n, 21);
+	assert_true(stats(fl).cache_pages + stats(fl).resident + stats(fl).staged <=
+		    LIMIT_PAGES / 2);
+	assert_true(stats(fl).resident_max <= LIMIT_PAGES);
+	assert_int_equal(fl_verify(fl), 0);
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_source_is_read_and_written),
+		cmocka_unit_test(closing_writes_what_is_left),
+		cmocka_unit_test(private_pages_of_a_source_are_swapped),
+		cmocka_unit_test(reads_that_fail_raise_sigbus_once_each),
+		cmocka_unit_test(writes_that_fail_are_told_once_and_tried_again),
+		cmocka_unit_test(what_can_never_be_written_is_said),
+		cmocka_unit_test(one_read_serves_all),
+		cmocka_unit_test(a_mapping_may_go_while_it_is_read),
+		cmocka_unit_test(arguments_of_sources_are_checked),
+		cmocka_unit_test(engines_and_pagers_do_the_same),
+		cmocka_unit_test(a_file_for_reading_becomes_one_for_writing),
+		cmocka_unit_test(a_file_that_is_no_longer_allowed),
+		cmocka_unit_test(others_writes_are_seen_after_invalidation),
+		cmocka_unit_test(forward_reading_is_read_ahead),
+		cmocka_unit_test(interleaved_streams_keep_theirs),
+		cmocka_unit_test(random_reading_reads_single_pages),
+		cmocka_unit_test(a_scan_does_not_push_out_what_is_hot),
+		cmocka_unit_test(old_dirty_pages_are_written_unasked),
+		cmocka_unit_test(files_and_anonymous_memory_share_the_limit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

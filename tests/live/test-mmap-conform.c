@@ -1,0 +1,899 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test-mmap-conform.c - mappings of files as mmap(2)'s pages describe them.
+ *
+ * Every case runs twice: against the kernel's calls, and against faultline's with
+ * a limit far below what is mapped.  The same expectations must hold on both, so
+ * what the kernel does is what they say.
+ */
+#include "live.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MAP_SHARED_VALIDATE
+#define MAP_SHARED_VALIDATE 3
+#endif
+
+#ifndef MAP_SYNC
+#define MAP_SYNC 0x80000
+#endif
+
+#define LIMIT (4 * MIB)
+
+static struct fl *fl; /* NULL: the kernel's calls */
+
+/* ---- the calls: 0 or an address on success, -errno ---- */
+
+static long addr_or_errno(void *p)
+{
+	return p == MAP_FAILED ? -errno : (long)p;
+}
+
+static int zero_or_errno(int r)
+{
+	return r == -1 ? -errno : r;
+}
+
+static long s_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	return addr_or_errno(fl != NULL ? fl_mmap(fl, addr, len, prot, flags, fd, off)
+					: mmap(addr, len, prot, flags, fd, off));
+}
+
+static int s_munmap(void *addr, size_t len)
+{
+	return fl != NULL ? fl_munmap(fl, addr, len) : zero_or_errno(munmap(addr, len));
+}
+
+static long s_mremap(void *addr, size_t old, size_t len, int flags, void *to)
+{
+	return addr_or_errno(fl != NULL ? fl_mremap(fl, addr, old, len, flags, to)
+					: mremap(addr, old, len, flags, to));
+}
+
+static int s_mprotect(void *addr, size_t len, int prot)
+{
+	return fl != NULL ? fl_mprotect(fl, addr, len, prot)
+			  : zero_or_errno(mprotect(addr, len, prot));
+}
+
+static int s_madvise(void *addr, size_t len, int advice)
+{
+	return fl != NULL ? fl_madvise(fl, addr, len, advice)
+			  : zero_or_errno(madvise(addr, len, advice));
+}
+
+static int s_msync(void *addr, size_t len, int flags)
+{
+	return fl != NULL ? fl_msync(fl, addr, len, flags) : zero_or_errno(msync(addr, len, flags));
+}
+
+/* The address sanitizer makes the C library's do nothing. */
+static int s_mlock(void *addr, size_t len)
+{
+	return fl != NULL ? fl_mlock(fl, addr, len)
+			  : zero_or_errno((int)syscall(SYS_mlock, addr, len));
+}
+
+static int s_munlock(void *addr, size_t len)
+{
+	return fl != NULL ? fl_munlock(fl, addr, len)
+			  : zero_or_errno((int)syscall(SYS_munlock, addr, len));
+}
+
+static int s_truncate(int fd, off_t len)
+{
+	return fl != NULL ? fl_ftruncate(fl, fd, len) : zero_or_errno(ftruncate(fd, len));
+}
+
+/* ---- files ---- */
+
+static char path[4096];
+
+/* A file of n pages, each with content of its own, and `tail` bytes more. */
+static int make_file(size_t n, size_t tail)
+{
+	static uint64_t page[WORDS];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/conform-%d", live_dir(), (int)getpid());
+	unlink(path);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
+	for (size_t p = 0; p <= n; p++) {
+		size_t len = p < n ? PG : tail;
+
+		for (size_t i = 0; i < WORDS; i++)
+			page[i] = live_word(1000003 + p, i);
+		assert_int_equal(pwrite(fd, page, len, (off_t)(p * PG)), (ssize_t)len);
+	}
+	return fd;
+}
+
+static void end_file(int fd)
+{
+	close(fd);
+	unlink(path);
+}
+
+/* The file's own bytes, by read(2): a word of it. */
+static uint64_t word_of_file(int fd, size_t page, size_t i)
+{
+	uint64_t w = 0;
+
+	assert_int_equal(pread(fd, &w, sizeof(w), (off_t)(page * PG + i * sizeof(w))), sizeof(w));
+	return w;
+}
+
+static uint64_t expected(size_t page, size_t i)
+{
+	return live_word(1000003 + page, i);
+}
+
+static char *map_file(size_t len, int prot, int flags, int fd, off_t off)
+{
+	long r = s_mmap(NULL, len, prot, flags, fd, off);
+
+	if (r < 0 && r > -4096)
+		fail_msg("mmap: %s", strerror((int)-r));
+	return (char *)r;
+}
+
+static off_t size_of(int fd)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	return st.st_size;
+}
+
+/* ---- touches that may raise a signal ---- */
+
+static sigjmp_buf escape;
+static volatile sig_atomic_t caught;
+
+static void on_signal(int sig)
+{
+	caught = sig;
+	siglongjmp(escape, 1);
+}
+
+/* The signal that a touch raises; 0: none. */
+static int touch(volatile char *p, bool write)
+{
+	struct sigaction sa = {.sa_handler = on_signal};
+	struct sigaction bus, segv;
+
+	sigaction(SIGBUS, &sa, &bus);
+	sigaction(SIGSEGV, &sa, &segv);
+	caught = 0;
+	if (sigsetjmp(escape, 1) == 0) {
+		if (write)
+			*p = 1;
+		else
+			(void)*p;
+	}
+	sigaction(SIGBUS, &bus, NULL);
+	sigaction(SIGSEGV, &segv, NULL);
+	return caught;
+}
+
+/* ---- cases ---- */
+
+static void shared_mapping_is_the_file(void **state)
+{
+	int fd = make_file(300, 0);
+	char *p = map_file(300 * PG, RW, MAP_SHARED, fd, 0);
+
+	(void)state;
+	live_check(p, 0, 300, 1);
+	for (size_t i = 0; i < 300; i += 7)
+		live_page(p, i)[5] = i;
+	assert_int_equal(s_msync(p, 300 * PG, MS_SYNC), 0);
+	for (size_t i = 0; i < 300; i++)
+		assert_int_equal(word_of_file(fd, i, 5), i % 7 == 0 ? i : expected(i, 5));
+	assert_int_equal(s_munmap(p, 300 * PG), 0);
+	end_file(fd);
+}
+
+static void an_offset_is_where_it_begins(void **state)
+{
+	int fd = make_file(40, 0);
+	char *p = map_file(10 * PG, PROT_READ, MAP_SHARED, fd, 7 * PG);
+	char *q = map_file(10 * PG, PROT_READ, MAP_PRIVATE, fd, 12 * PG);
+
+	(void)state;
+	for (size_t i = 0; i < 10; i++) {
+		assert_int_equal(live_page(p, i)[3], expected(i + 7, 3));
+		assert_int_equal(live_page(q, i)[3], expected(i + 12, 3));
+	}
+	s_munmap(p, 10 * PG);
+	s_munmap(q, 10 * PG);
+	end_file(fd);
+}
+
+static void the_descriptor_may_be_closed(void **state)
+{
+	int fd = make_file(20, 0);
+	int other = open(path, O_RDONLY);
+	char *p = map_file(20 * PG, RW, MAP_SHARED, fd, 0);
+
+	(void)state;
+	close(fd);
+	unlink(path);
+	live_check(p, 0, 20, 1);
+	live_page(p, 3)[0] = 42;
+	assert_int_equal(s_msync(p, 20 * PG, MS_SYNC), 0);
+	assert_int_equal(word_of_file(other, 3, 0), 42);
+	s_munmap(p, 20 * PG);
+	close(other);
+}
+
+static void mappings_of_one_file_are_one(void **state)
+{
+	int fd = make_file(20, 0);
+	int other = open(path, O_RDWR);
+	char *p = map_file(20 * PG, RW, MAP_SHARED, fd, 0);
+	char *q = map_file(10 * PG, RW, MAP_SHARED, other, 5 * PG);
+
+	(void)state;
+	for (size_t i = 0; i < 10; i++) {
+		live_page(p, i + 5)[1] = 100 + i;
+		assert_int_equal(live_page(q, i)[1], 100 + i);
+		live_page(q, i)[2] = 200 + i;
+		assert_int_equal(live_page(p, i + 5)[2], 200 + i);
+	}
+	close(other);
+	s_munmap(p, 20 * PG);
+	for (size_t i = 0; i < 10; i++)
+		assert_int_equal(live_page(q, i)[1], 100 + i);
+	assert_int_equal(s_msync(q, 10 * PG, MS_SYNC), 0);
+	assert_int_equal(word_of_file(fd, 14, 2), 209);
+	s_munmap(q, 10 * PG);
+	end_file(fd);
+}
+
+static void private_writes_stay_private(void **state)
+{
+	int fd = make_file(60, 0);
+	char *p = map_file(60 * PG, RW, MAP_PRIVATE, fd, 0);
+	char *q = map_file(60 * PG, RW, MAP_PRIVATE, fd, 0);
+
+	(void)state;
+	for (size_t i = 0; i < 60; i += 2)
+		live_page(p, i)[9] = ~i;
+	live_check(q, 0, 60, 1);
+	assert_int_equal(s_msync(p, 60 * PG, MS_SYNC), 0);
+	for (size_t i = 0; i < 60; i++) {
+		assert_int_equal(live_page(p, i)[9], i % 2 == 0 ? ~i : expected(i, 9));
+		assert_int_equal(word_of_file(fd, i, 9), expected(i, 9));
+	}
+	/* dropped, it is the file's again */
+	assert_int_equal(s_madvise(p, 30 * PG, MADV_DONTNEED), 0);
+	for (size_t i = 0; i < 60; i++)
+		assert_int_equal(live_page(p, i)[9], i % 2 == 0 && i >= 30 ? ~i : expected(i, 9));
+	s_munmap(p, 60 * PG);
+	s_munmap(q, 60 * PG);
+	end_file(fd);
+}
+
+/* More than the limit, so that what was written leaves and comes back. */
+static void private_writes_survive_eviction(void **state)
+{
+	const size_t n = 3 * LIMIT / PG;
+	int fd = make_file(n, 0);
+	char *p = map_file(n * PG, RW, MAP_PRIVATE, fd, 0);
+	size_t wrong = 0;
+
+	(void)state;
+	for (size_t i = 0; i < n; i += 3)
+		live_page(p, i)[9] = ~i;
+	for (size_t i = 0; i < n; i++)
+		wrong += live_page(p, i)[9] != (i % 3 == 0 ? ~i : expected(i, 9)) ||
+			 live_page(p, i)[10] != expected(i, 10);
+	assert_int_equal(wrong, 0);
+	s_munmap(p, n * PG);
+	end_file(fd);
+}
+
+static void the_tail_is_zero(void **state)
+{
+	int fd = make_file(3, 1000);
+	char *p = map_file(4 * PG, RW, MAP_SHARED, fd, 0);
+	char *q = map_file(4 * PG, RW, MAP_PRIVATE, fd, 0);
+
+	(void)state;
+	for (size_t i = 1000; i < PG; i++) {
+		assert_int_equal(p[3 * PG + i], 0);
+		assert_int_equal(q[3 * PG + i], 0);
+	}
+	/* what is written there is not the file's */
+	p[3 * PG + 999] = 'a';
+	p[3 * PG + 1000] = 'b';
+	assert_int_equal(s_msync(p, 4 * PG, MS_SYNC), 0);
+	assert_int_equal(size_of(fd), 3 * PG + 1000);
+	assert_int_equal(s_truncate(fd, 4 * PG), 0);
+	char two[2];
+	assert_int_equal(pread(fd, two, 2, 3 * PG + 999), 2);
+	assert_int_equal(two[0], 'a');
+	assert_int_equal(two[1], 0);
+	s_munmap(p, 4 * PG);
+	s_munmap(q, 4 * PG);
+	end_file(fd);
+}
+
+static void beyond_the_end_is_sigbus(void **state)
+{
+	const int type[] = {MAP_SHARED, MAP_PRIVATE};
+	int fd = make_file(3, 10);
+
+	(void)state;
+	for (unsigned t = 0; t < 2; t++) {
+		char *p = map_file(8 * PG, RW, type[t], fd, 0);
+
+		assert_int_equal(touch(p + 3 * PG, false), 0);
+		assert_int_equal(touch(p + 4 * PG, false), SIGBUS);
+		assert_int_equal(touch(p + 4 * PG, false), SIGBUS);
+		assert_int_equal(touch(p + 7 * PG, true), SIGBUS);
+		s_munmap(p, 8 * PG);
+	}
+	end_file(fd);
+}
+
+static void a_file_may_grow(void **state)
+{
+	const int type[] = {MAP_SHARED, MAP_PRIVATE};
+
+	(void)state;
+	for (unsigned t = 0; t < 2; t++) {
+		int fd = make_file(2, 0);
+		char *p = map_file(8 * PG, RW, type[t], fd, 0);
+		uint64_t w = 77;
+
+		live_check(p, 0, 2, 1);
+		/* what was never touched beyond the end is there as soon as the file is */
+		assert_int_equal(ftruncate(fd, 4 * PG), 0);
+		assert_int_equal(pwrite(fd, &w, sizeof(w), 3 * PG), sizeof(w));
+		assert_int_equal(touch(p + 2 * PG, false), 0);
+		assert_int_equal(live_page(p, 3)[0], 77);
+		/* and what raised a signal, with the call that makes it longer */
+		assert_int_equal(touch(p + 5 * PG, false), SIGBUS);
+		assert_int_equal(s_truncate(fd, 8 * PG), 0);
+		assert_int_equal(touch(p + 5 * PG, true), 0);
+		assert_int_equal(p[5 * PG], 1);
+		assert_int_equal(p[5 * PG + 1], 0);
+		s_munmap(p, 8 * PG);
+		end_file(fd);
+	}
+}
+
+static void a_handler_can_make_it_longer(void **state)
+{
+	int fd = make_file(1, 0);
+	char *p = map_file(4 * PG, RW, MAP_SHARED, fd, 0);
+
+	(void)state;
+	assert_int_equal(touch(p + 2 * PG, true), SIGBUS);
+	assert_int_equal(ftruncate(fd, 4 * PG), 0);
+	/* by another's call: a moment later at the latest */
+	live_until(touch(p + 2 * PG, true) == 0);
+	assert_int_equal(p[2 * PG], 1);
+	s_munmap(p, 4 * PG);
+	end_file(fd);
+}
+
+static void truncation_takes_pages_away(void **state)
+{
+	const int type[] = {MAP_SHARED, MAP_PRIVATE};
+
+	(void)state;
+	for (unsigned t = 0; t < 2; t++) {
+		int fd = make_file(20, 0);
+		char *p = map_file(20 * PG, RW, type[t], fd, 0);
+
+		live_check(p, 0, 20, 1);
+		p[4 * PG + 1] = 'x';
+		p[15 * PG] = 'y';
+		assert_int_equal(s_truncate(fd, 4 * PG + 100), 0);
+		assert_int_equal(touch(p + 5 * PG, false), SIGBUS);
+		assert_int_equal(touch(p + 15 * PG, false), SIGBUS);
+		assert_int_equal(p[4 * PG + 1], 'x');
+		if (type[t] == MAP_SHARED)
+			assert_int_equal(p[4 * PG + 100], 0);
+		assert_int_equal(s_msync(p, 20 * PG, MS_SYNC), 0);
+		assert_int_equal(size_of(fd), 4 * PG + 100);
+		/* longer again it is zeros */
+		assert_int_equal(s_truncate(fd, 20 * PG), 0);
+		for (size_t i = 5; i < 20; i++)
+			assert_int_equal(live_page(p, i)[0], 0);
+		s_munmap(p, 20 * PG);
+		end_file(fd);
+	}
+}
+
+static void holes_read_as_zeros(void **state)
+{
+	int fd = make_file(1, 0);
+	char *p;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, 512 * PG), 0);
+	p = map_file(512 * PG, RW, MAP_SHARED, fd, 0);
+	for (size_t i = 1; i < 512; i++)
+		for (size_t k = 0; k < WORDS; k += 37)
+			assert_int_equal(live_page(p, i)[k], 0);
+	live_page(p, 300)[4] = 4;
+	assert_int_equal(s_msync(p, 512 * PG, MS_SYNC), 0);
+	assert_int_equal(word_of_file(fd, 300, 4), 4);
+	assert_int_equal(word_of_file(fd, 299, 4), 0);
+	s_munmap(p, 512 * PG);
+	end_file(fd);
+}
+
+static void errors_of_mmap(void **state)
+{
+	int rw = make_file(4, 0);
+	int ro = open(path, O_RDONLY);
+	int wo = open(path, O_WRONLY);
+	int opath = open(path, O_PATH);
+	int dir = open(live_dir(), O_RDONLY | O_DIRECTORY);
+	int pipes[2];
+	char *there = map_file(PG, PROT_READ, MAP_SHARED, rw, 0);
+
+	(void)state;
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(s_mmap(NULL, PG, PROT_READ, MAP_SHARED, -1, 0), -EBADF);
+	assert_int_equal(s_mmap(NULL, PG, PROT_READ, MAP_SHARED, opath, 0), -EBADF);
+	assert_int_equal(s_mmap(NULL, PG, RW, MAP_SHARED, ro, 0), -EACCES);
+	assert_int_equal(s_mmap(NULL, PG, PROT_READ, MAP_SHARED, wo, 0), -EACCES);
+	assert_int_equal(s_mmap(NULL, PG, PROT_READ, MAP_PRIVATE, wo, 0), -EACCES);
+	assert_int_equal(s_mmap(NULL, PG, PROT_WRITE, MAP_SHARED, wo, 0), -EACCES);
+	assert_int_equal(s_mmap(NULL, 0, PROT_READ, MAP_SHARED, rw, 0), -EINVAL);
+	assert_int_equal(s_mmap(NULL, PG, PROT_READ, MAP_SHARED, rw, 100), -EINVAL);
+	assert_int_equal(s_mmap(NULL, PG, PROT_READ, 0, rw, 0), -EINVAL);
+	assert_int_equal(s_mmap((void *)1, PG, PROT_READ, MAP_SHARED | MAP_FIXED, rw, 0), -EINVAL);
+	assert_int_equal(s_mmap(NULL, PG, PROT_READ, MAP_SHARED, rw, (off_t)0x7ffffffffffff000),
+			 -EOVERFLOW);
+	assert_int_equal(s_mmap(NULL, (size_t)1 << 60, PROT_READ, MAP_SHARED, rw, 0), -ENOMEM);
+	assert_int_equal(s_mmap(NULL, PG, PROT_READ, MAP_SHARED, dir, 0), -ENODEV);
+	assert_int_equal(s_mmap(NULL, PG, PROT_READ, MAP_SHARED, pipes[0], 0), -ENODEV);
+	assert_int_equal(s_mmap(there, PG, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, rw, 0),
+			 -EEXIST);
+	assert_int_equal(s_mmap(NULL, PG, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, rw, 0),
+			 -EOPNOTSUPP);
+	/* what is allowed */
+	assert_true(s_mmap(NULL, PG, RW, MAP_PRIVATE, ro, 0) > 0);
+	assert_true(s_mmap(NULL, PG, PROT_READ, MAP_SHARED, ro, 0) > 0);
+	assert_true(s_mmap(NULL, PG, PROT_READ, MAP_SHARED_VALIDATE, rw, 0) > 0);
+	/* a refused mapping leaves what was there */
+	assert_int_equal(s_mmap(there, PG, RW, MAP_SHARED | MAP_FIXED, ro, 0), -EACCES);
+	live_check(there, 0, 1, 1);
+	s_munmap(there, PG);
+	close(ro), close(wo), close(opath), close(dir), close(pipes[0]), close(pipes[1]);
+	end_file(rw);
+}
+
+static void a_file_that_is_mapped_writable_is_busy(void **state)
+{
+	char *const argv[] = {path, NULL};
+	char *p;
+	pid_t child;
+	int status, fd;
+
+	(void)state;
+	fd = make_file(1, 0);
+	assert_int_equal(fchmod(fd, 0700), 0);
+	p = map_file(PG, RW, MAP_SHARED, fd, 0);
+	close(fd);
+	child = fork();
+	if (child == 0) {
+		execv(path, argv);
+		_exit(errno == ETXTBSY ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	s_munmap(p, PG);
+	unlink(path);
+}
+
+static void protection_is_checked(void **state)
+{
+	int fd = make_file(8, 0);
+	int ro = open(path, O_RDONLY);
+	char *p = map_file(8 * PG, PROT_READ, MAP_SHARED, ro, 0);
+	char *q = map_file(8 * PG, RW, MAP_SHARED, fd, 0);
+	char *v = map_file(8 * PG, PROT_READ, MAP_PRIVATE, ro, 0);
+
+	(void)state;
+	assert_int_equal(s_mprotect(p, 8 * PG, RW), -EACCES);
+	assert_int_equal(touch(p, true), SIGSEGV);
+	assert_int_equal(touch(v, true), SIGSEGV);
+	assert_int_equal(s_mprotect(v, 4 * PG, RW), 0);
+	assert_int_equal(touch(v, true), 0);
+	assert_int_equal(touch(v + 4 * PG, true), SIGSEGV);
+	live_page(q, 3)[1] = 1;
+	assert_int_equal(s_mprotect(q + 2 * PG, 2 * PG, PROT_NONE), 0);
+	assert_int_equal(touch(q + 2 * PG, false), SIGSEGV);
+	assert_int_equal(touch(q + 4 * PG, true), 0);
+	assert_int_equal(s_mprotect(q, 8 * PG, PROT_READ), 0);
+	assert_int_equal(live_page(q, 3)[1], 1);
+	assert_int_equal(touch(q + 3 * PG, true), SIGSEGV);
+	assert_int_equal(s_mprotect(q, 8 * PG, RW), 0);
+	live_page(q, 3)[1] = 2;
+	assert_int_equal(live_page(p, 3)[1], 2);
+	assert_int_equal(s_msync(q, 8 * PG, MS_SYNC), 0);
+	assert_int_equal(word_of_file(fd, 3, 1), 2);
+	s_munmap(p, 8 * PG);
+	s_munmap(q, 8 * PG);
+	s_munmap(v, 8 * PG);
+	close(ro);
+	end_file(fd);
+}
+
+static void moving_keeps_what_was_written(void **state)
+{
+	const int type[] = {MAP_SHARED, MAP_PRIVATE};
+
+	(void)state;
+	for (unsigned t = 0; t < 2; t++) {
+		int fd = make_file(64, 0);
+		char *room = map_file(64 * PG, PROT_NONE, ANON, -1, 0);
+		char *p = map_file(32 * PG, RW, type[t], fd, 8 * PG);
+		char *q;
+		long r;
+
+		live_page(p, 2)[0] = 22;
+		/* larger, wherever there is room */
+		r = s_mremap(p, 32 * PG, 48 * PG, MREMAP_MAYMOVE, NULL);
+		assert_true(r > 0);
+		p = (char *)r;
+		assert_int_equal(live_page(p, 2)[0], 22);
+		for (size_t i = 3; i < 48; i++)
+			assert_int_equal(live_page(p, i)[0], expected(i + 8, 0));
+		live_page(p, 40)[0] = 40;
+		/* to a place */
+		r = s_mremap(p, 48 * PG, 48 * PG, MREMAP_MAYMOVE | MREMAP_FIXED, room);
+		assert_int_equal(r, (long)room);
+		assert_int_equal(touch(p, false), SIGSEGV);
+		p = room;
+		assert_int_equal(live_page(p, 2)[0], 22);
+		assert_int_equal(live_page(p, 40)[0], 40);
+		assert_int_equal(live_page(p, 41)[0], expected(49, 0));
+		live_page(p, 41)[0] = 41;
+		/* smaller */
+		assert_int_equal(s_mremap(p, 48 * PG, 42 * PG, 0, NULL), (long)p);
+		assert_int_equal(touch(p + 42 * PG, false), SIGSEGV);
+		assert_int_equal(live_page(p, 41)[0], 41);
+		/* errors */
+		assert_int_equal(s_mremap(p, 42 * PG, 0, 0, NULL), -EINVAL);
+		assert_int_equal(s_mremap(p, 42 * PG, 43 * PG, MREMAP_FIXED, room), -EINVAL);
+		assert_int_equal(
+			s_mremap(p, 42 * PG, 42 * PG, MREMAP_FIXED | MREMAP_MAYMOVE, p + 10 * PG),
+			-EINVAL);
+		if (type[t] == MAP_SHARED) {
+			/* a second mapping of the same pages */
+			r = s_mremap(p, 0, 42 * PG, MREMAP_MAYMOVE, NULL);
+			assert_true(r > 0);
+			q = (char *)r;
+			live_page(q, 5)[5] = 55;
+			assert_int_equal(live_page(p, 5)[5], 55);
+			s_munmap(q, 42 * PG);
+			assert_int_equal(s_msync(p, 42 * PG, MS_SYNC), 0);
+			assert_int_equal(word_of_file(fd, 10, 0), 22);
+			assert_int_equal(word_of_file(fd, 49, 0), 41);
+			assert_int_equal(word_of_file(fd, 13, 5), 55);
+		}
+		s_munmap(room, 64 * PG);
+		end_file(fd);
+	}
+}
+
+static void parts_can_be_unmapped(void **state)
+{
+	int fd = make_file(30, 0);
+	char *p = map_file(30 * PG, RW, MAP_SHARED, fd, 0);
+
+	(void)state;
+	for (size_t i = 0; i < 30; i++)
+		live_page(p, i)[6] = i;
+	assert_int_equal(s_munmap(p + 10 * PG, 10 * PG), 0);
+	assert_int_equal(touch(p + 10 * PG, false), SIGSEGV);
+	assert_int_equal(touch(p + 19 * PG, true), SIGSEGV);
+	assert_int_equal(live_page(p, 9)[6], 9);
+	assert_int_equal(live_page(p, 20)[6], 20);
+	assert_int_equal(s_msync(p, 30 * PG, MS_SYNC), -ENOMEM);
+	assert_int_equal(s_msync(p, 10 * PG, MS_SYNC), 0);
+	assert_int_equal(word_of_file(fd, 9, 6), 9);
+	/* something else in between */
+	assert_int_equal(s_mmap(p + 12 * PG, 4 * PG, RW, ANON | MAP_FIXED, -1, 0),
+			 (long)p + 12 * (long)PG);
+	assert_int_equal(live_page(p, 12)[6], 0);
+	live_page(p, 13)[6] = 13;
+	assert_int_equal(s_mmap(p + 12 * PG, 2 * PG, RW, MAP_SHARED | MAP_FIXED, fd, 20 * PG),
+			 (long)p + 12 * (long)PG);
+	assert_int_equal(live_page(p, 12)[6], 20);
+	assert_int_equal(live_page(p, 13)[6], 21);
+	s_munmap(p, 30 * PG);
+	end_file(fd);
+}
+
+static void errors_of_msync(void **state)
+{
+	int fd = make_file(4, 0);
+	char *p = map_file(4 * PG, RW, MAP_SHARED, fd, 0);
+
+	(void)state;
+	assert_int_equal(s_msync(p, 4 * PG, MS_SYNC | MS_ASYNC), -EINVAL);
+	assert_int_equal(s_msync(p + 1, PG, MS_SYNC), -EINVAL);
+	assert_int_equal(s_msync(p, 4 * PG, 64), -EINVAL);
+	assert_int_equal(s_msync(p, 0, MS_SYNC), 0);
+	assert_int_equal(s_msync(p, 4 * PG, MS_ASYNC), 0);
+	assert_int_equal(s_msync(p, 4 * PG, MS_INVALIDATE), 0);
+	assert_int_equal(s_mlock(p, PG), 0);
+	assert_int_equal(s_msync(p, 4 * PG, MS_SYNC | MS_INVALIDATE), -EBUSY);
+	assert_int_equal(s_munlock(p, PG), 0);
+	assert_int_equal(s_msync(p, 4 * PG, MS_SYNC | MS_INVALIDATE), 0);
+	live_check(p, 0, 4, 1);
+	s_munmap(p, 4 * PG);
+	end_file(fd);
+}
+
+static void advice_keeps_the_content(void **state)
+{
+	const int advice[] = {MADV_NORMAL, MADV_SEQUENTIAL, MADV_RANDOM,  MADV_WILLNEED,
+			      MADV_COLD,   MADV_PAGEOUT,    MADV_DONTNEED};
+	int fd = make_file(64, 0);
+	char *p = map_file(64 * PG, RW, MAP_SHARED, fd, 0);
+
+	(void)state;
+	for (unsigned a = 0; a < sizeof(advice) / sizeof(advice[0]); a++) {
+		for (size_t i = a; i < 64; i += 5)
+			live_page(p, i)[a] = ~expected(i, a);
+		assert_int_equal(s_madvise(p, 64 * PG, advice[a]), 0);
+		for (size_t i = 0; i < 64; i++)
+			for (unsigned k = 0; k < a; k++)
+				assert_int_equal(live_page(p, i)[k], i >= k && i % 5 == k % 5
+									     ? ~expected(i, k)
+									     : expected(i, k));
+	}
+	assert_int_equal(s_madvise(p, 64 * PG, MADV_FREE), -EINVAL);
+	assert_int_equal(s_madvise(p, 64 * PG, MADV_WIPEONFORK), -EINVAL);
+	assert_int_equal(s_madvise(p + 1, PG, MADV_WILLNEED), -EINVAL);
+	s_munmap(p, 64 * PG);
+	end_file(fd);
+}
+
+static void removed_pages_are_zeros(void **state)
+{
+	int fd = make_file(20, 0);
+	char *p = map_file(20 * PG, RW, MAP_SHARED, fd, 0);
+	char *q = map_file(20 * PG, RW, MAP_PRIVATE, fd, 0);
+
+	(void)state;
+	live_check(p, 0, 20, 1);
+	live_page(p, 6)[0] = 6;
+	assert_int_equal(s_madvise(p + 5 * PG, 5 * PG, MADV_REMOVE), 0);
+	for (size_t i = 0; i < 20; i++) {
+		uint64_t want = i >= 5 && i < 10 ? 0 : expected(i, 1);
+
+		assert_int_equal(live_page(p, i)[1], want);
+		assert_int_equal(word_of_file(fd, i, 1), want);
+	}
+	assert_int_equal(size_of(fd), 20 * PG);
+	assert_int_equal(s_madvise(q, PG, MADV_REMOVE), -EACCES);
+	s_munmap(p, 20 * PG);
+	s_munmap(q, 20 * PG);
+	end_file(fd);
+}
+
+static void locked_pages_stay(void **state)
+{
+	int fd = make_file(32, 0);
+	char *p = map_file(32 * PG, RW, MAP_SHARED | MAP_POPULATE, fd, 0);
+	char *q = map_file(32 * PG, PROT_READ, MAP_PRIVATE | MAP_LOCKED, fd, 0);
+
+	(void)state;
+	live_check(p, 0, 32, 1);
+	live_check(q, 0, 32, 1);
+	assert_int_equal(s_mlock(p, 16 * PG), 0);
+	live_page(p, 3)[2] = 3;
+	assert_int_equal(s_msync(p, 32 * PG, MS_SYNC), 0);
+	assert_int_equal(word_of_file(fd, 3, 2), 3);
+	assert_int_equal(s_munlock(p, 32 * PG), 0);
+	assert_int_equal(s_munlock(q, 32 * PG), 0);
+	s_munmap(p, 32 * PG);
+	s_munmap(q, 32 * PG);
+	end_file(fd);
+}
+
+static void times_move_with_writes(void **state)
+{
+	const struct timespec past[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+	int fd = make_file(4, 0);
+	char *p = map_file(4 * PG, RW, MAP_SHARED, fd, 0);
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(futimens(fd, past), 0);
+	live_check(p, 0, 4, 1);
+	assert_int_equal(s_msync(p, 4 * PG, MS_SYNC), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_mtime, 1000);
+	live_page(p, 2)[0] = 2;
+	assert_int_equal(s_msync(p, 4 * PG, MS_SYNC), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_not_equal(st.st_mtime, 1000);
+	s_munmap(p, 4 * PG);
+	end_file(fd);
+}
+
+/* The kernel touches the mapping on behalf of a system call. */
+static void system_calls_take_it_as_memory(void **state)
+{
+	int fd = make_file(32, 0);
+	int pipes[2];
+	char *p = map_file(40 * PG, RW, MAP_SHARED, fd, 0);
+	char *q = map_file(40 * PG, RW, MAP_PRIVATE, fd, 0);
+	static char plain[PG];
+
+	(void)state;
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(write(pipes[1], p + 3 * PG, PG), PG);
+	assert_int_equal(read(pipes[0], q + 9 * PG, PG), PG);
+	assert_memory_equal(q + 9 * PG, p + 3 * PG, PG);
+	assert_int_equal(write(pipes[1], q + 4 * PG, PG), PG);
+	assert_int_equal(read(pipes[0], p + 10 * PG, PG), PG);
+	assert_int_equal(s_msync(p, 32 * PG, MS_SYNC), 0);
+	assert_int_equal(pread(fd, plain, PG, 10 * PG), PG);
+	assert_memory_equal(plain, q + 4 * PG, PG);
+	/* beyond the end */
+	errno = 0;
+	assert_int_equal(write(pipes[1], p + 35 * PG, PG), -1);
+	assert_int_equal(errno, EFAULT);
+	close(pipes[0]);
+	close(pipes[1]);
+	s_munmap(p, 40 * PG);
+	s_munmap(q, 40 * PG);
+	end_file(fd);
+}
+
+static void unmapping_writes(void **state)
+{
+	int fd = make_file(100, 500);
+	char *p = map_file(101 * PG, RW, MAP_SHARED, fd, 0);
+	char *q;
+
+	(void)state;
+	for (size_t i = 0; i < 101; i++)
+		live_page(p, i)[8] = i;
+	assert_int_equal(s_munmap(p, 101 * PG), 0);
+	/* mapped again it is there at once; in the file after a while */
+	q = map_file(101 * PG, PROT_READ, MAP_SHARED, fd, 0);
+	for (size_t i = 0; i < 101; i++)
+		assert_int_equal(live_page(q, i)[8], i);
+	s_munmap(q, 101 * PG);
+	live_until(word_of_file(fd, 100, 8) == 100 && word_of_file(fd, 0, 8) == 0 &&
+		   word_of_file(fd, 50, 8) == 50);
+	assert_int_equal(size_of(fd), 100 * PG + 500);
+	end_file(fd);
+}
+
+/* Threads that count in words of their own, far more pages than the limit allows. */
+#define COUNT_PAGES (2 * LIMIT / PG)
+static char *count_base;
+
+static void *count(void *arg)
+{
+	size_t id = (size_t)arg;
+
+	for (unsigned round = 0; round < 3; round++)
+		for (size_t i = 0; i < COUNT_PAGES; i++)
+			live_page(count_base, (i * 7 + id * 511) % COUNT_PAGES)[id]++;
+	return NULL;
+}
+
+static void threads_lose_no_store(void **state)
+{
+	int fd = make_file(0, 0);
+	pthread_t t[4];
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, COUNT_PAGES * PG), 0);
+	count_base = map_file(COUNT_PAGES * PG, RW, MAP_SHARED, fd, 0);
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, count, (void *)i), 0);
+	for (size_t i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	for (size_t i = 0; i < COUNT_PAGES; i++)
+		for (size_t k = 0; k < 4; k++)
+			assert_int_equal(live_page(count_base, i)[k], 3);
+	assert_int_equal(s_msync(count_base, COUNT_PAGES * PG, MS_SYNC), 0);
+	for (size_t i = 0; i < COUNT_PAGES; i++)
+		assert_int_equal(word_of_file(fd, i, 2), 3);
+	s_munmap(count_base, COUNT_PAGES * PG);
+	end_file(fd);
+}
+
+/* ---- both sides ---- */
+
+static int native(void **state)
+{
+	(void)state;
+	fl = NULL;
+	return 0;
+}
+
+static int paged(void **state)
+{
+	struct fl_options o = live_options(LIMIT);
+
+	(void)state;
+	o.log = live_log;
+	live_log_clear();
+	fl = live_open(&o);
+	return 0;
+}
+
+static int paged_end(void **state)
+{
+	struct fl_stats s;
+
+	(void)state;
+	assert_int_equal(fl_verify(fl), 0);
+	assert_int_equal(fl_stats(fl, &s, sizeof(s)), 0);
+	assert_true(s.resident_max <= LIMIT / PG);
+	assert_string_equal(live_text, "");
+	assert_int_equal(fl_close(fl), 0);
+	return 0;
+}
+
+#define BOTH(name)                                                                                 \
+	{"native: " #name, name, native, NULL, NULL},                                              \
+	{                                                                                          \
+		"paged: " #name, name, paged, paged_end, NULL                                      \
+	}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(shared_mapping_is_the_file),
+		BOTH(an_offset_is_where_it_begins),
+		BOTH(the_descriptor_may_be_closed),
+		BOTH(mappings_of_one_file_are_one),
+		BOTH(private_writes_stay_private),
+		BOTH(private_writes_survive_eviction),
+		BOTH(the_tail_is_zero),
+		BOTH(beyond_the_end_is_sigbus),
+		BOTH(a_file_may_grow),
+		BOTH(a_handler_can_make_it_longer),
+		BOTH(truncation_takes_pages_away),
+		BOTH(holes_read_as_zeros),
+		BOTH(errors_of_mmap),
+		BOTH(a_file_that_is_mapped_writable_is_busy),
+		BOTH(protection_is_checked),
+		BOTH(moving_keeps_what_was_written),
+		BOTH(parts_can_be_unmapped),
+		BOTH(errors_of_msync),
+		BOTH(advice_keeps_the_content),
+		BOTH(removed_pages_are_zeros),
+		BOTH(locked_pages_stay),
+		BOTH(times_move_with_writes),
+		BOTH(system_calls_take_it_as_memory),
+		BOTH(unmapping_writes),
+		BOTH(threads_lose_no_store),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
