@@ -198,6 +198,65 @@ static void every_state(void **state)
 	free(want);
 }
 
+/* Pages of a mapped file: their bytes where they are there, and never zeros where they are not. */
+static void of_a_file(void **state)
+{
+	static const int kinds[] = {MAP_SHARED, MAP_PRIVATE};
+	const size_t n = 64;
+	char path[] = "/var/tmp/test-peek-file-XXXXXX";
+	int fd = mkostemp(path, O_CLOEXEC);
+	char *want = malloc(n * PG), *got = aligned_alloc(PG, PG);
+
+	(void)state;
+	assert_true(fd >= 0);
+	unlink(path);
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < WORDS; k++)
+			live_page(want, i)[k] = live_word(i, k);
+	assert_int_equal(write(fd, want, n * PG), (ssize_t)(n * PG));
+	for (unsigned kind = 0; kind < 2; kind++) {
+		struct fl *fl = open_runtime();
+		unsigned there = 0, away = 0;
+		uint64_t tell[64];
+		struct peek_region r;
+		struct peek p;
+		char *mem;
+
+		open_peek(&p);
+		mem = fl_mmap(fl, NULL, n * PG, PROT_READ | PROT_WRITE, kinds[kind], fd, 0);
+		assert_ptr_not_equal(mem, FL_FAILED);
+		assert_int_equal(fl_madvise(fl, mem, n * PG, MADV_RANDOM), 0);
+		for (size_t i = 0; i < n; i += 9)
+			assert_int_equal(live_page(mem, i)[3], live_word(i, 3));
+		live_page(mem, 9)[3] = 5;
+		live_page(want, 9)[3] = 5;
+		assert_int_equal(peek_region(&p, (uintptr_t)mem, &r), 1);
+		assert_int_equal(peek_tell(&p, &r, page_number(mem), (unsigned)n, tell, NULL), 0);
+		for (size_t i = 0; i < n; i++) {
+			int res = peek_read(&p, page_number(mem) + i, 1, got);
+
+			if (res == 1) {
+				assert_memory_equal(got, want + i * PG, PG);
+				there++;
+			} else {
+				assert_int_equal(res, -EIO);
+				assert_int_not_equal(i % 9, 0);
+				assert_int_equal(PEEK_KIND(tell[i]), FL_PAGE_FILE);
+				away++;
+			}
+		}
+		assert_true(there >= (n + 8) / 9 && away > 0);
+		live_page(want, 9)[3] = live_word(9, 3);
+		live_page(mem, 9)[3] = live_word(9, 3);
+		assert_int_equal(fl_munmap(fl, mem, n * PG), 0);
+		assert_int_equal(fl_close(fl), 0);
+		close_peek(&p);
+	}
+	close(fd);
+	free(want);
+	free(got);
+}
+
 /* Pages in the pool, as lz4 and zstd pack them, while they come and go. */
 static void packed(void **state)
 {
@@ -564,7 +623,7 @@ static void gone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_state), cmocka_unit_test(packed), cmocka_unit_test(counters),
+		cmocka_unit_test(every_state), cmocka_unit_test(packed), cmocka_unit_test(of_a_file), cmocka_unit_test(counters),
 		cmocka_unit_test(damaged),     cmocka_unit_test(stamps), cmocka_unit_test(moves),
 		cmocka_unit_test(gone),
 	};
