@@ -262,7 +262,7 @@ uint32_t stage_spare_give(struct mm *mm, vpn_t vpn, uint32_t n)
 		if (b == STAGE_NONE)
 			break;
 		memset(frames, 0, STAGE_BLOCK * PAGE_SIZE);
-		uffd_move(mm->uffd, addr_of(vpn + got), (uintptr_t)frames, STAGE_BLOCK * PAGE_SIZE,
+		uffd_move(mm->uffd, mm->pagemap_fd, addr_of(vpn + got), (uintptr_t)frames, STAGE_BLOCK * PAGE_SIZE,
 			  &done);
 		all = done == STAGE_BLOCK * PAGE_SIZE;
 		if (!all)
@@ -379,7 +379,7 @@ uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n)
 			run = STAGE_BLOCK - s->block[b].cursor;
 		index = b * STAGE_BLOCK + s->block[b].cursor;
 		transit_begin(s, vpn + total, index, run);
-		res = uffd_move(mm->uffd, (uintptr_t)stage_addr(mm, index), addr_of(vpn + total),
+		res = uffd_move(mm->uffd, mm->pagemap_fd, (uintptr_t)stage_addr(mm, index), addr_of(vpn + total),
 				run * PAGE_SIZE, &done);
 		run = (uint32_t)(done >> PAGE_SHIFT);
 		for (uint32_t i = 0; i < run; i++)
@@ -698,7 +698,7 @@ static void block_return(struct mm *mm, uint32_t b, const uint16_t *dirty, uint3
 		struct stage_page *sp = &s->page[index];
 		size_t done;
 
-		if (uffd_move(mm->uffd, addr_of(sp->vpn), (uintptr_t)stage_addr(mm, index),
+		if (uffd_move(mm->uffd, mm->pagemap_fd, addr_of(sp->vpn), (uintptr_t)stage_addr(mm, index),
 			      PAGE_SIZE, &done) != UFFD_OK)
 			continue;
 		pte_set(&mm->ptes, sp->vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_BUSY));
@@ -766,7 +766,7 @@ bool stage_refault(struct pager *p, vpn_t vpn, pte_t pte, bool write)
 	size_t done;
 
 	if (sp->state == STAGE_MOVED || sp->state == STAGE_CLEAN || sp->state == STAGE_FILLED) {
-		res = uffd_move(mm->uffd, addr_of(vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
+		res = uffd_move(mm->uffd, mm->pagemap_fd, addr_of(vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
 				&done);
 		if (res == UFFD_OK) {
 			if (sp->state == STAGE_FILLED) {

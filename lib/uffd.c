@@ -4,6 +4,7 @@
  */
 #include "uffd.h"
 
+#include "pte.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -174,7 +175,30 @@ enum uffd_result uffd_zeropage(int fd, uintptr_t dst, size_t len, size_t *done)
 	return res;
 }
 
-enum uffd_result uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, size_t *done)
+static bool is_there(int pagemap_fd, uintptr_t addr, bool want)
+{
+	struct page_region run;
+	uintptr_t next;
+
+	return uffd_scan_present(pagemap_fd, addr, addr + PAGE_SIZE, &run, 1, &next) == (want ? 1 : 0);
+}
+
+/* A move that failed: how far it went all the same, from off on.  Who waits there is woken. */
+static size_t moved_untold(int fd, int pagemap_fd, uintptr_t dst, uintptr_t src, size_t off,
+			   size_t len)
+{
+	size_t from = off;
+
+	while (pagemap_fd >= 0 && off < len && is_there(pagemap_fd, src + off, false) &&
+	       is_there(pagemap_fd, dst + off, true))
+		off += PAGE_SIZE;
+	if (off != from)
+		uffd_wake(fd, dst + from, off - from);
+	return off;
+}
+
+enum uffd_result uffd_move(int fd, int pagemap_fd, uintptr_t dst, uintptr_t src, size_t len,
+			   size_t *done)
 {
 	enum uffd_result res = UFFD_OK;
 	unsigned tries = 0;
@@ -185,8 +209,19 @@ enum uffd_result uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, siz
 		struct uffdio_move arg = {.dst = dst + off, .src = src + off, .len = len - off};
 
 		r = SYS3(uffd_move, fd, UFFDIO_MOVE, &arg);
-		if (!go_on(r, arg.move, &off, len, &tries, &res))
-			break;
+		if (!go_on(r, arg.move, &off, len, &tries, &res)) {
+			size_t reached =
+				res == UFFD_OK ? off
+					       : moved_untold(fd, pagemap_fd, dst, src, off, len);
+
+			if (reached == len)
+				res = UFFD_OK;
+			if (reached == off || reached == len) {
+				off = reached;
+				break;
+			}
+			off = reached;
+		}
 	} while (true);
 	*done = off;
 	return res;

@@ -47,7 +47,13 @@ enum uffd_result uffd_copy(int fd, uintptr_t dst, const void *src, size_t len, b
 /* Map pages that the memfd behind the mapping holds. */
 enum uffd_result uffd_continue(int fd, uintptr_t start, size_t len, bool wp, size_t *done);
 enum uffd_result uffd_zeropage(int fd, uintptr_t dst, size_t len, size_t *done);
-enum uffd_result uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, size_t *done);
+/*
+ * pagemap_fd: of /proc/self/pagemap, or -1.  The kernel may move pages and
+ * answer that it did not (Linux 6.18: EEXIST and a count of 0, while forked
+ * processes share frames and end): what a failed call left is looked at.
+ */
+enum uffd_result uffd_move(int fd, int pagemap_fd, uintptr_t dst, uintptr_t src, size_t len,
+			   size_t *done);
 enum uffd_result uffd_writeprotect(int fd, uintptr_t start, size_t len, bool on);
 enum uffd_result uffd_poison(int fd, uintptr_t start, size_t len);
 void uffd_wake(int fd, uintptr_t start, size_t len);

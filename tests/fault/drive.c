@@ -220,6 +220,14 @@ static long fail_call(int row, long a, long b, long c, long d, long e, long f)
 	__atomic_fetch_add(&report->hits, 1, __ATOMIC_RELAXED);
 	if (inj.err == ERR_NOTHING)
 		return 0;
+	if (inj.err == ERR_UNTOLD) {
+		long r = sys_bare(nr, a, b, c, d, e, f);
+
+		if (r != 0)
+			return r;
+		((struct uffdio_move *)c)->move = -EEXIST;
+		return -EEXIST;
+	}
 	if (inj.err != ERR_PARTIAL)
 		return inj.err;
 	switch (row) {

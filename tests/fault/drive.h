@@ -64,7 +64,8 @@ unsigned lines_with(const struct report *r, const char *text);
 /* ---- system calls ---- */
 
 #define ERR_PARTIAL 1L /* not an error: do a part of what is asked, */
-#define ERR_NOTHING 2L /* or nothing, and say so */
+#define ERR_NOTHING 2L /* or nothing, and say so, */
+#define ERR_UNTOLD 3L  /* or all, and say EEXIST */
 
 struct injection {
 	int row; /* enum sys_row; -1: none */

@@ -214,7 +214,7 @@ static void workload(void *arg)
 
 /* ---- what fails, and how ---- */
 
-#define ERRS 6
+#define ERRS 8
 
 struct row {
 	int row;
@@ -264,8 +264,8 @@ static const struct row rows[] = {
 	 .lasting = {-ENOMEM, ERR_PARTIAL}},
 	{ROW(uffd_zeropage), .err = {-EAGAIN, -ENOMEM, ERR_PARTIAL},
 	 .lasting = {-ENOMEM, ERR_PARTIAL}},
-	{ROW(uffd_move), .err = {-EBUSY, -EAGAIN, -EINVAL, -ENOENT, -ENOMEM, ERR_PARTIAL},
-	 .lasting = {-EBUSY, -EINVAL, ERR_PARTIAL}},
+	{ROW(uffd_move), .err = {-EBUSY, -EAGAIN, -EINVAL, -ENOENT, -ENOMEM, ERR_PARTIAL, ERR_UNTOLD},
+	 .lasting = {-EBUSY, -EINVAL, ERR_PARTIAL, ERR_UNTOLD}},
 	{ROW(uffd_writeprotect), .err = {-EAGAIN, -ENOENT, -ENOMEM}},
 	{ROW(uffd_writeprotect), .wp = FL_WP_SYNC, .err = {-EAGAIN, -ENOENT, -ENOMEM}},
 	{ROW(uffd_read), .err = {-EAGAIN, -EINTR}},

@@ -104,7 +104,7 @@ static enum uffd_result call_zeropage(uintptr_t dst, uintptr_t src, size_t len, 
 
 static enum uffd_result call_move(uintptr_t dst, uintptr_t src, size_t len, size_t *done)
 {
-	return uffd_move(9, dst, src, len, done);
+	return uffd_move(9, -1, dst, src, len, done);
 }
 
 static const struct kind {
