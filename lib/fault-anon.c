@@ -77,6 +77,8 @@ enum fault_result fault_anon(struct pager *p, const struct fault *f, const struc
 	if (window == 0)
 		window = 1;
 	n = none_run(mm, r, vpn, window);
+	if (n >= STAGE_BLOCK)
+		mm->filling = true;
 	if (f->write && n >= STAGE_BLOCK && pte_reserve(&mm->ptes, vpn, n) == 0) {
 		got = stage_spare_give(mm, vpn, n);
 		if (got != 0)

@@ -263,6 +263,7 @@ enum fault_result fault_swap(struct pager *p, const struct fault *f, struct regi
 		read_cluster(p, vpn, swp);
 	else if (n >= AHEAD_MIN && vpn + n < vpn_of(r->end))
 		read_window(p, vpn + n, n, STAGE_AHEAD, 0);
+	mm->filling = false;
 	stat_add(&mm->stats.faults_swap, 1);
 	stat_add(&mm->stats.faults_major, 1);
 	return FAULT_WAITS;

@@ -152,6 +152,7 @@ struct mm {
 
 	vpn_t hand;	/* reclaim.c: where the clock goes on */
 	bool balancing; /* reclaim.c: frames are being freed ahead of the faults */
+	bool filling;	/* new memory is touched in order, and nothing read back since */
 	struct readahead ra;
 	struct files files;
 	struct fault defer[DEFER_MAX];

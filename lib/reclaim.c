@@ -19,7 +19,8 @@
 #define DROP_RUNS 256U
 #define SCAN_BATCH 256U
 #define REVOLUTIONS 5U
-#define AHEAD_MAX 4096U /* frames that are kept free ahead of the faults */
+#define AHEAD_MAX 1024U /* frames that are kept free ahead of the faults, */
+#define AHEAD_FILL_MAX 4096U /* and of first touches in order, each of which takes hundreds */
 #define STEP 512U	/* pages that leave before the pager looks for faults again */
 #define SLICE 32U	/* pages that leave while the one thread waits for a read */
 
@@ -350,8 +351,8 @@ void reclaim_balance(struct pager *p)
 	tier_balance(p);
 	if (high < 16)
 		high = 16;
-	if (high > AHEAD_MAX)
-		high = AHEAD_MAX;
+	if (high > (mm->filling ? AHEAD_FILL_MAX : AHEAD_MAX))
+		high = mm->filling ? AHEAD_FILL_MAX : AHEAD_MAX;
 	if (free_frames(mm) + frames_coming(mm) < high / 2)
 		grant_more(mm, high);
 	have = free_frames(mm) + frames_coming(mm);
