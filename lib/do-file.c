@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -380,7 +381,8 @@ long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
 		if (sys_err(err))
 			return err;
 		for (uint64_t i = page; (i = cache_next(pc, i, CACHE_UPTODATE)) < stop; i++)
-			cache_drop(pc, i, 1);
+			if (!cache_drop(pc, i, 1))
+				memset(cache_addr(pc, i), 0, PAGE_SIZE); /* as the file's are */
 	}
 	return 0;
 }
