@@ -301,13 +301,19 @@ static bool work_towards(struct pager *p, uint64_t target)
 	return worked;
 }
 
-bool reclaim_make_room(struct pager *p, uint64_t n)
+/* Spare frames give way to n that are about to be added. */
+static void drop_spares(struct mm *mm, uint64_t n)
+{
+	uint64_t held = mm_frames(mm) + mm->staging.spares * STAGE_BLOCK + n;
+
+	if (held > mm_budget(mm))
+		stage_spare_drop(mm, held - mm_budget(mm));
+}
+
+static bool make_room(struct pager *p, uint64_t n)
 {
 	struct mm *mm = p->mm;
-	uint64_t spare = mm->staging.spares * STAGE_BLOCK;
 
-	if (mm_frames(mm) + spare + n > mm_budget(mm))
-		stage_spare_drop(mm, mm_frames(mm) + spare + n - mm_budget(mm));
 	for (unsigned tries = 0; mm_frames(mm) + n > mm_budget(mm); tries++) {
 		uint64_t before = mm_frames(mm);
 
@@ -326,6 +332,15 @@ bool reclaim_make_room(struct pager *p, uint64_t n)
 	return true;
 }
 
+bool reclaim_make_room(struct pager *p, uint64_t n)
+{
+	bool made = make_room(p, n);
+
+	/* after it, for making room may leave spares */
+	drop_spares(p->mm, made ? n : 0);
+	return made;
+}
+
 uint32_t reclaim_some_room(struct pager *p, uint32_t n)
 {
 	uint64_t have;
@@ -333,7 +348,9 @@ uint32_t reclaim_some_room(struct pager *p, uint32_t n)
 	if (reclaim_make_room(p, n))
 		return n;
 	have = free_frames(p->mm);
-	return have < n ? (uint32_t)have : n;
+	n = have < n ? (uint32_t)have : n;
+	drop_spares(p->mm, n);
+	return n;
 }
 
 void reclaim_balance(struct pager *p)
