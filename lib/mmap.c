@@ -765,15 +765,6 @@ static bool is_worker(uint32_t tid)
 	return !proc_stat(AT_FDCWD, tid, PROC_STAT_FLAGS, &flags) || (flags & PF_IO_WORKER);
 }
 
-static bool is_pager(const struct mm *mm, unsigned tid)
-{
-	for (unsigned i = 0; i < PAGERS_MAX; i++)
-		if (mm->pager[i] != NULL &&
-		    __atomic_load_n(&mm->pager[i]->tid, __ATOMIC_ACQUIRE) == tid)
-			return true;
-	return false;
-}
-
 struct only {
 	const struct mm *mm;
 	uint32_t self;
@@ -783,7 +774,7 @@ static bool is_extra(uint32_t tid, void *arg)
 {
 	const struct only *o = arg;
 
-	return tid == o->self || is_pager(o->mm, tid) || is_worker(tid);
+	return tid == o->self || pager_is(o->mm, tid) || is_worker(tid);
 }
 
 bool mm_only_thread(const struct mm *mm)

@@ -5,6 +5,7 @@
 #include "near.h"
 
 #include "mm.h"
+#include "pager.h"
 #include "proc.h"
 #include "sys.h"
 
@@ -109,21 +110,13 @@ struct strays {
 	bool mend; /* or only look */
 };
 
-static bool is_pager(const struct mm *mm, uint32_t tid)
-{
-	for (unsigned i = 0; i < PAGERS_MAX; i++)
-		if (mm->pager[i] != NULL && mm->pager[i]->tid == tid)
-			return true;
-	return false;
-}
-
 /* A thread has the binding that it got from the one that made it. */
 static bool stray(uint32_t tid, void *arg)
 {
 	const struct strays *s = arg;
 	const struct near *near = &s->mm->near;
 
-	if (is_pager(s->mm, tid) || !affinity_is(tid, &near->one))
+	if (pager_is(s->mm, tid) || !affinity_is(tid, &near->one))
 		return true;
 	if (s->mend)
 		affinity_set(tid, &near->mine);

@@ -641,6 +641,15 @@ int pager_start(struct mm *mm)
 	return 0;
 }
 
+bool pager_is(const struct mm *mm, uint32_t tid)
+{
+	for (unsigned i = 0; i < PAGERS_MAX; i++)
+		if (mm->pager[i] != NULL &&
+		    __atomic_load_n(&mm->pager[i]->tid, __ATOMIC_ACQUIRE) == tid)
+			return true;
+	return false;
+}
+
 void pager_forget(struct pager *p)
 {
 	if (p->io != NULL)

@@ -45,6 +45,9 @@ int pager_register(struct mm *mm, uintptr_t start, uintptr_t end);
  */
 void pager_pump(struct pager *p);
 
+/* Whether thread tid is one of mm's pagers; no lock is needed. */
+bool pager_is(const struct mm *mm, uint32_t tid);
+
 /* Let the pagers end and wait until they are gone; on an application thread, no lock held. */
 void pager_join(struct mm *mm);
 

@@ -256,14 +256,15 @@ uint32_t stage_spare_give(struct mm *mm, vpn_t vpn, uint32_t n)
 
 	while (all && n - got >= STAGE_BLOCK) {
 		uint32_t b = spare_take(s);
-		void *frames = stage_addr(mm, b * STAGE_BLOCK);
+		void *frames;
 		size_t done;
 
 		if (b == STAGE_NONE)
 			break;
+		frames = stage_addr(mm, b * STAGE_BLOCK);
 		memset(frames, 0, STAGE_BLOCK * PAGE_SIZE);
-		uffd_move(mm->uffd, mm->pagemap_fd, addr_of(vpn + got), (uintptr_t)frames, STAGE_BLOCK * PAGE_SIZE,
-			  &done);
+		uffd_move(mm->uffd, mm->pagemap_fd, addr_of(vpn + got), (uintptr_t)frames,
+			  STAGE_BLOCK * PAGE_SIZE, &done);
 		all = done == STAGE_BLOCK * PAGE_SIZE;
 		if (!all)
 			release(mm, b * STAGE_BLOCK, STAGE_BLOCK);
