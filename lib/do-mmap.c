@@ -162,10 +162,10 @@ long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 {
 	long r;
 
-	if (prot & PROT_WRITE)
+	/* where nothing is armed nothing is a file's */
+	if (mm->armed && (prot & PROT_WRITE))
 		for (const struct region *q = region_next(&mm->regions, addr);
-		     q != NULL && q->start < addr + page_up(len);
-		     q = region_next(&mm->regions, q->end))
+		     q != NULL && q->start < addr + page_up(len); q = q->next)
 			if (q->flags & REGION_NOWRITE)
 				return -EACCES;
 	if (prot != PROT_NONE && mm->confined &&

@@ -373,15 +373,22 @@ long mm_munmap(struct mm *mm, uintptr_t addr, size_t len)
 	/* before it is another's */
 	if (!(addr & ~PAGE_MASK) && len != 0)
 		left_change(mm, addr, len, VERIFY_MANAGED);
-	if ((addr & ~PAGE_MASK) || len == 0 || !ours(mm, addr, len))
+	if ((addr & ~PAGE_MASK) || len == 0)
 		return SYS2(munmap, addr, len);
-	if (!local_begin(mm, &mask))
+	if (local_begin(mm, &mask)) {
+		bool managed = region_meets(&mm->regions, addr, addr + page_up(len));
+
+		if (managed)
+			r = do_munmap(mm, addr, len);
+		if (managed && mm->group != NULL)
+			grant_mapped(mm, mm->regions.open_pages);
+		local_end(mm, &mask);
+		if (managed)
+			return r;
+	} else if (ours(mm, addr, len)) {
 		return hop_call(mm, HOP_MUNMAP, (long)addr, (long)len, 0, 0, 0, 0, 0);
-	r = do_munmap(mm, addr, len);
-	if (mm->group != NULL)
-		grant_mapped(mm, mm->regions.open_pages);
-	local_end(mm, &mask);
-	return r;
+	}
+	return SYS2(munmap, addr, len);
 }
 
 /* Memory that is not managed moves; its reason with it. */

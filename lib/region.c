@@ -2,7 +2,8 @@
 /*
  * region.c - the managed address space; see region.h.
  *
- * An AVL tree ordered by start.  Splitting needs at most two nodes; they are
+ * An AVL tree ordered by start, threaded: each node knows its neighbours, so a
+ * change walks the tree once.  Splitting needs at most two nodes; they are
  * taken before anything changes, so that a change either happens whole or not
  * at all.
  */
@@ -30,7 +31,7 @@ void region_tree_reserve(struct region_tree *t)
 void region_tree_fini(struct region_tree *t)
 {
 	pool_fini(&t->pool);
-	t->root = NULL;
+	t->root = t->last = t->hint = NULL;
 }
 
 static void write_begin(struct region_tree *t)
@@ -60,12 +61,22 @@ static void fix_height(struct region *r)
 	r->height = (l > h ? l : h) + 1;
 }
 
+static void adopt(struct region *parent, struct region *child)
+{
+	if (child != NULL)
+		child->parent = parent;
+}
+
+/* Each gives back the node that is on top now; its parent is the caller's to set. */
+
 static struct region *rotate_right(struct region *r)
 {
 	struct region *l = r->left;
 
 	r->left = l->right;
+	adopt(r, r->left);
 	l->right = r;
+	r->parent = l;
 	fix_height(r);
 	fix_height(l);
 	return l;
@@ -76,7 +87,9 @@ static struct region *rotate_left(struct region *r)
 	struct region *n = r->right;
 
 	r->right = n->left;
+	adopt(r, r->right);
 	n->left = r;
+	r->parent = n;
 	fix_height(r);
 	fix_height(n);
 	return n;
@@ -87,92 +100,116 @@ static struct region *balance(struct region *r)
 	int d = height(r->left) - height(r->right);
 
 	if (d > 1) {
-		if (height(r->left->left) < height(r->left->right))
+		if (height(r->left->left) < height(r->left->right)) {
 			r->left = rotate_left(r->left);
+			r->left->parent = r;
+		}
 		return rotate_right(r);
 	}
 	if (d < -1) {
-		if (height(r->right->right) < height(r->right->left))
+		if (height(r->right->right) < height(r->right->left)) {
 			r->right = rotate_right(r->right);
+			r->right->parent = r;
+		}
 		return rotate_left(r);
 	}
 	fix_height(r);
 	return r;
 }
 
-/* The links from the root to where something changed. */
-struct path {
-	struct region **link[WALK_MAX];
-	unsigned n;
-};
-
-/* Upwards as far as heights change; each node on the path has the height that it had before. */
-static void rebalance(struct path *path)
+/* The link that leads to r. */
+static struct region **link_to(struct region_tree *t, const struct region *r)
 {
-	while (path->n-- > 0) {
-		struct region **link = path->link[path->n];
-		int was = (*link)->height;
+	if (r->parent == NULL)
+		return &t->root;
+	return r->parent->left == r ? &r->parent->left : &r->parent->right;
+}
 
-		*link = balance(*link);
+/* From r, whose children changed, upwards as far as heights change. */
+static void rebalance(struct region_tree *t, struct region *r)
+{
+	while (r != NULL) {
+		struct region **link = link_to(t, r), *parent = r->parent;
+		int was = r->height;
+
+		*link = balance(r);
+		(*link)->parent = parent;
 		if ((*link)->height == was)
 			break;
+		r = parent;
 	}
 }
 
-static void node_insert(struct region_tree *t, struct region *n)
+/* Between two neighbours; NULL: at that end. */
+static void node_insert(struct region_tree *t, struct region *n, struct region *below,
+			struct region *above)
 {
-	struct path path;
-	struct region **link = &t->root;
-
-	path.n = 0;
-	while (*link != NULL) {
-		path.link[path.n++] = link;
-		link = n->start < (*link)->start ? &(*link)->left : &(*link)->right;
-	}
-	n->left = n->right = NULL;
+	n->left = n->right = n->parent = NULL;
 	n->height = 1;
-	*link = n;
-	rebalance(&path);
+	n->prev = below;
+	n->next = above;
+	if (below != NULL)
+		below->next = n;
+	if (above != NULL)
+		above->prev = n;
+	else
+		t->last = n;
+	/* of two neighbours one lies beneath the other, which thus has no child on that side */
+	if (below != NULL && below->right == NULL) {
+		n->parent = below;
+		below->right = n;
+	} else if (above != NULL) {
+		n->parent = above;
+		above->left = n;
+	} else {
+		t->root = n;
+	}
+	rebalance(t, n->parent);
 }
 
 static void node_remove(struct region_tree *t, struct region *n)
 {
-	struct path path;
-	struct region **link = &t->root;
-	struct region **min_link, *min;
-	unsigned below;
+	struct region *above = n->next, *from;
 
-	path.n = 0;
-	while (*link != n) {
-		path.link[path.n++] = link;
-		link = n->start < (*link)->start ? &(*link)->left : &(*link)->right;
-	}
+	if (n->prev != NULL)
+		n->prev->next = above;
+	if (above != NULL)
+		above->prev = n->prev;
+	else
+		t->last = n->prev;
 	if (n->left == NULL || n->right == NULL) {
-		*link = n->left != NULL ? n->left : n->right;
-		rebalance(&path);
-		return;
+		struct region *child = n->left != NULL ? n->left : n->right;
+
+		from = n->parent;
+		*link_to(t, n) = child;
+		adopt(from, child);
+	} else {
+		/* the next one above takes its place: it has no left child */
+		from = above;
+		if (above != n->right) {
+			from = above->parent;
+			from->left = above->right;
+			adopt(from, from->left);
+			above->right = n->right;
+			adopt(above, above->right);
+		}
+		above->left = n->left;
+		adopt(above, above->left);
+		above->height = n->height;
+		*link_to(t, n) = above;
+		above->parent = n->parent;
 	}
-	/* the next one above takes its place */
-	path.link[path.n++] = link;
-	below = path.n;
-	for (min_link = &n->right; (*min_link)->left != NULL; min_link = &(*min_link)->left)
-		path.link[path.n++] = min_link;
-	min = *min_link;
-	*min_link = min->right;
-	min->left = n->left;
-	min->right = n->right;
-	min->height = n->height;
-	*link = min;
-	if (path.n > below)
-		path.link[below] = &min->right;
-	rebalance(&path);
+	rebalance(t, from);
 }
 
 struct region *region_next(const struct region_tree *t, uintptr_t addr)
 {
-	struct region *r = t->root;
+	struct region *r = t->hint;
 	struct region *best = NULL;
 
+	if (r != NULL && r->end > addr && (r->prev == NULL || r->prev->end <= addr))
+		return r;
+	r = t->root;
 	while (r != NULL) {
 		if (r->end > addr) {
 			best = r;
@@ -187,19 +224,9 @@ struct region *region_next(const struct region_tree *t, uintptr_t addr)
 /* The same, and the last region that ends at addr or below. */
 static struct region *neighbours(const struct region_tree *t, uintptr_t addr, struct region **below)
 {
-	struct region *r = t->root;
-	struct region *above = NULL;
+	struct region *above = region_next(t, addr);
 
-	*below = NULL;
-	while (r != NULL) {
-		if (r->end > addr) {
-			above = r;
-			r = r->left;
-		} else {
-			*below = r;
-			r = r->right;
-		}
-	}
+	*below = above != NULL ? above->prev : t->last;
 	return above;
 }
 
@@ -251,9 +278,11 @@ static void account(struct region_tree *t, const struct region *r, int sign)
 		t->locked_pages += d;
 }
 
-static void link_node(struct region_tree *t, struct region *n)
+static void link_node(struct region_tree *t, struct region *n, struct region *below,
+		      struct region *above)
 {
-	node_insert(t, n);
+	node_insert(t, n, below, above);
+	t->hint = n;
 	t->count++;
 	if (n->users != NULL) {
 		n->user_next = n->users->first;
@@ -270,6 +299,8 @@ static void unlink_node(struct region_tree *t, struct region *n)
 {
 	account(t, n, -1);
 	node_remove(t, n);
+	if (t->hint == n)
+		t->hint = n->next;
 	t->count--;
 	if (n->users != NULL) {
 		*n->user_link = n->user_next;
@@ -311,43 +342,41 @@ static bool alike(const struct region *a, const struct region *b)
 /* Join n with its neighbours where they are alike; the survivor. */
 static struct region *merge_around(struct region_tree *t, struct region *n)
 {
-	struct region *prev = n->start != 0 ? region_find(t, n->start - 1) : NULL;
-	struct region *next;
+	struct region *prev = n->prev, *next;
 
 	/* more than one: a range whose end was split off may be alike all the way */
-	while ((next = region_find(t, n->end)) != NULL && alike(n, next)) {
+	while ((next = n->next) != NULL && alike(n, next)) {
+		uintptr_t end = next->end;
+
 		unlink_node(t, next);
-		account(t, n, -1);
-		n->end = next->end;
-		account(t, n, 1);
 		pool_put(&t->pool, next);
+		resize(t, n, n->start, end);
 	}
 	if (prev != NULL && alike(prev, n)) {
+		uintptr_t end = n->end;
+
 		unlink_node(t, n);
-		account(t, prev, -1);
-		prev->end = n->end;
-		account(t, prev, 1);
 		pool_put(&t->pool, n);
+		resize(t, prev, prev->start, end);
 		n = prev;
 	}
 	return n;
 }
 
-/* Make `at` a border: the region across it becomes two.  Uses *spare. */
-static void split_at(struct region_tree *t, uintptr_t at, struct region **spare)
+/* Make `at` a border within r, if it is in the middle of it; the part above.  Uses *spare. */
+static struct region *split_at(struct region_tree *t, struct region *r, uintptr_t at,
+			       struct region **spare)
 {
-	struct region *r = region_find(t, at);
 	struct region *n = *spare;
 
-	if (r == NULL || r->start == at)
-		return;
+	if (r == NULL || r->start >= at || r->end <= at)
+		return r;
 	*spare = NULL;
 	*n = *r;
-	account(t, r, -1);
-	r->end = at;
-	account(t, r, 1);
 	n->start = at;
-	link_node(t, n);
+	resize(t, r, r->start, at);
+	link_node(t, n, r, r->next);
+	return n;
 }
 
 /* Two spare nodes, for the two borders of a range. */
@@ -370,14 +399,21 @@ static void drop_spares(struct region_tree *t, struct region *spare[2])
 			pool_put(&t->pool, spare[i]);
 }
 
-static void remove_whole(struct region_tree *t, uintptr_t start, uintptr_t end)
+/* Remove what is in [start, end), first of all r, splitting what crosses its ends; what is above. */
+static struct region *carve(struct region_tree *t, struct region *r, uintptr_t start, uintptr_t end,
+			    struct region *spare[2])
 {
-	struct region *r;
+	r = split_at(t, r, start, &spare[0]);
+	while (r != NULL && r->start < end) {
+		struct region *next;
 
-	while ((r = region_next(t, start)) != NULL && r->start < end) {
+		split_at(t, r, end, &spare[1]);
+		next = r->next;
 		unlink_node(t, r);
 		pool_put(&t->pool, r);
+		r = next;
 	}
+	return r;
 }
 
 /* A part of one region; 0 or -ENOMEM. */
@@ -401,7 +437,7 @@ static int remove_within(struct region_tree *t, struct region *r, uintptr_t star
 	} else {
 		resize(t, r, r->start, start);
 		if (rest != NULL)
-			link_node(t, rest);
+			link_node(t, rest, r, r->next);
 	}
 	write_end(t);
 	return 0;
@@ -419,9 +455,7 @@ int region_remove(struct region_tree *t, uintptr_t start, uintptr_t end)
 	if (take_spares(t, spare) != 0)
 		return -ENOMEM;
 	write_begin(t);
-	split_at(t, start, &spare[0]);
-	split_at(t, end, &spare[1]);
-	remove_whole(t, start, end);
+	carve(t, r, start, end, spare);
 	write_end(t);
 	drop_spares(t, spare);
 	return 0;
@@ -480,12 +514,9 @@ int region_insert_file(struct region_tree *t, uintptr_t start, uintptr_t end, in
 	n->users = users;
 	n->delta = k.delta;
 	write_begin(t);
-	if (!gap) {
-		split_at(t, start, &spare[0]);
-		split_at(t, end, &spare[1]);
-		remove_whole(t, start, end);
-	}
-	link_node(t, n);
+	if (!gap)
+		above = carve(t, above, start, end, spare);
+	link_node(t, n, above != NULL ? above->prev : t->last, above);
 	if (!gap)
 		merge_around(t, n);
 	write_end(t);
@@ -494,10 +525,9 @@ int region_insert_file(struct region_tree *t, uintptr_t start, uintptr_t end, in
 }
 
 /* Whether nothing in [start, end) would change. */
-static bool is_so(const struct region_tree *t, const struct region *r, uintptr_t end, int prot,
-		  uint32_t set, uint32_t clear)
+static bool is_so(const struct region *r, uintptr_t end, int prot, uint32_t set, uint32_t clear)
 {
-	for (; r != NULL && r->start < end; r = r->end < end ? region_next(t, r->end) : NULL)
+	for (; r != NULL && r->start < end; r = r->next)
 		if ((prot != -1 && r->prot != prot) || ((r->flags & ~clear) | set) != r->flags)
 			return false;
 	return true;
@@ -508,12 +538,10 @@ static bool is_so(const struct region_tree *t, const struct region *r, uintptr_t
  * that a program reserves and then opens piece by piece.
  */
 static bool move_border(struct region_tree *t, struct region *below, struct region *r,
-			uintptr_t start, uintptr_t end, int prot, uint32_t flags)
+			uintptr_t start, uintptr_t end, const struct kind *k)
 {
-	const struct kind k = {prot, flags, r->users, r->delta};
-
 	if (below == NULL || below->end != start || r->start != start || end >= r->end ||
-	    !has(below, &k))
+	    !has(below, k))
 		return false;
 	write_begin(t);
 	resize(t, r, end, r->end);
@@ -528,23 +556,24 @@ int region_change(struct region_tree *t, uintptr_t start, uintptr_t end, int pro
 	struct region *spare[2], *below;
 	struct region *r = neighbours(t, start, &below);
 
-	if (r == NULL || r->start >= end || is_so(t, r, end, prot, set, clear))
+	if (r == NULL || r->start >= end || is_so(r, end, prot, set, clear))
 		return 0;
-	if (move_border(t, below, r, start, end, prot != -1 ? prot : r->prot,
-			(r->flags & ~clear) | set))
+	if (move_border(t, below, r, start, end,
+			&(struct kind){prot != -1 ? prot : r->prot, (r->flags & ~clear) | set,
+				       r->users, r->delta}))
 		return 0;
 	if (take_spares(t, spare) != 0)
 		return -ENOMEM;
 	write_begin(t);
-	split_at(t, start, &spare[0]);
-	split_at(t, end, &spare[1]);
-	for (r = region_next(t, start); r != NULL && r->start < end; r = region_next(t, r->end)) {
+	for (r = split_at(t, r, start, &spare[0]); r != NULL && r->start < end; r = r->next) {
+		split_at(t, r, end, &spare[1]);
 		account(t, r, -1);
 		if (prot != -1)
 			r->prot = prot;
 		r->flags = (r->flags & ~clear) | set;
 		account(t, r, 1);
 		r = merge_around(t, r);
+		t->hint = r;
 	}
 	write_end(t);
 	drop_spares(t, spare);

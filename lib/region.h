@@ -42,6 +42,8 @@ struct region_users {
 
 struct region {
 	struct region *left, *right; /* first: the pool's free list overwrites left */
+	struct region *parent;
+	struct region *prev, *next;  /* by address */
 	uintptr_t start, end;	     /* bytes, page-aligned, end exclusive */
 	int32_t height;
 	int32_t prot;
@@ -58,7 +60,8 @@ struct region {
 };
 
 struct region_tree {
-	struct region *root;
+	struct region *root, *last;
+	struct region *hint; /* where the last change was: the next is often near */
 	struct pool pool;
 	uint32_t seq;	   /* odd while the tree changes; see above */
 	size_t count;
@@ -76,7 +79,15 @@ void region_tree_reserve(struct region_tree *t);
 struct region *region_find(const struct region_tree *t, uintptr_t addr); /* that holds addr, or NULL */
 struct region *region_next(const struct region_tree *t, uintptr_t addr); /* first that ends above addr */
 
-/* Whether any region meets [start, end); needs no lock. */
+/* Whether any region meets [start, end). */
+static inline bool region_meets(const struct region_tree *t, uintptr_t start, uintptr_t end)
+{
+	const struct region *r = region_next(t, start);
+
+	return r != NULL && r->start < end;
+}
+
+/* The same; needs no lock. */
 bool region_overlaps(const struct region_tree *t, uintptr_t start, uintptr_t end);
 
 /* Replace whatever is in [start, end) by one region.  0 or -ENOMEM (nothing changed). */

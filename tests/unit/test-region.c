@@ -52,16 +52,22 @@ static void start(uint64_t s)
 		map[i] = (struct want){.prot = -1};
 }
 
-/* The height of a subtree that is ordered and balanced. */
-static int check_node(const struct region *r, uintptr_t low, uintptr_t high)
+/* The height of a subtree that is ordered, balanced and threaded; *last: the node below it. */
+static int check_node(const struct region *r, const struct region *parent, uintptr_t low,
+		      uintptr_t high, const struct region **last)
 {
 	int l, h;
 
 	if (r == NULL)
 		return 0;
 	assert_true(r->start >= low && r->end <= high && r->start < r->end);
-	l = check_node(r->left, low, r->start);
-	h = check_node(r->right, r->end, high);
+	assert_ptr_equal(r->parent, parent);
+	l = check_node(r->left, r, low, r->start, last);
+	assert_ptr_equal(r->prev, *last);
+	if (*last != NULL)
+		assert_ptr_equal((*last)->next, r);
+	*last = r;
+	h = check_node(r->right, r, r->end, high, last);
 	assert_in_range(l - h + 1, 0, 2);
 	assert_int_equal(r->height, (l > h ? l : h) + 1);
 	return r->height;
@@ -94,10 +100,14 @@ static void check_users(const struct region_users *file)
 
 static void check(void)
 {
+	const struct region *last = NULL;
 	uint64_t pages = 0, open = 0, locked = 0;
 	size_t runs = 0;
 
-	check_node(tree.root, 0, UINTPTR_MAX);
+	check_node(tree.root, NULL, 0, UINTPTR_MAX, &last);
+	assert_ptr_equal(tree.last, last);
+	if (last != NULL)
+		assert_null(last->next);
 	for (unsigned i = 0; i < PAGES; i++) {
 		const struct region *r = region_find(&tree, at(i));
 		const struct region *n = region_next(&tree, at(i));
