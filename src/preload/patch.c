@@ -114,7 +114,7 @@ struct island {
  * one that has it (get_nprocs(3)), or by another version of that.
  */
 #define LOAD_BEFORE 192
-#define LOAD_REACH 16 /* bytes behind a load in which the system call must follow */
+#define LOAD_REACH 19 /* bytes from a load to the system call, at most */
 
 /* The C library's functions with a site, and how far behind the entry to look for it. */
 static const struct wrapper {
@@ -296,9 +296,10 @@ static bool find_load(const struct wrapper *w, byte *entry, const struct text *l
 
 	if (entry - libc->start >= LOAD_BEFORE)
 		entry -= LOAD_BEFORE;
-	for (byte *p = entry; p + INSN_SIZE + LOAD_REACH <= end; p++)
-		if (match_load(p, w->nr, &s) &&
-		    next_syscall(p + INSN_SIZE, p + INSN_SIZE + LOAD_REACH) != NULL) {
+	for (byte *call = entry; (call = next_syscall(call, end)) != NULL; call += 2)
+		for (byte *p = call - INSN_SIZE; p >= entry && call - p <= LOAD_REACH; p--) {
+			if (!match_load(p, w->nr, &s))
+				continue;
 			if (!list_add(l, &s))
 				return false;
 			found = true;
