@@ -16,6 +16,7 @@
 #include "log.h"
 #include "mm.h"
 #include "pager.h"
+#include "share.h"
 #include "source.h"
 #include "sys.h"
 #include "uffd.h"
@@ -55,6 +56,8 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 
 	if (page + pages > CACHE_PAGES_MAX)
 		return -EOVERFLOW;
+	if (flags & MAP_FIXED)
+		share_leave(mm, addr, addr + page_up(len));
 	if (shared) {
 		err = cache_cover(pc, page + pages);
 		if (err != 0)
@@ -65,8 +68,11 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 		r = SYS6(mmap, addr, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | (flags & kept),
 			 -1, 0);
 	}
-	if (sys_err(r))
+	if (sys_err(r)) {
+		if (flags & MAP_FIXED)
+			share_return(mm, addr, addr + page_up(len));
 		return r;
+	}
 	start = (uintptr_t)r;
 	end = start + page_up(len);
 	drop_entries(mm, start, end);
@@ -90,6 +96,12 @@ long do_mmap_file(struct mm *mm, const struct map_file *m)
 	uint32_t rflags = 0;
 	long r = 0;
 
+	if (pc == NULL && shared && mm->store != NULL) {
+		r = share_map(mm, m);
+		if (r != SHARE_NOT)
+			return r;
+		r = 0;
+	}
 	if (pc == NULL)
 		r = cache_open_file(mm, m->fd, m->write, &pc);
 	if (r != 0)
@@ -103,12 +115,20 @@ long do_mmap_file(struct mm *mm, const struct map_file *m)
 	return map_pages(mm, m->addr, m->len, m->prot, m->flags, pc, m->pgoff, rflags);
 }
 
+/* The same pages, or those that follow, of what a region maps. */
+static long map_again(struct mm *mm, const struct region *r, uintptr_t addr, size_t len, int flags,
+		      uint64_t page)
+{
+	if (r->flags & REGION_REMOTE)
+		return share_map_more(mm, r, addr, len, flags, page);
+	return map_pages(mm, addr, len, r->prot, flags, cache_of(r), page, r->flags);
+}
+
 long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 		      uintptr_t new_addr)
 {
 	const struct region *found = region_find(&mm->regions, old);
 	const struct region r = *found;
-	struct pagecache *pc = cache_of(&r);
 	uint64_t page = vpn_of(old) + r.delta;
 	size_t from = page_up(old_len);
 	size_t to = page_up(new_len);
@@ -130,15 +150,15 @@ long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_l
 		else
 			at = to == from ? 0 : -ENOMEM;
 		if (to > from && old + from == r.end)
-			at = map_pages(mm, old + from, to - from, r.prot, MAP_FIXED_NOREPLACE, pc,
-				       page + (from >> PAGE_SHIFT), r.flags);
+			at = map_again(mm, &r, old + from, to - from, MAP_FIXED_NOREPLACE,
+				       page + (from >> PAGE_SHIFT));
 		if (!sys_err(at))
 			return (long)old;
 		if (to < from || !(flags & MREMAP_MAYMOVE))
 			return to < from ? at : -ENOMEM;
 	}
-	at = map_pages(mm, flags & MREMAP_FIXED ? new_addr : 0, to, r.prot,
-		       flags & MREMAP_FIXED ? MAP_FIXED : 0, pc, page, r.flags);
+	at = map_again(mm, &r, flags & MREMAP_FIXED ? new_addr : 0, to,
+		       flags & MREMAP_FIXED ? MAP_FIXED : 0, page);
 	if (!sys_err(at) && from != 0 && !(flags & MREMAP_DONTUNMAP))
 		do_munmap(mm, old, from);
 	return at;
@@ -159,7 +179,7 @@ static bool has_gap(struct mm *mm, uintptr_t at, uintptr_t end)
 	return false;
 }
 
-/* The first shared region in [at, end): its part of the range, by pages of its file. */
+/* The first shared region in [at, end) that is ours: its part of the range, by pages of its file. */
 static const struct region *next_shared(struct mm *mm, uintptr_t at, uintptr_t end, uint64_t *page,
 					uint64_t *stop)
 {
@@ -169,7 +189,7 @@ static const struct region *next_shared(struct mm *mm, uintptr_t at, uintptr_t e
 		uintptr_t s = r->start > at ? r->start : at;
 		uintptr_t e = r->end < end ? r->end : end;
 
-		if (r->flags & REGION_SHARED) {
+		if ((r->flags & (REGION_SHARED | REGION_REMOTE)) == REGION_SHARED) {
 			*page = vpn_of(s) + r->delta;
 			*stop = vpn_of(e) + r->delta;
 			return r;
@@ -291,6 +311,11 @@ long do_sync_range(struct pager *p, uintptr_t addr, size_t len, struct sync_wait
 			sync_start(p, cache_of(r), wait);
 		last = cache_of(r);
 	}
+	for (uintptr_t at = addr; (r = region_next(&p->mm->regions, at)) != NULL && r->start < end;
+	     at = r->end)
+		if (r->flags & REGION_REMOTE)
+			share_sync(p->mm, r, r->start > at ? r->start : at,
+				   r->end < end ? r->end : end, wait);
 	return 0;
 }
 
@@ -318,6 +343,27 @@ static struct pagecache *cache_by_fd(struct mm *mm, int fd)
  * No write may be under way that reaches beyond the new end: it would make the
  * file longer again.
  */
+long cut_file(struct pager *p, struct pagecache *pc, int fd, long size)
+{
+	long r = SYS3(fcntl, fd, F_GETFL, 0);
+
+	if (sys_err(r))
+		return r;
+	pc->handles++;
+	while (size >= 0 && (r & O_ACCMODE) != O_RDONLY && (uint64_t)size < pc->size) {
+		cache_resize(pc, (uint64_t)size);
+		if (!being_written(pc, (uint64_t)size >> PAGE_SHIFT, CACHE_NONE))
+			break;
+		pager_pump(p);
+		/* a fault meanwhile may have looked at the file, which is still longer */
+		cache_look_at_size(pc);
+	}
+	pc->handles--;
+	r = SYS2(ftruncate, fd, size);
+	cache_look_at_size(pc);
+	return r;
+}
+
 long do_ftruncate(struct pager *p, int fd, long size)
 {
 	struct mm *mm = p->mm;
@@ -327,23 +373,8 @@ long do_ftruncate(struct pager *p, int fd, long size)
 
 	if (sys_err(dup))
 		return dup;
-	r = SYS3(fcntl, dup, F_GETFL, 0);
 	pc = cache_by_fd(mm, (int)dup);
-	if (pc != NULL && size >= 0 && !sys_err(r) && (r & O_ACCMODE) != O_RDONLY) {
-		pc->handles++;
-		while ((uint64_t)size < pc->size) {
-			cache_resize(pc, (uint64_t)size);
-			if (!being_written(pc, (uint64_t)size >> PAGE_SHIFT, CACHE_NONE))
-				break;
-			pager_pump(p);
-			/* a fault meanwhile may have looked at the file, which is still longer */
-			cache_look_at_size(pc);
-		}
-		pc->handles--;
-	}
-	r = SYS2(ftruncate, dup, size);
-	if (pc != NULL)
-		cache_look_at_size(pc);
+	r = pc != NULL ? cut_file(p, pc, (int)dup, size) : SYS2(ftruncate, dup, size);
 	SYS1(close, dup);
 	return r;
 }
@@ -364,6 +395,8 @@ long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
 			return -ENOMEM;
 		if (!(r->flags & REGION_SHARED) || !(r->prot & PROT_WRITE))
 			return r->users != NULL ? -EACCES : -EINVAL;
+		if (r->flags & REGION_REMOTE)
+			return -EOPNOTSUPP;
 		if (r->flags & REGION_LOCKED)
 			return -EINVAL;
 		pc = cache_of(r);
@@ -429,7 +462,8 @@ void file_advice(struct pager *p, uintptr_t start, uintptr_t end, int advice)
 		uintptr_t s = r->start > start ? r->start : start;
 		uintptr_t e = r->end < end ? r->end : end;
 
-		if (r->users != NULL && ((r->flags & REGION_SHARED) || advice == MADV_WILLNEED))
+		if (r->users != NULL && !(r->flags & REGION_REMOTE) &&
+		    ((r->flags & REGION_SHARED) || advice == MADV_WILLNEED))
 			advise(p, r, vpn_of(s) + r->delta, vpn_of(e) + r->delta, advice);
 	}
 }

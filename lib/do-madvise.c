@@ -13,6 +13,7 @@
 #include "log.h"
 #include "mm.h"
 #include "reclaim.h"
+#include "share.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -108,7 +109,7 @@ long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int 
 	r = refused_by_file(mm, addr, end, advice);
 	if (r != 0)
 		return r;
-	if (advice == MADV_REMOVE && p != NULL && mm->files.first != NULL)
+	if (advice == MADV_REMOVE && p != NULL && (mm->files.first != NULL || mm->share != NULL))
 		return do_punch(p, addr, end);
 	/* Freed lazily, a page could vanish at any time; at once is as good by the contract. */
 	if (advice == MADV_FREE && mm->armed)
@@ -243,6 +244,8 @@ static unsigned char state_of(struct mm *mm, const struct region *r, vpn_t vpn)
 
 	if (!mm->armed)
 		return v | FL_PAGE_UNTRACKED;
+	if (r->flags & REGION_REMOTE)
+		return v | state_of_cached(share_word(r, vpn + r->delta));
 	if (r->flags & REGION_SHARED)
 		return v | state_of_cached(cache_get(cache_of(r), vpn + r->delta));
 	pte = pte_get(&mm->ptes, vpn);

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "mm.h"
 #include "pager.h"
+#include "share.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -141,9 +142,14 @@ long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags)
 
 	if (overcommitted(mm, pages, flags) || (prot != PROT_NONE && refused(mm, pages)))
 		return -ENOMEM;
+	if (flags & MAP_FIXED)
+		share_leave(mm, addr, addr + page_up(len));
 	r = SYS6(mmap, addr, len, prot, flags, -1, 0);
-	if (sys_err(r))
+	if (sys_err(r)) {
+		if (flags & MAP_FIXED)
+			share_return(mm, addr, addr + page_up(len));
 		return r;
+	}
 	err = take_over(mm, (uintptr_t)r, (uintptr_t)r + page_up(len), prot,
 			flags & MAP_NORESERVE ? REGION_NORESERVE : 0);
 	return err != 0 ? err : r;
@@ -151,10 +157,14 @@ long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags)
 
 long do_munmap(struct mm *mm, uintptr_t addr, size_t len)
 {
-	long r = SYS2(munmap, addr, len);
+	long r;
 
+	share_leave(mm, addr, addr + page_up(len));
+	r = SYS2(munmap, addr, len);
 	if (!sys_err(r))
 		do_forget(mm, addr, addr + page_up(len));
+	else
+		share_return(mm, addr, addr + page_up(len));
 	return r;
 }
 
@@ -295,7 +305,11 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 	 */
 	if (mm->armed && (flags & MREMAP_MAYMOVE) && from_len != 0)
 		SYS3(madvise, old, from_len, MADV_DOFORK);
+	if (flags & MREMAP_FIXED)
+		share_leave(mm, new_addr, new_addr + to_len);
 	r = SYS5(mremap, old, old_len, new_len, flags, new_addr);
+	if ((flags & MREMAP_FIXED) && sys_err(r))
+		share_return(mm, new_addr, new_addr + to_len);
 	if (mm->armed && (flags & MREMAP_MAYMOVE) && from_len != 0 &&
 	    (sys_err(r) || r == (long)old || (flags & MREMAP_DONTUNMAP)))
 		SYS3(madvise, old, from_len, MADV_DONTFORK);

@@ -73,6 +73,8 @@ long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned r
 /* Make the files of a range durable, and tell of write errors since this was last asked. */
 long do_sync_range(struct pager *p, uintptr_t addr, size_t len, struct sync_wait *wait);
 long do_ftruncate(struct pager *p, int fd, long size);
+/* The same for the cache and a descriptor of the pagers'. */
+long cut_file(struct pager *p, struct pagecache *pc, int fd, long size);
 /* MADV_REMOVE: zeros in the file. */
 long do_punch(struct pager *p, uintptr_t start, uintptr_t end);
 /* Advice for the file regions of a range. */

@@ -37,12 +37,16 @@ static void read_done(struct file_io *io, int res);
 
 /* ---- SIGBUS ---- */
 
-static void bus_end(struct mm *mm, vpn_t vpn)
+static void bus_end(struct mm *mm, struct peer *peer, vpn_t vpn)
 {
-	const struct region *r = region_find(&mm->regions, addr_of(vpn));
+	const struct region *r = peer_region(mm, peer, addr_of(vpn));
 
 	if (r == NULL || r->users == NULL)
 		return;
+	if (peer != NULL) {
+		peer_bus_ended(peer, vpn);
+		return;
+	}
 	if (!(r->flags & REGION_SHARED)) {
 		if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_POISONED)
 			return;
@@ -61,73 +65,88 @@ void file_sigbus_end(struct mm *mm, uint64_t now)
 		if (now != UINT64_MAX && now - f->bus[i].since < BUS_NS)
 			f->bus[kept++] = f->bus[i];
 		else
-			bus_end(mm, f->bus[i].vpn);
+			bus_end(mm, f->bus[i].peer, f->bus[i].vpn);
 	}
 	f->nbus = kept;
 }
 
-void file_sigbus(struct mm *mm, vpn_t vpn)
+void file_sigbus_forget(struct mm *mm, const struct peer *peer, vpn_t vpn, vpn_t end)
 {
 	struct files *f = &mm->files;
-	const struct region *r = region_find(&mm->regions, addr_of(vpn));
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < f->nbus; i++)
+		if (f->bus[i].peer != peer || f->bus[i].vpn < vpn || f->bus[i].vpn >= end)
+			f->bus[kept++] = f->bus[i];
+	f->nbus = kept;
+}
+
+void file_sigbus(struct mm *mm, struct peer *peer, vpn_t vpn)
+{
+	struct files *f = &mm->files;
+	const struct region *r = peer_region(mm, peer, addr_of(vpn));
+	int uffd = peer_uffd(mm, peer);
 
 	if (r != NULL && !(r->flags & REGION_SHARED)) {
 		if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_NONE ||
 		    pte_reserve(&mm->ptes, vpn, 1) != 0) {
-			fault_wake(mm, vpn);
+			peer_wake(mm, peer, vpn);
 			return;
 		}
 		pte_set(&mm->ptes, vpn, pte_make(PTE_POISONED, 0, 0));
 	}
 	if (f->nbus == BUS_MAX) {
-		bus_end(mm, f->bus[0].vpn);
+		bus_end(mm, f->bus[0].peer, f->bus[0].vpn);
 		memmove(&f->bus[0], &f->bus[1], (BUS_MAX - 1) * sizeof(f->bus[0]));
 		f->nbus--;
 	}
+	f->bus[f->nbus].peer = peer;
 	f->bus[f->nbus].vpn = vpn;
 	f->bus[f->nbus++].since = sys_now();
 	/* a page that was write-protected and unmapped has left a mark that poison does not replace */
 	if (r != NULL && (r->flags & REGION_SHARED))
-		uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false);
-	uffd_poison(mm->uffd, addr_of(vpn), PAGE_SIZE);
-	fault_wake(mm, vpn);
+		uffd_writeprotect(uffd, addr_of(vpn), PAGE_SIZE, false);
+	uffd_poison(uffd, addr_of(vpn), PAGE_SIZE);
+	peer_wake(mm, peer, vpn);
 }
 
 /* ---- letting pages in ---- */
 
 /* Map cached pages into a shared mapping; a page that is there already is passed over. */
-static void let_in(struct mm *mm, vpn_t vpn, uint64_t n, bool wp)
+static void let_in(struct mm *mm, struct peer *peer, vpn_t vpn, uint64_t n, bool wp)
 {
+	int uffd = peer_uffd(mm, peer);
 	uint64_t at = 0;
 
 	while (at < n) {
 		size_t done;
 		enum uffd_result res =
-			uffd_continue(mm->uffd, addr_of(vpn + at), (n - at) * PAGE_SIZE, wp, &done);
+			uffd_continue(uffd, addr_of(vpn + at), (n - at) * PAGE_SIZE, wp, &done);
 
 		at += done >> PAGE_SHIFT;
 		if (res == UFFD_OK)
 			break;
 		if (res == UFFD_GONE && done == 0 && n - at > 1) {
-			uint64_t part = uffd_vma_part(mm->maps_fd, addr_of(vpn + at),
-						      (n - at) * PAGE_SIZE) >>
-					PAGE_SHIFT;
+			uint64_t part = peer != NULL ? 1
+						     : uffd_vma_part(mm->maps_fd, addr_of(vpn + at),
+								     (n - at) * PAGE_SIZE) >>
+							       PAGE_SHIFT;
 
 			if (part < n - at) {
-				let_in(mm, vpn + at, part, wp);
+				let_in(mm, peer, vpn + at, part, wp);
 				at += part;
 				continue;
 			}
 		}
 		if (res == UFFD_EXIST) {
 			if (!wp)
-				uffd_writeprotect(mm->uffd, addr_of(vpn + at), PAGE_SIZE, false);
-			fault_wake(mm, vpn + at);
+				uffd_writeprotect(uffd, addr_of(vpn + at), PAGE_SIZE, false);
+			peer_wake(mm, peer, vpn + at);
 			at++;
 			continue;
 		}
 		/* whoever waits there touches it again, and is looked at again */
-		uffd_wake(mm->uffd, addr_of(vpn + at), (n - at) * PAGE_SIZE);
+		uffd_wake(uffd, addr_of(vpn + at), (n - at) * PAGE_SIZE);
 		break;
 	}
 }
@@ -257,6 +276,9 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	if (f != NULL) {
 		io->t0 = f->t0;
 		io->vpn = vpn_of(f->addr);
+		io->peer = f->peer;
+		if (f->peer != NULL)
+			peer_hold(f->peer);
 		io->write = f->write;
 	}
 	io->bytes = pc->size - (page << PAGE_SHIFT) < run * PAGE_SIZE
@@ -385,7 +407,7 @@ static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64
 
 		if (!cache_part(r, page, n, &vpn, &part))
 			continue;
-		here = io->vpn >= vpn && io->vpn < vpn + part && io->t0 != 0;
+		here = io->vpn >= vpn && io->vpn < vpn + part && io->t0 != 0 && io->peer == r->peer;
 		found |= here;
 		if (!(r->flags & REGION_SHARED)) {
 			if (here && pte_state(pte_get(&mm->ptes, io->vpn)) == PTE_NONE)
@@ -395,13 +417,13 @@ static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64
 		}
 		if (here && io->write && (r->prot & PROT_WRITE)) {
 			cache_dirty(pc, io->vpn + r->delta);
-			let_in(mm, io->vpn, 1, false);
+			let_in(mm, r->peer, io->vpn, 1, false);
 		}
-		let_in(mm, vpn, part, true);
+		let_in(mm, r->peer, vpn, part, true);
 	}
 	/* unmapped or moved meanwhile: what is there now answers */
 	if (!found)
-		fault_wake(mm, io->vpn);
+		peer_wake(mm, io->peer, io->vpn);
 }
 
 /* A read of several pages failed: what is waited for is read page by page, the rest not at all. */
@@ -412,8 +434,11 @@ static void read_singly(struct file_io *io)
 
 	for (uint64_t page = io->page; page < io->page + io->n; page++) {
 		uint32_t w = cache_get(pc, page);
-		struct fault f = {.addr = addr_of(io->vpn), .write = io->write, .t0 = io->t0};
-		const struct region *r = region_find(&p->mm->regions, f.addr);
+		struct fault f = {.peer = io->peer,
+				  .addr = addr_of(io->vpn),
+				  .write = io->write,
+				  .t0 = io->t0};
+		const struct region *r = peer_region(p->mm, io->peer, f.addr);
 
 		cache_drop(pc, page, 1);
 		if (!(w & CACHE_DEMAND))
@@ -429,7 +454,7 @@ static void page_lost(struct file_io *io, int err)
 {
 	struct pagecache *pc = io->pc;
 	struct mm *mm = pc->mm;
-	const struct region *r = region_find(&mm->regions, addr_of(io->vpn));
+	const struct region *r = peer_region(mm, io->peer, addr_of(io->vpn));
 	bool wanted = cache_get(pc, io->page) & CACHE_DEMAND;
 
 	cache_drop(pc, io->page, 1);
@@ -437,7 +462,7 @@ static void page_lost(struct file_io *io, int err)
 		mm_log(mm, FL_LOG_ERROR, "cannot read %s at %lu: %s (SIGBUS)", pc->name,
 		       (unsigned long)(io->page << PAGE_SHIFT), log_strerror(err));
 		if (io->t0 != 0 && r != NULL && cache_of(r) == pc && io->vpn + r->delta == io->page)
-			file_sigbus(mm, io->vpn);
+			file_sigbus(mm, io->peer, io->vpn);
 	}
 	cache_wake(pc, io->page, 1);
 }
@@ -542,9 +567,9 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 		asked(pc, page, n);
 		if (f->write) {
 			cache_dirty(pc, page);
-			let_in(mm, vpn, 1, false);
+			let_in(mm, r->peer, vpn, 1, false);
 		}
-		let_in(mm, vpn, n, true);
+		let_in(mm, r->peer, vpn, n, true);
 	}
 	stat_add(&mm->stats.file_minor, 1);
 	stat_add(&mm->stats.faults_minor, 1);
@@ -590,8 +615,8 @@ static enum fault_result fault_mkwrite(struct pager *p, const struct fault *f,
 	struct mm *mm = p->mm;
 
 	cache_dirty(cache_of(r), page);
-	if (uffd_writeprotect(mm->uffd, f->addr, PAGE_SIZE, false) != UFFD_OK)
-		fault_wake(mm, vpn_of(f->addr));
+	if (uffd_writeprotect(peer_uffd(mm, f->peer), f->addr, PAGE_SIZE, false) != UFFD_OK)
+		peer_wake(mm, f->peer, vpn_of(f->addr));
 	stat_add(&mm->stats.file_minor, 1);
 	stat_add(&mm->stats.faults_wp, 1);
 	stat_add(&mm->stats.faults_minor, 1);
@@ -613,19 +638,19 @@ enum fault_result fault_file(struct pager *p, const struct fault *f, const struc
 	if (w & (CACHE_LOCKED | CACHE_GONE)) {
 		if ((w & CACHE_GONE) && !(w & (CACHE_LOCKED | CACHE_WRITEBACK))) {
 			cache_drop(pc, page, 1);
-			fault_wake(mm, vpn);
+			peer_wake(mm, f->peer, vpn);
 			return FAULT_DONE;
 		}
 		return fault_waits(p, r, page);
 	}
 	if (page >= cache_pages(pc)) {
-		file_sigbus(mm, vpn);
+		file_sigbus(mm, f->peer, vpn);
 		return FAULT_DONE;
 	}
 	if (f->wp) {
 		if ((w & CACHE_UPTODATE) && (r->flags & REGION_SHARED))
 			return fault_mkwrite(p, f, r, page);
-		fault_wake(mm, vpn);
+		peer_wake(mm, f->peer, vpn);
 		return FAULT_DONE;
 	}
 	if (w & CACHE_UPTODATE)

@@ -72,13 +72,13 @@ enum fault_result fault_handle(struct pager *p, const struct fault *f)
 {
 	struct mm *mm = p->mm;
 	vpn_t vpn = vpn_of(f->addr);
-	struct region *r = region_find(&mm->regions, f->addr);
+	struct region *r = peer_region(mm, f->peer, f->addr);
 	pte_t pte;
 
 	lock_assert_held(&mm->lock);
 	if (r == NULL) {
 		/* Being unmapped or replaced: who touches it again meets the kernel's answer. */
-		fault_wake(mm, vpn);
+		peer_wake(mm, f->peer, vpn);
 		return FAULT_DONE;
 	}
 	if (r->flags & REGION_SHARED)
@@ -113,7 +113,7 @@ void fault_defer(struct pager *p, const struct fault *f)
 	struct mm *mm = p->mm;
 
 	if (mm->ndefer == DEFER_MAX)
-		fault_wake(mm, vpn_of(f->addr));
+		peer_wake(mm, f->peer, vpn_of(f->addr));
 	else
 		mm->defer[mm->ndefer++] = *f;
 }
@@ -125,6 +125,14 @@ void fault_defer(struct pager *p, const struct fault *f)
  */
 static void out_of_memory(struct mm *mm)
 {
+	if (mm->flags & MM_SERVER) {
+		/* not one's own pages, and not for one's own threads: who asks gets SIGBUS */
+		for (unsigned i = 0; i < mm->ndefer; i++)
+			file_sigbus(mm, mm->defer[i].peer, vpn_of(mm->defer[i].addr));
+		mm->ndefer = 0;
+		mm->stuck_since = 0;
+		return;
+	}
 	if (!mm->oom_said) {
 		mm->oom_said = true;
 		mm_log(mm, FL_LOG_ERROR,

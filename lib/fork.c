@@ -30,6 +30,7 @@
 #include "log.h"
 #include "mm.h"
 #include "pager.h"
+#include "share.h"
 #include "store-client.h"
 #include "sys.h"
 #include "uffd.h"
@@ -54,7 +55,9 @@
 #define PIDFD_THREAD O_EXCL
 
 #define FORK_STACK ((size_t)64 << 10)
-#define SENT_MAX (3 + 2 * FL_SWAP_MAX)
+#define SENT_MAX (4 + 2 * FL_SWAP_MAX)
+#define SENT_DEVICE 1 /* what is among the descriptors that are sent */
+#define SENT_SHARE 2
 #define KIN_MAX 510U
 #define KIN_PATIENCE_NS 500000000U
 #define KIN_PAUSE_NS 1000000U
@@ -321,8 +324,9 @@ static int send_descriptors(struct mm *mm, const struct fork_job *job)
 {
 	int fds[SENT_MAX];
 	unsigned n = 0;
-	char byte = (char)(mm->device >= 0);
+	char byte = (char)(mm->device >= 0 ? SENT_DEVICE : 0);
 	struct iovec iov = {&byte, 1};
+	int share = share_fork(mm);
 	union fd_message control;
 	struct msghdr m = {.msg_iov = &iov,
 			   .msg_iovlen = 1,
@@ -332,6 +336,10 @@ static int send_descriptors(struct mm *mm, const struct fork_job *job)
 
 	if (mm->device >= 0)
 		fds[n++] = mm->device;
+	if (share >= 0) {
+		fds[n++] = share;
+		byte |= SENT_SHARE;
+	}
 	fds[n++] = mm->proc_fd;
 	fds[n++] = job->ptes.memfd;
 	for (unsigned i = 0; i < mm->swap.narea; i++)
@@ -346,6 +354,9 @@ static int send_descriptors(struct mm *mm, const struct fork_job *job)
 	memcpy(CMSG_DATA(&control.head), fds, n * sizeof(int));
 	m.msg_controllen = CMSG_SPACE(n * sizeof(int));
 	r = SYS3(sendmsg, job->link, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	/* a child that never comes lets go of it */
+	if (share >= 0)
+		SYS1(close, share);
 	return r == 1 ? 0 : sys_err(r) ? (int)r : -EIO;
 }
 
@@ -450,7 +461,7 @@ bool fork_is_child(const struct mm *mm)
 	return mm->fork != NULL && mm->fork->in_child;
 }
 
-static int receive(int link, int *fds, unsigned *n, bool *device)
+static int receive(int link, int *fds, unsigned *n, int *sent)
 {
 	char byte;
 	struct iovec iov = {&byte, 1};
@@ -468,26 +479,29 @@ static int receive(int link, int *fds, unsigned *n, bool *device)
 		return -EMFILE;
 	*n = (unsigned)((control.head.cmsg_len - CMSG_LEN(0)) / sizeof(int));
 	memcpy(fds, CMSG_DATA(&control.head), *n * sizeof(int));
-	*device = byte != 0;
+	*sent = byte;
 	return 0;
 }
 
-static int take_descriptors(struct mm *mm, int link)
+/* *share: the connection of share.h, or -1. */
+static int take_descriptors(struct mm *mm, int link, int *share)
 {
 	struct fork_job *job = mm->fork;
 	struct pte_table old = mm->ptes;
 	int fds[SENT_MAX];
 	unsigned n, k = 0, want = 2;
-	bool device;
-	int r = receive(link, fds, &n, &device);
+	int sent;
+	int r = receive(link, fds, &n, &sent);
 
 	if (r != 0)
 		return r;
 	for (unsigned i = 0; i < mm->swap.narea; i++)
 		want += mm->swap.area[i] != NULL ? 2 : 0;
-	if (n != want + device)
+	want += ((sent & SENT_DEVICE) != 0) + ((sent & SENT_SHARE) != 0);
+	if (n != want)
 		return -EIO;
-	mm->device = device ? fds[k++] : -1;
+	mm->device = sent & SENT_DEVICE ? fds[k++] : -1;
+	*share = sent & SENT_SHARE ? fds[k++] : -1;
 	mm->proc_fd = fds[k++];
 	mm->ptes = job->ptes;
 	mm->ptes.memfd = fds[k++];
@@ -524,6 +538,13 @@ static int adopt_regions(struct mm *mm)
 		at = r->end;
 		if (flags & (REGION_DONTFORK | REGION_WIPEONFORK))
 			drop_entries(mm, start, at);
+		if (flags & REGION_REMOTE) {
+			if (flags & REGION_DONTFORK)
+				share_leave(mm, start, at);
+			else
+				err = share_adopt(mm, r);
+			continue;
+		}
 		if (!(flags & REGION_DONTFORK) && mm->armed) {
 			err = uffd_register(mm->uffd, start, at - start, mm->opt.wp != FL_WP_OFF);
 			if (err == 0)
@@ -537,6 +558,7 @@ int fork_adopt(struct mm *mm)
 {
 	struct fork_job *job = mm->fork;
 	int link = job->sock[1];
+	int share = -1;
 	long r;
 
 	/* none of the program's descriptors is held open here */
@@ -544,7 +566,7 @@ int fork_adopt(struct mm *mm)
 		SYS3(close_range, 0, link - 1, 0);
 	SYS3(close_range, link + 1, ~0U, 0);
 	mm->kin = NULL;
-	r = take_descriptors(mm, link);
+	r = take_descriptors(mm, link, &share);
 	if (r != 0)
 		return (int)r;
 	r = uffd_open(mm->device >= 0 ? mm->device : -ENOENT);
@@ -563,7 +585,11 @@ int fork_adopt(struct mm *mm)
 	if (r == 0)
 		r = hop_forked(mm);
 	if (r == 0)
+		r = share_forked(mm, share);
+	if (r == 0)
 		r = adopt_regions(mm);
+	if (r == 0)
+		share_adopted(mm);
 	pool_fini(&mm->io_pool);
 	pool_init(&mm->io_pool, sizeof(struct swap_io), (size_t)64 << 10);
 	if (r == 0) {

@@ -10,6 +10,7 @@
 #include "grant.h"
 #include "open.h"
 #include "pager.h"
+#include "share.h"
 #include "sys.h"
 #include "uffd.h"
 #include "verify.h"
@@ -144,6 +145,11 @@ long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, lon
 	return result;
 }
 
+long hop_run(struct mm *mm, long (*fn)(struct pager *p, void *arg), void *arg)
+{
+	return hop_call(mm, HOP_RUN, (long)fn, (long)arg, 0, 0, 0, 0, 0);
+}
+
 static long serve(struct pager *p, const struct hop_slot *s)
 {
 	struct mm *mm = p->mm;
@@ -169,6 +175,11 @@ static long serve(struct pager *p, const struct hop_slot *s)
 	case HOP_BRK:
 		return do_brk(mm, (uintptr_t)a[0]);
 	case HOP_FLAGS:
+		/* held is what another mapping is about to replace, or did not replace after all */
+		if (a[2] & REGION_HELD)
+			share_leave(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
+		if (a[3] & REGION_HELD)
+			share_return(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
 		return region_change(&mm->regions, (uintptr_t)a[0], (uintptr_t)a[1], -1,
 				     (uint32_t)a[2], (uint32_t)a[3]);
 	case HOP_FORGET:
@@ -218,6 +229,8 @@ static long serve(struct pager *p, const struct hop_slot *s)
 	case HOP_FILES_CLOSE:
 		files_close(p);
 		return 0;
+	case HOP_RUN:
+		return ((long (*)(struct pager *, void *))a[0])(p, (void *)a[1]);
 	case HOP_SOURCE_DONE:
 		return do_source_done(p, (struct file_io *)a[0], (int)a[1]);
 	}

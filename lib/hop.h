@@ -69,6 +69,7 @@ enum hop_op {
 	HOP_BACKING_CLOSE,
 	HOP_FILES_CLOSE,
 	HOP_SOURCE_DONE,
+	HOP_RUN, /* a function of the caller's: hop_run() */
 };
 
 enum hop_state { HOP_FREE, HOP_OWNED, HOP_POSTED, HOP_RUNNING, HOP_DONE, HOP_RUNG, HOP_EMPTYING };
@@ -101,6 +102,9 @@ void hop_fini(struct mm *mm);
 
 /* On an application thread of a mm whose pagers run.  The call's result or -errno. */
 long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, long e, long f, long g);
+
+/* Have fn(p, arg) called on a pager, with the mm lock held; neither is managed memory. */
+long hop_run(struct mm *mm, long (*fn)(struct pager *p, void *arg), void *arg);
 
 /* Whether a fault address is a doorbell's or a kick's. */
 bool hop_is_bell(const struct mm *mm, uintptr_t addr);

@@ -36,6 +36,9 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/options.c lib/options.h \
 	lib/near.c lib/near.h \
 	lib/pagecache.c lib/pagecache.h \
+	lib/peer.c lib/peer.h \
+	lib/filedata.c lib/filedata.h \
+	lib/share.c lib/share.h \
 	lib/pager.c lib/pager.h \
 	lib/proc.c lib/proc.h \
 	lib/pool.c lib/pool.h \

@@ -28,6 +28,7 @@
 #include "near.h"
 #include "open.h"
 #include "pagecache.h"
+#include "peer.h"
 #include "pool.h"
 #include "pte.h"
 #include "publish.h"
@@ -74,6 +75,7 @@ struct mm;
 
 /* A fault that was read and could not be answered yet; its thread waits in the kernel. */
 struct fault {
+	struct peer *peer; /* whose thread; NULL: ours */
 	uintptr_t addr;
 	bool write; /* a write access */
 	bool wp;    /* to a write-protected page that is there */
@@ -117,7 +119,7 @@ struct mm {
 	uint32_t armed;	    /* written under the lock with release; acquire loads elsewhere: 1 once
 			     * pagers run and every region is registered */
 	uint32_t pagers_up; /* pagers that run; the descriptors below are theirs */
-	unsigned flags;	    /* MM_PRELOAD, MM_LEFT; constant */
+	unsigned flags;	    /* MM_PRELOAD, MM_LEFT, MM_SERVER; constant */
 	bool confined;	    /* no pager can be started any more */
 	bool confined_said;
 	struct mm_options opt; /* constant */
@@ -155,6 +157,8 @@ struct mm {
 	bool filling;	/* new memory is touched in order, and nothing read back since */
 	struct readahead ra;
 	struct files files;
+	struct peers peers; /* MM_SERVER */
+	struct share *share; /* share.h: mappings that the store's server pages; NULL: none yet */
 	struct fault defer[DEFER_MAX];
 	unsigned ndefer;
 

@@ -102,7 +102,7 @@ static int take_options(struct mm *mm, const struct fl_options *o, char *why, si
 		return refuse(why, why_size, -EINVAL, "no such flag of a store");
 	if (take_tier(mm, o, why, why_size) != 0)
 		return -EINVAL;
-	mm->private_area = o->nareas == 0 && o->store == NULL && !o->no_swap;
+	mm->private_area = o->nareas == 0 && o->store == NULL && !o->no_swap && !(mm->flags & MM_SERVER);
 	for (unsigned i = 0; i < o->nareas; i++) {
 		struct fl_swap_spec *s = &mm->spec[mm->nspec];
 

@@ -114,13 +114,12 @@ static void count(uint64_t *total, bool was, bool is)
 		__atomic_store_n(total, *total + (is ? 1U : (uint64_t)-1), __ATOMIC_RELAXED);
 }
 
-void cache_set(struct pagecache *pc, uint64_t page, uint32_t word)
+/* A word is about to be another: where words are counted. */
+static void recount(struct pagecache *pc, uint64_t page, uint32_t was, uint32_t word)
 {
 	struct cache_chunk *c = chunk_of(pc, page);
-	uint32_t *w = &c->word[page % CHUNK_PAGES];
 	unsigned b = (unsigned)(page % CHUNK_PAGES / CACHE_BLOCK);
 	struct files *f = &pc->mm->files;
-	uint32_t was = *w;
 	bool frame = word & FRAME;
 	bool dirty = word & CACHE_DIRTY;
 
@@ -132,6 +131,13 @@ void cache_set(struct pagecache *pc, uint64_t page, uint32_t word)
 	count(&pc->dirty, was & CACHE_DIRTY, dirty);
 	c->block[b].frames = (uint16_t)(c->block[b].frames + frame - ((was & FRAME) != 0));
 	c->block[b].dirty = (uint16_t)(c->block[b].dirty + dirty - ((was & CACHE_DIRTY) != 0));
+}
+
+void cache_set(struct pagecache *pc, uint64_t page, uint32_t word)
+{
+	uint32_t *w = &chunk_of(pc, page)->word[page % CHUNK_PAGES];
+
+	recount(pc, page, *w, word);
 	__atomic_store_n(w, word, __ATOMIC_RELAXED);
 }
 
@@ -161,14 +167,30 @@ uint64_t cache_next(const struct pagecache *pc, uint64_t page, uint32_t mask)
 
 /* ---- opening ---- */
 
+/* What other processes have copies of cannot be made smaller by them. */
+static long make_memfd(const struct pagecache *pc, const char *name)
+{
+	bool shared = pc->mm->flags & MM_SERVER;
+	long fd = SYS2(memfd_create, name, MFD_CLOEXEC | (shared ? MFD_ALLOW_SEALING : 0));
+	long r;
+
+	if (sys_err(fd) || !shared)
+		return fd;
+	r = SYS3(fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL);
+	if (!sys_err(r))
+		return fd;
+	SYS1(close, fd);
+	return r;
+}
+
 static int make_memfds(struct pagecache *pc)
 {
-	long r = SYS2(memfd_create, "faultline-cache", MFD_CLOEXEC);
+	long r = make_memfd(pc, "faultline-cache");
 
 	if (sys_err(r))
 		return (int)r;
 	pc->memfd = (int)r;
-	r = SYS2(memfd_create, "faultline-cache-state", MFD_CLOEXEC);
+	r = make_memfd(pc, "faultline-cache-state");
 	if (sys_err(r))
 		return (int)r;
 	pc->state_fd = (int)r;
@@ -219,8 +241,9 @@ void cache_free(struct pagecache *pc)
 		f->lead = NULL;
 	if (f->tail == pc)
 		f->tail = NULL;
-	for (uint64_t page = 0; (page = cache_next(pc, page, FRAME)) != CACHE_NONE;)
-		cache_set(pc, page, 0);
+	/* the words stay: other processes may go on with what is in the memfd */
+	for (uint64_t page = 0; (page = cache_next(pc, page, FRAME)) != CACHE_NONE; page++)
+		recount(pc, page, cache_get(pc, page), 0);
 	for (uint64_t i = 0; i < pc->chunks; i++)
 		if (pc->chunk[i] != NULL)
 			chunk_free(pc->chunk[i]);
@@ -255,7 +278,7 @@ static int open_devices(struct pagecache *pc, int dup, bool write)
 	if (sys_err(buffered)) {
 		if (!sys_err(direct))
 			SYS1(close, direct);
-		if (SYS3(fcntl, dup, F_GETFL, 0) & O_DIRECT)
+		if (SYS3(fcntl, dup, F_GETFL, 0) & (O_DIRECT | O_PATH))
 			return (int)buffered;
 		direct = -EACCES;
 		buffered = SYS3(fcntl, dup, F_DUPFD_CLOEXEC, 3);
@@ -335,6 +358,11 @@ int cache_open_file(struct mm *mm, int fd, bool write, struct pagecache **out)
 	return r;
 }
 
+int cache_open_here(struct mm *mm, int fd, bool write, struct pagecache **out)
+{
+	return open_dup(mm, fd, write, out);
+}
+
 int cache_open_source(struct mm *mm, struct source *source, uint64_t size, bool write,
 		      struct pagecache **out)
 {
@@ -364,6 +392,11 @@ void cache_sweep(struct pager *p)
 
 /* ---- where pages are mapped ---- */
 
+static bool is_free_to_go(uint32_t w)
+{
+	return (w & CACHE_UPTODATE) && !(w & (CACHE_LOCKED | CACHE_DIRTY | CACHE_WRITEBACK));
+}
+
 bool cache_part(const struct region *r, uint64_t page, uint64_t n, vpn_t *vpn, uint64_t *part)
 {
 	uint64_t first = vpn_of(r->start) + r->delta;
@@ -390,11 +423,50 @@ bool cache_is_locked(const struct pagecache *pc, uint64_t page)
 	return false;
 }
 
+/* The kernel takes the pages out of every mapping. */
+static bool punch(const struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	return !sys_err(SYS4(fallocate, pc->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			     page << PAGE_SHIFT, n << PAGE_SHIFT));
+}
+
+/*
+ * Out of other processes' mappings: taken from the memfd, and put back.  Clean
+ * pages without I/O only: they are write-protected, so nothing is stored there
+ * meanwhile.  Who looks at the words after we were killed in the middle finds the
+ * pages being read.
+ */
+static void take_and_put(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	char *aside = pc->mm->files.aside;
+
+	for (uint64_t i = page; i < page + n; i++)
+		cache_set(pc, i, cache_get(pc, i) ^ (CACHE_UPTODATE | CACHE_LOCKED));
+	memcpy(aside, cache_addr(pc, page), n * PAGE_SIZE);
+	if (punch(pc, page, n))
+		memcpy(cache_addr(pc, page), aside, n * PAGE_SIZE);
+	for (uint64_t i = page; i < page + n; i++)
+		cache_set(pc, i, cache_get(pc, i) ^ (CACHE_UPTODATE | CACHE_LOCKED));
+}
+
 void cache_unmap(struct pagecache *pc, uint64_t page, uint64_t n)
 {
 	uint64_t part;
 	vpn_t vpn;
 
+	if (pc->mm->flags & MM_SERVER) {
+		for (uint64_t end = page + n; page < end; page += part) {
+			part = 0;
+			while (page + part < end && part < LEAD_BATCH &&
+			       is_free_to_go(cache_get(pc, page + part)))
+				part++;
+			if (part != 0)
+				take_and_put(pc, page, part);
+			else
+				part = 1;
+		}
+		return;
+	}
 	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
 		if ((r->flags & REGION_SHARED) && cache_part(r, page, n, &vpn, &part))
 			SYS3(madvise, addr_of(vpn), part * PAGE_SIZE, MADV_DONTNEED_LOCKED);
@@ -408,8 +480,9 @@ bool cache_protect(struct pagecache *pc, uint64_t page, uint64_t n)
 
 	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
 		if ((r->flags & REGION_SHARED) && cache_part(r, page, n, &vpn, &part))
-			all &= uffd_writeprotect(pc->mm->uffd, addr_of(vpn), part * PAGE_SIZE,
-						 true) == UFFD_OK;
+			all &= peer_protected(r->peer, uffd_writeprotect(peer_uffd(pc->mm, r->peer),
+									 addr_of(vpn),
+									 part * PAGE_SIZE, true));
 	return all;
 }
 
@@ -420,7 +493,7 @@ void cache_wake(struct pagecache *pc, uint64_t page, uint64_t n)
 
 	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
 		if (cache_part(r, page, n, &vpn, &part))
-			uffd_wake(pc->mm->uffd, addr_of(vpn), part * PAGE_SIZE);
+			uffd_wake(peer_uffd(pc->mm, r->peer), addr_of(vpn), part * PAGE_SIZE);
 }
 
 /* ---- coming and going ---- */
@@ -429,9 +502,8 @@ bool cache_drop(struct pagecache *pc, uint64_t page, uint64_t n)
 {
 	uint32_t wasted = 0;
 
-	/* the kernel takes the pages out of every mapping, first */
-	if (sys_err(SYS4(fallocate, pc->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			 page << PAGE_SHIFT, n << PAGE_SHIFT)))
+	/* first: nobody finds a page that its word says is absent */
+	if (!punch(pc, page, n))
 		return false;
 	for (uint64_t i = 0; i < n; i++) {
 		wasted += (cache_get(pc, page + i) & CACHE_AHEAD) != 0;
@@ -443,11 +515,6 @@ bool cache_drop(struct pagecache *pc, uint64_t page, uint64_t n)
 	}
 	stat_add(&pc->mm->stats.file_dropped, n);
 	return true;
-}
-
-static bool is_free_to_go(uint32_t w)
-{
-	return (w & CACHE_UPTODATE) && !(w & (CACHE_LOCKED | CACHE_DIRTY | CACHE_WRITEBACK));
 }
 
 void cache_forget(struct pagecache *pc, uint64_t page, uint64_t end)
@@ -581,7 +648,9 @@ static bool lead(struct pager *p)
 		}
 		if (w & CACHE_DIRTY) {
 			n = w & CACHE_ERROR ? 0 : cache_write(p, pc, page, CACHE_BLOCK);
-			if (n == 0)
+			any |= n != 0;
+			/* what is written cannot be unmapped in other processes: the next time, then */
+			if (n == 0 || (mm->flags & MM_SERVER))
 				continue;
 		}
 		while (n < LEAD_BATCH && !(w & CACHE_DIRTY) &&
@@ -700,6 +769,8 @@ void cache_io_end(struct file_io *io)
 	struct pagecache *pc = io->pc;
 
 	pc->inflight--;
+	if (io->peer != NULL)
+		peer_let_go(io->peer);
 	if (pc->source != NULL)
 		pc->mm->files.jobs--;
 	pool_put(&pc->mm->files.io_pool, io);

@@ -29,6 +29,11 @@
  * pages are to be locked.  What others write to the file is seen when a page is
  * read the next time.
  *
+ * Mappings of other processes (peer.h) are mappings of the same memfd: their regions
+ * are in the same list, with the userfaultfd that they are registered with.  Their
+ * pages cannot be unmapped from here; a clean one leaves every mapping when it is taken
+ * out of the memfd, and is put back.
+ *
  * Called with the mm lock held.
  */
 #ifndef FL_PAGECACHE_H
@@ -94,6 +99,9 @@ struct pagecache {
 	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
 	uint64_t frames, dirty;
 	int error; /* of a write, not told yet */
+	uint32_t
+		failures; /* of writes, so far: each peer is told once of those that it has not heard of */
+	int last_failure;
 	struct file_streams streams;
 	struct cache_chunk **chunk;
 	char name[160];
@@ -109,11 +117,12 @@ struct file_io {
 	uint64_t page;
 	uint32_t n;
 	uint32_t tries;
-	uint64_t t0;  /* of the fault that asked; 0: none did */
-	vpn_t vpn;    /* and where */
-	bool write;   /* it wants to write */
-	void *waiter; /* syncs: who waits */
-	size_t bytes; /* of a source: the last page may be a part */
+	uint64_t t0;	   /* of the fault that asked; 0: none did */
+	vpn_t vpn;	   /* and where */
+	struct peer *peer; /* in whose memory; NULL: ours */
+	bool write;	   /* it wants to write */
+	void *waiter;	   /* syncs: who waits */
+	size_t bytes;	   /* of a source: the last page may be a part */
 	struct iovec iov;
 };
 
@@ -134,10 +143,12 @@ struct files {
 	uint64_t drained;   /* written in the background until so few are dirty */
 	/* pages that raise SIGBUS just now, and since when */
 	struct {
+		struct peer *peer;
 		vpn_t vpn;
 		uint64_t since;
 	} bus[BUS_MAX];
 	unsigned nbus;
+	char *aside; /* MM_SERVER: where pages are kept while they are unmapped */
 };
 
 static inline struct pagecache *cache_of(const struct region *r)
@@ -155,6 +166,8 @@ static inline uint64_t cache_pages(const struct pagecache *pc)
  * found or made.  `write`: a mapping will be shared and writable.  0 or -errno.
  */
 int cache_open_file(struct mm *mm, int fd, bool write, struct pagecache **out);
+/* The same of a descriptor in the pagers' table. */
+int cache_open_here(struct mm *mm, int fd, bool write, struct pagecache **out);
 /* Of a program's own source. */
 int cache_open_source(struct mm *mm, struct source *source, uint64_t size, bool write,
 		      struct pagecache **out);
@@ -218,7 +231,9 @@ void files_close(struct pager *p);
 /* Start reading what is absent of [page, page + n), in the background; how many pages were started. */
 uint32_t file_prefetch(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n);
 /* A touch of the page raises SIGBUS, for a moment. */
-void file_sigbus(struct mm *mm, vpn_t vpn);
+void file_sigbus(struct mm *mm, struct peer *peer, vpn_t vpn);
+/* Nothing of the range raises it any more: the peer unmaps it. */
+void file_sigbus_forget(struct mm *mm, const struct peer *peer, vpn_t vpn, vpn_t end);
 /* Those that raised it for longer than that ask again. */
 void file_sigbus_end(struct mm *mm, uint64_t now);
 

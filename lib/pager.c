@@ -13,6 +13,7 @@
 #include "fork.h"
 #include "grant.h"
 #include "reclaim.h"
+#include "share.h"
 #include "store-client.h"
 #include "sys.h"
 #include "uffd.h"
@@ -235,7 +236,8 @@ static int open_all(struct mm *mm)
 	long r;
 
 	/* none of the program's descriptors is held open here */
-	SYS3(close_range, 0, ~0U, 0);
+	if (!(mm->flags & MM_SERVER))
+		SYS3(close_range, 0, ~0U, 0);
 	mm->device = (int)uffd_device();
 	r = SYS4(openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
 	if (sys_err(r))
@@ -252,6 +254,11 @@ static int open_all(struct mm *mm)
 	mm->uffd = mm->wait_fd = (int)r;
 	if (mm->store != NULL)
 		stored_listen(mm);
+	if (mm->flags & MM_SERVER) {
+		r = peers_open(mm);
+		if (r != 0)
+			return say(mm, "cannot serve mappings of others", r);
+	}
 	r = sys_bare(SYS_getrandom, (long)&mm->csum_key, sizeof(mm->csum_key), GRND_NONBLOCK, 0, 0,
 		     0);
 	if (r != (long)sizeof(mm->csum_key))
@@ -344,6 +351,13 @@ static void round_trip(struct pager *p, bool calls)
 	if ((p->readable && (read_messages(p, calls) == 0 || ++p->mm->skipped % SKIP_MAX == 0)) ||
 	    fork_kin_ending(p->mm))
 		fork_look_after_kin(p->mm);
+	if (p->mm->flags & MM_SERVER) {
+		if (p->readable)
+			peers_read(p);
+		peers_round(p);
+	}
+	if (p->mm->share != NULL)
+		share_round(p);
 	if (calls && p->mm->store != NULL && !p->stop)
 		stored_round(p);
 	if (!calls)
@@ -390,7 +404,8 @@ static void sleep_until_event(struct pager *p, uint64_t most)
 	 * While faults are deferred and nothing is in flight here, another pager may free what they
 	 * need; within a call, the I/O that it waits for may be another pager's, and wake that one.
 	 */
-	bool others = p->mm->ndefer != 0 || (p->pumped && blkio_inflight(p->io) == 0);
+	bool others = p->mm->ndefer != 0 ||
+		      ((p->pumped || p->mm->peers.jobs != NULL) && blkio_inflight(p->io) == 0);
 	bool look_again = others || fork_kin_ending(p->mm) || grant_busy(p->mm);
 	uint64_t timeout = look_again ? 1000000U : near_binds(p) ? NEAR_IDLE_NS : UINT64_MAX;
 	uint64_t patience = stored_patience(p->mm);
@@ -621,7 +636,7 @@ int pager_start(struct mm *mm)
 	 * The caller holds the lock and waits; the first pager opens everything
 	 * meanwhile as if it held it, and takes it for itself only afterwards.
 	 */
-	r = spawn(mm->pager[0], false);
+	r = spawn(mm->pager[0], mm->flags & MM_SERVER);
 	if (r != 0) {
 		for (unsigned i = 0; i < mm->opt.pagers; i++) {
 			struct pager *p = mm->pager[i];

@@ -282,6 +282,7 @@ static void link_node(struct region_tree *t, struct region *n, struct region *be
 		      struct region *above)
 {
 	node_insert(t, n, below, above);
+	n->peer = t->peer;
 	t->hint = n;
 	t->count++;
 	if (n->users != NULL) {

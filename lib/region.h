@@ -31,8 +31,10 @@
 #define REGION_LOCKONFAULT 0x80 /* mlock2(2) with MLOCK_ONFAULT */
 #define REGION_SHARED 0x200    /* a shared mapping of a file: its pages are the page cache's */
 #define REGION_NOWRITE 0x400   /* may not become writable: its file was not opened for writing */
+#define REGION_REMOTE 0x800    /* with REGION_SHARED: the store's server pages it (share.h) */
 
 struct region;
+struct peer;
 
 /* The regions of one file; a file's own structure begins with it. */
 struct region_users {
@@ -55,6 +57,7 @@ struct region {
 	struct region_users *users;
 	uint64_t delta;
 	struct region *user_next, **user_link; /* in users */
+	struct peer *peer;		       /* whose: its tree's */
 	/* How often write-protecting what was read in paid (fault-wp.c); not compared when merging. */
 	uint32_t wp_installs, wp_faults;
 };
@@ -62,6 +65,7 @@ struct region {
 struct region_tree {
 	struct region *root, *last;
 	struct region *hint; /* where the last change was: the next is often near */
+	struct peer *peer; /* another process's mappings, as its pager knows them; NULL: ours */
 	struct pool pool;
 	uint32_t seq;	   /* odd while the tree changes; see above */
 	size_t count;

@@ -930,7 +930,7 @@ uint32_t staging_buffer(uint64_t limit)
 void staging_resize(struct mm *mm)
 {
 	struct staging *s = &mm->staging;
-	uint32_t pages = staging_buffer(mm->limit);
+	uint32_t pages = mm->flags & MM_SERVER ? 0 : staging_buffer(mm->limit);
 	uint32_t was = s->buffer_pages;
 
 	s->buffer_pages = pages;

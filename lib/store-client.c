@@ -17,6 +17,7 @@
 #include "hop.h"
 #include "mm.h"
 #include "pager.h"
+#include "share.h"
 #include "store-wire.h"
 #include "sys.h"
 
@@ -122,7 +123,7 @@ union control {
 	char room[CMSG_SPACE(WIRE_FDS_MAX * sizeof(int))];
 };
 
-static int send_msg(int fd, const struct wire_msg *m, const int *fds, unsigned nfds)
+int stored_send(int fd, const struct wire_msg *m, const int *fds, unsigned nfds)
 {
 	struct wire_msg wire = *m;
 	struct iovec iov = {&wire, sizeof(wire)};
@@ -151,7 +152,7 @@ static void close_fds(const int *fds, unsigned n)
 }
 
 /* 0 and a message; -EAGAIN: none waits; else the connection is of no use any more. */
-static int receive(int fd, struct wire_msg *m, int fds[WIRE_FDS_MAX], unsigned *nfds)
+int stored_receive(int fd, struct wire_msg *m, int *fds, unsigned *nfds)
 {
 	char buf[sizeof(*m) + 1];
 	struct iovec iov = {buf, sizeof(buf)};
@@ -180,7 +181,7 @@ static int receive(int fd, struct wire_msg *m, int fds[WIRE_FDS_MAX], unsigned *
 	return r;
 }
 
-static int await(int fd, uint64_t deadline)
+int stored_await(int fd, uint64_t deadline)
 {
 	for (;;) {
 		uint64_t now = sys_now();
@@ -198,6 +199,18 @@ static int await(int fd, uint64_t deadline)
 		if (sys_err(r) && r != -EINTR)
 			return (int)r;
 	}
+}
+
+const char *stored_mount(const struct store *s)
+{
+	return s->mnt;
+}
+
+int stored_connect(struct store *s)
+{
+	int r = s->path[0] == '\0' ? find_socket(s->mnt, s->path) : 0;
+
+	return r != 0 ? r : connect_to(s->path);
 }
 
 static const char *unreachable(int err)
@@ -328,7 +341,7 @@ static int begin(struct mm *mm)
 	m.flags = (mm->device < 0 ? WIRE_DEVICE : 0) | (s->via_mount ? WIRE_MOUNT : 0);
 	for (unsigned i = 0; i < mm->swap.narea; i++)
 		m.count += mm->swap.area[i] != NULL && mm->swap.area[i]->stored;
-	r = send_msg(s->fd, &m, own, 3);
+	r = stored_send(s->fd, &m, own, 3);
 	for (unsigned i = 0; r == 0 && i < mm->swap.narea; i++) {
 		const struct swap_area *a = mm->swap.area[i];
 
@@ -338,7 +351,7 @@ static int begin(struct mm *mm)
 		log_format(m.name, sizeof(m.name), "%s", a->path);
 		m.prio = a->prio;
 		m.slots = a->max_slots;
-		r = send_msg(s->fd, &m, (int[]){a->shared_fd, slot_map_fd(a->map)}, 2);
+		r = stored_send(s->fd, &m, (int[]){a->shared_fd, slot_map_fd(a->map)}, 2);
 	}
 	if (r != 0) {
 		SYS1(close, s->fd);
@@ -372,7 +385,7 @@ static void done(struct mm *mm, uint32_t generation, uint32_t request, long resu
 	wire_init(&m, WIRE_DONE);
 	m.request = request;
 	m.error = (int32_t)result;
-	if (send_msg(s->fd, &m, NULL, 0) != 0)
+	if (stored_send(s->fd, &m, NULL, 0) != 0)
 		lose(mm, "its server does not listen");
 }
 
@@ -462,9 +475,9 @@ static int attach_once(struct mm *mm, uint64_t deadline)
 		struct wire_msg m;
 		unsigned nfds;
 
-		r = receive(s->fd, &m, fds, &nfds);
+		r = stored_receive(s->fd, &m, fds, &nfds);
 		if (r == -EAGAIN)
-			r = await(s->fd, deadline);
+			r = stored_await(s->fd, deadline);
 		else if (r == 0)
 			handle(mm, NULL, &m, fds, nfds);
 	}
@@ -533,6 +546,8 @@ void stored_forked(struct mm *mm)
 
 bool stored_ready(struct mm *mm, int fd)
 {
+	if (share_ready(mm, fd))
+		return true;
 	if (mm->store == NULL || fd != mm->store->fd)
 		return false;
 	mm->store->pending = true;
@@ -550,7 +565,7 @@ void stored_round(struct pager *p)
 		int fds[WIRE_FDS_MAX];
 		struct wire_msg m;
 		unsigned nfds;
-		int r = receive(s->fd, &m, fds, &nfds);
+		int r = stored_receive(s->fd, &m, fds, &nfds);
 
 		if (r == -EAGAIN) {
 			s->pending = false;
@@ -598,8 +613,8 @@ static int ask(int fd, struct wire_msg *m, int fds[WIRE_FDS_MAX], unsigned *nfds
 {
 	int r;
 
-	while ((r = receive(fd, m, fds, nfds)) == -EAGAIN) {
-		r = await(fd, deadline);
+	while ((r = stored_receive(fd, m, fds, nfds)) == -EAGAIN) {
+		r = stored_await(fd, deadline);
 		if (r != 0)
 			return r;
 	}
@@ -626,7 +641,7 @@ int stored_probe(const char *mnt, bool via_mount, int *device, char *why, size_t
 		if (r >= 0) {
 			wire_init(&m, WIRE_HELLO);
 			m.flags = WIRE_PROBE | WIRE_DEVICE | (via_mount ? WIRE_MOUNT : 0);
-			r = send_msg(fd, &m, NULL, 0);
+			r = stored_send(fd, &m, NULL, 0);
 			if (r == 0)
 				r = ask(fd, &m, fds, &nfds, deadline);
 			SYS1(close, fd);
@@ -662,7 +677,7 @@ int stored_maps(const char *socket, int (*fn)(const char *name, int fd, uint64_t
 		return fd;
 	wire_init(&m, WIRE_HELLO);
 	m.flags = WIRE_COUNT;
-	r = send_msg(fd, &m, NULL, 0);
+	r = stored_send(fd, &m, NULL, 0);
 	while (r == 0) {
 		int fds[WIRE_FDS_MAX];
 		unsigned nfds = 0;

@@ -43,6 +43,16 @@ bool stored_ready(struct mm *mm, int fd);
 void stored_round(struct pager *p);
 /* When stored_round() wants to be called at the latest, in ns from now; UINT64_MAX: when woken. */
 uint64_t stored_patience(const struct mm *mm);
+/* Where it is mounted; another connection to its server: a descriptor or -errno. */
+const char *stored_mount(const struct store *s);
+int stored_connect(struct store *s);
+
+/* Messages on a connection: 0, or -errno; receive: -EAGAIN when none waits. */
+struct wire_msg;
+int stored_send(int fd, const struct wire_msg *m, const int *fds, unsigned nfds);
+int stored_receive(int fd, struct wire_msg *m, int *fds, unsigned *nfds);
+int stored_await(int fd, uint64_t deadline);
+
 /* A pager ends: let the server know. */
 void stored_close(struct mm *mm);
 

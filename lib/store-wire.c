@@ -22,6 +22,14 @@ static const struct rule {
 	[WIRE_ERROR]	= {false, false, 0, 0},
 	[WIRE_SWAPOFF]	= {false, true,  0, 0},
 	[WIRE_LIMIT]	= {false, false, 0, 0},
+	[WIRE_FILE]	= {true,  false, 0, 1},
+	[WIRE_MAP]	= {true,  false, 0, 0},
+	[WIRE_UNMAP]	= {true,  false, 0, 0},
+	[WIRE_CLOSE]	= {true,  false, 0, 0},
+	[WIRE_SYNC]	= {true,  false, 0, 0},
+	[WIRE_FORK]	= {true,  false, 0, 0},
+	[WIRE_ANSWER]	= {false, false, 0, 2},
+	[WIRE_UNBUS]	= {false, false, 0, 0},
 };
 /* clang-format on */
 
@@ -64,6 +72,13 @@ static bool zeros(const char *p, size_t n)
 	return true;
 }
 
+/* Whole pages of an address space. */
+static bool is_range(uint64_t addr, uint64_t len)
+{
+	return addr % 4096 == 0 && len % 4096 == 0 && len != 0 && addr <= INT64_MAX &&
+	       len <= INT64_MAX - addr;
+}
+
 /* Each kind's own rules. */
 static bool sound(const struct wire_msg *m, unsigned nfds)
 {
@@ -71,6 +86,8 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 
 	switch ((enum wire_type)m->type) {
 	case WIRE_HELLO:
+		if (m->flags == WIRE_FILES)
+			return m->count == 0 && nfds == 1;
 		return (m->flags & ~(WIRE_DEVICE | WIRE_PROBE | WIRE_COUNT | WIRE_MOUNT)) == 0 &&
 		       m->count <= (nothing ? 0 : WIRE_AREAS_MAX) && nfds == (nothing ? 0U : 3U);
 	case WIRE_HELD:
@@ -87,7 +104,18 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 		return m->error < 0 && m->error >= -4095;
 	case WIRE_LIMIT:
 		return m->bytes >= WIRE_LIMIT_MIN && m->bytes <= UINT64_MAX / 4;
+	case WIRE_FILE:
+		return (m->flags & ~WIRE_WRITE) == 0;
+	case WIRE_MAP:
+	case WIRE_UNMAP:
+	case WIRE_SYNC:
+	case WIRE_UNBUS:
+		return is_range(m->mm_addr, m->bytes);
+	case WIRE_ANSWER:
+		return m->error <= 0 && m->error >= -4095;
 	case WIRE_SWAPOFF:
+	case WIRE_CLOSE:
+	case WIRE_FORK:
 		return true;
 	case WIRE_TYPE_END:
 		break;

@@ -18,6 +18,23 @@
  *	                  ◀──────────── LIMIT     a new limit
  *	DONE   answers these two ─────────────▶
  *
+ * A second connection is for shared mappings of files (share.h, peer.h):
+ *
+ *	HELLO  with WIRE_FILES, the userfaultfd ─▶
+ *	                  ◀──────────── ATTACHED, or ERROR
+ *	FILE   a descriptor, or the number of a
+ *	       file that it has ──────────────▶
+ *	                  ◀──────────── ANSWER    its number; memfd, its pages' words
+ *	MAP, UNMAP  a range ──────────────────▶
+ *	                  ◀──────────── ANSWER
+ *	CLOSE  a file that it maps no more ───▶
+ *	SYNC   a range ───────────────────────▶
+ *	                  ◀──────────── ANSWER    when it is on the disk
+ *	FORK ─────────────────────────────────▶
+ *	                  ◀──────────── ANSWER    a connection for the child, which says
+ *						  HELLO there, and has all that this one has
+ *	                  ◀──────────── UNBUS     take the mark of a page away
+ *
  * What is not used by a message is zero.  Neither side trusts the other: what
  * wire_parse() lets through is of the right size, kind and direction, with a
  * name that is one.
@@ -44,6 +61,14 @@ enum wire_type {
 	WIRE_ERROR,
 	WIRE_SWAPOFF,
 	WIRE_LIMIT,
+	WIRE_FILE,
+	WIRE_MAP,
+	WIRE_UNMAP,
+	WIRE_CLOSE,
+	WIRE_SYNC,
+	WIRE_FORK,
+	WIRE_ANSWER,
+	WIRE_UNBUS,
 	WIRE_TYPE_END
 };
 
@@ -52,19 +77,23 @@ enum wire_type {
 #define WIRE_PROBE 2U  /* tell whether this would work: no areas, nothing is listed */
 #define WIRE_COUNT 4U  /* the maps, to be counted: AREAs have one descriptor, and no member */
 #define WIRE_MOUNT 8U  /* I/O will go through the mount: AREAs have the map alone */
+#define WIRE_FILES 16U /* alone: a connection for shared mappings of files */
+
+/* Of FILE. */
+#define WIRE_WRITE 1U /* it is to be written, too */
 
 struct wire_msg {
 	uint32_t version;
 	uint32_t type;
 	uint32_t flags;
 	uint32_t count;	  /* HELLO: HELD messages that follow; ATTACHED: areas that the store has */
-	uint32_t member;  /* AREA */
+	uint32_t member;  /* AREA; FILE, MAP, CLOSE, ANSWER: a file's number */
 	int32_t prio;	  /* AREA, HELD */
-	int32_t error;	  /* DONE, ERROR: a negative errno, DONE also 0 */
-	uint32_t request; /* SWAPOFF, LIMIT; DONE: which it answers */
-	uint64_t slots;	  /* AREA, HELD: header's page included */
-	uint64_t bytes;	  /* LIMIT */
-	uint64_t mm_addr; /* HELLO */
+	int32_t error;	  /* DONE, ERROR, ANSWER: a negative errno, but for ERROR also 0 */
+	uint32_t request; /* SWAPOFF, LIMIT, what ANSWER answers; DONE, ANSWER: which it answers */
+	uint64_t slots;	  /* AREA, HELD: header's page included; MAP: the file's first page */
+	uint64_t bytes;	  /* LIMIT; MAP, UNMAP, SYNC, UNBUS: how many */
+	uint64_t mm_addr; /* HELLO; MAP, UNMAP, SYNC, UNBUS: from where */
 	char name
 		[WIRE_NAME_MAX]; /* HELLO: the process's; AREA, HELD, SWAPOFF: an area's; ERROR: why */
 };

@@ -14,6 +14,7 @@
 #include "mm.h"
 #include "pager.h"
 #include "reclaim.h"
+#include "share.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -225,6 +226,7 @@ long do_close(struct pager *p)
 	if (mm->closing)
 		return 0;
 	mm->closing = true;
+	share_close(mm);
 	files_close(p);
 	if (mm->armed) {
 		const struct region *r;

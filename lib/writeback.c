@@ -51,7 +51,8 @@ static void write_failed(struct pagecache *pc, int err)
 	stat_add(&mm->stats.file_errors, 1);
 	if (pc->error == 0)
 		mm_log(mm, FL_LOG_ERROR, "cannot write to %s: %s", pc->name, log_strerror(err));
-	pc->error = err;
+	pc->error = pc->last_failure = err;
+	pc->failures++;
 	if (pc->users.count == 0 && pc->handles == 0)
 		pc->orphan_errors++;
 }

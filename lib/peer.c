@@ -1,0 +1,626 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * peer.c - shared mappings of other processes; see peer.h.
+ *
+ * A peer may have made its descriptor wait, and may read from it itself: we read
+ * with RWF_NOWAIT.  It may have asked for events besides faults: what they bring is
+ * closed.
+ */
+#include "peer.h"
+
+#include "do.h"
+#include "fault.h"
+#include "mm.h"
+#include "store-wire.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
+#define ADDRESS_END ((uint64_t)1 << 47)
+#define READY_MAX 32
+#define ASIDE_BYTES ((size_t)CACHE_BLOCK * PAGE_SIZE)
+
+/* Who waits until some files are written and durable. */
+struct sync_call {
+	struct peer *peer; /* that is to be told; NULL: it has gone, or: */
+	struct sync_wait *wait;
+	uint32_t request;
+	uint32_t pending; /* jobs */
+	int err;
+};
+
+/* One range of one file. */
+struct sync_job {
+	struct sync_job *next;
+	struct sync_call *call;
+	struct pagecache *pc;
+	uint64_t from, stop;
+	bool durable; /* all is written, and fsync(2) under way */
+};
+
+/* ---- where ---- */
+
+int peer_uffd(const struct mm *mm, const struct peer *peer)
+{
+	return peer != NULL ? peer->uffd : mm->uffd;
+}
+
+struct region *peer_region(const struct mm *mm, const struct peer *peer, uintptr_t addr)
+{
+	return region_find(peer != NULL ? &peer->regions : &mm->regions, addr);
+}
+
+void peer_wake(const struct mm *mm, const struct peer *peer, uint64_t vpn)
+{
+	int uffd = peer_uffd(mm, peer);
+
+	if (uffd >= 0)
+		uffd_wake(uffd, addr_of(vpn), PAGE_SIZE);
+}
+
+bool peer_protected(const struct peer *peer, enum uffd_result res)
+{
+	if (res == UFFD_OK)
+		return true;
+	return peer != NULL && (peer->uffd < 0 || res == UFFD_GONE || res == UFFD_UNFIT);
+}
+
+void peer_hold(struct peer *peer)
+{
+	peer->refs++;
+}
+
+void peer_let_go(struct peer *peer)
+{
+	if (--peer->refs != 0)
+		return;
+	region_tree_fini(&peer->regions);
+	sys_mem_free(peer->file, PEER_FILES_MAX * sizeof(*peer->file));
+	sys_mem_free(peer, sizeof(*peer));
+}
+
+/* ---- telling ---- */
+
+static void tell(const struct peer *peer, const struct wire_msg *m)
+{
+	struct wire_msg wire = *m;
+	struct iovec iov = {&wire, sizeof(wire)};
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	wire_convert(&wire);
+	/* one that does not take it is found by who reads from it */
+	SYS3(sendmsg, peer->sock, &h, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void peer_bus_ended(const struct peer *peer, uint64_t vpn)
+{
+	struct wire_msg m;
+
+	wire_init(&m, WIRE_UNBUS);
+	m.mm_addr = addr_of(vpn);
+	m.bytes = PAGE_SIZE;
+	tell(peer, &m);
+}
+
+/* ---- coming and going ---- */
+
+int peers_open(struct mm *mm)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data = {.ptr = NULL}};
+	struct peers *all = &mm->peers;
+	long r = SYS1(epoll_create, EPOLL_CLOEXEC);
+
+	if (sys_err(r))
+		return (int)r;
+	all->epoll = (int)r;
+	r = SYS4(epoll_ctl, all->epoll, EPOLL_CTL_ADD, mm->uffd, &e);
+	if (sys_err(r))
+		return (int)r;
+	mm->wait_fd = all->epoll;
+	pool_init(&all->call_pool, sizeof(struct sync_call), (size_t)16 << 10);
+	pool_init(&all->job_pool, sizeof(struct sync_job), (size_t)16 << 10);
+	mm->files.aside = sys_mem_alloc(ASIDE_BYTES);
+	return mm->files.aside != NULL ? 0 : -ENOMEM;
+}
+
+static int make(struct mm *mm, int sock, struct peer **out)
+{
+	struct peer *peer = sys_mem_alloc(sizeof(*peer));
+
+	if (peer == NULL)
+		return -ENOMEM;
+	peer->file = sys_mem_alloc(PEER_FILES_MAX * sizeof(*peer->file));
+	if (peer->file == NULL) {
+		sys_mem_free(peer, sizeof(*peer));
+		return -ENOMEM;
+	}
+	region_tree_init(&peer->regions);
+	peer->regions.peer = peer;
+	peer->mm = mm;
+	peer->refs = 1;
+	peer->uffd = -1;
+	peer->sock = sock;
+	peer->next = mm->peers.first;
+	mm->peers.first = peer;
+	*out = peer;
+	return 0;
+}
+
+static bool is_userfaultfd(const struct mm *mm, int fd)
+{
+	static const char want[] = "anon_inode:[userfaultfd]";
+	char path[48], name[64];
+	long n;
+
+	log_format(path, sizeof(path), "thread-self/fd/%d", fd);
+	n = SYS4(readlink, mm->proc_fd, path, name, sizeof(name) - 1);
+	if (sys_err(n))
+		return false;
+	name[n] = '\0';
+	return strcmp(name, want) == 0;
+}
+
+int peer_come(struct peer *peer, int uffd)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data = {.ptr = peer}};
+	long r;
+
+	if (peer->uffd >= 0 || !is_userfaultfd(peer->mm, uffd))
+		return -EPROTO;
+	r = SYS4(epoll_ctl, peer->mm->peers.epoll, EPOLL_CTL_ADD, uffd, &e);
+	if (sys_err(r))
+		return (int)r;
+	peer->uffd = uffd;
+	return 0;
+}
+
+int peer_start(struct mm *mm, int uffd, int sock, struct peer **out)
+{
+	int r = make(mm, sock, out);
+
+	if (r != 0)
+		return r;
+	r = peer_come(*out, uffd);
+	if (r != 0) {
+		(*out)->sock = -1;
+		peer_end(*out);
+	}
+	return r;
+}
+
+void peer_end(struct peer *peer)
+{
+	struct mm *mm = peer->mm;
+	const struct region *r;
+	unsigned kept = 0;
+
+	for (struct peer **link = &mm->peers.first; *link != NULL; link = &(*link)->next) {
+		if (*link == peer) {
+			*link = peer->next;
+			break;
+		}
+	}
+	while ((r = region_next(&peer->regions, 0)) != NULL)
+		region_remove(&peer->regions, r->start, r->end);
+	file_sigbus_forget(mm, peer, 0, VPN_MAX);
+	for (unsigned i = 0; i < mm->ndefer; i++)
+		if (mm->defer[i].peer != peer)
+			mm->defer[kept++] = mm->defer[i];
+	mm->ndefer = kept;
+	for (const struct sync_job *j = mm->peers.jobs; j != NULL; j = j->next)
+		if (j->call->peer == peer)
+			j->call->peer = NULL;
+	for (uint32_t i = 0; i < peer->nfiles; i++)
+		peer_close(peer, i);
+	if (peer->uffd >= 0) {
+		/* it has copies: closing ours does not end the watch */
+		SYS4(epoll_ctl, mm->peers.epoll, EPOLL_CTL_DEL, peer->uffd, 0);
+		SYS1(close, peer->uffd);
+	}
+	if (peer->sock >= 0)
+		SYS1(close, peer->sock);
+	peer->uffd = peer->sock = -1;
+	peer_let_go(peer);
+}
+
+int peer_fork(const struct peer *parent, int sock, struct peer **out)
+{
+	struct mm *mm = parent->mm;
+	struct peer *child;
+	const struct region *r;
+	int err = make(mm, sock, &child);
+
+	if (err != 0)
+		return err;
+	for (uint32_t i = 0; i < parent->nfiles; i++) {
+		child->file[i] = parent->file[i];
+		if (child->file[i].pc != NULL)
+			child->file[i].pc->handles++;
+	}
+	child->nfiles = parent->nfiles;
+	for (uintptr_t at = 0; err == 0 && (r = region_next(&parent->regions, at)) != NULL;
+	     at = r->end)
+		err = region_insert_file(&child->regions, r->start, r->end, r->prot, r->flags,
+					 r->users, r->delta);
+	if (err != 0) {
+		child->sock = -1;
+		peer_end(child);
+		return err;
+	}
+	*out = child;
+	return 0;
+}
+
+/* ---- files and mappings ---- */
+
+long peer_open(struct peer *peer, int fd, bool write)
+{
+	struct pagecache *pc;
+	uint32_t i = 0;
+	int r;
+
+	while (i < peer->nfiles && peer->file[i].pc != NULL)
+		i++;
+	if (i == PEER_FILES_MAX)
+		return -EMFILE;
+	r = cache_open_here(peer->mm, fd, write, &pc);
+	if (r != 0)
+		return r;
+	pc->handles++;
+	peer->file[i] = (struct peer_file){.pc = pc, .write = write, .heard = pc->failures};
+	if (i == peer->nfiles)
+		peer->nfiles++;
+	return (long)i;
+}
+
+static const struct peer_file *file_of(const struct peer *peer, uint32_t file)
+{
+	return file < peer->nfiles && peer->file[file].pc != NULL ? &peer->file[file] : NULL;
+}
+
+static long copy_fd(const struct mm *mm, int fd, bool write)
+{
+	char path[48];
+
+	if (write)
+		return SYS3(fcntl, fd, F_DUPFD_CLOEXEC, 3);
+	log_format(path, sizeof(path), "thread-self/fd/%d", fd);
+	return SYS4(openat, mm->proc_fd, path, O_RDONLY | O_CLOEXEC, 0);
+}
+
+int peer_descriptors(const struct peer *peer, uint32_t file, int fds[2])
+{
+	const struct peer_file *f = file_of(peer, file);
+	long memfd, state;
+
+	if (f == NULL)
+		return -EPROTO;
+	memfd = copy_fd(peer->mm, f->pc->memfd, f->write);
+	if (sys_err(memfd))
+		return (int)memfd;
+	state = copy_fd(peer->mm, f->pc->state_fd, false);
+	if (sys_err(state)) {
+		SYS1(close, memfd);
+		return (int)state;
+	}
+	fds[0] = (int)memfd;
+	fds[1] = (int)state;
+	return 0;
+}
+
+void peer_close(struct peer *peer, uint32_t file)
+{
+	if (file_of(peer, file) == NULL)
+		return;
+	peer->file[file].pc->handles--;
+	peer->file[file].pc = NULL;
+}
+
+static bool is_range(uint64_t addr, uint64_t len)
+{
+	return addr % PAGE_SIZE == 0 && len % PAGE_SIZE == 0 && len != 0 && addr < ADDRESS_END &&
+	       len <= ADDRESS_END - addr;
+}
+
+int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint32_t file)
+{
+	const struct peer_file *f = file_of(peer, file);
+	uint64_t pages = len >> PAGE_SHIFT;
+	int r;
+
+	if (f == NULL || !is_range(addr, len) || page > CACHE_PAGES_MAX ||
+	    pages > CACHE_PAGES_MAX - page)
+		return -EPROTO;
+	if (peer->regions.count >= PEER_REGIONS_MAX)
+		return -ENOMEM;
+	r = cache_cover(f->pc, page + pages);
+	if (r == 0)
+		r = region_insert_file(&peer->regions, addr, addr + len,
+				       PROT_READ | (f->write ? PROT_WRITE : 0), REGION_SHARED,
+				       &f->pc->users, page - vpn_of(addr));
+	return r;
+}
+
+int peer_unmap(struct peer *peer, uint64_t addr, uint64_t len)
+{
+	struct mm *mm = peer->mm;
+	unsigned kept = 0;
+	int r;
+
+	if (!is_range(addr, len))
+		return -EPROTO;
+	r = region_remove(&peer->regions, addr, addr + len);
+	if (r != 0)
+		return r;
+	file_sigbus_forget(mm, peer, vpn_of(addr), vpn_of(addr + len));
+	for (unsigned i = 0; i < mm->ndefer; i++)
+		if (mm->defer[i].peer != peer || mm->defer[i].addr < addr ||
+		    mm->defer[i].addr >= addr + len)
+			mm->defer[kept++] = mm->defer[i];
+	mm->ndefer = kept;
+	/* who waits there meets what comes next */
+	if (peer->uffd >= 0)
+		uffd_wake(peer->uffd, addr, len);
+	return 0;
+}
+
+/* ---- faults ---- */
+
+static long read_now(int fd, struct uffd_msg *msgs, unsigned n)
+{
+	struct iovec iov = {msgs, n * sizeof(*msgs)};
+	long r = sys_bare(SYS_preadv2, fd, (long)&iov, 1, -1, -1, RWF_NOWAIT);
+
+	if (r != -EOPNOTSUPP)
+		return r;
+	/* a kernel before 6.10: its own word that it does not wait is taken */
+	r = SYS3(fcntl, fd, F_GETFL, 0);
+	if (sys_err(r) || !(r & O_NONBLOCK))
+		return -EPROTO;
+	return SYS3(uffd_read, fd, msgs, n * sizeof(*msgs));
+}
+
+static void read_peer(struct pager *p, struct peer *peer)
+{
+	struct mm *mm = p->mm;
+	struct uffd_msg msgs[PAGER_MSGS];
+	long n = read_now(peer->uffd, msgs, PAGER_MSGS);
+	uint64_t now;
+
+	if (n == -EAGAIN || n == -EINTR)
+		return;
+	if (sys_err(n) || n == 0) {
+		/* it is of no use, and would be told again and again */
+		SYS4(epoll_ctl, mm->peers.epoll, EPOLL_CTL_DEL, peer->uffd, 0);
+		return;
+	}
+	now = sys_now();
+	for (long i = 0; i < n / (long)sizeof(*msgs); i++) {
+		const struct uffd_msg *m = &msgs[i];
+		struct fault f;
+
+		if (m->event == UFFD_EVENT_FORK)
+			SYS1(close, m->arg.fork.ufd);
+		if (m->event != UFFD_EVENT_PAGEFAULT)
+			continue;
+		f = (struct fault){
+			.peer = peer,
+			.addr = m->arg.pagefault.address & PAGE_MASK,
+			.write = m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE,
+			.wp = m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP,
+			.tid = m->arg.pagefault.feat.ptid,
+			.t0 = now,
+		};
+		if (fault_handle(p, &f) == FAULT_DEFER)
+			fault_defer(p, &f);
+	}
+}
+
+void peers_read(struct pager *p)
+{
+	struct peers *all = &p->mm->peers;
+	struct epoll_event e[READY_MAX];
+	long n = SYS6(epoll_wait, all->epoll, e, READY_MAX, 0, 0, 8);
+
+	for (long i = 0; i < n; i++)
+		if (e[i].data.ptr != NULL)
+			read_peer(p, e[i].data.ptr);
+}
+
+/* ---- syncs ---- */
+
+/* A file's failures that this peer has not heard of. */
+static int failure(struct peer *peer, const struct pagecache *pc)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; i < peer->nfiles; i++) {
+		struct peer_file *f = &peer->file[i];
+
+		if (f->pc != pc || f->heard == pc->failures)
+			continue;
+		f->heard = pc->failures;
+		err = pc->last_failure;
+	}
+	return err;
+}
+
+static void call_ends(struct mm *mm, struct sync_call *call)
+{
+	if (--call->pending != 0)
+		return;
+	if (call->peer != NULL) {
+		struct wire_msg m;
+
+		wire_init(&m, WIRE_ANSWER);
+		m.request = call->request;
+		m.error = call->err;
+		tell(call->peer, &m);
+	} else if (call->wait != NULL) {
+		struct sync_wait *wait = call->wait;
+
+		wait->err = call->err;
+		/* Release: pairs with the acquire load of who waits. */
+		__atomic_store_n(&wait->pending, 0, __ATOMIC_RELEASE);
+		futex_wake(&wait->pending, 1);
+	}
+	pool_put(&mm->peers.call_pool, call);
+}
+
+static void job_ends(struct mm *mm, struct sync_job *job, int err)
+{
+	struct sync_call *call = job->call;
+	struct pagecache *pc = job->pc;
+
+	for (struct sync_job **link = &mm->peers.jobs; *link != NULL; link = &(*link)->next) {
+		if (*link == job) {
+			*link = job->next;
+			break;
+		}
+	}
+	if (err == 0 && call->peer != NULL) {
+		err = failure(call->peer, pc);
+	} else if (err == 0) {
+		err = pc->error;
+		pc->error = 0;
+	}
+	if (call->err == 0)
+		call->err = err;
+	pc->handles--;
+	pool_put(&mm->peers.job_pool, job);
+	call_ends(mm, call);
+}
+
+static void sync_done(struct file_io *io, int res)
+{
+	struct sync_job *job = io->waiter;
+	struct mm *mm = io->pc->mm;
+
+	if (res != 0)
+		stat_add(&mm->stats.file_errors, 1);
+	cache_io_end(io);
+	job_ends(mm, job, res);
+}
+
+/* All is written: to the disk with it. */
+static void make_durable(struct pager *p, struct sync_job *job)
+{
+	struct file_io *io;
+
+	if (!job->pc->writable) {
+		job_ends(p->mm, job, 0);
+		return;
+	}
+	io = pool_get(&p->mm->files.io_pool);
+	if (io == NULL)
+		return; /* the next round tries again */
+	job->durable = true;
+	io->pager = p;
+	io->pc = job->pc;
+	io->waiter = job;
+	io->req.dev = &job->pc->tail;
+	io->req.op = BLK_SYNC;
+	io->done = sync_done;
+	cache_start(io);
+}
+
+static void step(struct pager *p, struct sync_job *job)
+{
+	struct pagecache *pc = job->pc;
+
+	for (uint64_t page = job->from; (page = cache_next(pc, page, CACHE_DIRTY)) < job->stop;) {
+		uint32_t n = 0;
+
+		if (cache_get(pc, page) & CACHE_SYNC)
+			n = cache_write(p, pc, page, job->stop - page);
+		page += n != 0 ? n : 1;
+	}
+	if (cache_next(pc, job->from, CACHE_SYNC | CACHE_WRITEBACK) >= job->stop)
+		make_durable(p, job);
+}
+
+void peers_round(struct pager *p)
+{
+	struct sync_job *next;
+
+	for (struct sync_job *j = p->mm->peers.jobs; j != NULL; j = next) {
+		next = j->next;
+		if (!j->durable)
+			step(p, j);
+	}
+}
+
+static int add_job(struct mm *mm, struct sync_call *call, struct pagecache *pc, uint64_t from,
+		   uint64_t stop)
+{
+	struct sync_job *job = pool_get(&mm->peers.job_pool);
+
+	if (job == NULL)
+		return -ENOMEM;
+	cache_look_at_size(pc);
+	for (uint64_t i = from; (i = cache_next(pc, i, CACHE_DIRTY)) < stop; i++)
+		cache_set(pc, i, cache_get(pc, i) | CACHE_SYNC);
+	job->call = call;
+	job->pc = pc;
+	job->from = from;
+	job->stop = stop;
+	pc->handles++;
+	call->pending++;
+	job->next = mm->peers.jobs;
+	mm->peers.jobs = job;
+	return 0;
+}
+
+int peer_sync(struct peer *peer, uint64_t addr, uint64_t len, uint32_t request)
+{
+	struct mm *mm = peer->mm;
+	struct sync_call *call;
+	const struct region *r;
+
+	if (!is_range(addr, len))
+		return -EPROTO;
+	call = pool_get(&mm->peers.call_pool);
+	if (call == NULL)
+		return -ENOMEM;
+	call->peer = peer;
+	call->request = request;
+	call->pending = 1;
+	for (uintptr_t at = addr;
+	     (r = region_next(&peer->regions, at)) != NULL && r->start < addr + len; at = r->end) {
+		uintptr_t s = r->start > addr ? r->start : addr;
+		uintptr_t e = r->end < addr + len ? r->end : addr + len;
+		int err =
+			add_job(mm, call, cache_of(r), vpn_of(s) + r->delta, vpn_of(e) + r->delta);
+
+		if (err != 0 && call->err == 0)
+			call->err = err;
+	}
+	call_ends(mm, call);
+	return 0;
+}
+
+int peers_sync_file(struct mm *mm, struct pagecache *pc, struct sync_wait *wait)
+{
+	struct sync_call *call = pool_get(&mm->peers.call_pool);
+	int err;
+
+	if (call == NULL)
+		return -ENOMEM;
+	wait->pending = 1;
+	call->wait = wait;
+	call->pending = 1;
+	err = add_job(mm, call, pc, 0, CACHE_NONE);
+	if (err != 0)
+		call->err = err;
+	call_ends(mm, call);
+	return 0;
+}

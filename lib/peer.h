@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * peer.h - other processes whose shared mappings of files this runtime pages: the
+ * half of the store's server (share.h is a client's).
+ *
+ * A peer is a client as the server's pager knows it: the userfaultfd that it
+ * registered its shared mappings with, and a tree of regions that says what is
+ * mapped where in its address space.  userfaultfd's calls act on the address space
+ * of the process that made the descriptor, whoever makes them; so a fault of a peer
+ * is answered as one of our own is, with its descriptor (peer_uffd()) and its regions
+ * (peer_region()).  The cached pages, their words and their clock are ours alone.
+ *
+ * Invariants.
+ * 1. A peer's regions say what it had mapped when it last told.  It tells of a new
+ *    mapping before anything can touch it, and waits for our answer before it takes
+ *    one away: so no page is put where another file's mapping is by then.
+ * 2. A peer outlives its connection for as long as an I/O that it waited for is in
+ *    flight; it has no regions and no descriptor then.
+ *
+ * Nothing that a peer says is believed: ranges are checked, a descriptor is read
+ * without waiting, and what fails on it is that peer's loss.
+ *
+ * Called on a pager with the mm lock held.
+ */
+#ifndef FL_PEER_H
+#define FL_PEER_H
+
+#include "pool.h"
+#include "region.h"
+#include "uffd.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fault;
+struct mm;
+struct pagecache;
+struct pager;
+struct sync_call;
+struct sync_job;
+struct sync_wait;
+
+#define PEER_FILES_MAX 4096U
+#define PEER_REGIONS_MAX 65536U
+
+/* A file that a peer has mapped, or is about to. */
+struct peer_file {
+	struct pagecache *pc; /* NULL: closed */
+	bool write;
+	uint32_t heard; /* of pc->failures */
+};
+
+struct peer {
+	struct peer *next;
+	struct mm *mm;
+	uint32_t refs; /* the connection's, and one for each I/O that a fault of it waits for */
+	int uffd;      /* -1: forked, and not come yet; or ended */
+	int sock;      /* a copy of the connection's */
+	struct region_tree regions;
+	struct peer_file *file; /* PEER_FILES_MAX */
+	uint32_t nfiles;
+};
+
+struct peers {
+	struct peer *first;
+	struct sync_job *jobs;
+	int epoll; /* our userfaultfd, and those of all peers */
+	struct pool call_pool, job_pool;
+};
+
+/* Start and end of a runtime that has peers. */
+int peers_open(struct mm *mm);
+
+/* One that came: both descriptors are taken over.  -errno: they are not. */
+int peer_start(struct mm *mm, int uffd, int sock, struct peer **out);
+/* A child of it, with the same files and mappings; uffd is -1 until it comes. */
+int peer_fork(const struct peer *parent, int sock, struct peer **out);
+int peer_come(struct peer *peer, int uffd);
+void peer_end(struct peer *peer);
+
+/* The file of a descriptor of ours: its number for the peer, or -errno. */
+long peer_open(struct peer *peer, int fd, bool write);
+/* Copies of its memfds for the peer: what it may not write it gets for reading. */
+int peer_descriptors(const struct peer *peer, uint32_t file, int fds[2]);
+void peer_close(struct peer *peer, uint32_t file);
+int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint32_t file);
+int peer_unmap(struct peer *peer, uint64_t addr, uint64_t len);
+/* Write what is dirty of a range, make it durable, and tell the peer. */
+int peer_sync(struct peer *peer, uint64_t addr, uint64_t len, uint32_t request);
+
+/* The same for pages of one file and a thread that waits. */
+int peers_sync_file(struct mm *mm, struct pagecache *pc, struct sync_wait *wait);
+
+/* In a round of the pager: read what peers' threads wait for; go on with syncs. */
+void peers_read(struct pager *p);
+void peers_round(struct pager *p);
+
+void peer_hold(struct peer *peer);
+void peer_let_go(struct peer *peer);
+
+/* A touch does not raise SIGBUS any more: the peer is to take the mark away. */
+void peer_bus_ended(const struct peer *peer, uint64_t vpn);
+
+/* Whether a range is write-protected as far as it is the peer's (NULL: ours) to be: what is gone writes nothing. */
+bool peer_protected(const struct peer *peer, enum uffd_result res);
+
+/* The userfaultfd and the region of a fault; peer NULL: ours. */
+int peer_uffd(const struct mm *mm, const struct peer *peer);
+struct region *peer_region(const struct mm *mm, const struct peer *peer, uintptr_t addr);
+void peer_wake(const struct mm *mm, const struct peer *peer, uint64_t vpn);
+
+#endif

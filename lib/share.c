@@ -1,0 +1,709 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * share.c - shared mappings that the store's server pages; see share.h.
+ *
+ * What is asked on a connection is answered in order, but for syncs; what comes
+ * unasked in between is done at once.
+ */
+#include "share.h"
+
+#include "do.h"
+#include "fork.h"
+#include "mm.h"
+#include "store-client.h"
+#include "store-wire.h"
+#include "sys.h"
+#include "uffd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+#define WAIT_NS 3000000000U
+#define SYNCS_MAX 128U
+
+/* A connection, and the userfaultfd that goes with it. */
+struct link {
+	struct link *next;
+	int sock; /* -1: lost */
+	int uffd;
+	bool used;	   /* the server took it: when it is lost, its faults are ours */
+	uint32_t requests; /* asked so far */
+	bool pending;	   /* messages may wait */
+	bool faults;	   /* lost: faults may wait */
+	struct {
+		uint32_t request;
+		struct sync_wait *wait; /* NULL: free */
+	} sync[SYNCS_MAX];
+};
+
+struct share_file {
+	struct region_users users; /* first: a region's users is the file */
+	struct share_file *next;
+	struct link *link;
+	uint32_t number; /* at the server */
+	bool write;
+	uint64_t dev, ino;
+	int memfd, state_fd; /* -1: to be asked for */
+};
+
+struct share {
+	struct link *links; /* the first is where new mappings go, unless it is lost */
+	struct share_file *files;
+	bool said; /* that a touch raised SIGBUS since the server has gone */
+};
+
+static struct share_file *file_of(const struct region *r)
+{
+	return (struct share_file *)(void *)r->users;
+}
+
+/* ---- connections ---- */
+
+static void sync_ends(struct link *l, unsigned i, int err)
+{
+	struct sync_wait *wait = l->sync[i].wait;
+
+	l->sync[i].wait = NULL;
+	if (err != 0)
+		wait->err = err;
+	/* Release: pairs with the acquire load of who waits. */
+	__atomic_fetch_sub(&wait->pending, 1, __ATOMIC_RELEASE);
+	futex_wake(&wait->pending, 1);
+}
+
+/* From here on its faults are ours to answer. */
+static void lose(struct mm *mm, struct link *l)
+{
+	if (l->sock < 0)
+		return;
+	SYS1(close, l->sock);
+	l->sock = -1;
+	l->pending = false;
+	if (!l->used)
+		return;
+	for (unsigned i = 0; i < SYNCS_MAX; i++)
+		if (l->sync[i].wait != NULL)
+			sync_ends(l, i, -EIO);
+	for (const struct share_file *f = mm->share->files; f != NULL; f = f->next) {
+		if (f->link != l || f->users.count == 0)
+			continue;
+		mm_log(mm, FL_LOG_ERROR,
+		       "the store's server has gone: of mapped files what is in memory stays, and "
+		       "is "
+		       "not written any more; a touch of the rest raises SIGBUS");
+		break;
+	}
+	l->faults = true;
+	if (fork_watch(mm, l->uffd, false) != 0)
+		log_fatal("no memory to answer for the store's server, which has gone");
+	/* what the server had read and did not answer is asked again */
+	for (const struct region *r = region_next(&mm->regions, 0); r != NULL;
+	     r = region_next(&mm->regions, r->end))
+		if ((r->flags & REGION_REMOTE) && file_of(r)->link == l)
+			uffd_wake(l->uffd, r->start, r->end - r->start);
+}
+
+/* What comes unasked, and the ends of syncs. */
+static void hear(struct mm *mm, struct link *l, const struct wire_msg *m)
+{
+	const struct region *r;
+
+	if (m->type == WIRE_UNBUS) {
+		r = region_find(&mm->regions, m->mm_addr);
+		if (r != NULL && (r->flags & REGION_REMOTE) && m->bytes <= r->end - m->mm_addr)
+			SYS3(madvise, m->mm_addr, m->bytes, MADV_DONTNEED_LOCKED);
+		return;
+	}
+	for (unsigned i = 0; m->type == WIRE_ANSWER && i < SYNCS_MAX; i++)
+		if (l->sync[i].wait != NULL && l->sync[i].request == m->request)
+			sync_ends(l, i, m->error);
+}
+
+/*
+ * Ask, and wait for the answer, which comes in *m with its descriptors.  Its
+ * error, or -ENOTCONN.
+ */
+static int ask(struct mm *mm, struct link *l, struct wire_msg *m, const int *fds, unsigned nfds,
+	       int got[WIRE_FDS_MAX], unsigned *ngot)
+{
+	uint64_t deadline = sys_now() + WAIT_NS;
+	uint32_t request = ++l->requests;
+	struct wire_msg a;
+	int r;
+
+	if (l->sock < 0)
+		return -ENOTCONN;
+	m->request = request;
+	r = stored_send(l->sock, m, fds, nfds);
+	while (r == 0) {
+		r = stored_receive(l->sock, &a, got, ngot);
+		if (r == -EAGAIN) {
+			r = stored_await(l->sock, deadline);
+			continue;
+		}
+		if (r != 0)
+			break;
+		if ((a.type == WIRE_ANSWER && a.request == request) ||
+		    (m->type == WIRE_HELLO && a.type == WIRE_ATTACHED)) {
+			*m = a;
+			return a.error;
+		}
+		for (unsigned i = 0; i < *ngot; i++)
+			SYS1(close, got[i]);
+		if (a.type == WIRE_ERROR)
+			r = a.error;
+		else
+			hear(mm, l, &a);
+	}
+	lose(mm, l);
+	return -ENOTCONN;
+}
+
+/* The same for what is answered without descriptors. */
+static int ask_plain(struct mm *mm, struct link *l, struct wire_msg *m)
+{
+	int got[WIRE_FDS_MAX];
+	unsigned n = 0;
+	int r = ask(mm, l, m, NULL, 0, got, &n);
+
+	for (unsigned i = 0; r == 0 && i < n; i++)
+		SYS1(close, got[i]);
+	return r;
+}
+
+static int say_hello(struct mm *mm, struct link *l)
+{
+	int got[WIRE_FDS_MAX];
+	struct wire_msg m;
+	unsigned n = 0;
+	int r;
+
+	wire_init(&m, WIRE_HELLO);
+	m.flags = WIRE_FILES;
+	r = ask(mm, l, &m, &l->uffd, 1, got, &n);
+	for (unsigned i = 0; r == 0 && i < n; i++)
+		SYS1(close, got[i]);
+	if (r == 0)
+		r = fork_watch(mm, l->sock, true);
+	l->used |= r == 0;
+	l->pending = r == 0;
+	return r;
+}
+
+/* The connection for new mappings. */
+static int link_get(struct mm *mm, struct link **out)
+{
+	struct share *s = mm->share;
+	struct link *l = s->links;
+	long r;
+
+	*out = l;
+	if (l != NULL && l->sock >= 0)
+		return 0;
+	l = sys_mem_alloc(sizeof(*l));
+	if (l == NULL)
+		return -ENOMEM;
+	l->sock = l->uffd = -1;
+	r = uffd_open(mm->device >= 0 ? mm->device : -ENOENT);
+	if (!sys_err(r)) {
+		l->uffd = (int)r;
+		r = stored_connect(mm->store);
+	}
+	if (!sys_err(r)) {
+		l->sock = (int)r;
+		l->next = s->links;
+		s->links = l;
+		r = say_hello(mm, l);
+		if (r == 0) {
+			*out = l;
+			return 0;
+		}
+		lose(mm, l);
+		s->links = l->next;
+	}
+	if (l->uffd >= 0)
+		SYS1(close, l->uffd);
+	sys_mem_free(l, sizeof(*l));
+	return (int)r;
+}
+
+/* ---- files ---- */
+
+static void close_fds(struct share_file *f)
+{
+	if (f->memfd >= 0)
+		SYS1(close, f->memfd);
+	if (f->state_fd >= 0)
+		SYS1(close, f->state_fd);
+	f->memfd = f->state_fd = -1;
+}
+
+/* Have the server open a file, or (fd -1) hand out the descriptors of one that we have. */
+static int fetch(struct mm *mm, struct share_file *f, int fd)
+{
+	int got[WIRE_FDS_MAX];
+	struct wire_msg m;
+	unsigned n = 0;
+	int r;
+
+	wire_init(&m, WIRE_FILE);
+	m.flags = f->write ? WIRE_WRITE : 0;
+	m.member = f->number;
+	r = ask(mm, f->link, &m, &fd, fd >= 0, got, &n);
+	if (r != 0)
+		return r;
+	if (n != 2) {
+		for (unsigned i = 0; i < n; i++)
+			SYS1(close, got[i]);
+		return -EPROTO;
+	}
+	f->number = m.member;
+	f->memfd = got[0];
+	f->state_fd = got[1];
+	return 0;
+}
+
+/* Whether a file is on the store's mount. */
+static bool is_stored(const struct mm *mm, const struct stat *st)
+{
+	struct stat mnt;
+
+	return !sys_err(SYS4(fstatat, AT_FDCWD, stored_mount(mm->store), &mnt, 0)) &&
+	       mnt.st_dev == st->st_dev && S_ISREG(st->st_mode);
+}
+
+static int open_file(struct mm *mm, int fd, bool write, struct share_file **out)
+{
+	struct share *s = mm->share;
+	struct share_file *f;
+	struct link *l;
+	struct stat st;
+	long r = SYS2(fstat, fd, &st);
+
+	if (sys_err(r))
+		return (int)r;
+	if (!is_stored(mm, &st))
+		return SHARE_NOT;
+	r = link_get(mm, &l);
+	if (r != 0) {
+		mm_log(mm, FL_LOG_WARN,
+		       "the store's server does not page mapped files (%s): this process pages by "
+		       "itself what it maps now",
+		       log_strerror((int)r));
+		return SHARE_NOT;
+	}
+	for (f = s->files; f != NULL; f = f->next)
+		if (f->link == l && f->dev == st.st_dev && f->ino == st.st_ino && f->write == write)
+			break;
+	if (f == NULL) {
+		f = sys_mem_alloc(sizeof(*f));
+		if (f == NULL)
+			return -ENOMEM;
+		f->link = l;
+		f->write = write;
+		f->dev = st.st_dev;
+		f->ino = st.st_ino;
+		f->memfd = f->state_fd = -1;
+		r = fetch(mm, f, fd);
+		if (r != 0) {
+			sys_mem_free(f, sizeof(*f));
+			return (int)r;
+		}
+		f->next = s->files;
+		s->files = f;
+	}
+	*out = f;
+	return 0;
+}
+
+uint32_t share_word(const struct region *r, uint64_t page)
+{
+	uint32_t word = 0;
+
+	/* beyond the end of the words nothing was ever cached */
+	if (SYS4(pread, file_of(r)->state_fd, &word, sizeof(word), page * sizeof(word)) !=
+	    (long)sizeof(word))
+		return 0;
+	return word;
+}
+
+/* ---- mapping ---- */
+
+static int tell_range(struct mm *mm, struct share_file *f, enum wire_type type, uintptr_t start,
+		      uintptr_t end, uint64_t page)
+{
+	struct wire_msg m;
+
+	wire_init(&m, type);
+	m.member = f->number;
+	m.mm_addr = start;
+	m.bytes = end - start;
+	m.slots = page;
+	return ask_plain(mm, f->link, &m);
+}
+
+static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags,
+		      struct share_file *f, uint64_t page, uint32_t rflags)
+{
+	const int kept = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_NORESERVE | MAP_32BIT;
+	uint64_t pages = page_up(len) >> PAGE_SHIFT;
+	uintptr_t start, end;
+	long err = 0;
+	long r;
+
+	if (page + pages > CACHE_PAGES_MAX)
+		return -EOVERFLOW;
+	if (f->memfd < 0)
+		err = fetch(mm, f, -1);
+	if (err != 0)
+		return -ENOMEM;
+	if (flags & MAP_FIXED)
+		share_leave(mm, addr, addr + page_up(len));
+	r = SYS6(mmap, addr, len, PROT_NONE, (f->write ? MAP_SHARED : MAP_PRIVATE) | (flags & kept),
+		 f->memfd, page << PAGE_SHIFT);
+	if (sys_err(r)) {
+		if (flags & MAP_FIXED)
+			share_return(mm, addr, addr + page_up(len));
+		return r;
+	}
+	start = (uintptr_t)r;
+	end = start + page_up(len);
+	drop_entries(mm, start, end);
+	err = region_insert_file(&mm->regions, start, end, prot, rflags, &f->users,
+				 page - vpn_of(start));
+	if (err == 0)
+		err = uffd_register_shared(f->link->uffd, start, end - start);
+	if (err == 0) {
+		SYS3(madvise, start, end - start, MADV_DONTFORK);
+		SYS3(madvise, start, end - start, MADV_DONTDUMP);
+		/* from here on the server knows; only then can it be touched */
+		err = tell_range(mm, f, WIRE_MAP, start, end, page);
+	}
+	if (err == 0 && prot != PROT_NONE)
+		err = SYS3(mprotect, start, end - start, prot);
+	if (err == 0)
+		return r;
+	share_leave(mm, start, end);
+	do_forget(mm, start, end);
+	SYS2(munmap, start, end - start);
+	return err == -EACCES ? err : -ENOMEM;
+}
+
+long share_map(struct mm *mm, const struct map_file *m)
+{
+	uint32_t rflags = REGION_SHARED | REGION_REMOTE | (m->write ? 0 : REGION_NOWRITE);
+	struct share_file *f = NULL;
+	long fd, r;
+
+	if (mm->share == NULL)
+		mm->share = sys_mem_alloc(sizeof(*mm->share));
+	if (mm->share == NULL)
+		return -ENOMEM;
+	fd = mm->pidfd < 0 ? -ENOSYS : SYS3(pidfd_getfd, mm->pidfd, m->fd, 0);
+	if (sys_err(fd))
+		return fd;
+	r = open_file(mm, (int)fd, m->write, &f);
+	SYS1(close, fd);
+	if (r != 0)
+		return r;
+	if (mm->lock_future)
+		rflags |= REGION_LOCKED;
+	if (m->flags & MAP_NORESERVE)
+		rflags |= REGION_NORESERVE;
+	return map_pages(mm, m->addr, m->len, m->prot, m->flags, f, m->pgoff, rflags);
+}
+
+long share_map_more(struct mm *mm, const struct region *r, uintptr_t addr, size_t len, int flags,
+		    uint64_t page)
+{
+	return map_pages(mm, addr, len, r->prot, flags, file_of(r), page, r->flags);
+}
+
+/* The next remote region from `at` on that meets [at, end): its part of it. */
+static const struct region *next_remote(struct mm *mm, uintptr_t at, uintptr_t end, uintptr_t *s,
+					uintptr_t *e)
+{
+	const struct region *r;
+
+	for (; at < end && (r = region_next(&mm->regions, at)) != NULL && r->start < end;
+	     at = r->end) {
+		if (!(r->flags & REGION_REMOTE))
+			continue;
+		*s = r->start > at ? r->start : at;
+		*e = r->end < end ? r->end : end;
+		return r;
+	}
+	return NULL;
+}
+
+void share_leave(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	const struct region *r;
+	uintptr_t s, e;
+
+	if (mm->share == NULL)
+		return;
+	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e)
+		if (tell_range(mm, file_of(r), WIRE_UNMAP, s, e, 0) != 0)
+			lose(mm, file_of(r)->link);
+}
+
+void share_return(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	const struct region *r;
+	uintptr_t s, e;
+
+	if (mm->share == NULL)
+		return;
+	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e)
+		if (tell_range(mm, file_of(r), WIRE_MAP, s, e, vpn_of(s) + r->delta) != 0)
+			lose(mm, file_of(r)->link);
+}
+
+void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_t end,
+		struct sync_wait *wait)
+{
+	struct link *l = file_of(r)->link;
+	struct wire_msg m;
+	unsigned i = 0;
+
+	if (!file_of(r)->write)
+		return;
+	while (i < SYNCS_MAX && l->sync[i].wait != NULL)
+		i++;
+	if (l->sock < 0 || i == SYNCS_MAX) {
+		wait->err = l->sock < 0 ? -EIO : -ENOMEM;
+		return;
+	}
+	wire_init(&m, WIRE_SYNC);
+	m.request = ++l->requests;
+	m.mm_addr = start;
+	m.bytes = end - start;
+	l->sync[i].request = m.request;
+	l->sync[i].wait = wait;
+	__atomic_fetch_add(&wait->pending, 1, __ATOMIC_RELAXED);
+	if (stored_send(l->sock, &m, NULL, 0) != 0)
+		lose(mm, l);
+}
+
+/* ---- in rounds ---- */
+
+bool share_ready(struct mm *mm, int fd)
+{
+	if (mm->share == NULL)
+		return false;
+	for (struct link *l = mm->share->links; l != NULL; l = l->next) {
+		if (fd != l->sock && fd != l->uffd)
+			continue;
+		if (fd == l->sock)
+			l->pending = true;
+		else
+			l->faults = true;
+		return true;
+	}
+	return false;
+}
+
+/* A fault that the server will not answer. */
+static void answer(struct mm *mm, struct link *l, const struct uffd_msg *m)
+{
+	uintptr_t addr = m->arg.pagefault.address & PAGE_MASK;
+	const struct region *r = region_find(&mm->regions, addr);
+	enum uffd_result res;
+	uint32_t w = 0;
+	size_t done;
+
+	if (r == NULL || !(r->flags & REGION_REMOTE) || file_of(r)->link != l) {
+		uffd_wake(l->uffd, addr, PAGE_SIZE);
+		return;
+	}
+	if (m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
+		if (uffd_writeprotect(l->uffd, addr, PAGE_SIZE, false) != UFFD_OK)
+			uffd_wake(l->uffd, addr, PAGE_SIZE);
+		return;
+	}
+	if (m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_MINOR)
+		w = share_word(r, vpn_of(addr) + r->delta);
+	if ((w & CACHE_UPTODATE) && !(w & (CACHE_LOCKED | CACHE_GONE))) {
+		res = uffd_continue(l->uffd, addr, PAGE_SIZE, false, &done);
+		if (res == UFFD_EXIST)
+			uffd_writeprotect(l->uffd, addr, PAGE_SIZE, false);
+		if (res != UFFD_OK)
+			uffd_wake(l->uffd, addr, PAGE_SIZE);
+		return;
+	}
+	if (!mm->share->said)
+		mm_log(mm, FL_LOG_ERROR,
+		       "a page of a mapped file is not in memory, and the store's server has gone "
+		       "(SIGBUS)");
+	mm->share->said = true;
+	uffd_writeprotect(l->uffd, addr, PAGE_SIZE, false);
+	uffd_poison(l->uffd, addr, PAGE_SIZE);
+	uffd_wake(l->uffd, addr, PAGE_SIZE);
+}
+
+static void serve_lost(struct mm *mm, struct link *l)
+{
+	struct uffd_msg msgs[PAGER_MSGS];
+	ssize_t n;
+
+	while ((n = uffd_read(l->uffd, msgs, PAGER_MSGS)) > 0)
+		for (ssize_t i = 0; i < n; i++)
+			if (msgs[i].event == UFFD_EVENT_PAGEFAULT)
+				answer(mm, l, &msgs[i]);
+	l->faults = false;
+}
+
+static void receive_all(struct mm *mm, struct link *l)
+{
+	while (l->sock >= 0 && l->pending) {
+		int fds[WIRE_FDS_MAX];
+		struct wire_msg m;
+		unsigned n;
+		int r = stored_receive(l->sock, &m, fds, &n);
+
+		if (r == -EAGAIN) {
+			l->pending = false;
+		} else if (r != 0) {
+			lose(mm, l);
+		} else {
+			for (unsigned i = 0; i < n; i++)
+				SYS1(close, fds[i]);
+			if (m.type == WIRE_ERROR)
+				lose(mm, l);
+			else
+				hear(mm, l, &m);
+		}
+	}
+}
+
+/* Files that nothing maps any more. */
+static void sweep(struct share *s)
+{
+	for (struct share_file **link = &s->files; *link != NULL;) {
+		struct share_file *f = *link;
+		struct wire_msg m;
+
+		if (f->users.count != 0) {
+			link = &f->next;
+			continue;
+		}
+		wire_init(&m, WIRE_CLOSE);
+		m.member = f->number;
+		/* where that fails the end of the connection will be noticed */
+		if (f->link->sock >= 0)
+			stored_send(f->link->sock, &m, NULL, 0);
+		close_fds(f);
+		*link = f->next;
+		sys_mem_free(f, sizeof(*f));
+	}
+}
+
+void share_round(struct pager *p)
+{
+	struct mm *mm = p->mm;
+
+	for (struct link *l = mm->share->links; l != NULL; l = l->next) {
+		if (l->pending)
+			receive_all(mm, l);
+		if (l->faults && l->sock < 0)
+			serve_lost(mm, l);
+	}
+	sweep(mm->share);
+}
+
+void share_close(struct mm *mm)
+{
+	struct share *s = mm->share;
+	const struct region *r;
+	uintptr_t start, end;
+	struct link *l;
+
+	if (s == NULL)
+		return;
+	while ((r = next_remote(mm, 0, addr_of(VPN_MAX), &start, &end)) != NULL)
+		if (sys_err(do_munmap(mm, start, end - start)))
+			log_fatal("no memory to forget a mapping");
+	sweep(s);
+	while ((l = s->links) != NULL) {
+		s->links = l->next;
+		if (l->sock >= 0)
+			SYS1(close, l->sock);
+		SYS1(close, l->uffd);
+		sys_mem_free(l, sizeof(*l));
+	}
+	sys_mem_free(s, sizeof(*s));
+	mm->share = NULL;
+}
+
+/* ---- fork ---- */
+
+int share_fork(struct mm *mm)
+{
+	int got[WIRE_FDS_MAX];
+	struct wire_msg m;
+	struct link *l;
+	unsigned n = 0;
+
+	if (mm->share == NULL || mm->share->files == NULL)
+		return -1;
+	l = mm->share->links;
+	wire_init(&m, WIRE_FORK);
+	if (l->sock < 0 || ask(mm, l, &m, NULL, 0, got, &n) != 0)
+		return -1;
+	for (unsigned i = 1; i < n; i++)
+		SYS1(close, got[i]);
+	return n != 0 ? got[0] : -1;
+}
+
+int share_forked(struct mm *mm, int sock)
+{
+	struct share *s = mm->share;
+
+	if (s == NULL) {
+		if (sock >= 0)
+			SYS1(close, sock);
+		return 0;
+	}
+	/* descriptors are the parent's numbers */
+	for (struct share_file *f = s->files; f != NULL; f = f->next)
+		f->memfd = f->state_fd = -1;
+	for (struct link *l = s->links; l != NULL; l = l->next) {
+		long r = uffd_open(mm->device >= 0 ? mm->device : -ENOENT);
+
+		if (sys_err(r))
+			return (int)r;
+		for (unsigned i = 0; i < SYNCS_MAX; i++)
+			l->sync[i].wait = NULL;
+		l->uffd = (int)r;
+		l->sock = l == s->links ? sock : -1;
+		if (l->sock >= 0 && say_hello(mm, l) != 0)
+			lose(mm, l);
+		else if (l->sock < 0 && fork_watch(mm, l->uffd, false) != 0)
+			return -ENOMEM;
+		l->faults = true;
+	}
+	return 0;
+}
+
+int share_adopt(struct mm *mm, const struct region *r)
+{
+	int err = uffd_register_shared(file_of(r)->link->uffd, r->start, r->end - r->start);
+
+	(void)mm;
+	return err != 0 ? err : (int)SYS3(madvise, r->start, r->end - r->start, MADV_DONTFORK);
+}
+
+void share_adopted(struct mm *mm)
+{
+	for (struct share_file *f = mm->share != NULL ? mm->share->files : NULL; f != NULL;
+	     f = f->next)
+		if (f->link->sock >= 0 && fetch(mm, f, -1) != 0)
+			lose(mm, f->link);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * share.h - shared mappings of a store's files, which the store's server pages: a
+ * client's half (peer.h is the server's).
+ *
+ * All processes that map a file of the store map the one memfd that the server
+ * keeps its cached pages in.  A client registers those mappings with a userfaultfd
+ * of their own, gives the server a copy of it, and says what is mapped where; the
+ * server reads and answers the faults.  So the client's own pagers know of these
+ * regions (REGION_REMOTE) and not of their pages.
+ *
+ * A file that may only be read is mapped privately, from a descriptor that is for
+ * reading: registering a shared mapping would take the right to write to the
+ * memfd.  Never being writable, it shows the cached pages all the same.
+ *
+ * When the server has gone the client answers: what is cached stays, and can be
+ * written (to nowhere but this memory), and what is not raises SIGBUS; never
+ * zeros, never a wait for ever.  A connection that is lost stays so; what is mapped
+ * afterwards has another one, to the server that came next.
+ *
+ * The server's answer is waited for when a mapping comes or goes, and when the
+ * process forks, for WAIT_NS at most: then the server counts as gone.
+ *
+ * Called on a pager with the mm lock held.
+ */
+#ifndef FL_SHARE_H
+#define FL_SHARE_H
+
+#include "region.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct map_file;
+struct mm;
+struct pager;
+struct sync_wait;
+
+#define SHARE_NOT 1L /* no address: the file is not the store's */
+
+/* Map what is asked for, if it is a file of the store: its address, -errno or SHARE_NOT. */
+long share_map(struct mm *mm, const struct map_file *m);
+/* More pages of what a region maps, or the same again. */
+long share_map_more(struct mm *mm, const struct region *r, uintptr_t addr, size_t len, int flags,
+		    uint64_t page);
+
+/* Before anything of [start, end) is unmapped or mapped over; and when it was not after all. */
+void share_leave(struct mm *mm, uintptr_t start, uintptr_t end);
+void share_return(struct mm *mm, uintptr_t start, uintptr_t end);
+
+/* Write and make durable what is dirty of [start, end) of a region; counts in wait. */
+void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_t end,
+		struct sync_wait *wait);
+
+/* The word of a cached page (pagecache.h). */
+uint32_t share_word(const struct region *r, uint64_t page);
+
+/* fd is one of ours, and has something to say. */
+bool share_ready(struct mm *mm, int fd);
+/* In a round of the pager. */
+void share_round(struct pager *p);
+
+/* Unmap all, and end. */
+void share_close(struct mm *mm);
+
+/* In a process that forks: a connection for the child, or -1 where there is nothing to hand on. */
+int share_fork(struct mm *mm);
+/* In the child: with that one; then for each region, and when all is registered. */
+int share_forked(struct mm *mm, int sock);
+int share_adopt(struct mm *mm, const struct region *r);
+void share_adopted(struct mm *mm);
+
+#endif
