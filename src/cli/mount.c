@@ -7,6 +7,7 @@
  */
 #include "cli.h"
 
+#include "options.h"
 #include "server.h"
 
 #include <errno.h>
@@ -33,6 +34,8 @@ static void usage_mount(void)
 	     "                            allow_other  for all users, not only this one\n"
 	     "                            direct       the kernel caches no data of files\n"
 	     "                            io=fuse      programs may page through the mount\n"
+	     "                            cache=SIZE   of mapped files, at most (a quarter of "
+	     "RAM)\n"
 	     "                            ro, noexec, noatime, sync, ... as in mount(8)\n"
 	     "  --no-sandbox            do not limit the server's system calls\n"
 	     "  --help                  show this text\n"
@@ -81,7 +84,13 @@ static int take_options(char *list, struct server_options *o)
 			o->direct = true;
 		else if (strcmp(opt, "io=fuse") == 0)
 			o->page_io = true;
-		else if (kernel_option(opt) && n + strlen(opt) + 2 < sizeof(o->kernel))
+		else if (strncmp(opt, "cache=", 6) == 0) {
+			if (options_size(opt + 6, options_ram(), &o->cache) != 0 ||
+			    o->cache < FL_LIMIT_MIN)
+				return cli_usage("mount",
+						 "cache=%s: a size of 2M or more is wanted",
+						 opt + 6);
+		} else if (kernel_option(opt) && n + strlen(opt) + 2 < sizeof(o->kernel))
 			sprintf(o->kernel + n, "%s%s", n != 0 ? "," : "", opt);
 		else if (!no_consequence(opt))
 			return cli_usage("mount", "there is no mount option '%s'", opt);
@@ -103,6 +112,7 @@ int cmd_mount(int argc, char **argv)
 	int opt, err;
 
 	server.options.sandbox = true;
+	server.options.cache = options_ram() / 4;
 	opterr = 0;
 	while ((opt = getopt_long(argc, argv, ":fo:", options, NULL)) != -1) {
 		switch (opt) {

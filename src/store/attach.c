@@ -22,6 +22,7 @@
 #include "attach.h"
 
 #include "clients.h"
+#include "shared.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -62,6 +63,7 @@ struct conn {
 	uint32_t has;	/* areas, by index */
 	uint32_t asked; /* of these, those that it was asked to give back */
 	uint64_t since;
+	struct peer *peer; /* shared.h: a connection for mapped files */
 };
 
 static int listen_fd = -1, epoll_fd = -1, wake_fd = -1, device_fd = -1;
@@ -197,8 +199,9 @@ static void hand(struct conn *c, int index)
 static void hand_to_all(uint32_t set)
 {
 	for (struct conn *c = conns; c != NULL; c = c->next)
-		for (int i = 0;
-		     c->attached && (c->flags & (WIRE_PROBE | WIRE_COUNT)) == 0 && i < 32; i++)
+		for (int i = 0; c->attached &&
+				(c->flags & (WIRE_PROBE | WIRE_COUNT | WIRE_FILES)) == 0 && i < 32;
+		     i++)
 			if ((set & ~c->has) >> i & 1)
 				hand(c, i);
 }
@@ -255,9 +258,65 @@ static bool proc_file(int fd)
 	       S_ISREG(st.st_mode) && fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
 }
 
+/* A connection for mapped files: from here on it has a peer. */
+static void greet_files(struct conn *c, const int *fds)
+{
+	struct wire_msg m;
+	int err = shared_hello(&c->peer, fds[0], c->fd);
+
+	if (err != 0) {
+		close(fds[0]);
+		refuse(c, err, "it pages no mapped files for others");
+		return;
+	}
+	c->hello = c->attached = true;
+	c->flags = WIRE_FILES;
+	nstrangers--;
+	wire_init(&m, WIRE_ATTACHED);
+	send_msg(c, &m, NULL, 0);
+}
+
+static struct conn *add_conn(int fd, const struct ucred *peer);
+
+static void take_files(struct conn *c, struct wire_msg *m, const int *fds, unsigned nfds)
+{
+	int out[2], child_sock, r;
+	struct peer *child;
+	unsigned n;
+
+	r = shared_take(c->peer, m, fds, nfds, out, &n, &child, &child_sock);
+	if (child != NULL) {
+		const struct ucred peer = {c->client->pid, c->client->uid, c->client->gid};
+		struct conn *k = add_conn(child_sock, &peer);
+
+		if (k != NULL) {
+			k->peer = child;
+		} else {
+			shared_end(child);
+			close(child_sock);
+			r = -ENOMEM;
+		}
+	}
+	if (r > 0)
+		send_msg(c, m, out, n);
+	close_fds(out, n);
+	if (r < 0)
+		refuse(c, r, "a message that is not understood");
+}
+
 static void greet(struct conn *c, const struct wire_msg *m, const int *fds, unsigned nfds)
 {
 	struct client *cl = c->client;
+
+	if (m->flags == WIRE_FILES) {
+		greet_files(c, fds);
+		return;
+	}
+	if (c->peer != NULL) {
+		close_fds(fds, nfds);
+		refuse(c, -EPROTO, "a message that is not understood");
+		return;
+	}
 
 	for (unsigned i = 0; i < nfds; i++)
 		if (!proc_file(fds[i])) {
@@ -345,6 +404,10 @@ static void take(struct conn *c, const void *buf, size_t len, const int *fds, un
 			greet(c, &m, fds, nfds);
 			return;
 		}
+		if (m.type >= WIRE_FILE && c->hello && c->peer != NULL) {
+			take_files(c, &m, fds, nfds);
+			return;
+		}
 		if (m.type == WIRE_HELD && c->hello && c->held != 0) {
 			take_held(c, &m, fds);
 			return;
@@ -388,32 +451,26 @@ static bool too_many_of(uid_t uid)
 	return n >= OTHERS_MAX;
 }
 
-static void accept_one(void)
+/* A connection with that peer, or NULL: the descriptor stays the caller's. */
+static struct conn *add_conn(int fd, const struct ucred *peer)
 {
-	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	socklen_t len = sizeof(struct ucred);
-	struct ucred peer;
 	struct epoll_event e = {.events = EPOLLIN};
 	struct conn *c;
 
-	if (fd < 0)
-		return;
 	c = calloc(1, sizeof(*c));
 	if (c != NULL)
 		c->client = client_new();
-	if (c == NULL || c->client == NULL ||
-	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0 || nconns >= CONNS_MAX ||
-	    nstrangers >= STRANGERS_MAX || too_many_of(peer.uid)) {
+	if (c == NULL || c->client == NULL || nconns >= CONNS_MAX || nstrangers >= STRANGERS_MAX ||
+	    too_many_of(peer->uid)) {
 		if (c != NULL && c->client != NULL)
 			client_put(c->client);
 		free(c);
-		close(fd);
-		return;
+		return NULL;
 	}
 	c->fd = c->client->sock = fd;
-	c->client->pid = peer.pid;
-	c->client->uid = peer.uid;
-	c->client->gid = peer.gid;
+	c->client->pid = peer->pid;
+	c->client->uid = peer->uid;
+	c->client->gid = peer->gid;
 	c->since = sys_now();
 	c->next = conns;
 	conns = c;
@@ -422,7 +479,23 @@ static void accept_one(void)
 	e.data.ptr = c;
 	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) != 0)
 		c->dead = true;
-	else if (peer.uid != own_uid && peer.uid != 0 && !server.options.allow_other)
+	return c;
+}
+
+static void accept_one(void)
+{
+	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	socklen_t len = sizeof(struct ucred);
+	struct ucred peer;
+	struct conn *c = NULL;
+
+	if (fd < 0)
+		return;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0)
+		c = add_conn(fd, &peer);
+	if (c == NULL)
+		close(fd);
+	else if (!c->dead && peer.uid != own_uid && peer.uid != 0 && !server.options.allow_other)
 		refuse(c, -EACCES, "it is another user's (see allow_other in faultline-mount(1))");
 }
 
@@ -442,6 +515,8 @@ static void reap_conns(void)
 		if (!c->attached)
 			nstrangers--;
 		epoll_ctl(epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+		if (c->peer != NULL)
+			shared_end(c->peer);
 		/* somebody may still look at the client, but nobody is at its socket */
 		c->client->sock = -1;
 		close(c->fd);

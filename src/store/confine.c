@@ -11,6 +11,7 @@
 #include "server.h"
 
 #include "config.h"
+#include "uffd-abi.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -153,6 +154,8 @@ static const int allowed[] = {
 	SCMP_SYS(writev),
 	SCMP_SYS(pread64),
 	SCMP_SYS(preadv2),
+	SCMP_SYS(preadv),
+	SCMP_SYS(pwritev),
 	SCMP_SYS(io_uring_enter),
 	SCMP_SYS(copy_file_range),
 	SCMP_SYS(fallocate),
@@ -198,6 +201,7 @@ static const int allowed[] = {
 	SCMP_SYS(accept4),
 	SCMP_SYS(getsockopt),
 	SCMP_SYS(sendmsg),
+	SCMP_SYS(socketpair),
 	SCMP_SYS(recvmsg),
 	SCMP_SYS(epoll_ctl),
 	SCMP_SYS(epoll_wait),
@@ -232,6 +236,17 @@ static const int allowed[] = {
 	SCMP_SYS(exit_group),
 };
 
+static const uint32_t ioctls[] = {
+	BLKGETSIZE64, /* an area's size */
+	TCGETS,	      /* what stdio asks of a terminal */
+	/* faults in mapped files, and what workers ask of the pager */
+	(uint32_t)UFFDIO_CONTINUE,
+	(uint32_t)UFFDIO_WRITEPROTECT,
+	(uint32_t)UFFDIO_POISON,
+	(uint32_t)UFFDIO_ZEROPAGE,
+	(uint32_t)UFFDIO_WAKE,
+};
+
 static int add_rules(scmp_filter_ctx filter)
 {
 	int err = 0;
@@ -244,13 +259,9 @@ static int add_rules(scmp_filter_ctx filter)
 	if (err == 0)
 		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
 				       SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	/* an area's size; what stdio asks of a terminal */
-	if (err == 0)
+	for (size_t i = 0; err == 0 && i < sizeof(ioctls) / sizeof(ioctls[0]); i++)
 		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-				       SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, BLKGETSIZE64));
-	if (err == 0)
-		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-				       SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, TCGETS));
+				       SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, ioctls[i]));
 	return err;
 }
 

@@ -18,6 +18,7 @@
  * the same, so that nothing needs alignment.  A default ACL is applied by the
  * host after the umask, not instead of it.  Device nodes cannot be made.
  */
+#include "shared.h"
 #include "view-proc.h"
 
 #include <errno.h>
@@ -102,7 +103,8 @@ static int entry_of(int fd, struct fuse_entry_param *e)
 	if (n == NULL)
 		return ENOMEM;
 	e->ino = number(n);
-	e->attr_timeout = e->entry_timeout = ATTR_SECONDS;
+	e->entry_timeout = ATTR_SECONDS;
+	e->attr_timeout = shared_attr(e->attr.st_dev, e->attr.st_ino, &e->attr);
 	return 0;
 }
 
@@ -156,7 +158,7 @@ void files_getattr(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
 	if (stat_node(n, fi != NULL ? handle_of(fi) : NULL, &st) != 0)
 		ops_error(req, TALLY_getattr, errno);
 	else
-		fuse_reply_attr(req, &st, ATTR_SECONDS);
+		fuse_reply_attr(req, &st, shared_attr(st.st_dev, st.st_ino, &st));
 }
 
 static int set_owner(struct node *n, const struct stat *attr, int set)
@@ -182,6 +184,27 @@ static int set_times(struct node *n, const struct stat *attr, int set)
 	return utimensat(n->fd, "", tv, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
 }
 
+/* truncate(2) of what others may have mapped: -1 and errno. */
+static int set_size(struct node *n, const struct handle *h, off_t size)
+{
+	struct proc_path p = proc_path(n->fd);
+	int fd = h != NULL ? h->fd : -1, err = -ENOENT;
+
+	if (shared_maybe(n)) {
+		if (fd < 0)
+			fd = open(p.text, O_WRONLY | O_CLOEXEC);
+		if (fd < 0)
+			return -1;
+		err = shared_truncate(n, fd, size);
+		if (h == NULL)
+			close(fd);
+	}
+	if (err == -ENOENT)
+		return h != NULL ? ftruncate(h->fd, size) : truncate(p.text, size);
+	errno = -err;
+	return err != 0 ? -1 : 0;
+}
+
 /* What changes the mode comes last: a change of owner takes bits of it away. */
 static int set_all(struct node *n, const struct handle *h, const struct stat *attr, int set)
 {
@@ -191,8 +214,7 @@ static int set_all(struct node *n, const struct handle *h, const struct stat *at
 		h = NULL;
 	if ((set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0 && set_owner(n, attr, set) != 0)
 		return -1;
-	if ((set & FUSE_SET_ATTR_SIZE) != 0 &&
-	    (h != NULL ? ftruncate(h->fd, attr->st_size) : truncate(p.text, attr->st_size)) != 0)
+	if ((set & FUSE_SET_ATTR_SIZE) != 0 && set_size(n, h, attr->st_size) != 0)
 		return -1;
 	if ((set & FUSE_SET_ATTR_MODE) != 0) {
 		if (S_ISLNK(n->type)) {
@@ -217,7 +239,7 @@ void files_setattr(fuse_req_t req, struct node *n, struct stat *attr, int set,
 	if (set_all(n, h, attr, set) != 0 || stat_node(n, h, &st) != 0)
 		ops_error(req, TALLY_setattr, errno);
 	else
-		fuse_reply_attr(req, &st, ATTR_SECONDS);
+		fuse_reply_attr(req, &st, shared_attr(st.st_dev, st.st_ino, &st));
 }
 
 void files_readlink(fuse_req_t req, struct node *n)
@@ -327,14 +349,22 @@ void files_open(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
 {
 	struct proc_path p = proc_path(n->fd);
 	struct handle *h;
-	int fd;
+	int fd, flags;
 
 	/* The kernel opens all others itself, and opening them can have effects. */
 	if (!S_ISREG(n->type)) {
 		ops_error(req, TALLY_open, S_ISDIR(n->type) ? EISDIR : ENXIO);
 		return;
 	}
-	fd = open(p.text, (open_flags(fi->flags) & ~(O_CREAT | O_EXCL)) | O_CLOEXEC);
+	flags = open_flags(fi->flags) & ~(O_CREAT | O_EXCL);
+	if ((flags & O_TRUNC) != 0 && shared_maybe(n)) {
+		if (set_size(n, NULL, 0) != 0) {
+			ops_error(req, TALLY_open, errno);
+			return;
+		}
+		flags &= ~O_TRUNC;
+	}
+	fd = open(p.text, flags | O_CLOEXEC);
 	if (fd < 0) {
 		ops_error(req, TALLY_open, errno);
 		return;

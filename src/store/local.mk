@@ -22,6 +22,7 @@ src_store_libfaultline_store_la_SOURCES = \
 	src/store/peek-text.c src/store/peek-text.h \
 	src/store/view-proc.c src/store/view-proc.h \
 	src/store/server.c src/store/server.h \
+	src/store/shared.c src/store/shared.h \
 	src/store/store.h \
 	src/store/tally.c \
 	src/store/view.c

@@ -9,6 +9,8 @@
  */
 #include "server.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -87,6 +89,22 @@ struct node *node_get(int fd, const struct stat *st)
 	if (fd >= 0)
 		close(fd);
 	return n;
+}
+
+int node_open_path(dev_t dev, ino_t ino, struct node **out)
+{
+	struct node *n;
+	int fd = -ESTALE;
+
+	pthread_mutex_lock(&lock);
+	n = nbuckets != 0 ? find(dev, ino) : NULL;
+	if (n != NULL)
+		fd = fcntl(n->fd, F_DUPFD_CLOEXEC, 3);
+	if (n != NULL && fd < 0)
+		fd = -errno;
+	pthread_mutex_unlock(&lock);
+	*out = n;
+	return fd;
 }
 
 void node_forget(struct node *n, uint64_t nlookup)

@@ -5,6 +5,7 @@
  * Permissions were checked by the kernel (default_permissions); names come
  * from it and are one component each.
  */
+#include "shared.h"
 #include "view-proc.h"
 
 #include <errno.h>
@@ -215,7 +216,6 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 {
 	struct handle *h = handle_of(fi);
 
-	(void)ino;
 	called(TALLY_read);
 	if (h->kind == HANDLE_TEXT) {
 		read_text(req, h, size, off);
@@ -231,6 +231,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		if (size > h->size - from)
 			size = (size_t)(h->size - from);
 	}
+	if (h->kind == HANDLE_FILE && shared_read(req, node_of(ino), h->fd, size, off))
+		return;
 	io_read(req, h->fd, size, off);
 }
 
@@ -241,6 +243,10 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	const bool append = (fi->flags & O_APPEND) != 0 && !fi->writepage;
 
 	called(TALLY_write);
+	if (!in_view(ino) &&
+	    shared_write(req, node_of(ino), handle_of(fi)->fd, (char *)(uintptr_t)buf, size, off,
+			 append, (fi->flags & (O_SYNC | O_DSYNC)) != 0))
+		return;
 	if (!in_view(ino) || !view_write(req, ino, buf, size, off, handle_of(fi)))
 		io_write(req, handle_of(fi)->fd, ops_steal_buffer(), buf, size, off, append);
 }
@@ -274,9 +280,13 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
+	int err = in_view(ino) ? 0 : shared_sync(node_of(ino));
+
 	called(TALLY_fsync);
 	if (in_view(ino))
 		fuse_reply_err(req, 0);
+	else if (err != 0 && err != -ENOENT)
+		ops_error(req, TALLY_fsync, -err);
 	else
 		io_fsync(req, handle_of(fi)->fd, datasync != 0, TALLY_fsync);
 }
@@ -375,6 +385,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 {
 	if (refused(req, TALLY_fallocate, ino))
 		return;
+	if (shared_fallocate(req, node_of(ino), handle_of(fi)->fd, mode, off, len))
+		return;
 	if (fallocate(handle_of(fi)->fd, mode, off, len) != 0)
 		ops_error(req, TALLY_fallocate, errno);
 	else
@@ -389,7 +401,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 
 	if (refused(req, TALLY_copy_file_range, ino_out))
 		return;
-	if (in_view(ino_in)) {
+	if (in_view(ino_in) || shared_maybe(node_of(ino_in)) || shared_maybe(node_of(ino_out))) {
 		/* The caller reads and writes instead. */
 		ops_error(req, TALLY_copy_file_range, EXDEV);
 		return;

@@ -20,6 +20,7 @@
  * Locks: none of its own.
  */
 #include "attach.h"
+#include "shared.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -139,6 +140,13 @@ static int start_threads(struct why *why)
 	return err != 0 ? err : io_thread(why);
 }
 
+void server_forget_data(fuse_ino_t ino)
+{
+	/* one that it does not know any more has none */
+	if (fuse_lowlevel_notify_inval_inode(session, ino, 0, 0) != 0)
+		errno = 0;
+}
+
 void server_await_confinement(void)
 {
 	pthread_barrier_wait(&confined);
@@ -194,6 +202,8 @@ static int serve(int keeper_fd, struct why *why)
 	if (err == 0)
 		err = io_start(why);
 	if (err == 0)
+		shared_start();
+	if (err == 0)
 		err = attach_start(why);
 	if (err == 0)
 		err = start_threads(why);
@@ -209,6 +219,7 @@ static int serve(int keeper_fd, struct why *why)
 	fuse_session_exit(session);
 	attach_stop(); /* it answers requests, too */
 	join_workers();
+	shared_stop();
 	io_stop();
 	node_forget_all();
 	fuse_session_destroy(session);

@@ -90,6 +90,8 @@ struct node {
 
 /* The node of an O_PATH descriptor, which is taken over: one lookup more, or NULL (ENOMEM). */
 struct node *node_get(int fd, const struct stat *st);
+/* A copy of the descriptor of one that the kernel knows, or -errno; *n is to be named to the kernel, not used. */
+int node_open_path(dev_t dev, ino_t ino, struct node **n);
 void node_forget(struct node *n, uint64_t nlookup);
 void node_forget_all(void);
 
@@ -138,6 +140,7 @@ struct server_options {
 	bool direct;  /* the kernel caches no data of files */
 	bool page_io; /* clients may page through the mount */
 	bool allow_other;
+	uint64_t cache; /* bytes of mapped files that are cached at most */
 	char kernel[512]; /* options for the kernel and libfuse, comma-separated, may be empty */
 };
 
@@ -224,6 +227,8 @@ int confine_calls(struct why *why);
 int server_run(struct why *why);
 /* A line to whoever started us, or the log; not once confined. */
 void server_say(const char *line);
+/* Have the kernel drop what it has cached of an inode's data and attributes. */
+void server_forget_data(fuse_ino_t ino);
 /* A thread's first call: returns when the server is confined. */
 void server_await_confinement(void);
 

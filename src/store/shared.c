@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * shared.c - one page cache for all clients; see shared.h.
+ */
+#include "shared.h"
+
+#include "filedata.h"
+#include "do.h"
+#include "mm.h"
+#include "pager.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BUCKETS 1024U
+
+/* --- files that may be cached --- */
+
+struct cached {
+	struct cached *next;
+	uint64_t dev, ino;
+	uint64_t mapped; /* how often it was opened for a mapping */
+};
+
+static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct cached *table[BUCKETS];
+static unsigned ncached; /* atomic */
+
+static struct mm *mm; /* NULL: clients page by themselves */
+static dev_t mount_dev;
+
+static struct cached **slot_of(uint64_t dev, uint64_t ino)
+{
+	struct cached **at = &table[(ino ^ dev * 31) % BUCKETS];
+
+	while (*at != NULL && ((*at)->ino != ino || (*at)->dev != dev))
+		at = &(*at)->next;
+	return at;
+}
+
+/* It is about to be mapped. */
+static bool note(uint64_t dev, uint64_t ino)
+{
+	struct cached **at, *c = calloc(1, sizeof(*c));
+
+	pthread_mutex_lock(&table_lock);
+	at = slot_of(dev, ino);
+	if (*at == NULL && c != NULL) {
+		c->dev = dev;
+		c->ino = ino;
+		*at = c;
+		c = NULL;
+		__atomic_fetch_add(&ncached, 1, __ATOMIC_SEQ_CST);
+	}
+	if (*at != NULL)
+		(*at)->mapped++;
+	at = *at != NULL ? at : NULL;
+	pthread_mutex_unlock(&table_lock);
+	free(c);
+	return at != NULL;
+}
+
+/* How often it was opened for mappings; 0: nothing of it is cached. */
+static uint64_t noted(uint64_t dev, uint64_t ino)
+{
+	struct cached *c;
+	uint64_t n;
+
+	if (__atomic_load_n(&ncached, __ATOMIC_SEQ_CST) == 0)
+		return 0;
+	pthread_mutex_lock(&table_lock);
+	c = *slot_of(dev, ino);
+	n = c != NULL ? c->mapped : 0;
+	pthread_mutex_unlock(&table_lock);
+	return n;
+}
+
+/* Nothing of it was cached, and that it was not opened since. */
+static void forget(uint64_t dev, uint64_t ino, uint64_t mapped)
+{
+	struct cached **at, *c;
+
+	pthread_mutex_lock(&table_lock);
+	at = slot_of(dev, ino);
+	c = *at;
+	if (c != NULL && c->mapped == mapped) {
+		*at = c->next;
+		__atomic_fetch_sub(&ncached, 1, __ATOMIC_SEQ_CST);
+	} else {
+		c = NULL;
+	}
+	pthread_mutex_unlock(&table_lock);
+	free(c);
+}
+
+/* Have it done on the pager, if the file may be cached: -ENOENT when it is not. */
+static long run(long (*fn)(struct pager *p, void *arg), struct filedata *d)
+{
+	uint64_t mapped = noted(d->dev, d->ino);
+	long r;
+
+	if (mapped == 0)
+		return -ENOENT;
+	r = hop_run(mm, fn, d);
+	if (r == -ENOENT)
+		forget(d->dev, d->ino, mapped);
+	return r;
+}
+
+bool shared_maybe(const struct node *n)
+{
+	return noted(n->dev, n->ino) != 0;
+}
+
+/* --- the runtime --- */
+
+/* Called on the pager, which has none of the C library behind it. */
+static void say(void *arg, enum fl_log_level level, const char *line)
+{
+	char text[LOG_LINE_MAX + 16];
+	size_t n = log_format(text, sizeof(text), "faultline: %s\n", line);
+
+	(void)arg;
+	(void)level;
+	sys_bare(SYS_write, STDERR_FILENO, (long)text, (long)n, 0, 0, 0);
+}
+
+void shared_start(void)
+{
+	struct fl_options o = {
+		.size = sizeof(o),
+		.limit = server.options.cache,
+		.log_level = FL_LOG_WARN,
+		.log = say,
+	};
+	char why[LOG_LINE_MAX], line[LOG_LINE_MAX + 64];
+	struct statx st;
+	int err = statx(AT_FDCWD, server.mnt, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_INO, &st);
+
+	snprintf(why, sizeof(why), "the mount cannot be looked at: %s", strerror(errno));
+	if (err == 0) {
+		mount_dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+		err = mm_open(&mm, &o, MM_SERVER, why, sizeof(why));
+	}
+	if (err == 0) {
+		lock_take(&mm->lock);
+		err = pager_start(mm);
+		lock_drop(&mm->lock);
+		snprintf(why, sizeof(why), "a pager cannot be started: %s", strerror(-err));
+	}
+	if (err == 0)
+		return;
+	mm = NULL;
+	snprintf(line, sizeof(line), "programs page mapped files by themselves: %s", why);
+	server_say(line);
+}
+
+static long close_all(struct pager *p, void *arg)
+{
+	(void)arg;
+	files_close(p);
+	return 0;
+}
+
+void shared_stop(void)
+{
+	if (mm != NULL)
+		hop_run(mm, close_all, NULL);
+}
+
+/* --- clients --- */
+
+/* What attach.c's thread hands to the pager. */
+struct order {
+	struct peer *peer, *child;
+	const struct wire_msg *m;
+	int fd, sock;
+	bool write;
+	int out[2];
+};
+
+static long do_hello(struct pager *p, void *arg)
+{
+	struct order *o = arg;
+
+	return peer_start(p->mm, o->fd, o->sock, &o->peer);
+}
+
+static long do_come(struct pager *p, void *arg)
+{
+	struct order *o = arg;
+
+	(void)p;
+	return peer_come(o->peer, o->fd);
+}
+
+static long do_end(struct pager *p, void *arg)
+{
+	struct order *o = arg;
+
+	(void)p;
+	peer_end(o->peer);
+	return 0;
+}
+
+/* The file's number; its descriptors in out. */
+static long do_open(struct pager *p, void *arg)
+{
+	struct order *o = arg;
+	long file = o->fd >= 0 ? peer_open(o->peer, o->fd, o->write) : (long)o->m->member;
+	int err;
+
+	(void)p;
+	if (sys_err(file))
+		return file;
+	err = peer_descriptors(o->peer, (uint32_t)file, o->out);
+	if (err != 0 && o->fd >= 0)
+		peer_close(o->peer, (uint32_t)file);
+	return err != 0 ? err : file;
+}
+
+static long do_rest(struct pager *p, void *arg)
+{
+	struct order *o = arg;
+	const struct wire_msg *m = o->m;
+
+	(void)p;
+	switch ((enum wire_type)m->type) {
+	case WIRE_MAP:
+		return peer_map(o->peer, m->mm_addr, m->bytes, m->slots, m->member);
+	case WIRE_UNMAP:
+		return peer_unmap(o->peer, m->mm_addr, m->bytes);
+	case WIRE_SYNC:
+		return peer_sync(o->peer, m->mm_addr, m->bytes, m->request);
+	case WIRE_FORK:
+		return peer_fork(o->peer, o->sock, &o->child);
+	case WIRE_CLOSE:
+		peer_close(o->peer, m->member);
+		return 0;
+	default:
+		return -EPROTO;
+	}
+}
+
+int shared_hello(struct peer **peer, int uffd, int sock)
+{
+	struct order o = {.peer = *peer, .fd = uffd};
+	int err;
+
+	if (mm == NULL)
+		return -ENOSYS;
+	if (*peer != NULL)
+		return (int)hop_run(mm, do_come, &o);
+	o.sock = fcntl(sock, F_DUPFD_CLOEXEC, 3);
+	if (o.sock < 0)
+		return -errno;
+	err = (int)hop_run(mm, do_hello, &o);
+	if (err != 0)
+		close(o.sock);
+	else
+		*peer = o.peer;
+	return err;
+}
+
+void shared_end(struct peer *peer)
+{
+	struct order o = {.peer = peer};
+
+	hop_run(mm, do_end, &o);
+}
+
+/*
+ * The host's file of a descriptor of the mount, O_PATH: without a request to
+ * ourselves, which would wait for a worker that may wait for the pager.
+ */
+static int host_file(int fd, bool write, struct node **n)
+{
+	struct statx st;
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || (flags & O_PATH) != 0)
+		return -EBADF;
+	if ((flags & O_ACCMODE) != O_RDWR && (write || (flags & O_ACCMODE) != O_RDONLY))
+		return -EACCES;
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO | STATX_TYPE, &st) != 0)
+		return -errno;
+	if ((dev_t)makedev(st.stx_dev_major, st.stx_dev_minor) != mount_dev ||
+	    !S_ISREG(st.stx_mode))
+		return -EXDEV;
+	return node_open_path(server.files->dev, st.stx_ino, n);
+}
+
+static int take_file(struct order *o, struct wire_msg *m, const int *fds, unsigned nfds,
+		     unsigned *nout)
+{
+	struct node *n = NULL;
+	long r = 0;
+
+	o->write = (m->flags & WIRE_WRITE) != 0;
+	if (nfds == 1)
+		r = o->fd = host_file(fds[0], o->write, &n);
+	if (r >= 0 && nfds == 1) {
+		struct stat st;
+
+		/* known before anything is cached */
+		if (fstat(o->fd, &st) != 0)
+			r = -errno;
+		else if (!note(st.st_dev, st.st_ino))
+			r = -ENOMEM;
+	}
+	if (r >= 0)
+		r = hop_run(mm, do_open, o);
+	if (r >= 0 && n != NULL)
+		server_forget_data((fuse_ino_t)(uintptr_t)n);
+	if (o->fd >= 0)
+		close(o->fd);
+	m->member = r >= 0 ? (uint32_t)r : 0;
+	*nout = r >= 0 ? 2 : 0;
+	return r < 0 ? (int)r : 0;
+}
+
+/* A connection for a child that is about to be forked: its end is given to the parent. */
+static int take_fork(struct order *o, unsigned *nout, int *child_sock)
+{
+	int pair[2], err;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+		return -errno;
+	o->sock = fcntl(pair[0], F_DUPFD_CLOEXEC, 3);
+	err = o->sock >= 0 ? (int)hop_run(mm, do_rest, o) : -errno;
+	if (err != 0) {
+		if (o->sock >= 0)
+			close(o->sock);
+		close(pair[0]);
+		close(pair[1]);
+		return err;
+	}
+	*child_sock = pair[0];
+	o->out[0] = pair[1];
+	*nout = 1;
+	return 0;
+}
+
+int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned nfds, int out[2],
+		unsigned *nout, struct peer **child, int *child_sock)
+{
+	struct order o = {.peer = peer, .m = m, .fd = -1, .sock = -1};
+	uint32_t request = m->request, type = m->type;
+	int err;
+
+	*nout = 0;
+	*child = NULL;
+	if (type == WIRE_FILE)
+		err = take_file(&o, m, fds, nfds, nout);
+	else if (type == WIRE_FORK)
+		err = take_fork(&o, nout, child_sock);
+	else
+		err = (int)hop_run(mm, do_rest, &o);
+	*child = o.child;
+	for (unsigned i = 0; i < nfds; i++)
+		close(fds[i]);
+	for (unsigned i = 0; i < *nout; i++)
+		out[i] = o.out[i];
+	/* a range that is none: what it says cannot be relied on */
+	if (err == -EPROTO)
+		return err;
+	if (type == WIRE_CLOSE || (type == WIRE_SYNC && err == 0))
+		return 0;
+	nfds = m->member;
+	wire_init(m, WIRE_ANSWER);
+	m->request = request;
+	m->error = err;
+	m->member = type == WIRE_FILE ? nfds : 0;
+	return 1;
+}
+
+/* --- requests --- */
+
+static struct filedata data_of(const struct node *n)
+{
+	return (struct filedata){.dev = n->dev, .ino = n->ino, .fd = -1};
+}
+
+/* The next part of the range from `at` on that was not cached: its length; 0: none. */
+static size_t next_part(const struct filedata *d, uint64_t *at)
+{
+	uint64_t end = d->off + d->size, stop;
+
+	while (*at < end && d->have[*at / 4096 - d->off / 4096])
+		*at = (*at / 4096 + 1) * 4096;
+	for (stop = *at; stop < end && !d->have[stop / 4096 - d->off / 4096];)
+		stop = (stop / 4096 + 1) * 4096;
+	if (stop > end)
+		stop = end;
+	return *at < stop ? stop - *at : 0;
+}
+
+/* What was not cached is the backing's. */
+static int fill_in(const struct filedata *d, int fd)
+{
+	uint64_t at = d->off;
+	size_t n;
+
+	while ((n = next_part(d, &at)) != 0) {
+		ssize_t done = pread(fd, d->buf + (at - d->off), n, (off_t)at);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return -errno;
+		/* cut meanwhile */
+		if (done == 0)
+			memset(d->buf + (at - d->off), 0, n);
+		at += done == 0 ? n : (size_t)done;
+	}
+	return 0;
+}
+
+/* The same for what is to be written; *size: how much of all was. */
+static int write_rest(const struct filedata *d, int fd, uint64_t *size)
+{
+	uint64_t at = d->off;
+	size_t n;
+
+	*size = d->size;
+	while ((n = next_part(d, &at)) != 0) {
+		ssize_t done = pwrite(fd, d->buf + (at - d->off), n, (off_t)at);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0) {
+			*size = at - d->off;
+			return *size == 0 ? -errno : 0;
+		}
+		at += (size_t)done;
+	}
+	return 0;
+}
+
+bool shared_read(fuse_req_t req, const struct node *n, int fd, size_t size, off_t off)
+{
+	struct filedata d = data_of(n);
+	long r;
+
+	if (!shared_maybe(n))
+		return false;
+	d.off = (uint64_t)off;
+	d.size = size;
+	d.buf = malloc(size + 1);
+	d.have = calloc(size / 4096 + 2, sizeof(bool));
+	r = d.buf != NULL && d.have != NULL ? run(filedata_read, &d) : -ENOMEM;
+	if (r == 0)
+		r = fill_in(&d, fd);
+	if (r == 0) {
+		tally_add(&tally.read_bytes, d.size);
+		fuse_reply_buf(req, d.buf, d.size);
+	} else if (r != -ENOENT) {
+		ops_error(req, TALLY_read, (int)-r);
+	}
+	free(d.buf);
+	free(d.have);
+	return r != -ENOENT;
+}
+
+bool shared_write(fuse_req_t req, const struct node *n, int fd, char *buf, size_t size, off_t off,
+		  bool append, bool sync)
+{
+	struct filedata d = data_of(n);
+	uint64_t done = 0;
+	long r;
+
+	if (!shared_maybe(n))
+		return false;
+	d.off = (uint64_t)off;
+	d.size = size;
+	d.buf = buf;
+	d.fd = fd;
+	d.append = append;
+	d.have = calloc(size / 4096 + 2, sizeof(bool));
+	r = d.have != NULL ? run(filedata_write, &d) : -ENOMEM;
+	if (r == 0)
+		r = write_rest(&d, fd, &done);
+	if (r == 0) {
+		d.size = done;
+		run(filedata_written, &d);
+		if (sync)
+			r = shared_sync(n);
+		if (r == -ENOENT) /* it is the backing's, whose descriptor sees to that */
+			r = 0;
+	}
+	free(d.have);
+	if (r == -ENOENT)
+		return false;
+	if (r != 0) {
+		ops_error(req, TALLY_write, (int)-r);
+		return true;
+	}
+	tally_add(&tally.written_bytes, done);
+	fuse_reply_write(req, done);
+	return true;
+}
+
+bool shared_fallocate(fuse_req_t req, const struct node *n, int fd, int mode, off_t off, off_t len)
+{
+	struct filedata d = data_of(n);
+	long r;
+
+	d.fd = fd;
+	d.mode = mode;
+	d.off = (uint64_t)off;
+	d.size = (uint64_t)len;
+	r = run(filedata_allocate, &d);
+	if (r == -ENOENT)
+		return false;
+	if (r != 0)
+		ops_error(req, TALLY_fallocate, (int)-r);
+	else
+		fuse_reply_err(req, 0);
+	return true;
+}
+
+int shared_truncate(const struct node *n, int fd, off_t size)
+{
+	struct filedata d = data_of(n);
+
+	d.fd = fd;
+	d.size = (uint64_t)size;
+	return (int)run(filedata_cut, &d);
+}
+
+int shared_sync(const struct node *n)
+{
+	struct filedata d = data_of(n);
+	struct sync_wait wait = {.err = 0};
+	uint32_t pending;
+	long r;
+
+	d.wait = &wait;
+	r = run(filedata_sync, &d);
+	if (r != 0)
+		return (int)r;
+	/* Acquire: what was written; pairs with the release of who ends it. */
+	while ((pending = __atomic_load_n(&wait.pending, __ATOMIC_ACQUIRE)) != 0)
+		futex_wait(&wait.pending, pending, 0);
+	/* its wake follows its store, and `wait` is ours: the pager is done when it does this */
+	d.wait = NULL;
+	run(filedata_dirty, &d);
+	return wait.err;
+}
+
+double shared_attr(dev_t dev, ino_t ino, struct stat *st)
+{
+	struct filedata d = {.dev = dev, .ino = ino};
+	long r = noted(dev, ino) != 0 ? run(filedata_dirty, &d) : -ENOENT;
+
+	if (r == -ENOENT)
+		return ATTR_SECONDS;
+	if (r == 1)
+		clock_gettime(CLOCK_REALTIME, &st->st_mtim);
+	return 0;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * shared.h - mapped files of the store: one page cache for all clients.
+ *
+ *	clients' faults ──userfaultfd──▶ the pager of a runtime of ours (lib/peer.h)
+ *	clients' words ──▶ attach.c ──shared_take()──┐
+ *	the kernel's requests ──▶ ops.c, files.c ────┴──hop──▶ the same pager
+ *
+ * What others read and write through the mount is the same bytes (lib/filedata.h).
+ * The kernel's own cached data of a file are dropped when it is first mapped; from
+ * then on it asks for the file's attributes before each read, and drops them when
+ * the time of change is another: which it is told of while pages are dirty.
+ *
+ * A file is known as cached from before its first mapping until somebody asks for
+ * it and finds that nothing of it is: all others are read and written as ever.
+ *
+ * Locks: the table's, of files that may be cached (shared.c); no other is taken
+ * under it.
+ */
+#ifndef FL_SHARED_H
+#define FL_SHARED_H
+
+#include "server.h"
+
+#include "store-wire.h"
+
+struct peer;
+
+/* Before confinement; a server that cannot page for others goes on without. */
+void shared_start(void);
+/* When no client is connected any more: write everything. */
+void shared_stop(void);
+
+/* For attach.c.  A connection's HELLO; uffd is taken over when that is 0. */
+int shared_hello(struct peer **peer, int uffd, int sock);
+/*
+ * Another message of it, whose descriptors are taken over.  1: the answer in *m,
+ * with *nout descriptors, which are to be closed; 0: none is due; -errno: it is not
+ * served any more.  *child: a connection that was made, and its peer.
+ */
+int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned nfds, int out[2],
+		unsigned *nout, struct peer **child, int *child_sock);
+void shared_end(struct peer *peer);
+
+/* For requests.  Whether something of a file may be cached. */
+bool shared_maybe(const struct node *n);
+/* Each does the request and answers it, or returns false: nothing is cached. */
+bool shared_read(fuse_req_t req, const struct node *n, int fd, size_t size, off_t off);
+/* sync: and make it durable. */
+bool shared_write(fuse_req_t req, const struct node *n, int fd, char *buf, size_t size, off_t off,
+		  bool append, bool sync);
+bool shared_fallocate(fuse_req_t req, const struct node *n, int fd, int mode, off_t off, off_t len);
+/* -ENOENT: nothing is cached. */
+int shared_truncate(const struct node *n, int fd, off_t size);
+int shared_sync(const struct node *n);
+/* Attributes as they are while pages are dirty; how long they may be kept. */
+double shared_attr(dev_t dev, ino_t ino, struct stat *st);
+
+#endif
