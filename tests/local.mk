@@ -265,7 +265,8 @@ tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
 test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh
 if STORE_SERVER
 test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view
-store_tests += tests/store/test-store-files tests/store/test-view
+test_programs += tests/store/test-shared
+store_tests += tests/store/test-store-files tests/store/test-view tests/store/test-shared
 check_PROGRAMS += tests/store/pages tests/store/slow
 if STORE_CONFINED
 test_programs += tests/store/test-confine
@@ -286,6 +287,10 @@ tests_store_test_clients_SOURCES = tests/store/test-clients.c tests/store/mounte
 	tests/unit/test.h
 tests_store_test_clients_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_clients_LDADD = $(test_ldadd)
+
+tests_store_test_shared_SOURCES = tests/store/test-shared.c tests/store/mounted.h tests/unit/test.h
+tests_store_test_shared_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_shared_LDADD = $(live_ldadd)
 
 tests_store_pages_SOURCES = tests/store/pages.c
 
