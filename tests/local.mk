@@ -288,9 +288,10 @@ tests_store_test_clients_SOURCES = tests/store/test-clients.c tests/store/mounte
 tests_store_test_clients_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_clients_LDADD = $(test_ldadd)
 
-tests_store_test_shared_SOURCES = tests/store/test-shared.c tests/store/mounted.h tests/unit/test.h
+tests_store_test_shared_SOURCES = tests/store/test-shared.c tests/store/mounted.h tests/unit/test.h \
+	lib/api.c lib/backing.c
 tests_store_test_shared_CPPFLAGS = $(store_test_cppflags)
-tests_store_test_shared_LDADD = $(live_ldadd)
+tests_store_test_shared_LDADD = $(test_ldadd) -lpthread
 
 tests_store_pages_SOURCES = tests/store/pages.c
 
