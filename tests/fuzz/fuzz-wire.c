@@ -12,15 +12,27 @@
 #include <endian.h>
 #include <errno.h>
 
+static bool of_client(uint32_t type)
+{
+	return (type >= WIRE_HELLO && type <= WIRE_DONE) ||
+	       (type >= WIRE_FILE && type <= WIRE_FORK);
+}
+
+static bool is_range(uint64_t addr, uint64_t len)
+{
+	return addr % 4096 == 0 && len % 4096 == 0 && len > 0 && addr + len > addr &&
+	       addr + len <= (uint64_t)1 << 63;
+}
+
 /* The definition, from the comment in store-wire.h. */
 static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool from_client)
 {
-	bool client = m->type >= WIRE_HELLO && m->type <= WIRE_DONE;
+	bool client = of_client(m->type);
 	bool nothing = (m->flags & (WIRE_PROBE | WIRE_COUNT)) != 0;
 	size_t n = 0;
 
 	if (len != sizeof(*m) || m->version != WIRE_VERSION || m->type < WIRE_HELLO ||
-	    m->type > WIRE_LIMIT || client != from_client)
+	    m->type > WIRE_UNBUS || client != from_client)
 		return false;
 	while (n < sizeof(m->name) && m->name[n] != '\0')
 		n++;
@@ -38,6 +50,8 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 			return false;
 	switch (m->type) {
 	case WIRE_HELLO:
+		if (m->flags == WIRE_FILES)
+			return m->count == 0 && nfds == 1;
 		return m->flags < 16 && m->count <= (nothing ? 0 : WIRE_AREAS_MAX) &&
 		       nfds == (nothing ? 0U : 3U);
 	case WIRE_HELD:
@@ -51,7 +65,18 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	case WIRE_ERROR:
 		return nfds == 0 && m->error < 0 && m->error >= -4095;
 	case WIRE_SWAPOFF:
+	case WIRE_CLOSE:
+	case WIRE_FORK:
 		return nfds == 0;
+	case WIRE_FILE:
+		return nfds <= 1 && m->flags <= WIRE_WRITE;
+	case WIRE_ANSWER:
+		return nfds <= 2 && m->error <= 0 && m->error >= -4095;
+	case WIRE_MAP:
+	case WIRE_UNMAP:
+	case WIRE_SYNC:
+	case WIRE_UNBUS:
+		return nfds == 0 && is_range(m->mm_addr, m->bytes);
 	default:
 		return nfds == 0 && m->bytes >= WIRE_LIMIT_MIN && m->bytes <= UINT64_MAX / 4;
 	}
@@ -60,15 +85,19 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 /* A message as one side or the other would send it. */
 static unsigned make(struct wire_msg *m)
 {
-	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0};
+	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 0};
 
-	wire_init(m, (enum wire_type)(1 + fuzz_below(8)));
+	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_UNBUS)));
 	m->count = fuzz_below(3);
 	m->slots = 2 + fuzz_below(1000);
 	m->bytes = WIRE_LIMIT_MIN + fuzz_below(1U << 30);
 	m->prio = (int32_t)fuzz_below(100) - 50;
 	m->error = m->type == WIRE_ERROR ? -ENOMEM : 0;
 	m->mm_addr = fuzz_random();
+	if (m->type >= WIRE_FILE) {
+		m->mm_addr = m->mm_addr >> 17 & ~(uint64_t)4095;
+		m->bytes &= ~(uint64_t)4095;
+	}
 	for (unsigned i = 0, n = 1 + fuzz_below(20); i < n; i++)
 		m->name[i] = (char)('a' + fuzz_below(26));
 	return fds[m->type];
@@ -87,7 +116,7 @@ static void spoil(struct wire_msg *m, unsigned *nfds, size_t *len)
 			bytes[fuzz_below(64)] = (unsigned char)fuzz_random();
 			break;
 		case 2:
-			m->type = fuzz_below(11);
+			m->type = fuzz_below(WIRE_TYPE_END + 2);
 			break;
 		case 3:
 			m->flags = fuzz_below(32);
@@ -119,7 +148,7 @@ static void messages(void **state)
 	for (unsigned long i = 0; i < rounds; i++) {
 		struct wire_msg sent, out;
 		unsigned nfds = make(&sent);
-		bool client = sent.type <= WIRE_DONE, changed = fuzz_below(4) != 0, want;
+		bool client = of_client(sent.type), changed = fuzz_below(4) != 0, want;
 		size_t len = sizeof(sent), there;
 		static char *edge;
 		int r;
