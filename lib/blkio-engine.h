@@ -75,7 +75,7 @@ struct blkio {
 	struct blk_sub *subs;
 };
 
-extern const struct blkio_engine blkio_uring, blkio_sync;
+extern const struct blkio_engine blkio_uring, blkio_uring_restricted, blkio_sync;
 
 static inline void sub_ended(struct blkio *q, struct blk_sub *sub, int64_t res)
 {

@@ -38,6 +38,7 @@
 #include <liburing.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #define TAG_POLL 1U /* low bits of user_data; a submission's address has none */
 #define TAG_CANCEL 2U
@@ -325,7 +326,29 @@ static int setup(struct uring *u, unsigned entries, unsigned flags)
 	return 0;
 }
 
-static int uring_open(struct blkio *q)
+/* What a ring does passes no filter of system calls. */
+static int restrict_ring(const struct uring *u)
+{
+	static const uint8_t op[] = {IORING_OP_READ,	   IORING_OP_READV, IORING_OP_WRITE,
+				     IORING_OP_WRITEV,	   IORING_OP_FSYNC, IORING_OP_POLL_ADD,
+				     IORING_OP_POLL_REMOVE};
+	struct io_uring_restriction only[sizeof(op)];
+	long r;
+
+	memset(only, 0, sizeof(only));
+	for (unsigned i = 0; i < sizeof(op); i++) {
+		only[i].opcode = IORING_RESTRICTION_SQE_OP;
+		only[i].sqe_op = op[i];
+	}
+	r = sys_bare(SYS_io_uring_register, u->ring.ring_fd, IORING_REGISTER_RESTRICTIONS,
+		     (long)only, sizeof(op), 0, 0);
+	if (!sys_err(r))
+		r = sys_bare(SYS_io_uring_register, u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS,
+			     0, 0, 0, 0);
+	return (int)r;
+}
+
+static int open_ring(struct blkio *q, unsigned more)
 {
 	/* The kernel takes the best that it knows. */
 	static const unsigned tries[] = {
@@ -339,7 +362,24 @@ static int uring_open(struct blkio *q)
 
 	u->poll_tag = TAG_POLL;
 	for (unsigned i = 0; i < sizeof(tries) / sizeof(tries[0]) && err == -EINVAL; i++)
-		err = setup(u, q->depth + 8, tries[i]);
+		err = setup(u, q->depth + 8, tries[i] | more);
+	return err;
+}
+
+static int uring_open(struct blkio *q)
+{
+	return open_ring(q, 0);
+}
+
+static int uring_open_restricted(struct blkio *q)
+{
+	int err = open_ring(q, IORING_SETUP_R_DISABLED);
+
+	if (err != 0)
+		return err;
+	err = restrict_ring(ring_of(q));
+	if (err != 0)
+		io_uring_queue_exit(&ring_of(q)->ring);
 	return err;
 }
 
@@ -352,6 +392,18 @@ const struct blkio_engine blkio_uring = {
 	.name = "uring",
 	.priv_size = sizeof(struct uring),
 	.open = uring_open,
+	.close = uring_close,
+	.start = uring_start,
+	.submit = uring_submit,
+	.collect = uring_collect,
+	.wait = uring_wait,
+	.unwatch = uring_unwatch,
+};
+
+const struct blkio_engine blkio_uring_restricted = {
+	.name = "uring",
+	.priv_size = sizeof(struct uring),
+	.open = uring_open_restricted,
 	.close = uring_close,
 	.start = uring_start,
 	.submit = uring_submit,

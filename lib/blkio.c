@@ -459,21 +459,32 @@ static int open_engine(struct blkio **out, const struct blkio_engine *engine, un
 	return 0;
 }
 
-int blkio_open(struct blkio **out, enum fl_engine engine, unsigned depth)
+static int open_any(struct blkio **out, enum fl_engine engine, const struct blkio_engine *uring,
+		    unsigned depth)
 {
 	if (depth == 0 || depth > BLKIO_DEPTH_MAX)
 		return -EINVAL;
 	switch (engine) {
 	case FL_ENGINE_AUTO:
-		if (open_engine(out, &blkio_uring, depth) == 0)
+		if (open_engine(out, uring, depth) == 0)
 			return 0;
 		return open_engine(out, &blkio_sync, depth);
 	case FL_ENGINE_URING:
-		return open_engine(out, &blkio_uring, depth);
+		return open_engine(out, uring, depth);
 	case FL_ENGINE_SYNC:
 		return open_engine(out, &blkio_sync, depth);
 	}
 	return -EINVAL;
+}
+
+int blkio_open(struct blkio **out, enum fl_engine engine, unsigned depth)
+{
+	return open_any(out, engine, &blkio_uring, depth);
+}
+
+int blkio_open_restricted(struct blkio **out, enum fl_engine engine, unsigned depth)
+{
+	return open_any(out, engine, &blkio_uring_restricted, depth);
 }
 
 void blkio_close(struct blkio *q)

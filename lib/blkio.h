@@ -75,6 +75,8 @@ const char *blkio_engine_name(const struct blkio *q);
  * queue is used and closed on the thread that opened it.
  */
 int blkio_open(struct blkio **out, enum fl_engine engine, unsigned depth);
+/* The same for a process that confines itself: the ring takes nothing but what this room asks of it. */
+int blkio_open_restricted(struct blkio **out, enum fl_engine engine, unsigned depth);
 
 /* No request may be in flight. */
 void blkio_close(struct blkio *q);

@@ -465,7 +465,9 @@ UNKNOWN_THREAD static void pager_main(struct pager *p)
 	if (p->index == 0)
 		p->err = fork_is_child(mm) ? fork_adopt(mm) : open_all(mm);
 	if (p->err == 0) {
-		p->err = blkio_open(&p->io, mm->opt.engine, IO_DEPTH);
+		p->err = mm->flags & MM_SERVER
+				 ? blkio_open_restricted(&p->io, mm->opt.engine, IO_DEPTH)
+				 : blkio_open(&p->io, mm->opt.engine, IO_DEPTH);
 		if (p->err != 0)
 			say(mm, "cannot set up I/O for a pager", p->err);
 	}
