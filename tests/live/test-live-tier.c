@@ -7,6 +7,8 @@
  */
 #include "live.h"
 
+#include <unistd.h>
+
 #define LIMIT (8 * MIB)
 #define POOL (2 * MIB)
 
@@ -382,6 +384,42 @@ static void what_cannot_be_is_refused(void **state)
 	assert_int_equal(fl_open(&fl, &o), -EINVAL);
 }
 
+/*
+ * A page of a private mapping of a file that lost its object to a full pool
+ * does not equal the file for that: it was changed.
+ */
+static void private_pages_of_files_outlive_their_objects(void **state)
+{
+	const size_t n = 4 * LIMIT / PG;
+	struct fl_options o = tiered(FL_COMPRESS_LZ4, POOL);
+	char path[4096];
+	struct fl *fl;
+	char *p, *a;
+	int fd;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/live-tier-%d", live_dir(), (int)getpid());
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(ftruncate(fd, 64 * PG), 0);
+	fl = live_open(&o);
+	p = fl_mmap(fl, NULL, 64 * PG, RW, MAP_PRIVATE, fd, 0);
+	assert_ptr_not_equal(p, FL_FAILED);
+	a = live_map(fl, n);
+	soft_fill(p, 0, 64, 1);
+	/* read back, with objects beside the frames, at every level of the pool */
+	for (size_t i = 0; i < n; i += 16) {
+		assert_int_equal(fl_madvise(fl, p, 64 * PG, MADV_PAGEOUT), 0);
+		soft_check(p, 0, 64, 1);
+		soft_fill(a, i, 16, 2);
+	}
+	soft_check(p, 0, 64, 1);
+	soft_check(a, 0, n, 2);
+	assert_int_equal(fl_close(fl), 0);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -394,6 +432,7 @@ int main(void)
 		cmocka_unit_test(an_area_is_taken_off_under_it),
 		cmocka_unit_test(threads_share_a_pool),
 		cmocka_unit_test(what_cannot_be_is_refused),
+		cmocka_unit_test(private_pages_of_files_outlive_their_objects),
 	};
 
 	return cmocka_run_group_tests_name("tier", tests, NULL, NULL);
