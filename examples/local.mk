@@ -11,6 +11,7 @@ examples = \
 	examples/register \
 	examples/set-limit \
 	examples/source-packed \
+	examples/source-remote \
 	examples/source-sparse \
 	examples/stats \
 	examples/store \
@@ -32,6 +33,8 @@ examples_set_limit_CPPFLAGS = $(examples_cppflags)
 examples_set_limit_LDADD = lib/libfaultline.la
 examples_source_packed_CPPFLAGS = $(examples_cppflags)
 examples_source_packed_LDADD = lib/libfaultline.la
+examples_source_remote_CPPFLAGS = $(examples_cppflags)
+examples_source_remote_LDADD = lib/libfaultline.la
 examples_source_sparse_CPPFLAGS = $(examples_cppflags)
 examples_source_sparse_LDADD = lib/libfaultline.la -lpthread
 examples_stats_CPPFLAGS = $(examples_cppflags)

@@ -159,6 +159,11 @@ void *fl_mmap_backing(struct fl *fl, void *addr, size_t length, int prot, int fl
 int fl_msync(struct fl *fl, void *addr, size_t length, int flags);
 int fl_ftruncate(struct fl *fl, int fd, off_t length);
 
+/** Start reading a range; adds 1 to the eventfd (-1: none) when all of it came. */
+int fl_prefetch(struct fl *fl, const void *addr, size_t length, int eventfd);
+/** 0: no touch of the range would wait for a read; -EAGAIN: one would. */
+int fl_try(struct fl *fl, const void *addr, size_t length);
+
 int fl_register(struct fl *fl, void *addr, size_t length);
 int fl_unregister(struct fl *fl, void *addr, size_t length);
 
@@ -178,6 +183,7 @@ enum fl_page_kind {
 	FL_PAGE_UNTRACKED = 7, /**< managed, not armed: the kernel's alone */
 	FL_PAGE_COMPRESSED = 8, /**< compressed, in the pool */
 	FL_PAGE_FILE = 9,      /**< in its file or source only */
+	FL_PAGE_CACHED = 10,   /**< of a private mapping: not there, but in the page cache */
 };
 
 #define FL_PAGE_KIND(v) ((enum fl_page_kind)((v)&0x0f)) /**< the kind, of a byte of fl_page_state() */

@@ -236,6 +236,14 @@ static unsigned char state_of_cached(uint32_t w)
 	return v | FL_PAGE_PRESENT | (w & CACHE_DIRTY ? 0 : FL_PAGE_WP);
 }
 
+/* Of a private mapping: it may be cached, but is not mapped. */
+static unsigned char state_of_uncopied(uint32_t w)
+{
+	if (w & CACHE_UPTODATE)
+		return FL_PAGE_CACHED;
+	return FL_PAGE_FILE | (w & CACHE_LOCKED ? FL_PAGE_BUSY : 0);
+}
+
 static unsigned char state_of(struct mm *mm, const struct region *r, vpn_t vpn)
 {
 	unsigned char v = r->flags & REGION_LOCKED ? FL_PAGE_LOCKED : 0;
@@ -251,7 +259,9 @@ static unsigned char state_of(struct mm *mm, const struct region *r, vpn_t vpn)
 	pte = pte_get(&mm->ptes, vpn);
 	switch (pte_state(pte)) {
 	case PTE_NONE:
-		return r->users != NULL ? v | FL_PAGE_FILE : v | FL_PAGE_NONE;
+		if (r->users == NULL)
+			return v | FL_PAGE_NONE;
+		return v | state_of_uncopied(cache_get(cache_of(r), vpn + r->delta));
 	case PTE_PRESENT:
 		return (unsigned char)(v | FL_PAGE_PRESENT |
 				       (has_slot(pte_swp(pte)) ? FL_PAGE_HAS_SLOT : 0) |

@@ -10,6 +10,7 @@
 #include "grant.h"
 #include "open.h"
 #include "pager.h"
+#include "prefetch.h"
 #include "share.h"
 #include "sys.h"
 #include "uffd.h"
@@ -233,6 +234,10 @@ static long serve(struct pager *p, const struct hop_slot *s)
 		return ((long (*)(struct pager *, void *))a[0])(p, (void *)a[1]);
 	case HOP_SOURCE_DONE:
 		return do_source_done(p, (struct file_io *)a[0], (int)a[1]);
+	case HOP_PREFETCH:
+		return do_prefetch(p, (struct prefetch *)a[0]);
+	case HOP_TRY:
+		return do_try(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
 	}
 	return -ENOSYS;
 }

@@ -40,6 +40,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/filedata.c lib/filedata.h \
 	lib/share.c lib/share.h \
 	lib/pager.c lib/pager.h \
+	lib/prefetch.c lib/prefetch.h \
 	lib/proc.c lib/proc.h \
 	lib/pool.c lib/pool.h \
 	lib/pte.c lib/pte.h \
@@ -63,7 +64,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/zpool.c lib/zpool.h
 
 lib_LTLIBRARIES += lib/libfaultline.la
-lib_libfaultline_la_SOURCES = lib/api.c lib/api.h lib/backing.c
+lib_libfaultline_la_SOURCES = lib/api.c lib/api.h lib/api-files.c lib/backing.c
 lib_libfaultline_la_CPPFLAGS = $(AM_CPPFLAGS) $(LIBURING_CFLAGS) $(LIBXXHASH_CFLAGS)
 lib_libfaultline_la_LIBADD = lib/libfaultline-core.la
 lib_libfaultline_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(FL_LT_VERSION) \

@@ -244,15 +244,30 @@ void cache_free(struct pagecache *pc)
 	/* the words stay: other processes may go on with what is in the memfd */
 	for (uint64_t page = 0; (page = cache_next(pc, page, FRAME)) != CACHE_NONE; page++)
 		recount(pc, page, cache_get(pc, page), 0);
-	for (uint64_t i = 0; i < pc->chunks; i++)
-		if (pc->chunk[i] != NULL)
-			chunk_free(pc->chunk[i]);
-	sys_mem_free(pc->chunk, CACHE_CHUNKS * sizeof(struct cache_chunk *));
 	for (unsigned i = 0; i < pc->nfds; i++)
 		SYS1(close, pc->fds[i]);
 	close_fd(pc->memfd);
 	close_fd(pc->state_fd);
-	sys_mem_free(pc, sizeof(*pc));
+	pc->next = f->dead;
+	f->dead = pc;
+	cache_bury(pc->mm);
+}
+
+void cache_bury(struct mm *mm)
+{
+	struct files *f = &mm->files;
+	struct pagecache *pc;
+
+	/* Pairs with mm_try(): who comes now finds no region of these. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	while ((pc = f->dead) != NULL && __atomic_load_n(&f->lookers, __ATOMIC_SEQ_CST) == 0) {
+		f->dead = pc->next;
+		for (uint64_t i = 0; i < pc->chunks; i++)
+			if (pc->chunk[i] != NULL)
+				chunk_free(pc->chunk[i]);
+		sys_mem_free(pc->chunk, CACHE_CHUNKS * sizeof(struct cache_chunk *));
+		sys_mem_free(pc, sizeof(*pc));
+	}
 }
 
 /* Open the file of a descriptor of ours anew; -errno where that is not allowed. */

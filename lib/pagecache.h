@@ -136,6 +136,8 @@ struct files {
 	uint64_t frames, dirty, writeback, idle;
 	uint32_t jobs;	/* of sources, in flight */
 	uint32_t event; /* futex: grows when a write or a sync ended */
+	uint32_t lookers; /* threads that read words without the lock; atomic */
+	struct pagecache *dead; /* freed when there is none */
 	/* the clock: pages are unmapped at `lead` and dropped at `tail`, which follows it */
 	struct pagecache *lead, *tail;
 	uint64_t lead_page, tail_page;
@@ -174,6 +176,8 @@ int cache_open_source(struct mm *mm, struct source *source, uint64_t size, bool 
 /* Give back what nobody maps or holds and has nothing more to write; after a round of the pager's loop. */
 void cache_sweep(struct pager *p);
 void cache_free(struct pagecache *pc);
+/* The memory of those that are freed, unless somebody looks at words just now. */
+void cache_bury(struct mm *mm);
 
 /* The memfd reaches that far, so that a mapping can. */
 int cache_cover(struct pagecache *pc, uint64_t pages);

@@ -12,6 +12,7 @@
 #include "fault.h"
 #include "fork.h"
 #include "grant.h"
+#include "prefetch.h"
 #include "reclaim.h"
 #include "share.h"
 #include "store-client.h"
@@ -368,6 +369,8 @@ static void round_trip(struct pager *p, bool calls)
 	reclaim_balance(p);
 	grant_round(p);
 	files_round(p);
+	if (p->mm->prefetch != NULL)
+		prefetch_round(p);
 	publish(p->mm);
 }
 
@@ -410,12 +413,15 @@ static void sleep_until_event(struct pager *p, uint64_t most)
 	uint64_t timeout = look_again ? 1000000U : near_binds(p) ? NEAR_IDLE_NS : UINT64_MAX;
 	uint64_t patience = stored_patience(p->mm);
 	uint64_t files = files_timeout(p->mm);
+	uint64_t prefetch = prefetch_timeout(p->mm);
 	int r;
 
 	if (patience < timeout)
 		timeout = patience;
 	if (files < timeout)
 		timeout = files;
+	if (prefetch < timeout)
+		timeout = prefetch;
 	if (most < timeout)
 		timeout = most;
 	lock_drop(&p->mm->lock);

@@ -266,6 +266,32 @@ __attribute__((no_sanitize_thread)) bool region_overlaps(const struct region_tre
 	}
 }
 
+__attribute__((no_sanitize_thread)) bool region_peek(const struct region_tree *t, uintptr_t addr,
+						     struct region *out)
+{
+	for (;;) {
+		uint32_t seq = __atomic_load_n(&t->seq, __ATOMIC_ACQUIRE);
+		const struct region *r;
+		unsigned steps = 0;
+
+		if (seq & 1)
+			continue;
+		r = __atomic_load_n(&t->root, __ATOMIC_RELAXED);
+		while (r != NULL && steps++ < WALK_MAX) {
+			*out = *r;
+			if (out->end <= addr)
+				r = out->right;
+			else if (out->start > addr)
+				r = out->left;
+			else
+				break;
+		}
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		if (__atomic_load_n(&t->seq, __ATOMIC_RELAXED) == seq && steps <= WALK_MAX)
+			return r != NULL;
+	}
+}
+
 static void account(struct region_tree *t, const struct region *r, int sign)
 {
 	uint64_t pages = (r->end - r->start) >> 12;

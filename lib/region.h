@@ -83,6 +83,9 @@ void region_tree_reserve(struct region_tree *t);
 struct region *region_find(const struct region_tree *t, uintptr_t addr); /* that holds addr, or NULL */
 struct region *region_next(const struct region_tree *t, uintptr_t addr); /* first that ends above addr */
 
+/* The region that holds addr, into *out, its links aside; needs no lock. */
+bool region_peek(const struct region_tree *t, uintptr_t addr, struct region *out);
+
 /* Whether any region meets [start, end). */
 static inline bool region_meets(const struct region_tree *t, uintptr_t start, uintptr_t end)
 {

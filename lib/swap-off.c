@@ -13,6 +13,7 @@
 #include "log.h"
 #include "mm.h"
 #include "pager.h"
+#include "prefetch.h"
 #include "reclaim.h"
 #include "share.h"
 #include "sys.h"
@@ -227,6 +228,7 @@ long do_close(struct pager *p)
 		return 0;
 	mm->closing = true;
 	share_close(mm);
+	prefetch_close(mm);
 	files_close(p);
 	if (mm->armed) {
 		const struct region *r;

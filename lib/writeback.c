@@ -197,6 +197,8 @@ void files_round(struct pager *p)
 	bool orphans = false;
 	uint64_t now;
 
+	if (f->dead != NULL)
+		cache_bury(mm);
 	if (f->first == NULL)
 		return;
 	if (f->drained == 0 && over_share(mm))

@@ -34,11 +34,13 @@ dist_man_MANS = \
 	man/fl_munmap.3 \
 	man/fl_open.3 \
 	man/fl_page_state.3 \
+	man/fl_prefetch.3 \
 	man/fl_register.3 \
 	man/fl_set_limit.3 \
 	man/fl_stats.3 \
 	man/fl_swapoff.3 \
 	man/fl_swapon.3 \
+	man/fl_try.3 \
 	man/fl_unregister.3 \
 	man/fl_verify.3 \
 	man/faultline-store.7 \
