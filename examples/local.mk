@@ -6,6 +6,7 @@
 
 examples = \
 	examples/hello-paging \
+	examples/kv-store \
 	examples/page-state \
 	examples/poison-handler \
 	examples/register \
@@ -23,6 +24,8 @@ examples_cppflags = -D_GNU_SOURCE -I$(top_srcdir)/include
 
 examples_hello_paging_CPPFLAGS = $(examples_cppflags)
 examples_hello_paging_LDADD = lib/libfaultline.la
+examples_kv_store_CPPFLAGS = $(examples_cppflags)
+examples_kv_store_LDADD = lib/libfaultline.la
 examples_page_state_CPPFLAGS = $(examples_cppflags)
 examples_page_state_LDADD = lib/libfaultline.la
 examples_poison_handler_CPPFLAGS = $(examples_cppflags)

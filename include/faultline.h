@@ -137,6 +137,12 @@ struct fl_backing;
 /** Most swap areas of one runtime. */
 #define FL_SWAP_MAX 32
 
+/**
+ * A flag of fl_mmap() and fl_mmap_backing(), beside MAP_SHARED: what is stored
+ * in the mapping reaches the file by fl_sync() alone.
+ */
+#define FL_MAP_HOLD 0x20000000
+
 int fl_open(struct fl **out, const struct fl_options *options);
 int fl_close(struct fl *fl);
 
@@ -158,6 +164,9 @@ void *fl_mmap_backing(struct fl *fl, void *addr, size_t length, int prot, int fl
 		      struct fl_backing *backing, off_t offset);
 int fl_msync(struct fl *fl, void *addr, size_t length, int flags);
 int fl_ftruncate(struct fl *fl, int fd, off_t length);
+
+/** Write what held mappings of the range hold, make it durable, hold it no longer. */
+int fl_sync(struct fl *fl, void *addr, size_t length);
 
 /** Start reading a range; adds 1 to the eventfd (-1: none) when all of it came. */
 int fl_prefetch(struct fl *fl, const void *addr, size_t length, int eventfd);

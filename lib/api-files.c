@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * api-files.c - the public functions for programs that keep their data in
- * mappings: pages that are asked for ahead, what a range is to be.
+ * mappings: held changes, pages that are asked for ahead, what a range is to be.
  */
 #include "api.h"
 #include "do.h"
+#include "hold.h"
 #include "mm.h"
 #include "mmap.h"
 #include "prefetch.h"
@@ -16,6 +17,13 @@ static bool bad_range(const void *addr, size_t length)
 	uintptr_t at = (uintptr_t)addr;
 
 	return (at & ~PAGE_MASK) || length == 0 || at + page_up(length) <= at;
+}
+
+API int fl_sync(struct fl *fl, void *addr, size_t length)
+{
+	if (bad_range(addr, length) || !mm_is_armed(fl->mm))
+		return -EINVAL;
+	return gate(mm_hold_sync(fl->mm, (uintptr_t)addr, length));
 }
 
 API int fl_prefetch(struct fl *fl, const void *addr, size_t length, int eventfd)

@@ -91,7 +91,8 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 
 long do_mmap_file(struct mm *mm, const struct map_file *m)
 {
-	bool shared = (m->flags & MAP_TYPE) != MAP_PRIVATE;
+	bool hold = m->flags & FL_MAP_HOLD;
+	bool shared = (m->flags & MAP_TYPE) != MAP_PRIVATE && !hold;
 	struct pagecache *pc = m->pc;
 	uint32_t rflags = 0;
 	long r = 0;
@@ -102,12 +103,19 @@ long do_mmap_file(struct mm *mm, const struct map_file *m)
 			return r;
 		r = 0;
 	}
+	/* what will be held needs slots, and nothing is promised while there are none */
+	if (hold && mm->swap_full && !(m->flags & MAP_NORESERVE))
+		return -ENOMEM;
 	if (pc == NULL)
 		r = cache_open_file(mm, m->fd, m->write, &pc);
 	if (r != 0)
 		return r;
 	if (shared)
-		rflags |= REGION_SHARED | (m->write ? 0 : REGION_NOWRITE);
+		rflags |= REGION_SHARED;
+	if (hold)
+		rflags |= REGION_HOLD;
+	if ((shared || hold) && !m->write)
+		rflags |= REGION_NOWRITE;
 	if (mm->lock_future)
 		rflags |= REGION_LOCKED;
 	if (m->flags & MAP_NORESERVE)

@@ -220,7 +220,7 @@ static void move_entries(struct mm *mm, uintptr_t from, uintptr_t to, size_t len
 			pte = pte_make(PTE_PRESENT, swp, pte & PTE_YOUNG);
 		}
 		pte_set(&mm->ptes, v, 0);
-		pte_set(&mm->ptes, v + delta, pte);
+		pte_set(&mm->ptes, v + delta, pte & ~PTE_SYNC);
 	}
 	pte_trim(&mm->ptes, vpn_of(from), end);
 }

@@ -205,6 +205,9 @@ static uint32_t copy_in(struct pager *p, const struct region *r, vpn_t vpn, uint
 	uint32_t got;
 	size_t done;
 
+	/* a page without write-protection counts as changed */
+	if (write && (r->flags & REGION_HOLD))
+		n = 1;
 	if (n > mm_budget(mm) / 16)
 		n = mm_budget(mm) / 16;
 	while (run < n && pte_state(pte_get(&mm->ptes, vpn + run)) == PTE_NONE)

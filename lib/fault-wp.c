@@ -35,6 +35,25 @@ bool fault_wp_wanted(struct mm *mm, struct region *r)
 	return true;
 }
 
+/*
+ * In a held mapping what is not write-protected counts as changed, and goes to
+ * the file: so one page at a time.
+ */
+static enum fault_result first_change(struct mm *mm, const struct fault *f, vpn_t vpn, pte_t pte)
+{
+	if (uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false) != UFFD_OK) {
+		fault_wake(mm, vpn);
+		return FAULT_DONE;
+	}
+	if (pte_swp(pte) != SWP_NONE && swap_put(&mm->swap, pte_swp(pte)))
+		mm->swap_full = false;
+	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
+	stat_add(&mm->stats.faults_wp, 1);
+	stat_add(&mm->stats.faults_minor, 1);
+	fault_latency(mm, f->t0);
+	return FAULT_DONE;
+}
+
 enum fault_result fault_wp(struct pager *p, const struct fault *f, struct region *r)
 {
 	struct mm *mm = p->mm;
@@ -43,6 +62,8 @@ enum fault_result fault_wp(struct pager *p, const struct fault *f, struct region
 	uint32_t window;
 	uint32_t n = 0;
 
+	if (r->flags & REGION_HOLD)
+		return first_change(mm, f, vpn, pte_get(&mm->ptes, vpn));
 	if (!(pte_get(&mm->ptes, vpn) & PTE_WP)) {
 		/* lifted already, or protected by nobody we know: lift it, who waits goes on */
 		if (uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false) != UFFD_OK)

@@ -8,6 +8,7 @@
 #include "do.h"
 #include "fork.h"
 #include "grant.h"
+#include "hold.h"
 #include "open.h"
 #include "pager.h"
 #include "prefetch.h"
@@ -234,6 +235,8 @@ static long serve(struct pager *p, const struct hop_slot *s)
 		return ((long (*)(struct pager *, void *))a[0])(p, (void *)a[1]);
 	case HOP_SOURCE_DONE:
 		return do_source_done(p, (struct file_io *)a[0], (int)a[1]);
+	case HOP_HOLD_SYNC:
+		return do_hold_sync(p, (struct hold_sync *)a[0]);
 	case HOP_PREFETCH:
 		return do_prefetch(p, (struct prefetch *)a[0]);
 	case HOP_TRY:

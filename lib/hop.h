@@ -70,6 +70,7 @@ enum hop_op {
 	HOP_FILES_CLOSE,
 	HOP_SOURCE_DONE,
 	HOP_RUN, /* a function of the caller's: hop_run() */
+	HOP_HOLD_SYNC,
 	HOP_PREFETCH,
 	HOP_TRY,
 };

@@ -27,6 +27,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/fill.c lib/fill.h \
 	lib/grant.c lib/grant.h \
 	lib/group.c lib/group.h \
+	lib/hold.c lib/hold.h \
 	lib/hop.c lib/hop.h \
 	lib/lock.c lib/lock.h \
 	lib/log.c lib/log.h \

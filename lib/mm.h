@@ -159,6 +159,7 @@ struct mm {
 	struct files files;
 	struct peers peers; /* MM_SERVER */
 	struct share *share; /* share.h: mappings that the store's server pages; NULL: none yet */
+	struct hold_sync *holding; /* hold.h: the fl_sync() whose turn it is */
 	struct prefetch *prefetch; /* prefetch.h: what was asked for and is not all there yet */
 	struct fault defer[DEFER_MAX];
 	unsigned ndefer;

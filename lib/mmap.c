@@ -284,11 +284,13 @@ static long map_flags(struct mm *mm, long r, size_t len, int prot, int flags)
 long mm_mmap_file(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off,
 		  struct pagecache *pc, bool write)
 {
-	const int elsewhere = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_POPULATE | MAP_LOCKED;
+	const int elsewhere =
+		MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_POPULATE | MAP_LOCKED | FL_MAP_HOLD;
 	struct map_file *m;
 	long r;
 
-	if (len == 0 || off < 0 || (off & (long)~PAGE_MASK))
+	if (len == 0 || off < 0 || (off & (long)~PAGE_MASK) ||
+	    ((flags & FL_MAP_HOLD) && (flags & MAP_TYPE) == MAP_PRIVATE))
 		return -EINVAL;
 	if (fd >= 0) {
 		r = SYS6(mmap, 0, len, prot, flags & ~elsewhere, fd, off);
@@ -327,13 +329,17 @@ long mm_mmap_file(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags
 long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off)
 {
 	const int fixed = MAP_FIXED & ~MAP_FIXED_NOREPLACE;
+	/* the bit is a part of a huge page's size, elsewhere */
+	const int hold = (mm->flags & MM_PRELOAD) || (flags & MAP_HUGETLB) ? 0 : FL_MAP_HOLD;
 	uint64_t mask;
 	int plain;
 	long err = 0;
 	long r;
 
-	if (fileable(mm, flags, fd))
+	if (fileable(mm, flags & ~hold, fd))
 		return mm_mmap_file(mm, addr, len, prot, flags, fd, off, NULL, false);
+	if (flags & hold)
+		return flags & MAP_ANONYMOUS ? -EINVAL : -EOPNOTSUPP;
 	if (!manageable(flags)) {
 		const long a[6] = {(long)addr, (long)len, prot, flags, fd, off};
 

@@ -12,6 +12,7 @@
  *   bit   3     PTE_YOUNG   not to be evicted on the hand's next visit
  *   bit   4     PTE_WP      write-protected since its content was that of its slot
  *   bits  5-6   PTE_BUSY    visits left before a frame that refused is tried again
+ *   bit   7     PTE_SYNC    fl_sync() has taken these very bytes (hold.h)
  *   bits 16-63  payload     PRESENT, SWAPPED, COMPRESSED: swp_t (PRESENT: SWP_NONE without a
  *                           slot or an object; COMPRESSED: an object)
  *                           STAGED: index of its staging page (which knows the slot)
@@ -55,6 +56,7 @@ enum pte_state {
 #define PTE_WP ((pte_t)1 << 4)
 #define PTE_BUSY_SHIFT 5
 #define PTE_BUSY ((pte_t)3 << PTE_BUSY_SHIFT)
+#define PTE_SYNC ((pte_t)1 << 7)
 #define PTE_PAYLOAD_SHIFT 16
 
 static inline enum pte_state pte_state(pte_t v)

@@ -356,7 +356,7 @@ static bool unshare_frame(struct mm *mm, vpn_t vpn)
 	    uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) != 1 ||
 	    !(run.categories & PAGE_IS_PRESENT))
 		return false;
-	pte_set_bits(&mm->ptes, vpn, 0, PTE_WP);
+	pte_set_bits(&mm->ptes, vpn, 0, PTE_WP | PTE_SYNC);
 	return !sys_err(SYS3(madvise, addr_of(vpn), PAGE_SIZE, MADV_POPULATE_WRITE));
 }
 

@@ -40,6 +40,7 @@ dist_man_MANS = \
 	man/fl_stats.3 \
 	man/fl_swapoff.3 \
 	man/fl_swapon.3 \
+	man/fl_sync.3 \
 	man/fl_try.3 \
 	man/fl_unregister.3 \
 	man/fl_verify.3 \
