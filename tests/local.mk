@@ -318,8 +318,9 @@ tests_store_test_confine_LDADD = $(store_test_ldadd)
 
 # fault
 
-fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c lib/backing.c
-fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-files tests/fault/test-fault-full
+fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c lib/api-files.c \
+	lib/backing.c
+fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-files tests/fault/test-fault-full tests/fault/test-fault-hold
 test_programs += $(fault_programs)
 fault_tests += $(fault_programs) $(tier_fault_tests)
 
@@ -341,6 +342,10 @@ tests_fault_test_fault_tier_LDADD = $(test_ldadd)
 tests_fault_test_fault_files_SOURCES = tests/fault/test-fault-files.c $(fault_drive)
 tests_fault_test_fault_files_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_files_LDADD = $(test_ldadd)
+
+tests_fault_test_fault_hold_SOURCES = tests/fault/test-fault-hold.c $(fault_drive)
+tests_fault_test_fault_hold_CPPFLAGS = $(test_cppflags)
+tests_fault_test_fault_hold_LDADD = $(test_ldadd)
 
 tests_fault_test_fault_full_SOURCES = tests/fault/test-fault-full.c $(fault_drive)
 tests_fault_test_fault_full_CPPFLAGS = $(test_cppflags)

@@ -140,7 +140,8 @@ void refused(void)
 void count_refusal(const char *what, long err)
 {
 	static const int documented[] = {ENOMEM, EAGAIN, EPERM,	 EACCES, EFAULT, EIO,	 ENOSPC,
-					 ENFILE, EMFILE, EINVAL, ENOSYS, EBUSY,	 ENODEV, ENOENT};
+					 ENFILE, EMFILE, EINVAL, ENOSYS, EBUSY,	 ENODEV, ENOENT,
+					 EOPNOTSUPP};
 
 	report->refused++;
 	snprintf(report->last_refusal, sizeof(report->last_refusal), "%s: %s", what,
