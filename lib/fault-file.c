@@ -450,6 +450,9 @@ static void read_singly(struct file_io *io)
 		    read_run(p, pc, page, 1, CACHE_DEMAND, &f) == 0)
 			cache_wake(pc, page, 1);
 	}
+	/* where it was unmapped or moved meanwhile, what is there now answers */
+	if (io->t0 != 0)
+		fault_wake(p->mm, io->vpn);
 }
 
 /* A page could not be read, twice: who asked for it gets SIGBUS, others ask for themselves. */
@@ -467,6 +470,9 @@ static void page_lost(struct file_io *io, int err)
 		if (io->t0 != 0 && r != NULL && cache_of(r) == pc && io->vpn + r->delta == io->page)
 			file_sigbus(mm, io->peer, io->vpn);
 	}
+	/* where it was unmapped or moved meanwhile, what is there now answers */
+	if (io->t0 != 0)
+		fault_wake(mm, io->vpn);
 	cache_wake(pc, io->page, 1);
 }
 
