@@ -173,6 +173,41 @@ int fl_prefetch(struct fl *fl, const void *addr, size_t length, int eventfd);
 /** 0: no touch of the range would wait for a read; -EAGAIN: one would. */
 int fl_try(struct fl *fl, const void *addr, size_t length);
 
+/** What becomes of a page that cannot be read. */
+enum fl_error_choice {
+	FL_ERROR_SIGBUS = 0, /**< who touches it gets SIGBUS */
+	FL_ERROR_RETRY = 1,  /**< it is read once more */
+	FL_ERROR_PAGE = 2,   /**< the 4096 bytes that the function put into *page are the page's */
+};
+
+/**
+ * Asked about a page at addr, `offset` in its file or source, that could not be
+ * read: `error` is negative.  Called on a thread of the runtime's own, one call at
+ * a time; it may block and use the C library, but touch no mapping of that file.
+ */
+typedef enum fl_error_choice (*fl_error_fn)(void *arg, void *addr, uint64_t offset, int error,
+					    void *page);
+
+/** What leaves first when frames are needed. */
+enum fl_priority {
+	FL_PRIORITY_NORMAL = 0,
+	FL_PRIORITY_COLD = 1, /**< before others */
+	FL_PRIORITY_HOT = 2,  /**< when there is nothing else */
+};
+
+/** What a range is to be, for fl_region_set().  Zero-initialise; every zero means its default. */
+struct fl_region_options {
+	size_t size;		   /**< sizeof(struct fl_region_options), for later growth */
+	enum fl_priority priority; /**< what leaves first */
+	uint64_t limit;		   /**< bytes of frames that the range has, about; 0: what it gets */
+	size_t readahead;	   /**< largest read-ahead window in bytes, at least 128 KiB; 0: the runtime's */
+	fl_error_fn on_error;	   /**< asked about pages that cannot be read; NULL: SIGBUS */
+	void *error_arg;	   /**< first argument of on_error */
+};
+
+/** Set these for a range; NULL: the defaults. */
+int fl_region_set(struct fl *fl, void *addr, size_t length, const struct fl_region_options *options);
+
 int fl_register(struct fl *fl, void *addr, size_t length);
 int fl_unregister(struct fl *fl, void *addr, size_t length);
 

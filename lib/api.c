@@ -85,6 +85,7 @@ API int fl_close(struct fl *fl)
 {
 	int r;
 
+	asker_end(fl);
 	backings_end(fl);
 	r = mm_close(fl->mm);
 	if (r == 0)

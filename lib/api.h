@@ -11,11 +11,13 @@
 #define API __attribute__((visibility("default")))
 
 struct mm;
+struct source;
 
 struct fl {
 	struct mm *mm;
 	struct lock lock; /* RANK_API; guards */
 	struct fl_backing *backings;
+	struct source *asker; /* api-files.c: who asks about pages that cannot be read */
 };
 
 /* The errors that the manual names; anything else is a defect of ours, told as EIO. */
@@ -27,7 +29,9 @@ void *address(long r);
 /* Pagers run, so that a call can be handed to one. */
 long need_pagers(struct mm *mm);
 
-/* Before the runtime ends: unmap and write what is the backings', end their threads. */
+/* Before the runtime ends: unmap files, end that thread. */
+void asker_end(struct fl *fl);
+/* The same: unmap and write what is the backings', end their threads. */
 void backings_end(struct fl *fl);
 
 #endif

@@ -368,7 +368,7 @@ static void follow(struct pager *p, struct pagecache *pc, const struct region *r
 
 	if (r->flags & REGION_RANDOM)
 		return;
-	file_stream_hit(&pc->streams, page, window_max(p->mm), &w);
+	file_stream_hit(&pc->streams, page, traits_window(p->mm, r, window_max(p->mm)), &w);
 	read_ahead(p, pc, &w);
 }
 
@@ -381,8 +381,8 @@ static enum fault_result fault_read(struct pager *p, const struct fault *f, cons
 	uint32_t first;
 
 	if (!(r->flags & REGION_RANDOM))
-		file_stream_miss(&pc->streams, page, window_max(mm), r->flags & REGION_SEQUENTIAL,
-				 &w);
+		file_stream_miss(&pc->streams, page, traits_window(mm, r, window_max(mm)),
+				 r->flags & REGION_SEQUENTIAL, &w);
 	/* the page that faulted first: it must not be in want of a frame for its neighbours */
 	first = read_run(p, pc, page, w.from + w.n - page, CACHE_DEMAND, f);
 	if (first == 0)
@@ -452,7 +452,7 @@ static void read_singly(struct file_io *io)
 	}
 	/* where it was unmapped or moved meanwhile, what is there now answers */
 	if (io->t0 != 0)
-		fault_wake(p->mm, io->vpn);
+		peer_wake(p->mm, io->peer, io->vpn);
 }
 
 /* A page could not be read, twice: who asked for it gets SIGBUS, others ask for themselves. */
@@ -472,8 +472,14 @@ static void page_lost(struct file_io *io, int err)
 	}
 	/* where it was unmapped or moved meanwhile, what is there now answers */
 	if (io->t0 != 0)
-		fault_wake(mm, io->vpn);
+		peer_wake(mm, io->peer, io->vpn);
 	cache_wake(pc, io->page, 1);
+}
+
+void file_lost(struct file_io *io, int err)
+{
+	page_lost(io, err);
+	cache_io_end(io);
 }
 
 static bool failed(struct file_io *io, int res)
@@ -491,6 +497,8 @@ static bool failed(struct file_io *io, int res)
 		cache_io_restart(io);
 		return true;
 	}
+	if (io->n == 1 && traits_ask(io, res))
+		return true;
 	if (io->n == 1)
 		page_lost(io, res);
 	else

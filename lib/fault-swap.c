@@ -224,19 +224,19 @@ static void read_cluster(struct pager *p, vpn_t vpn, swp_t swp)
 }
 
 /* The largest window that the buffer can serve twice over. */
-static uint32_t window_max(const struct mm *mm)
+static uint32_t window_of(const struct mm *mm, const struct region *r)
 {
 	uint32_t part = mm->staging.buffer_pages / 4;
 
-	return mm->opt.readahead < part ? mm->opt.readahead : part;
+	return traits_window(mm, r, mm->opt.readahead < part ? mm->opt.readahead : part);
 }
 
 uint32_t fault_window(struct mm *mm, const struct region *r, vpn_t vpn, struct stream **stream)
 {
-	uint32_t window = stream_fault(&mm->ra.swap, vpn, window_max(mm), stream);
+	uint32_t window = stream_fault(&mm->ra.swap, vpn, window_of(mm, r), stream);
 
 	if (r->flags & REGION_SEQUENTIAL)
-		window = (*stream)->window = window_max(mm);
+		window = (*stream)->window = window_of(mm, r);
 	if (r->flags & REGION_RANDOM)
 		window = 1;
 	if (window > vpn_of(r->end) - vpn)
@@ -278,7 +278,7 @@ static void follow_stream(struct pager *p, vpn_t vpn, vpn_t next, const struct r
 {
 	struct mm *mm = p->mm;
 	struct stream *stream;
-	uint32_t window = stream_fault(&mm->ra.swap, vpn, window_max(mm), &stream);
+	uint32_t window = stream_fault(&mm->ra.swap, vpn, window_of(mm, r), &stream);
 	vpn_t end = vpn_of(r->end);
 
 	stream_done(stream, next);

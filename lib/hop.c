@@ -241,6 +241,11 @@ static long serve(struct pager *p, const struct hop_slot *s)
 		return do_prefetch(p, (struct prefetch *)a[0]);
 	case HOP_TRY:
 		return do_try(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
+	case HOP_REGION_SET:
+		return do_region_set(mm, (uintptr_t)a[0], (uintptr_t)a[1],
+				     (const struct fl_region_options *)a[2]);
+	case HOP_ERROR_DONE:
+		return do_error_done(p, (struct file_io *)a[0], (enum fl_error_choice)a[1]);
 	}
 	return -ENOSYS;
 }
@@ -358,7 +363,7 @@ bool hop_serve_ends(struct pager *p)
 
 	for (uint32_t i = 0; i < HOP_SLOTS && p->mm->files.jobs != 0; i++)
 		if (__atomic_load_n(&h->slot[i].state, __ATOMIC_ACQUIRE) == HOP_POSTED &&
-		    h->slot[i].op == HOP_SOURCE_DONE) {
+		    (h->slot[i].op == HOP_SOURCE_DONE || h->slot[i].op == HOP_ERROR_DONE)) {
 			serve_slot(p, &h->slot[i]);
 			any = true;
 		}

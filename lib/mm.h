@@ -37,6 +37,7 @@
 #include "staging.h"
 #include "swap-area.h"
 #include "tier.h"
+#include "traits.h"
 #include "uffd-abi.h"
 
 #include <stdbool.h>
@@ -159,6 +160,7 @@ struct mm {
 	struct files files;
 	struct peers peers; /* MM_SERVER */
 	struct share *share; /* share.h: mappings that the store's server pages; NULL: none yet */
+	struct traits_table traits;
 	struct hold_sync *holding; /* hold.h: the fl_sync() whose turn it is */
 	struct prefetch *prefetch; /* prefetch.h: what was asked for and is not all there yet */
 	struct fault defer[DEFER_MAX];

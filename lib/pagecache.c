@@ -650,14 +650,18 @@ static bool lead(struct pager *p)
 		struct pagecache *pc = f->lead;
 		uint64_t page = f->lead_page;
 		uint32_t w = cache_get(pc, page);
+		enum fl_priority priority = traits_cached(pc, page);
 		uint64_t n = 1;
 
-		seen++;
 		f->lead_page++;
+		/* the first round begins somewhere, the second one has seen all */
+		if (priority == FL_PRIORITY_HOT && rounds < 2)
+			continue;
+		seen++;
 		if ((w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE)) ||
 		    cache_is_locked(pc, page))
 			continue;
-		if (w & CACHE_YOUNG) {
+		if ((w & CACHE_YOUNG) && priority != FL_PRIORITY_COLD) {
 			cache_set(pc, page, w & ~CACHE_YOUNG);
 			continue;
 		}
@@ -674,7 +678,8 @@ static bool lead(struct pager *p)
 
 			if ((q & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE | CACHE_YOUNG |
 				  CACHE_DIRTY)) ||
-			    cache_is_locked(pc, page + n))
+			    cache_is_locked(pc, page + n) ||
+			    traits_cached(pc, page + n) != priority)
 				break;
 			n++;
 		}

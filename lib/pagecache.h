@@ -40,6 +40,7 @@
 #define FL_PAGECACHE_H
 
 #include "blkio.h"
+#include "faultline.h"
 #include "pool.h"
 #include "pte.h"
 #include "readahead.h"
@@ -124,6 +125,10 @@ struct file_io {
 	void *waiter;	   /* syncs: who waits */
 	size_t bytes;	   /* of a source: the last page may be a part */
 	struct iovec iov;
+	/* a page that could not be read: who is asked, and about what (traits.h) */
+	fl_error_fn on_error;
+	void *error_arg;
+	int err;
 };
 
 #define BUS_MAX 64U
@@ -234,6 +239,8 @@ void files_close(struct pager *p);
 /* fault-file.c: reading. */
 /* Start reading what is absent of [page, page + n), in the background; how many pages were started. */
 uint32_t file_prefetch(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n);
+/* A read of one page has failed for good: who asked for it gets SIGBUS. */
+void file_lost(struct file_io *io, int err);
 /* A touch of the page raises SIGBUS, for a moment. */
 void file_sigbus(struct mm *mm, struct peer *peer, vpn_t vpn);
 /* Nothing of the range raises it any more: the peer unmaps it. */

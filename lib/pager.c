@@ -369,6 +369,7 @@ static void round_trip(struct pager *p, bool calls)
 	reclaim_balance(p);
 	grant_round(p);
 	files_round(p);
+	traits_round(p);
 	if (p->mm->prefetch != NULL)
 		prefetch_round(p);
 	publish(p->mm);

@@ -19,6 +19,7 @@
 #define DROP_RUNS 256U
 #define SCAN_BATCH 256U
 #define REVOLUTIONS 5U
+#define HOT_REVOLUTIONS 2U /* for which hot regions are passed over */
 #define AHEAD_MAX 1024U /* frames that are kept free ahead of the faults, */
 #define AHEAD_FILL_MAX 4096U /* and of first touches in order, each of which takes hundreds */
 #define STEP 512U	/* pages that leave before the pager looks for faults again */
@@ -174,6 +175,74 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 	return vpn;
 }
 
+/* The pages of one region in [*at, end) that leave by a clock, up to `want`; where it stopped. */
+static uint64_t pass(struct mm *mm, struct drop_list *d, const struct region *r, vpn_t *at,
+		     vpn_t end, uint64_t want)
+{
+	uint64_t left = 0;
+
+	if (r->flags & (REGION_LOCKED | REGION_HELD)) {
+		*at = end;
+		return 0;
+	}
+	while (left < want &&
+	       (*at = pte_next(&mm->ptes, *at, end, 1U << PTE_PRESENT)) < end) {
+		vpn_t stop = (*at | (PTE_LEAF_PAGES - 1)) + 1;
+
+		*at = visit(mm, d, r, *at, stop < end ? stop : end, want, false, &left);
+		if (mm->staging.free_list == STAGE_NONE && mm->staging.filling == STAGE_NONE)
+			break;
+	}
+	return left;
+}
+
+uint64_t reclaim_clock(struct pager *p, const struct region *r, vpn_t *at, vpn_t end, uint64_t want)
+{
+	struct mm *mm = p->mm;
+	struct drop_list d = {.n = 0};
+	uint64_t left = pass(mm, &d, r, at, end, want);
+
+	drop_flush(mm, &d);
+	while (mm->staging.waiting > mm->staging.keep && stage_writeout(p))
+		;
+	return left;
+}
+
+/* Cold ranges, each once from its own hand on. */
+static uint64_t scan_cold(struct mm *mm, struct drop_list *d, uint64_t want)
+{
+	uint64_t left = 0;
+
+	for (uint32_t i = 1; i < TRAITS_MAX && left < want; i++) {
+		struct traits *t = &mm->traits.set[i];
+		const struct region *r;
+
+		if (!t->used || t->priority != FL_PRIORITY_COLD)
+			continue;
+		if (t->hand >= t->end)
+			t->hand = t->start;
+		while (left < want && t->hand < t->end &&
+		       (r = region_next(&mm->regions, addr_of(t->hand))) != NULL &&
+		       vpn_of(r->start) < t->end) {
+			vpn_t end = vpn_of(r->end) < t->end ? vpn_of(r->end) : t->end;
+
+			if (t->hand < vpn_of(r->start))
+				t->hand = vpn_of(r->start);
+			if (traits_number(r) != i || (r->flags & REGION_SHARED)) {
+				t->hand = end;
+				continue;
+			}
+			left += pass(mm, d, r, &t->hand, end, want - left);
+			if (mm->staging.free_list == STAGE_NONE &&
+			    mm->staging.filling == STAGE_NONE)
+				return left;
+		}
+		if (left < want)
+			t->hand = t->start;
+	}
+	return left;
+}
+
 /* Let the hand go until `want` pages left, or it has been everywhere often enough. */
 static uint64_t scan(struct mm *mm, uint64_t want)
 {
@@ -181,6 +250,8 @@ static uint64_t scan(struct mm *mm, uint64_t want)
 	uint64_t left = 0;
 	unsigned revolutions = 0;
 
+	if (mm->traits.cold != 0)
+		left = scan_cold(mm, &d, want);
 	while (left < want && revolutions < REVOLUTIONS && mm->ptes.count[PTE_PRESENT] != 0) {
 		vpn_t vpn = pte_next(&mm->ptes, mm->hand, VPN_MAX, 1U << PTE_PRESENT);
 		const struct region *r;
@@ -201,7 +272,8 @@ static uint64_t scan(struct mm *mm, uint64_t want)
 		}
 		if (stop > vpn_of(r->end))
 			stop = vpn_of(r->end);
-		if (r->flags & (REGION_LOCKED | REGION_HELD))
+		if ((r->flags & (REGION_LOCKED | REGION_HELD)) ||
+		    (revolutions < HOT_REVOLUTIONS && traits_priority(mm, r) == FL_PRIORITY_HOT))
 			mm->hand = vpn_of(r->end);
 		else
 			mm->hand = visit(mm, &d, r, vpn, stop, want, false, &left);

@@ -19,6 +19,7 @@
 
 struct mm;
 struct pager;
+struct region;
 
 /*
  * Make sure that n frames may be added.  False: not now; either writes are in
@@ -40,6 +41,12 @@ bool reclaim_io(const struct mm *mm);
 
 /* Whether waiting cannot help: nothing is in flight and nothing can leave. */
 bool reclaim_stuck(struct pager *p);
+
+/*
+ * Some pages of one region in [*at, end) leave as under the hand, young ones later; *at: where
+ * it stopped.  How many left.
+ */
+uint64_t reclaim_clock(struct pager *p, const struct region *r, vpn_t *at, vpn_t end, uint64_t want);
 
 /* madvise(MADV_PAGEOUT): evict what can leave of [vpn, end), young or not. */
 void reclaim_range(struct pager *p, vpn_t vpn, vpn_t end);

@@ -35,6 +35,7 @@ dist_man_MANS = \
 	man/fl_open.3 \
 	man/fl_page_state.3 \
 	man/fl_prefetch.3 \
+	man/fl_region_set.3 \
 	man/fl_register.3 \
 	man/fl_set_limit.3 \
 	man/fl_stats.3 \

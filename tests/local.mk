@@ -148,13 +148,18 @@ tests_live_test_mmap_conform_SOURCES = tests/live/test-mmap-conform.c tests/live
 tests_live_test_mmap_conform_CPPFLAGS = $(live_cppflags)
 tests_live_test_mmap_conform_LDADD = $(live_ldadd)
 
-test_programs += tests/live/test-live-hold tests/live/test-live-prefetch
-live_tests += tests/live/test-live-hold tests/live/test-live-prefetch
+test_programs += tests/live/test-live-hold tests/live/test-live-prefetch tests/live/test-live-traits
+live_tests += tests/live/test-live-hold tests/live/test-live-prefetch tests/live/test-live-traits
 
 tests_live_test_live_hold_SOURCES = tests/live/test-live-hold.c tests/live/memsource.h \
 	tests/live/live.h tests/unit/test.h
 tests_live_test_live_hold_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_hold_LDADD = $(live_ldadd)
+
+tests_live_test_live_traits_SOURCES = tests/live/test-live-traits.c tests/live/memsource.h \
+	tests/live/live.h tests/unit/test.h
+tests_live_test_live_traits_CPPFLAGS = $(live_cppflags)
+tests_live_test_live_traits_LDADD = $(live_ldadd)
 
 tests_live_test_live_prefetch_SOURCES = tests/live/test-live-prefetch.c tests/live/memsource.h \
 	tests/live/live.h tests/unit/test.h
@@ -267,11 +272,11 @@ test_programs += tests/store/test-peek
 store_tests += tests/store/test-peek
 
 tests_store_test_view_SOURCES = tests/store/test-view.c tests/store/mounted.h tests/live/live.h \
-	tests/unit/test.h lib/api.c lib/backing.c
+	tests/unit/test.h lib/api.c lib/api-files.c lib/backing.c
 tests_store_test_view_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_view_LDADD = $(store_test_ldadd) -lpthread
 
-tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/unit/test.h lib/api.c lib/backing.c
+tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/unit/test.h lib/api.c lib/api-files.c lib/backing.c
 tests_store_test_peek_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
 
