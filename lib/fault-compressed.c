@@ -25,7 +25,7 @@ static uint32_t compressed_run(struct mm *mm, vpn_t vpn, uint32_t n)
 }
 
 /* A frame is there, which may hold the object beside it. */
-static void came(struct mm *mm, vpn_t vpn, bool keep, bool wp)
+static void came(struct mm *mm, vpn_t vpn, bool keep, bool wp, bool alone)
 {
 	swp_t swp = pte_swp(pte_get(&mm->ptes, vpn));
 
@@ -34,7 +34,9 @@ static void came(struct mm *mm, vpn_t vpn, bool keep, bool wp)
 		mm->swap_full = false;
 		swp = SWP_NONE;
 	}
-	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG | (keep && wp ? PTE_WP : 0)));
+	pte_set(&mm->ptes, vpn,
+		pte_make(PTE_PRESENT, swp,
+			 PTE_YOUNG | (alone ? PTE_WARM : 0) | (keep && wp ? PTE_WP : 0)));
 }
 
 /* Install up to n pages, for which there are frames; the result is that of the page at vpn. */
@@ -63,14 +65,14 @@ static enum fault_result install(struct mm *mm, vpn_t vpn, uint32_t n, bool keep
 	}
 	got = (uint32_t)(done >> PAGE_SHIFT);
 	for (uint32_t i = 0; i < got; i++)
-		came(mm, vpn + i, keep, wp);
+		came(mm, vpn + i, keep, wp, n == 1);
 	if (got != 0)
 		return FAULT_DONE;
 	if (res == UFFD_NOMEM)
 		return FAULT_DEFER;
 	/* there already, from behind our back: that frame counts */
 	if (res == UFFD_EXIST)
-		came(mm, vpn, false, false);
+		came(mm, vpn, false, false, n == 1);
 	fault_wake(mm, vpn);
 	return FAULT_DONE;
 }

@@ -164,6 +164,7 @@ static void asked(struct pagecache *pc, uint64_t page, uint64_t n)
 			cache_set(pc, i, w & ~(CACHE_AHEAD | CACHE_IDLE));
 		} else if (w & CACHE_IDLE) {
 			cache_set(pc, i, (w & ~CACHE_IDLE) | CACHE_YOUNG);
+			pc->mm->files.again++;
 		}
 	}
 	if (ahead != 0) {

@@ -70,8 +70,12 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 		}
 		if (sp[i].flags & STAGE_AHEAD)
 			stat_add(&mm->stats.readahead_hits, 1);
+		/* asked for by itself, it is of no scan */
 		pte_set(&mm->ptes, vpn + i,
-			pte_make(PTE_PRESENT, swp, PTE_YOUNG | (wp && swp != SWP_NONE ? PTE_WP : 0)));
+			pte_make(PTE_PRESENT, swp,
+				 PTE_YOUNG |
+					 (n == 1 && !(sp[i].flags & STAGE_AHEAD) ? PTE_WARM : 0) |
+					 (wp && swp != SWP_NONE ? PTE_WP : 0)));
 		stage_buffer_put(mm, first + i);
 	}
 	if (got == n || res == UFFD_NOMEM)

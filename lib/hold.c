@@ -462,8 +462,7 @@ static void settle_page(struct mm *mm, vpn_t vpn, pte_t pte)
 	}
 	if (pte_swp(pte) != SWP_NONE && swap_put(&mm->swap, pte_swp(pte)))
 		mm->swap_full = false;
-	pte_set(&mm->ptes, vpn,
-		pte_make(PTE_PRESENT, SWP_NONE, (pte & (PTE_YOUNG | PTE_BUSY)) | PTE_WP));
+	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, (pte & PTE_CLOCK) | PTE_WP));
 }
 
 static long settle(struct mm *mm, struct hold_sync *j)

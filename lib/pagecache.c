@@ -715,6 +715,11 @@ static uint64_t follow_lead(struct mm *mm, uint64_t want)
 		if (n != 0 && cache_drop(pc, page, n))
 			left += n;
 	}
+	f->gone += (uint32_t)left;
+	if (f->gone + f->again > 4 * LEAD_BATCH) {
+		f->gone /= 2;
+		f->again /= 2;
+	}
 	return left;
 }
 

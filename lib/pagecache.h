@@ -146,6 +146,8 @@ struct files {
 	/* the clock: pages are unmapped at `lead` and dropped at `tail`, which follows it */
 	struct pagecache *lead, *tail;
 	uint64_t lead_page, tail_page;
+	/* what became of unmapped pages of late: touched again, or dropped; halved now and then */
+	uint32_t again, gone;
 	uint64_t next_tick; /* when dirty pages are looked at, ns; 0: not */
 	uint64_t drained;   /* written in the background until so few are dirty */
 	/* pages that raise SIGBUS just now, and since when */

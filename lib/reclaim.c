@@ -2,8 +2,12 @@
 /*
  * reclaim.c - the limit; see reclaim.h.
  *
- * Two revolutions of the hand see every page once without its young mark, so
- * a third that finds nothing proves that nothing can leave.
+ * A young page stays when the hand comes by, and one that was asked for again (it
+ * came back from staging, or alone) for some visits more: a scan, whose pages
+ * come in windows, leaves before what is touched again and again.  From the second
+ * full revolution on that does not count.  So a few revolutions see every page
+ * without its marks, and one more that finds nothing proves that nothing can
+ * leave.
  */
 #include "reclaim.h"
 
@@ -18,7 +22,7 @@
 
 #define DROP_RUNS 256U
 #define SCAN_BATCH 256U
-#define REVOLUTIONS 5U
+#define REVOLUTIONS 7U
 #define HOT_REVOLUTIONS 2U /* for which hot regions are passed over */
 #define AHEAD_MAX 1024U /* frames that are kept free ahead of the faults, */
 #define AHEAD_FILL_MAX 4096U /* and of first touches in order, each of which takes hundreds */
@@ -117,10 +121,11 @@ static bool known_clean(struct mm *mm, const struct region *r, pte_t pte)
 
 /*
  * Visit the PRESENT pages of [vpn, stop) within one region and one leaf, until
- * `want` have left.  Where the visit ended; *left gets how many pages left.
+ * `want` have left.  force: young ones, too; hurry: warm ones are no more than
+ * young.  Where the visit ended; *left gets how many pages left.
  */
-static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, vpn_t vpn, vpn_t stop,
-		   uint64_t want, bool force, uint64_t *left)
+static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, vpn_t vpn,
+		   vpn_t stop, uint64_t want, bool force, bool hurry, uint64_t *left)
 {
 	bool tight = mm_tiered(mm) && tier_tight(mm);
 
@@ -138,9 +143,16 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 				swap_put(&mm->swap, pte_swp(pte));
 				mm->swap_full = false;
 				/* PTE_WP alone would say that the page equals its file */
-				pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, 0));
+				pte_set(&mm->ptes, vpn,
+					pte_make(PTE_PRESENT, SWP_NONE, pte & PTE_CLOCK));
 			}
-			pte_set_bits(&mm->ptes, vpn++, 0, PTE_YOUNG);
+			/* the field counts down by one */
+			if ((pte & PTE_WARM) && !hurry)
+				pte_set_bits(&mm->ptes, vpn++,
+					     (pte & PTE_WARM) - ((pte_t)1 << PTE_WARM_SHIFT),
+					     PTE_WARM);
+			else
+				pte_set_bits(&mm->ptes, vpn++, 0, PTE_YOUNG);
 			continue;
 		}
 		if (!force && (pte & PTE_BUSY)) {
@@ -185,11 +197,10 @@ static uint64_t pass(struct mm *mm, struct drop_list *d, const struct region *r,
 		*at = end;
 		return 0;
 	}
-	while (left < want &&
-	       (*at = pte_next(&mm->ptes, *at, end, 1U << PTE_PRESENT)) < end) {
+	while (left < want && (*at = pte_next(&mm->ptes, *at, end, 1U << PTE_PRESENT)) < end) {
 		vpn_t stop = (*at | (PTE_LEAF_PAGES - 1)) + 1;
 
-		*at = visit(mm, d, r, *at, stop < end ? stop : end, want, false, &left);
+		*at = visit(mm, d, r, *at, stop < end ? stop : end, want, false, false, &left);
 		if (mm->staging.free_list == STAGE_NONE && mm->staging.filling == STAGE_NONE)
 			break;
 	}
@@ -276,7 +287,7 @@ static uint64_t scan(struct mm *mm, uint64_t want)
 		    (revolutions < HOT_REVOLUTIONS && traits_priority(mm, r) == FL_PRIORITY_HOT))
 			mm->hand = vpn_of(r->end);
 		else
-			mm->hand = visit(mm, &d, r, vpn, stop, want, false, &left);
+			mm->hand = visit(mm, &d, r, vpn, stop, want, false, revolutions > 1, &left);
 		if (mm->staging.free_list == STAGE_NONE && mm->staging.filling == STAGE_NONE)
 			break;
 	}
@@ -302,7 +313,7 @@ void reclaim_range(struct pager *p, vpn_t vpn, vpn_t end)
 		}
 		if (stop > vpn_of(r->end))
 			stop = vpn_of(r->end);
-		vpn = visit(mm, &d, r, vpn, stop, UINT64_MAX, true, &left);
+		vpn = visit(mm, &d, r, vpn, stop, UINT64_MAX, true, true, &left);
 		/* leave room for the hand: write as it fills */
 		while (mm->staging.waiting > mm->staging.keep && stage_writeout(p))
 			;
@@ -332,6 +343,25 @@ static uint64_t frames_coming(const struct mm *mm)
 }
 
 /*
+ * How many of n frames cached pages give: all while they are the most; of fewer
+ * their part, and the less of it the more of those that were unmapped of late
+ * were touched again.
+ */
+static uint64_t cached_part(struct mm *mm, uint64_t n)
+{
+	struct files *f = &mm->files;
+	uint64_t present = mm->ptes.count[PTE_PRESENT];
+
+	if (f->frames >= present)
+		return f->frames != 0 ? n : 0;
+	if (f->frames < present / 4)
+		return 0;
+	/* what was touched again once is not so for ever */
+	f->again -= (f->again + 127) / 128;
+	return n * f->frames / present * (f->gone + 1) / (f->gone + f->again + 1) + n / 32;
+}
+
+/*
  * Work towards `target` free frames, counting those that are coming.  False
  * when nothing could be done.
  */
@@ -344,7 +374,8 @@ static bool work_towards(struct pager *p, uint64_t target)
 	for (unsigned round = 0; round < 64; round++) {
 		uint64_t have = free_frames(mm) + frames_coming(mm);
 		uint64_t over = mm_frames(mm) > mm_budget(mm) ? mm_frames(mm) - mm_budget(mm) : 0;
-		uint64_t need;
+		uint64_t left = 0;
+		uint64_t need, n, part;
 		bool did = false;
 
 		if (over == 0 && have >= target)
@@ -352,16 +383,20 @@ static bool work_towards(struct pager *p, uint64_t target)
 		if (over != 0 && frames_coming(mm) >= over + target)
 			break;
 		need = target + over - (over != 0 ? frames_coming(mm) : have);
+		n = need < SCAN_BATCH ? need : SCAN_BATCH;
 		if (s->waiting > s->keep || (mm->swap_full && s->waiting != 0)) {
 			did = stage_writeout(p);
 		}
-		/* cached pages first, unless there are few beside the rest */
-		if (!did && mm->files.frames >= mm->ptes.count[PTE_PRESENT] / 4)
-			did = cache_shrink(p, need < SCAN_BATCH ? need : SCAN_BATCH) != 0;
-		if (!did && !(mm->swap_full && s->frames >= s->keep + STAGE_BLOCK))
-			did = scan(mm, need < SCAN_BATCH ? need : SCAN_BATCH) != 0;
+		/* cached pages first; where they are not the most, each kind gives its part */
+		part = cached_part(mm, n);
+		if (!did && part != 0)
+			left = cache_shrink(p, part);
+		if (!did && (left == 0 || part < n) && left < n &&
+		    !(mm->swap_full && s->frames >= s->keep + STAGE_BLOCK))
+			left += scan(mm, n - left);
+		did |= left != 0;
 		if (!did)
-			did = cache_shrink(p, need < SCAN_BATCH ? need : SCAN_BATCH) != 0;
+			did = cache_shrink(p, n) != 0;
 		if (!did)
 			did = stage_writeout(p);
 		if (!did)

@@ -774,7 +774,7 @@ bool stage_refault(struct pager *p, vpn_t vpn, pte_t pte, bool write)
 				fill_put(&mm->fills, (uint32_t)swp);
 				swp = SWP_NONE;
 			}
-			pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG));
+			pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG | PTE_WARM));
 			sp->state = STAGE_FREE;
 			frame_gone(s, blk);
 			return true;
@@ -802,7 +802,7 @@ bool stage_refault(struct pager *p, vpn_t vpn, pte_t pte, bool write)
 		sp->flags |= STAGE_DETACHED;
 	else
 		sp->state = STAGE_DEAD;
-	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG));
+	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG | PTE_WARM));
 	if (res == UFFD_EXIST)
 		uffd_wake(mm->uffd, addr_of(vpn), PAGE_SIZE);
 	return true;

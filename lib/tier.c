@@ -64,7 +64,7 @@ static void hold_instead(struct mm *mm, vpn_t vpn, enum pte_state state, swp_t s
 
 	if (state == PTE_PRESENT) {
 		/* PTE_WP alone would say that the page equals its file */
-		pte_t keep = PTE_YOUNG | PTE_BUSY | (swp != SWP_NONE ? PTE_WP : 0);
+		pte_t keep = PTE_CLOCK | (swp != SWP_NONE ? PTE_WP : 0);
 
 		pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, pte & keep));
 	} else if (state == PTE_COMPRESSED) {

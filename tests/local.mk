@@ -148,13 +148,20 @@ tests_live_test_mmap_conform_SOURCES = tests/live/test-mmap-conform.c tests/live
 tests_live_test_mmap_conform_CPPFLAGS = $(live_cppflags)
 tests_live_test_mmap_conform_LDADD = $(live_ldadd)
 
-test_programs += tests/live/test-live-hold tests/live/test-live-prefetch tests/live/test-live-traits
-live_tests += tests/live/test-live-hold tests/live/test-live-prefetch tests/live/test-live-traits
+test_programs += tests/live/test-live-hold tests/live/test-live-prefetch tests/live/test-live-scan \
+	tests/live/test-live-traits
+live_tests += tests/live/test-live-hold tests/live/test-live-prefetch tests/live/test-live-scan \
+	tests/live/test-live-traits
 
 tests_live_test_live_hold_SOURCES = tests/live/test-live-hold.c tests/live/memsource.h \
 	tests/live/live.h tests/unit/test.h
 tests_live_test_live_hold_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_hold_LDADD = $(live_ldadd)
+
+tests_live_test_live_scan_SOURCES = tests/live/test-live-scan.c tests/live/memsource.h \
+	tests/live/live.h tests/unit/test.h
+tests_live_test_live_scan_CPPFLAGS = $(live_cppflags)
+tests_live_test_live_scan_LDADD = $(live_ldadd)
 
 tests_live_test_live_traits_SOURCES = tests/live/test-live-traits.c tests/live/memsource.h \
 	tests/live/live.h tests/unit/test.h

@@ -581,7 +581,7 @@ static bool look_block(const struct look *l, unsigned i, uint32_t place)
 	return read_generation(l->p, place, &before) == 0 &&
 	       read_frame(l->p, place, page_of(l, i)) == 0 &&
 	       peek_entries(l->p, l->vpn + i, 1, &again) == 0 &&
-	       ((again ^ l->before[i]) & ~(PTE_YOUNG | PTE_BUSY)) == 0 &&
+	       ((again ^ l->before[i]) & ~PTE_CLOCK) == 0 &&
 	       read_generation(l->p, place, &after) == 0 && before == after;
 }
 
@@ -753,7 +753,7 @@ static int read_csums(const struct peek *p, swp_t swp, unsigned n, uint64_t *out
 /* Does the page still have the entry that it had? */
 static bool unchanged(const struct look *l, unsigned i)
 {
-	return ((l->before[i] ^ l->after[i]) & ~(PTE_YOUNG | PTE_BUSY)) == 0;
+	return ((l->before[i] ^ l->after[i]) & ~PTE_CLOCK) == 0;
 }
 
 static void confirm_slots(struct look *l)

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test-live-scan.c - what is touched again and again stays while a scan of many
+ * times the limit goes by: a hot fifth of the limit keeps nine of ten hits,
+ * whichever of the two is a file; and reading in patterns is read ahead.
+ */
+#include "memsource.h"
+
+#define LIMIT (4 * MIB)
+#define LIMIT_PAGES (LIMIT / PG)
+#define HOT (LIMIT_PAGES / 5)
+#define SCAN (10 * LIMIT_PAGES)
+
+static struct fl *runtime(void)
+{
+	struct fl_options o = live_options(LIMIT);
+	struct fl *fl = live_open(&o);
+
+	live_arm(fl);
+	return fl;
+}
+
+static uint64_t waited(struct fl *fl)
+{
+	struct fl_stats s = live_stats(fl);
+
+	return s.file_major + s.faults_swap;
+}
+
+struct score {
+	size_t touches, misses;
+};
+
+/* Touch the hot part once for each page of a scan; each 16th touch is looked at. */
+static void touch_hot(struct fl *fl, char *hot, size_t i, struct score *score)
+{
+	size_t at = i * 7 % HOT;
+	uint64_t before = i % 16 == 0 ? waited(fl) : 0;
+
+	assert_int_equal(*live_page(hot, at), live_word(3 * 1000003 + at, 0));
+	if (i % 16 != 0)
+		return;
+	score->misses += waited(fl) != before;
+	score->touches++;
+}
+
+static void check_score(const char *what, const struct score *s)
+{
+	print_message("%s: hot touches %zu, misses %zu\n", what, s->touches, s->misses);
+	assert_true(s->misses * 10 <= s->touches);
+}
+
+static void of_memory(bool hot_file, bool scan_file, const char *what)
+{
+	struct fl *fl = runtime();
+	int fd = live_file(hot_file || scan_file ? HOT + SCAN : 1, 3);
+	struct score fill = {0, 0}, scan = {0, 0};
+	char text[64];
+	char *hot, *p;
+
+	if (hot_file) {
+		hot = fl_mmap(fl, NULL, HOT * PG, PROT_READ, MAP_SHARED, fd, 0);
+		assert_ptr_not_equal(hot, FL_FAILED);
+	} else {
+		hot = live_map(fl, HOT);
+		live_fill(hot, 0, HOT, 3);
+	}
+	live_check(hot, 0, HOT, 3);
+	if (scan_file) {
+		p = fl_mmap(fl, NULL, SCAN * PG, PROT_READ, MAP_SHARED, fd, HOT * PG);
+		assert_ptr_not_equal(p, FL_FAILED);
+	} else {
+		p = live_map(fl, SCAN);
+		/* first touches are a scan, too */
+		for (size_t i = 0; i < SCAN; i++) {
+			*live_page(p, i) = live_word(3 * 1000003 + HOT + i, 0);
+			touch_hot(fl, hot, i, &fill);
+		}
+		snprintf(text, sizeof(text), "%s, filling", what);
+		check_score(text, &fill);
+	}
+	for (size_t i = 0; i < SCAN; i++) {
+		assert_int_equal(*live_page(p, i), live_word(3 * 1000003 + HOT + i, 0));
+		touch_hot(fl, hot, i, &scan);
+	}
+	check_score(what, &scan);
+	assert_true(live_stats(fl).resident_max <= LIMIT_PAGES);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
+static void hot_memory_and_a_scan_of_memory(void **state)
+{
+	(void)state;
+	of_memory(false, false, "memory, memory");
+}
+
+static void hot_memory_and_a_scan_of_a_file(void **state)
+{
+	(void)state;
+	of_memory(false, true, "memory, file");
+}
+
+static void a_hot_file_and_a_scan_of_memory(void **state)
+{
+	(void)state;
+	of_memory(true, false, "file, memory");
+}
+
+static void a_hot_file_and_a_scan_of_a_file(void **state)
+{
+	(void)state;
+	of_memory(true, true, "file, file");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hot_memory_and_a_scan_of_memory),
+		cmocka_unit_test(hot_memory_and_a_scan_of_a_file),
+		cmocka_unit_test(a_hot_file_and_a_scan_of_memory),
+		cmocka_unit_test(a_hot_file_and_a_scan_of_a_file),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
