@@ -420,6 +420,51 @@ static void private_pages_of_files_outlive_their_objects(void **state)
 	close(fd);
 }
 
+/* Held changes that are compressed reach their file as any others. */
+static void held_pages_are_synced_from_the_pool(void **state)
+{
+	const size_t n = LIMIT / PG;
+	struct fl_options o = tiered(FL_COMPRESS_LZ4, POOL);
+	char path[4096], page[PG] __attribute__((aligned(8)));
+	struct fl *fl;
+	char *p;
+	int fd;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/live-tier-%d", live_dir(), (int)getpid());
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(ftruncate(fd, (off_t)(n * PG)), 0);
+	fl = live_open(&o);
+	p = fl_mmap(fl, NULL, n * PG, RW, MAP_SHARED | FL_MAP_HOLD, fd, 0);
+	assert_ptr_not_equal(p, FL_FAILED);
+	for (unsigned round = 1; round < 4; round++) {
+		soft_fill(p, 0, n, round);
+		assert_int_equal(fl_madvise(fl, p, n / 2 * PG, MADV_PAGEOUT), 0);
+		assert_true(live_count(fl, p, n, FL_PAGE_COMPRESSED) > 100);
+		soft_check(p, n / 8, n / 8, round); /* some come back beside their objects */
+		assert_int_equal(pread(fd, page, PG, 0), PG);
+		assert_int_equal(soft_wrong_at(page, 0, 1, round, 0) == 0, false);
+		assert_int_equal(fl_sync(fl, p, n * PG), 0);
+		for (size_t i = 0; i < n; i++) {
+			assert_int_equal(pread(fd, page, PG, (off_t)(i * PG)), PG);
+			assert_int_equal(soft_wrong_at(page, 0, 1, round, i), 0);
+		}
+		soft_check(p, 0, n, round);
+	}
+	/* bringing ahead unpacks, too */
+	soft_fill(p, 0, 64, 9);
+	assert_int_equal(fl_madvise(fl, p, 64 * PG, MADV_PAGEOUT), 0);
+	live_until(live_count(fl, p, 64, FL_PAGE_COMPRESSED) > 30);
+	assert_int_equal(fl_prefetch(fl, p, 64 * PG, -1), 0);
+	live_until(live_count(fl, p, 64, FL_PAGE_PRESENT) == 64);
+	soft_check(p, 0, 64, 9);
+	soft_check(p, 64, n - 64, 3);
+	assert_int_equal(fl_close(fl), 0);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -433,6 +478,7 @@ int main(void)
 		cmocka_unit_test(threads_share_a_pool),
 		cmocka_unit_test(what_cannot_be_is_refused),
 		cmocka_unit_test(private_pages_of_files_outlive_their_objects),
+		cmocka_unit_test(held_pages_are_synced_from_the_pool),
 	};
 
 	return cmocka_run_group_tests_name("tier", tests, NULL, NULL);
