@@ -113,6 +113,83 @@ static void a_hot_file_and_a_scan_of_a_file(void **state)
 	of_memory(true, true, "file, file");
 }
 
+/* ---- reading in patterns ---- */
+
+#define PART 2048U
+
+/* Three ways through three parts of a file, a page of each in turn. */
+static void patterns_side_by_side_are_read_ahead(void **state)
+{
+	struct fl *fl = runtime();
+	int fd = live_file(4 * PART, 3);
+	char *p = fl_mmap(fl, NULL, 4 * PART * PG, PROT_READ, MAP_SHARED, fd, 0);
+	struct fl_stats s;
+
+	(void)state;
+	assert_ptr_not_equal(p, FL_FAILED);
+	for (size_t i = 0; i < PART; i++) {
+		const size_t at[3] = {i, 2 * PART - 1 - i, 3 * PART + i / 5 * 5};
+
+		for (unsigned k = 0; k < 3; k++)
+			assert_int_equal(*live_page(p, at[k]), live_word(3 * 1000003 + at[k], 0));
+	}
+	s = live_stats(fl);
+	print_message("%lu touches, %lu faults with a read, %lu pages read\n",
+		      3 * (unsigned long)PART, (unsigned long)s.file_major,
+		      (unsigned long)s.file_read_pages);
+	assert_true(s.file_major < PART / 8);
+	assert_true(s.file_read_pages < 2 * PART + PART / 5 + PART / 2);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
+struct reader {
+	char *mem;
+	size_t first, n;
+	bool backward;
+	size_t wrong;
+};
+
+static void *read_part(void *arg)
+{
+	struct reader *r = arg;
+
+	for (size_t i = 0; i < r->n; i++) {
+		size_t at = r->first + (r->backward ? r->n - 1 - i : i);
+
+		r->wrong += live_wrong(r->mem, at, 1, 3);
+	}
+	return NULL;
+}
+
+static void each_thread_keeps_its_stream(void **state)
+{
+	struct fl *fl = runtime();
+	int fd = live_file(4 * PART, 3);
+	char *p = fl_mmap(fl, NULL, 4 * PART * PG, PROT_READ, MAP_SHARED, fd, 0);
+	struct reader r[4];
+	pthread_t t[4];
+	struct fl_stats s;
+
+	(void)state;
+	assert_ptr_not_equal(p, FL_FAILED);
+	for (unsigned i = 0; i < 4; i++) {
+		r[i] = (struct reader){p, i * PART, PART, i % 2 != 0, 0};
+		assert_int_equal(pthread_create(&t[i], NULL, read_part, &r[i]), 0);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		pthread_join(t[i], NULL);
+		assert_int_equal(r[i].wrong, 0);
+	}
+	s = live_stats(fl);
+	print_message("%lu reads of %lu pages\n", (unsigned long)s.file_reads,
+		      (unsigned long)s.file_read_pages);
+	assert_true(s.file_reads < 4 * PART / 8);
+	assert_true(s.file_read_pages < 4 * PART + PART);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -120,6 +197,8 @@ int main(void)
 		cmocka_unit_test(hot_memory_and_a_scan_of_a_file),
 		cmocka_unit_test(a_hot_file_and_a_scan_of_memory),
 		cmocka_unit_test(a_hot_file_and_a_scan_of_a_file),
+		cmocka_unit_test(patterns_side_by_side_are_read_ahead),
+		cmocka_unit_test(each_thread_keeps_its_stream),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
