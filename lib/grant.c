@@ -252,6 +252,40 @@ uint64_t grant_budget_most(const struct mm *mm)
 	return mm_budget(mm) + (mm->group != NULL ? group_free(mm->group) : 0);
 }
 
+long grant_set_limit(struct pager *p, uint64_t pages)
+{
+	struct mm *mm = p->mm;
+	struct group *g = mm->group;
+	uint64_t was = group_limit(g), until = 0, next = 0;
+	uint64_t left, least_left = UINT64_MAX;
+	long r = group_aim(g, pages);
+
+	if (r != 0)
+		return r;
+	while ((left = group_follow(g)) != 0) {
+		uint64_t now = sys_now();
+
+		if (left < least_left) {
+			least_left = left;
+			until = now + PATIENCE_NS;
+		}
+		if (now > until) {
+			group_aim(g, was);
+			group_follow(g);
+			return -ENOMEM;
+		}
+		sweep(mm);
+		if (now >= next) {
+			group_ask(g, left, GROUP_FOR_FLOOR);
+			group_ask_self(g);
+			next = now + PAUSE_NS;
+		}
+		/* its own part; the others' comes meanwhile */
+		pager_pump(p);
+	}
+	return 0;
+}
+
 void grant_listen(struct mm *mm)
 {
 	int fd = mm->group != NULL ? group_listen(mm->group) : -1;

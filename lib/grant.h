@@ -50,6 +50,12 @@ bool grant_relax(struct mm *mm);
 uint64_t grant_budget_most(const struct mm *mm);
 uint64_t grant_limit_most(const struct mm *mm);
 
+/*
+ * Another limit for the group, on a pager with the mm lock held: returns when it
+ * holds.  -ENOMEM: the members cannot be brought below it, the old one stays.
+ */
+long grant_set_limit(struct pager *p, uint64_t pages);
+
 /* When pagers start, on the first one: they wake when others ask. */
 void grant_listen(struct mm *mm);
 

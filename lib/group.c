@@ -23,6 +23,12 @@
  * relative) takes the number's member away when it is born.  A process number
  * means something in one /proc only, so each member notes which.
  *
+ * The limit.  Who changes it says first what it is to be, its aim.  A higher one is there
+ * at once, and its pages are what a recount finds.  For a lower one a member draws
+ * free pages and gives them up together with as much of the limit, `moving` set,
+ * and nobody draws for frames until there is enough.  An aim that nobody follows any more
+ * is forgotten.
+ *
  * A place in the table is taken, settled in and given up by one
  * compare-and-exchange each of its owner, a word that says whose it is, and
  * counts its uses: who found a process dead cannot take the place of the next.
@@ -31,7 +37,7 @@
  * Accepted: a member that no other can see in its /proc (in another namespace,
  * or none mounted) is swept by none, unless it leaves by itself.
  * A fork that no hook saw shares its parent's member, and passes the limit by
- * what its parent held.
+ * what its parent held.  A table that is made anew has the limit of the start.
  */
 #include "group.h"
 
@@ -66,6 +72,7 @@
 #define ORPHAN_TRIES 20U    /* how often a table is seen without a process before it is removed */
 #define IDLE_NS 1000000000U /* a member that needed nothing for so long is idle */
 #define SHORT_NS 20000000U  /* how long those above their share hold back for one below it */
+#define AIM_NS 1000000000U  /* how long an aim is remembered without who follows it */
 #define BIND_NAME_MAX 15U
 
 /* owner: a process number, two flags, the /proc that the number is of (0: not known), the count of uses. */
@@ -97,7 +104,9 @@ struct member {
 struct table {
 	uint64_t magic; /* set last */
 	uint64_t name;
-	uint64_t limit;
+	uint64_t limit;	      /* atomic */
+	uint64_t aim;	      /* atomic: what the limit is to be, */
+	uint64_t aim_until;   /* atomic: and when that is over, ns; 0: it is what it is to be */
 	uint64_t free;	      /* atomic */
 	uint64_t most;	      /* atomic: the most that was granted */
 	uint64_t short_until; /* atomic: one below its share needs pages, ns */
@@ -156,7 +165,7 @@ static uint64_t draw(struct table *t, struct member *m, uint64_t least, uint64_t
 	} while (!exchange(&t->free, &word, word - n + FREE_CHANGE));
 	__atomic_fetch_add(&m->grant, n, __ATOMIC_SEQ_CST);
 	STORE(&m->moving, 0);
-	granted = t->limit - (word & FREE_PAGES) + n;
+	granted = LOAD(&t->limit) - (word & FREE_PAGES) + n;
 	if (granted > LOAD(&t->most))
 		STORE(&t->most, granted); /* for people: of two at once either may win */
 	return n;
@@ -192,7 +201,7 @@ static bool counts(uint64_t owner)
 static bool recount(struct table *t)
 {
 	uint64_t word = LOAD(&t->free);
-	uint64_t sum = 0;
+	uint64_t sum = 0, limit;
 
 	for (uint32_t i = 0; i < LOAD(&t->top); i++) {
 		const struct member *m = &t->member[i];
@@ -207,21 +216,31 @@ static bool recount(struct table *t)
 		if (LOAD(&m->moving))
 			return false;
 	}
-	return sum + (word & FREE_PAGES) < t->limit &&
+	/* a lower one came with a lower grant, which was seen, or has changed the word */
+	limit = LOAD(&t->limit);
+	return sum + (word & FREE_PAGES) < limit &&
 	       exchange(&t->free, &word,
-			(word & ~(uint64_t)FREE_PAGES) + FREE_CHANGE + (t->limit - sum));
+			(word & ~(uint64_t)FREE_PAGES) + FREE_CHANGE + (limit - sum));
+}
+
+/* The limit, or the lower one that is aimed at. */
+static uint64_t soon(const struct table *t)
+{
+	uint64_t limit = LOAD(&t->limit), aim = LOAD(&t->aim);
+
+	return aim < limit && LOAD(&t->aim_until) > sys_now() ? aim : limit;
 }
 
 /* What frames are not granted, so that a program that starts finds its floor, where that is a small part. */
 static uint64_t reserve(const struct table *t)
 {
-	return t->limit >= 16 * GROUP_FLOOR ? GROUP_FLOOR : 0;
+	return soon(t) >= 16 * GROUP_FLOOR ? GROUP_FLOOR : 0;
 }
 
 uint64_t group_share(const struct group *g)
 {
 	const struct table *t = g->t;
-	uint64_t unarmed = reserve(t), armed = 0;
+	uint64_t unarmed = reserve(t), armed = 0, limit = soon(t);
 
 	for (uint32_t i = 0; i < LOAD(&t->top); i++) {
 		const struct member *m = &t->member[i];
@@ -234,20 +253,39 @@ uint64_t group_share(const struct group *g)
 		else
 			unarmed += LOAD(&m->grant);
 	}
-	return unarmed < t->limit && armed != 0 ? (t->limit - unarmed) / armed : 0;
+	return unarmed < limit && armed != 0 ? (limit - unarmed) / armed : 0;
 }
 
 static uint64_t kept_from(const struct group *g, enum group_claim claim)
 {
 	const struct table *t = g->t;
+	uint64_t limit = LOAD(&t->limit);
 
 	if (claim == GROUP_FOR_FLOOR)
 		return 0;
+	if (soon(t) < limit)
+		return limit;
 	if (claim == GROUP_FOR_MAPPED)
-		return t->limit / 2;
+		return limit / 2;
 	if (LOAD(&t->short_until) > sys_now() && LOAD(&g->me->grant) >= group_share(g))
-		return t->limit;
+		return limit;
 	return reserve(t);
+}
+
+static bool idle(const struct member *m, uint64_t now)
+{
+	uint64_t needed = LOAD(&m->needed);
+
+	return now > needed && now - needed > IDLE_NS;
+}
+
+/* What a member need not keep. */
+static uint64_t spare(const struct member *m, uint64_t share, uint64_t now)
+{
+	uint64_t keep = idle(m, now) || share < GROUP_FLOOR ? GROUP_FLOOR : share;
+	uint64_t grant = LOAD(&m->grant);
+
+	return grant > keep ? grant - keep : 0;
 }
 
 uint64_t group_take(struct group *g, uint64_t least, uint64_t most, enum group_claim claim)
@@ -267,7 +305,63 @@ void group_give(struct group *g, uint64_t pages)
 
 uint64_t group_limit(const struct group *g)
 {
-	return g->t->limit;
+	return LOAD(&g->t->limit);
+}
+
+int group_aim(struct group *g, uint64_t pages)
+{
+	struct table *t = g->t;
+
+	if (pages > FREE_PAGES)
+		return -EINVAL;
+	if (pages / GROUP_FLOOR < group_members(g))
+		return -ENOMEM;
+	STORE(&t->aim, pages);
+	STORE(&t->aim_until, sys_now() + AIM_NS);
+	return 0;
+}
+
+/* Pages of this member, with as much of the limit; see recount(). */
+static void give_up(struct group *g, uint64_t pages)
+{
+	struct table *t = g->t;
+
+	STORE(&g->me->moving, 1);
+	__atomic_fetch_sub(&g->me->grant, pages, __ATOMIC_SEQ_CST);
+	__atomic_fetch_sub(&t->limit, pages, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&t->free, FREE_CHANGE, __ATOMIC_SEQ_CST);
+	STORE(&g->me->moving, 0);
+}
+
+uint64_t group_follow(struct group *g)
+{
+	struct table *t = g->t;
+	uint64_t limit = LOAD(&t->limit), aim = LOAD(&t->aim), n;
+
+	if (aim < limit) {
+		STORE(&t->aim_until, sys_now() + AIM_NS);
+		n = draw(t, g->me, 1, limit - aim, 0);
+		if (n != 0)
+			give_up(g, n);
+		if (limit - aim > n)
+			return limit - aim - n;
+	} else if (aim > limit) {
+		if (!exchange(&t->limit, &limit, aim))
+			return 1; /* two follow it */
+		/* one that moves a page is not waited for: who is short counts again */
+		recount(t);
+		tell_given(t);
+	}
+	STORE(&t->aim_until, 0);
+	return 0;
+}
+
+void group_ask_self(struct group *g)
+{
+	uint64_t now = sys_now(), n = spare(g->me, group_share(g), now);
+
+	if (LOAD(&g->me->asked) < n)
+		STORE(&g->me->asked, n);
 }
 
 uint64_t group_grant(const struct group *g)
@@ -552,7 +646,7 @@ static struct table *make(uint64_t name, uint64_t limit, int *id, int *err)
 	}
 	*id = (int)r;
 	t->name = name;
-	t->limit = limit;
+	t->limit = t->aim = limit;
 	t->free = limit;
 	/* Release: pairs with attach(). */
 	__atomic_store_n(&t->magic, MAGIC, __ATOMIC_RELEASE);
@@ -715,22 +809,6 @@ static void wake_member(const struct group *g, const struct member *m)
 void group_needs(struct group *g)
 {
 	STORE(&g->me->needed, sys_now());
-}
-
-static bool idle(const struct member *m, uint64_t now)
-{
-	uint64_t needed = LOAD(&m->needed);
-
-	return now > needed && now - needed > IDLE_NS;
-}
-
-/* What a member need not keep. */
-static uint64_t spare(const struct member *m, uint64_t share, uint64_t now)
-{
-	uint64_t keep = idle(m, now) || share < GROUP_FLOOR ? GROUP_FLOOR : share;
-	uint64_t grant = LOAD(&m->grant);
-
-	return grant > keep ? grant - keep : 0;
 }
 
 bool group_ask(struct group *g, uint64_t pages, enum group_claim claim)

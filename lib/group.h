@@ -62,6 +62,15 @@ uint64_t group_take(struct group *g, uint64_t least, uint64_t most, enum group_c
 void group_give(struct group *g, uint64_t pages);
 
 uint64_t group_limit(const struct group *g);
+
+/*
+ * Another limit, to be: 0, -EINVAL, or -ENOMEM when that is less than all must
+ * have.  Then follow it until 0 is returned, from then on nobody holds more; else how many
+ * pages are to be given back yet, by whom is asked.  Who gives it up aims at what it was.
+ */
+int group_aim(struct group *g, uint64_t pages);
+uint64_t group_follow(struct group *g);
+
 uint64_t group_grant(const struct group *g); /* this member's */
 uint64_t group_free(const struct group *g);
 uint64_t group_most(const struct group *g); /* the most that was ever granted at once */
@@ -92,6 +101,9 @@ uint64_t group_share(const struct group *g);
  * one below or without its floor) for so many pages: false when there is none.
  */
 bool group_ask(struct group *g, uint64_t pages, enum group_claim claim);
+
+/* Have this member asked for what it has to spare. */
+void group_ask_self(struct group *g);
 
 /* What others ask of this member, as far as it is to spare; and that it was given, or cannot be. */
 uint64_t group_asked(struct group *g);

@@ -14,6 +14,7 @@
 
 #include "do.h"
 #include "fork.h"
+#include "grant.h"
 #include "hop.h"
 #include "mm.h"
 #include "pager.h"
@@ -389,12 +390,14 @@ static void done(struct mm *mm, uint32_t generation, uint32_t request, long resu
 		lose(mm, "its server does not listen");
 }
 
-/* As fl_set_limit(), which may be what arms. */
+/* As fl_set_limit(), which may be what arms; of a member of a group, the group's. */
 static long set_limit(struct pager *p, uint64_t pages)
 {
 	struct mm *mm = p->mm;
-	long r = do_set_limit(p, pages);
+	long r = mm->group != NULL ? grant_set_limit(p, pages) : do_set_limit(p, pages);
 
+	if (mm->group != NULL)
+		return r;
 	if (r == 0 && !mm->armed && mm->regions.open_pages > mm->limit) {
 		r = pager_arm(mm);
 		if (r == 0)

@@ -292,7 +292,19 @@ static void a_number_has_one_member(void **state)
 	group_close(again);
 }
 
-enum act { TAKE, GIVE, FORK, STILLBORN, ACTS };
+/* Another limit, for which there is room. */
+static void set_limit(struct group *g, uint64_t pages)
+{
+	time_t until = time(NULL) + WAIT_SECONDS;
+
+	assert_int_equal(group_aim(g, pages), 0);
+	while (group_follow(g) != 0)
+		assert_true(time(NULL) < until);
+	group_sweep(g, -1);
+	assert_int_equal(group_limit(g), pages);
+}
+
+enum act { TAKE, GIVE, LOWER, FORK, STILLBORN, ACTS };
 
 static void act(struct group *g, enum act what)
 {
@@ -304,6 +316,10 @@ static void act(struct group *g, enum act what)
 		break;
 	case GIVE:
 		group_give(g, 300);
+		break;
+	case LOWER:
+		group_aim(g, LIMIT - 500);
+		group_follow(g);
 		break;
 	default:
 		child = group_conceive(g);
@@ -349,8 +365,11 @@ static bool dies_after(struct group *g, char *handle, enum act what, unsigned st
 	group_give(g, 50);
 	end(pid);
 	group_sweep(g, -1);
-	assert_int_equal(group_free(g), LIMIT);
+	assert_int_equal(group_free(g), group_limit(g));
 	assert_int_equal(group_members(g), 1);
+	assert_true(what == LOWER ? group_limit(g) == LIMIT || group_limit(g) == LIMIT - 500
+				  : group_limit(g) == LIMIT);
+	set_limit(g, LIMIT);
 	return !finished;
 }
 
@@ -418,6 +437,62 @@ static void the_limit_holds_in_a_crowd(void **state)
 	group_sweep(g, -1);
 	assert_int_equal(group_free(g), LIMIT);
 	assert_int_equal(group_members(g), 1);
+	group_close(g);
+}
+
+/* The same while the limit changes: it is never passed, and no page comes or goes with it. */
+static void the_limit_changes_in_a_crowd(void **state)
+{
+	char handle[GROUP_HANDLE_MAX];
+	struct group *g;
+	pid_t pid[4] = {0};
+	uint32_t x = 7;
+
+	(void)state;
+	group_name(handle);
+	g = join(handle);
+	for (unsigned round = 0; round < 40; round++) {
+		for (unsigned i = 0; i < 4; i++)
+			if (pid[i] == 0)
+				pid[i] = process(swing, handle);
+		for (unsigned i = 0; i < 100; i++) {
+			uint64_t free;
+
+			x = x * 69069 + 12345;
+			assert_int_equal(group_aim(g, LIMIT / 2 + (x >> 17)), 0);
+			group_follow(g);
+			free = group_free(g);
+			/* it may be lowered by nobody else, and grants are not negative */
+			assert_true(free <= group_limit(g));
+			group_sweep(g, -1);
+			assert_true(group_limit(g) >= LIMIT / 2);
+		}
+		end(pid[x >> 30]);
+		pid[x >> 30] = 0;
+	}
+	for (unsigned i = 0; i < 4; i++)
+		if (pid[i] != 0)
+			end(pid[i]);
+	group_sweep(g, -1);
+	assert_int_equal(group_members(g), 1);
+	assert_int_equal(group_free(g), group_limit(g));
+	set_limit(g, LIMIT / 2);
+	assert_int_equal(group_free(g), LIMIT / 2);
+	assert_int_equal(group_take(g, LIMIT / 2, LIMIT / 2, GROUP_FOR_FLOOR), LIMIT / 2);
+	/* nothing is free, so nothing can be given up; meanwhile nobody gets what is given back */
+	assert_int_equal(group_aim(g, LIMIT / 4), 0);
+	assert_int_equal(group_follow(g), LIMIT / 4);
+	group_give(g, 100);
+	assert_int_equal(group_take(g, 1, 100, GROUP_FOR_FRAMES), 0);
+	assert_int_equal(group_take(g, 1, 100, GROUP_FOR_MAPPED), 0);
+	assert_int_equal(group_follow(g), LIMIT / 4 - 100);
+	assert_int_equal(group_limit(g), LIMIT / 2 - 100);
+	assert_int_equal(group_free(g), 0);
+	/* less than everybody must have, and more than can be counted */
+	assert_int_equal(group_aim(g, GROUP_FLOOR - 1), -ENOMEM);
+	assert_int_equal(group_aim(g, (uint64_t)UINT32_MAX + 1), -EINVAL);
+	set_limit(g, LIMIT);
+	assert_int_equal(group_free(g), LIMIT / 2 + 100);
 	group_close(g);
 }
 
@@ -533,6 +608,7 @@ int main(void)
 		cmocka_unit_test(a_number_has_one_member),
 		cmocka_unit_test(a_death_between_two_steps_loses_nothing),
 		cmocka_unit_test(the_limit_holds_in_a_crowd),
+		cmocka_unit_test(the_limit_changes_in_a_crowd),
 		cmocka_unit_test(a_child_is_born_with_pages),
 		cmocka_unit_test(who_has_more_than_its_share_is_asked),
 	};
