@@ -9,6 +9,7 @@
  */
 #include "cli.h"
 
+#include "clients.h"
 #include "options.h"
 #include "store.h"
 
@@ -57,7 +58,8 @@ static void usage_limit(void)
 	puts("usage: faultline limit MNT PID SIZE\n"
 	     "\n"
 	     "Give the process PID, attached to the store mounted at MNT, another limit of "
-	     "memory.\n"
+	     "memory;\n"
+	     "of a process in a group, give the group one.\n"
 	     "\n"
 	     "  --help  show this text\n"
 	     "\n"
@@ -97,48 +99,57 @@ static int write_command(int mnt_fd, const char *command)
 	return err;
 }
 
-/* A number of AREA.stat; false when it is not there. */
-static bool read_stat(int mnt_fd, const char *area, const char *field, unsigned long long *value)
+/* What tells how far a command is: pages that get fewer. */
+struct progress {
+	char title[NAME_MAX + 1];
+	char file[NAME_MAX + 32]; /* of the mount, and in it */
+	const char *field;	  /* a line's beginning */
+	uint64_t end;		  /* how many it is to come down to */
+};
+
+/* How many pages are left; false when that is not told. */
+static bool read_left(int mnt_fd, const struct progress *p, uint64_t *left)
 {
-	char path[NAME_MAX + 32], text[NAME_MAX + 512];
+	char text[NAME_MAX + 4096];
 	const char *at;
+	uint64_t value;
 	ssize_t n;
 	int fd;
 
-	snprintf(path, sizeof(path), "swap/%s.stat", area);
-	fd = openat(mnt_fd, path, O_RDONLY | O_CLOEXEC);
+	fd = openat(mnt_fd, p->file, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
 	n = read(fd, text, sizeof(text) - 1);
 	close(fd);
 	text[n > 0 ? n : 0] = '\0';
-	at = strstr(text, field);
+	at = strstr(text, p->field);
 	if (at == NULL)
 		return false;
-	*value = strtoull(at + strlen(field), NULL, 10);
+	value = strtoull(at + strlen(p->field), NULL, 10);
+	*left = value > p->end ? value - p->end : 0;
 	return true;
 }
 
-static void show_progress(const char *area, unsigned long long left, unsigned long long of)
+static void show_progress(const char *title, uint64_t left, uint64_t of)
 {
 	unsigned part = of != 0 && left < of ? (unsigned)((of - left) * BAR / of) : 0;
 
-	fprintf(stderr, "\r%s [", area);
+	fprintf(stderr, "\r%s [", title);
 	for (unsigned i = 0; i < BAR; i++)
 		fputc(i < part ? '#' : '.', stderr);
-	fprintf(stderr, "] %llu MiB left \033[K", left / 256);
+	fprintf(stderr, "] %llu MiB left \033[K", (unsigned long long)(left / 256));
 }
 
 /* The result of the write, an errno; shown on a terminal from FIRST_MS on. */
-static int write_and_show(int mnt_fd, const char *command, const char *area)
+static int write_and_show(int mnt_fd, const char *command, const struct progress *show)
 {
-	unsigned long long begin = 0, left;
+	uint64_t begin = 0, left;
 	bool shown = false;
 	int wait_ms = FIRST_MS, status, fds[2];
 	struct pollfd p;
 	pid_t pid;
 
-	if (!isatty(STDERR_FILENO) || !read_stat(mnt_fd, area, "\nused: ", &begin) ||
+	if (!isatty(STDERR_FILENO) || !read_left(mnt_fd, show, &begin) || begin == 0 ||
 	    pipe(fds) != 0)
 		return write_command(mnt_fd, command);
 	pid = fork();
@@ -149,8 +160,8 @@ static int write_and_show(int mnt_fd, const char *command, const char *area)
 	close(fds[1]);
 	p = (struct pollfd){.fd = fds[0], .events = POLLIN};
 	while (poll(&p, 1, wait_ms) == 0) {
-		if (read_stat(mnt_fd, area, "\nused: ", &left)) {
-			show_progress(area, left, begin);
+		if (read_left(mnt_fd, show, &left)) {
+			show_progress(show->title, left, begin);
 			shown = true;
 		}
 		wait_ms = NEXT_MS;
@@ -247,6 +258,7 @@ int cmd_swapon(int argc, char **argv)
 
 int cmd_swapoff(int argc, char **argv)
 {
+	struct progress show = {.field = "\nused: "};
 	char command[NAME_MAX + 64];
 	int status, fd, err;
 
@@ -261,7 +273,9 @@ int cmd_swapoff(int argc, char **argv)
 	if (fd < 0)
 		return EXIT_FAILED;
 	snprintf(command, sizeof(command), "swapoff %s\n", argv[optind + 1]);
-	err = write_and_show(fd, command, argv[optind + 1]);
+	snprintf(show.title, sizeof(show.title), "%s", argv[optind + 1]);
+	snprintf(show.file, sizeof(show.file), "swap/%s.stat", argv[optind + 1]);
+	err = write_and_show(fd, command, &show);
 	close(fd);
 	return finish(argv[optind], argv[optind + 1], err,
 		      err == EINVAL   ? "is not on"
@@ -272,18 +286,19 @@ int cmd_swapoff(int argc, char **argv)
 
 int cmd_limit(int argc, char **argv)
 {
-	char command[128], *end;
+	char command[128];
+	struct progress show = {.field = "\nresident: "};
 	uint64_t bytes;
 	int status, fd, err;
-	long pid;
+	unsigned nr;
+	pid_t pid;
 
 	opterr = 0;
 	if (!parse_help(argc, argv, usage_limit, &status))
 		return status;
 	if (argc - optind != 3)
 		return cli_usage("limit", "limit wants a mount point, a process and a size");
-	pid = strtol(argv[optind + 1], &end, 10);
-	if (*end != '\0' || pid <= 0 || pid > INT_MAX)
+	if (client_parse(argv[optind + 1], &pid, &nr) != 0)
 		return cli_usage("limit", "'%s' is not a process number", argv[optind + 1]);
 	if (options_size(argv[optind + 2], options_ram(), &bytes) != 0)
 		return cli_usage("limit", "'%s' is not a size (give it as 512M, 1.5G or 25%%)",
@@ -294,8 +309,12 @@ int cmd_limit(int argc, char **argv)
 	fd = open_mount(argv[optind]);
 	if (fd < 0)
 		return EXIT_FAILED;
-	snprintf(command, sizeof(command), "limit %ld %llu\n", pid, (unsigned long long)bytes);
-	err = write_command(fd, command);
+	snprintf(command, sizeof(command), "limit %s %llu\n", argv[optind + 1],
+		 (unsigned long long)bytes);
+	snprintf(show.file, sizeof(show.file), "proc/%s/status", argv[optind + 1]);
+	snprintf(show.title, sizeof(show.title), "%s", argv[optind + 1]);
+	show.end = bytes / 4096;
+	err = write_and_show(fd, command, &show);
 	close(fd);
 	return finish(argv[optind], argv[optind + 1], err,
 		      err == ESRCH    ? "no such process is attached"

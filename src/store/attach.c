@@ -365,6 +365,12 @@ static void take_held(struct conn *c, const struct wire_msg *m, const int fds[2]
 		finish(c);
 }
 
+/* Whom a limit is for. */
+static bool is_for(const struct job *j, const struct conn *c)
+{
+	return c->listed && c->client->pid == j->pid && c->client->nr == j->nr;
+}
+
 /* A client answers a job. */
 static void take_done(struct conn *c, const struct wire_msg *m)
 {
@@ -388,7 +394,7 @@ static void take_done(struct conn *c, const struct wire_msg *m)
 		if (areas_set() >> i & 1 && !(c->has >> i & 1))
 			hand(c, i);
 	}
-	if (j != NULL && j->kind == JOB_LIMIT && c->listed && c->client->pid == j->pid) {
+	if (j != NULL && j->kind == JOB_LIMIT && is_for(j, c)) {
 		j->error = m->error;
 		j->answered = true;
 	}
@@ -584,7 +590,7 @@ static int begin_limit(struct job *j)
 	struct conn *c = conns;
 	struct wire_msg m;
 
-	while (c != NULL && (!c->listed || c->client->pid != j->pid))
+	while (c != NULL && !is_for(j, c))
 		c = c->next;
 	if (c == NULL)
 		return -ESRCH;
@@ -669,7 +675,7 @@ static int look_at_limit(struct job *j, int *err)
 		return 1;
 	*err = -ESRCH;
 	for (const struct conn *c = conns; c != NULL; c = c->next)
-		if (c->listed && c->client->pid == j->pid)
+		if (is_for(j, c))
 			return 0;
 	return 1;
 }

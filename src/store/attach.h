@@ -31,8 +31,8 @@ struct area_use {
 };
 
 /*
- * Open those of DIR/swap that may be used, in the order of their names; what
- * cannot be is said to `say`.  Before confinement, as attach_start().
+ * Open those of DIR/swap that may be used, in the order of their names, or those of
+ * the options; what cannot be is said to `say`.  Before confinement, as attach_start().
  */
 int areas_start(const struct store *s, void (*say)(const char *line));
 void areas_stop(void);
@@ -80,7 +80,8 @@ struct job {
 	uint32_t number;
 	char name[WIRE_NAME_MAX];
 	int prio;
-	pid_t pid;
+	pid_t pid;    /* LIMIT: of a process, */
+	unsigned nr;  /* its runtime */
 	uint64_t bytes;
 	int index; /* SWAPOFF: of the area */
 	int error; /* a client's answer */

@@ -2,14 +2,16 @@
 /*
  * clients.c - the list of attached processes; see clients.h.
  *
- * A program that opens several runtimes attaches each; the first is the one
- * that is listed, as a process has one entry in MNT/proc.
+ * A program that opens several runtimes attaches each.  A number that has become
+ * free is given to the next.
  */
 #include "clients.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -31,12 +33,18 @@ struct client *client_new(void)
 
 int client_list(struct client *c)
 {
+	unsigned taken = 0;
 	int err = 0;
 
 	pthread_mutex_lock(&lock);
 	for (const struct client *o = list; o != NULL; o = o->next)
 		if (o->pid == c->pid)
-			err = -EEXIST;
+			taken |= 1U << (o->nr - 1);
+	c->nr = 1;
+	while (taken >> (c->nr - 1) & 1)
+		c->nr++;
+	if (c->nr > CLIENT_RUNTIMES)
+		err = -EEXIST;
 	if (err == 0) {
 		c->id = ++last_id;
 		c->refs++;
@@ -66,17 +74,45 @@ void client_unlist(struct client *c)
 		client_put(c);
 }
 
-struct client *client_get(pid_t pid)
+struct client *client_get(pid_t pid, unsigned nr)
 {
 	struct client *c;
 
 	pthread_mutex_lock(&lock);
-	for (c = list; c != NULL && c->pid != pid; c = c->next)
+	for (c = list; c != NULL && (c->pid != pid || c->nr != nr); c = c->next)
 		continue;
 	if (c != NULL)
 		c->refs++;
 	pthread_mutex_unlock(&lock);
 	return c;
+}
+
+void client_name(pid_t pid, unsigned nr, char name[CLIENT_NAME_MAX])
+{
+	if (nr == 1)
+		snprintf(name, CLIENT_NAME_MAX, "%d", (int)pid);
+	else
+		snprintf(name, CLIENT_NAME_MAX, "%d.%u", (int)pid, nr % 10);
+}
+
+int client_parse(const char *name, pid_t *pid, unsigned *nr)
+{
+	char *end;
+	unsigned long n;
+
+	/* no blanks, signs, zeros in front */
+	if (name[0] < '1' || name[0] > '9')
+		return -EINVAL;
+	n = strtoul(name, &end, 10);
+	*nr = 1;
+	if (end[0] == '.' && end[1] >= '2' && end[1] < '1' + (int)CLIENT_RUNTIMES) {
+		*nr = (unsigned)(end[1] - '0');
+		end += 2;
+	}
+	if (*end != '\0' || n > INT_MAX)
+		return -EINVAL;
+	*pid = (pid_t)n;
+	return 0;
 }
 
 static void close_fd(int fd)

@@ -16,10 +16,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define CLIENT_RUNTIMES 8U  /* of a process that are listed */
+#define CLIENT_NAME_MAX 16U /* "PID.NR" */
+
 struct client {
 	struct client *next; /* under the list's lock */
 	uint64_t id;	     /* never given to another */
 	pid_t pid;	     /* its socket's credentials, as all three */
+	unsigned nr;	     /* 1 up to CLIENT_RUNTIMES: which runtime of that process */
 	uid_t uid;
 	gid_t gid;
 	uint32_t refs; /* under the list's lock; the list's own is one of them */
@@ -33,13 +37,17 @@ struct client {
 
 /* A client with one reference, not listed; NULL without memory. */
 struct client *client_new(void);
-/* List it, by a reference more; -EEXIST when its process has one already. */
+/* List it, by a reference more, under a number of its own; -EEXIST when its process has too many. */
 int client_list(struct client *c);
 /* Take it from the list. */
 void client_unlist(struct client *c);
 
-/* A reference to the client with that process number, or NULL. */
-struct client *client_get(pid_t pid);
+/* A reference to that runtime of that process, or NULL. */
+struct client *client_get(pid_t pid, unsigned nr);
+/* What it is called: "PID", of the first one, or "PID.NR". */
+void client_name(pid_t pid, unsigned nr, char name[CLIENT_NAME_MAX]);
+/* 0, or -EINVAL: there is one spelling for each. */
+int client_parse(const char *name, pid_t *pid, unsigned *nr);
 /* Let a reference go: descriptors are closed with the last. */
 void client_put(struct client *c);
 /* Call fn for each, under the list's lock (fn only copies), until it is not 0: what it returned. */

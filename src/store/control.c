@@ -4,10 +4,11 @@
  *
  *	swapon NAME [PRIO]
  *	swapoff NAME
- *	limit PID SIZE
+ *	limit PID[.NR] SIZE
  */
 #include "attach.h"
 
+#include "clients.h"
 #include "options.h"
 
 #include <ctype.h>
@@ -58,17 +59,15 @@ static int parse_swapon(struct job *j, char *rest)
 static int parse_limit(struct job *j, char *rest)
 {
 	char *blank = strchr(rest, ' ');
-	long pid;
 
 	if (blank == NULL)
 		return EINVAL;
 	*blank = '\0';
-	pid = number(rest, INT_MAX);
-	if (pid <= 0 || options_size(blank + 1, 0, &j->bytes) != 0 || j->bytes < WIRE_LIMIT_MIN ||
+	if (client_parse(rest, &j->pid, &j->nr) != 0 ||
+	    options_size(blank + 1, 0, &j->bytes) != 0 || j->bytes < WIRE_LIMIT_MIN ||
 	    j->bytes > UINT64_MAX / 4)
 		return EINVAL;
 	j->kind = JOB_LIMIT;
-	j->pid = (pid_t)pid;
 	return 0;
 }
 

@@ -27,7 +27,7 @@ src_store_libfaultline_store_la_SOURCES = \
 	src/store/tally.c \
 	src/store/view.c
 else
-src_store_libfaultline_store_la_SOURCES = src/store/area.c src/store/dir.c src/store/store.h \
+src_store_libfaultline_store_la_SOURCES = src/store/area.c src/store/clients.c src/store/clients.h src/store/dir.c src/store/store.h \
 	src/store/peek.c src/store/peek.h src/store/peek-text.c src/store/peek-text.h
 endif
 

@@ -65,12 +65,20 @@ static const char *const kind_names[KIND_COUNT] = {
 #define KIND_SHIFT 60
 #define PID_SHIFT 38
 #define PID_MASK 0x3fffffU
-#define VPN_MASK (((fuse_ino_t)1 << 36) - 1)
+#define NR_SHIFT 35
+#define VPN_MASK (((fuse_ino_t)1 << NR_SHIFT) - 1)
 
-static fuse_ino_t number(pid_t pid, enum kind kind, vpn_t vpn)
+/* A runtime of a process. */
+struct who {
+	pid_t pid;
+	unsigned nr;
+};
+
+static fuse_ino_t number(struct who who, enum kind kind, vpn_t vpn)
 {
 	return PROC_INO | (fuse_ino_t)kind << KIND_SHIFT |
-	       (fuse_ino_t)((unsigned)pid & PID_MASK) << PID_SHIFT | (vpn & VPN_MASK);
+	       (fuse_ino_t)((unsigned)who.pid & PID_MASK) << PID_SHIFT |
+	       (fuse_ino_t)(who.nr - 1) << NR_SHIFT | (vpn & VPN_MASK);
 }
 
 static enum kind kind_of(fuse_ino_t ino)
@@ -78,9 +86,10 @@ static enum kind kind_of(fuse_ino_t ino)
 	return (enum kind)(ino >> KIND_SHIFT & 7);
 }
 
-static pid_t pid_of(fuse_ino_t ino)
+static struct who who_of(fuse_ino_t ino)
 {
-	return (pid_t)(ino >> PID_SHIFT & PID_MASK);
+	return (struct who){.pid = (pid_t)(ino >> PID_SHIFT & PID_MASK),
+			    .nr = (unsigned)(ino >> NR_SHIFT & (CLIENT_RUNTIMES - 1)) + 1};
 }
 
 /* ---- a client's memory, held open ---- */
@@ -341,14 +350,14 @@ static void watch_close(struct watch *w)
 }
 
 /* 0 or an errno. */
-static int watch_open(pid_t pid, struct watch **out)
+static int watch_open(struct who who, struct watch **out)
 {
 	struct watch *w = calloc(1, sizeof(*w));
 	int err;
 
 	if (w == NULL)
 		return ENOMEM;
-	w->client = client_get(pid);
+	w->client = client_get(who.pid, who.nr);
 	if (w->client == NULL) {
 		free(w);
 		return ENOENT;
@@ -374,9 +383,9 @@ static int watch_open(pid_t pid, struct watch **out)
 
 /* ---- the tree ---- */
 
-static bool listed(pid_t pid)
+static bool listed(struct who who)
 {
-	struct client *c = client_get(pid);
+	struct client *c = client_get(who.pid, who.nr);
 
 	if (c != NULL)
 		client_put(c);
@@ -384,7 +393,7 @@ static bool listed(pid_t pid)
 }
 
 /* START-END, as pages/ lists it: is there a region that begins so? */
-static fuse_ino_t region_number(pid_t pid, const char *name)
+static fuse_ino_t region_number(struct who who, const char *name)
 {
 	struct watch *w;
 	struct peek_region r;
@@ -392,7 +401,7 @@ static fuse_ino_t region_number(pid_t pid, const char *name)
 	int n = 0, found;
 
 	if (sscanf(name, "%llx-%llx%n", &start, &end, &n) != 2 || name[n] != '\0' ||
-	    watch_open(pid, &w) != 0)
+	    watch_open(who, &w) != 0)
 		return 0;
 	found = peek_enter() == 0;
 	if (found) {
@@ -400,26 +409,24 @@ static fuse_ino_t region_number(pid_t pid, const char *name)
 		peek_leave();
 	}
 	watch_close(w);
-	return found ? number(pid, KIND_REGION, start >> PAGE_SHIFT) : 0;
+	return found ? number(who, KIND_REGION, start >> PAGE_SHIFT) : 0;
 }
 
 fuse_ino_t proc_number(fuse_ino_t parent, const char *name)
 {
 	if (!in_proc(parent)) {
-		char *end;
-		unsigned long pid = strtoul(name, &end, 10);
+		struct who who;
 
-		/* one name for each: no blanks, signs, zeros in front */
-		if (name[0] < '1' || name[0] > '9' || *end != '\0' || pid > PID_MASK ||
-		    !listed((pid_t)pid))
+		if (client_parse(name, &who.pid, &who.nr) != 0 || who.pid > (pid_t)PID_MASK ||
+		    !listed(who))
 			return 0;
-		return number((pid_t)pid, KIND_DIR, 0);
+		return number(who, KIND_DIR, 0);
 	}
 	if (kind_of(parent) == KIND_PAGES)
-		return region_number(pid_of(parent), name);
+		return region_number(who_of(parent), name);
 	for (unsigned k = 0; kind_of(parent) == KIND_DIR && k < KIND_COUNT; k++)
 		if (kind_names[k] != NULL && strcmp(name, kind_names[k]) == 0)
-			return number(pid_of(parent), (enum kind)k, 0);
+			return number(who_of(parent), (enum kind)k, 0);
 	return 0;
 }
 
@@ -436,7 +443,8 @@ static const mode_t modes[KIND_COUNT] = {
 
 int proc_attributes(fuse_ino_t ino, struct stat *st)
 {
-	struct client *c = client_get(pid_of(ino));
+	const struct who who = who_of(ino);
+	struct client *c = client_get(who.pid, who.nr);
 
 	if (c == NULL || kind_of(ino) >= KIND_COUNT) {
 		if (c != NULL)
@@ -466,9 +474,9 @@ static void add_name(FILE *f, const char *name)
 
 static int list_client(struct client *c, void *arg)
 {
-	char name[16];
+	char name[CLIENT_NAME_MAX];
 
-	snprintf(name, sizeof(name), "%d", (int)c->pid);
+	client_name(c->pid, c->nr, name);
 	add_name(arg, name);
 	return 0;
 }
@@ -490,7 +498,7 @@ int proc_list(fuse_ino_t ino, FILE *f)
 	if (!in_proc(ino))
 		return -clients_each(list_client, f);
 	if (kind_of(ino) == KIND_DIR) {
-		if (!listed(pid_of(ino)))
+		if (!listed(who_of(ino)))
 			return ENOENT;
 		for (unsigned k = 0; k < KIND_COUNT; k++)
 			if (kind_names[k] != NULL)
@@ -499,7 +507,7 @@ int proc_list(fuse_ino_t ino, FILE *f)
 	}
 	if (kind_of(ino) != KIND_PAGES)
 		return ENOTDIR;
-	err = watch_open(pid_of(ino), &w);
+	err = watch_open(who_of(ino), &w);
 	if (err != 0)
 		return err;
 	err = peek_enter();
@@ -565,7 +573,7 @@ int proc_open(fuse_ino_t ino, struct handle **out)
 	const bool bytes = kind_of(ino) == KIND_MEM || kind_of(ino) == KIND_PAGEMAP;
 	struct handle *h;
 	struct watch *w;
-	int err = watch_open(pid_of(ino), &w);
+	int err = watch_open(who_of(ino), &w);
 
 	if (err != 0)
 		return err;
@@ -788,11 +796,11 @@ void proc_lseek(fuse_req_t req, struct handle *h, off_t off, int whence)
 static int status_of(fuse_ino_t ino, char **text, size_t *len)
 {
 	struct watch *w;
-	int err = watch_open(pid_of(ino), &w);
+	int err = watch_open(who_of(ino), &w);
 
 	if (err != 0)
 		return err;
-	err = text_of(w, number(pid_of(ino), KIND_STATUS, 0), text, len);
+	err = text_of(w, number(who_of(ino), KIND_STATUS, 0), text, len);
 	watch_close(w);
 	return err;
 }
@@ -872,7 +880,7 @@ void proc_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 /* The clients' counters, of about one moment. */
 struct sample {
 	struct sample *next;
-	pid_t pid;
+	struct who who;
 	char name[16];
 	struct fl_stats stats;
 	uint64_t latency_ns;
@@ -885,7 +893,7 @@ static int add_sample(struct client *c, void *arg)
 
 	if (s == NULL)
 		return 0;
-	s->pid = c->pid;
+	s->who = (struct who){.pid = c->pid, .nr = c->nr};
 	memcpy(s->name, c->name, sizeof(s->name));
 	**tail = s;
 	*tail = &s->next;
@@ -901,7 +909,7 @@ static struct sample *take_samples(void)
 	for (struct sample **at = &list; *at != NULL;) {
 		struct sample *s = *at;
 		struct watch *w;
-		int err = watch_open(s->pid, &w);
+		int err = watch_open(s->who, &w);
 
 		if (err == 0) {
 			err = peek_enter();
@@ -1017,7 +1025,10 @@ static void put_header(FILE *f, const char *name, const char *type, const char *
 
 static void put_labels(FILE *f, const struct sample *s)
 {
-	fprintf(f, "{pid=\"%d\",name=\"", (int)s->pid);
+	char name[CLIENT_NAME_MAX];
+
+	client_name(s->who.pid, s->who.nr, name);
+	fprintf(f, "{pid=\"%s\",name=\"", name);
 	tally_label(f, s->name);
 	fputc('"', f);
 }
