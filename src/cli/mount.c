@@ -32,6 +32,8 @@ static void usage_mount(void)
 	     "  --foreground, -f        stay in the foreground until it ends\n"
 	     "  --options, -o LIST      mount options, separated by commas:\n"
 	     "                            allow_other  for all users, not only this one\n"
+	     "                            areas=A:B    turn on these swap areas only, in that "
+	     "order\n"
 	     "                            direct       the kernel caches no data of files\n"
 	     "                            io=fuse      programs may page through the mount\n"
 	     "                            cache=SIZE   of mapped files, at most (a quarter of "
@@ -84,6 +86,8 @@ static int take_options(char *list, struct server_options *o)
 			o->direct = true;
 		else if (strcmp(opt, "io=fuse") == 0)
 			o->page_io = true;
+		else if (strncmp(opt, "areas=", 6) == 0)
+			o->areas = opt + 6;
 		else if (strncmp(opt, "cache=", 6) == 0) {
 			if (options_size(opt + 6, options_ram(), &o->cache) != 0 ||
 			    o->cache < FL_LIMIT_MIN)
@@ -94,6 +98,27 @@ static int take_options(char *list, struct server_options *o)
 			sprintf(o->kernel + n, "%s%s", n != 0 ? "," : "", opt);
 		else if (!no_consequence(opt))
 			return cli_usage("mount", "there is no mount option '%s'", opt);
+	}
+	return 0;
+}
+
+/* Each is there, and none is named twice. */
+static int check_areas(const struct store *s, const char *areas, struct why *why)
+{
+	for (const char *at = areas; at != NULL && *at != '\0';) {
+		size_t n = strcspn(at, ":");
+		char name[NAME_MAX + 1];
+
+		snprintf(name, sizeof(name), "%.*s", (int)n, at);
+		if (n > NAME_MAX || !area_name(name) ||
+		    faccessat(s->swap_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+			return why_set(why, -ENOENT, "%s/swap/%.*s: there is no such area", s->dir,
+				       (int)n, at);
+		for (const char *o = areas; o < at; o += strcspn(o, ":") + 1)
+			if (strcspn(o, ":") == n && memcmp(o, at, n) == 0)
+				return why_set(why, -EINVAL, "%s/swap/%s: named twice", s->dir,
+					       name);
+		at += n + (at[n] != '\0');
 	}
 	return 0;
 }
@@ -147,6 +172,8 @@ int cmd_mount(int argc, char **argv)
 	/* what whoever started us had open is not to stay so */
 	close_range(3, ~0U, 0);
 	err = store_open(&store, argv[optind], &why);
+	if (err == 0)
+		err = check_areas(&store, server.options.areas, &why);
 	if (err == 0)
 		err = mounts_resolve(argv[optind + 1], server.mnt, &why);
 	if (err == 0)

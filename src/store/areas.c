@@ -11,8 +11,8 @@
  * What clients wrote into a map is not trusted: swap-slot.c bounds all that
  * the server reads there.
  *
- * Accepted: an area's priority is not kept in it; after a start they are in
- * the order of their names.
+ * Accepted: neither an area's priority nor that it was turned off is kept in it; after a
+ * start all are on, in the order of their names, or those that the mount's options list.
  */
 #include "attach.h"
 
@@ -163,6 +163,28 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* The areas that are to be on. */
+static int find_names(const struct store *s, const char *areas, struct names *l)
+{
+	int err = 0;
+
+	if (areas == NULL) {
+		err = area_each(s->swap_fd, add_name, l);
+		if (l->n != 0)
+			qsort(l->name, l->n, sizeof(*l->name), by_name);
+		return err;
+	}
+	while (err == 0 && *areas != '\0') {
+		char name[NAME_MAX + 1];
+		size_t n = strcspn(areas, ":");
+
+		snprintf(name, sizeof(name), "%.*s", (int)n, areas);
+		err = add_name(name, l);
+		areas += n + (areas[n] != '\0');
+	}
+	return err;
+}
+
 int areas_start(const struct store *s, void (*say)(const char *line))
 {
 	struct names l = {.n = 0};
@@ -173,9 +195,7 @@ int areas_start(const struct store *s, void (*say)(const char *line))
 	proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (proc_fd < 0)
 		return -errno;
-	err = area_each(s->swap_fd, add_name, &l);
-	if (l.n != 0)
-		qsort(l.name, l.n, sizeof(*l.name), by_name);
+	err = find_names(s, server.options.areas, &l);
 	for (size_t i = 0; err == 0 && i < l.n; i++) {
 		int r = areas_on(l.name[i], -1, &why);
 

@@ -282,6 +282,33 @@ if touch "$work/mnt/files/new" 2>/dev/null; then
 fi
 run 0 umount "$work/mnt"
 
+# which areas are on, in which order; it is not kept
+run 0 mkswap --size 1M "$work/store/swap/disk1"
+run 0 mkswap --size 1M "$work/store/swap/disk2"
+states() {
+	for area in disk0 disk1 disk2; do
+		field "$work/mnt/swap/$area.stat" state
+		field "$work/mnt/swap/$area.stat" priority
+	done | tr '\n' ' '
+}
+mount_store -o areas=disk2:disk0,noatime
+[ "$(states)" = "on -2 off on -1 " ] || fail "areas=disk2:disk0: $(states)"
+run 0 swapon "$work/mnt" disk1
+run 0 swapoff "$work/mnt" disk2
+[ "$(states)" = "on -2 on -3 off " ] || fail "after swapon and swapoff: $(states)"
+run 0 umount "$work/mnt"
+mount_store -o areas=
+[ "$(states)" = "off off off " ] || fail "areas=: $(states)"
+run 0 umount "$work/mnt"
+mount_store
+[ "$(states)" = "on -1 on -2 on -3 " ] || fail "all areas: $(states)"
+run 0 umount "$work/mnt"
+refuses "swap/disk3: there is no such area" mount -o areas=disk0:disk3 "$work/store" "$work/mnt"
+refuses "there is no such area" mount -o areas=../version "$work/store" "$work/mnt"
+refuses "swap/disk0: named twice" mount -o areas=disk0:disk1:disk0 "$work/store" "$work/mnt"
+! mounted || fail "areas=: a mount is left"
+rm "$work/store/swap/disk1" "$work/store/swap/disk2"
+
 # in the foreground, the exit status tells
 # shellcheck disable=SC2086
 "$faultline" mount -f $sandbox "$work/store" "$work/mnt" &
@@ -327,6 +354,47 @@ if [ "$(id -u)" -eq 0 ] && command -v fusermount3 >/dev/null; then
 	chmod "$fuse_mode" /dev/fuse
 	[ "$status" -eq 0 ] || fail "an ordinary user: status $status"
 	[ "$(tr '\n' ' ' <"$work/out")" = "mine 65534 mine " ] || fail "an ordinary user"
+fi
+
+# --- directories that cannot be written to, no fusermount3 ---
+
+# apart COMMAND: as a script of sh in a mount namespace of its own
+apart() {
+	status=0
+	unshare -m sh -euc "$1" sh "$faultline" "$work" "$sandbox" >"$work/out" 2>"$work/err" ||
+		status=$?
+}
+
+# one_line TEXT: what it says
+one_line() {
+	[ "$status" -eq 1 ] || fail "status $status"
+	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "not one line"
+	grep -q -e "^faultline: .*$1" "$work/err" || fail "does not say '$1'"
+}
+mkdir "$work/fs"
+if [ "$(id -u)" -eq 0 ]; then
+	apart 'mount -t tmpfs -o ro none "$2/fs"; "$1" store init "$2/fs"'
+	one_line 'Read-only file system'
+	apart 'mount -t tmpfs -o size=1m none "$2/fs"; "$1" store init "$2/fs/store"
+		mount -o remount,ro "$2/fs"; "$1" mount $3 "$2/fs/store" "$2/mnt"'
+	one_line 'Read-only file system'
+	# no inode, and no block, is left
+	apart 'mount -t tmpfs -o nr_inodes=4 none "$2/fs"
+		status=0; "$1" store init "$2/fs/store" || status=$?; ls -A "$2/fs" >&2; exit $status'
+	one_line 'cannot be made a store: No space left on device'
+	apart 'mount -t tmpfs -o size=1m none "$2/fs"; "$1" store init "$2/fs/store"
+		cat /dev/zero 2>/dev/null >"$2/fs/full" || true
+		status=0; "$1" mount $3 "$2/fs/store" "$2/mnt" || status=$?
+		! grep " $2/mnt " /proc/self/mounts; exit $status'
+	one_line 'No space left on device'
+	if command -v fusermount3 >/dev/null; then
+		chmod 666 /dev/fuse
+		apart 'mount --bind /dev/null "$(command -v fusermount3)"
+			cd "$2/own"; setpriv --reuid=65534 --regid=65534 --clear-groups \
+				../faultline mount $3 store mnt'
+		chmod "$fuse_mode" /dev/fuse
+		one_line 'fusermount3'
+	fi
 fi
 
 # --- checking ---
