@@ -283,15 +283,22 @@ tests_store_test_view_SOURCES = tests/store/test-view.c tests/store/mounted.h te
 tests_store_test_view_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_view_LDADD = $(store_test_ldadd) -lpthread
 
+tests_store_test_runtimes_SOURCES = tests/store/test-runtimes.c tests/store/mounted.h \
+	tests/live/live.h tests/unit/test.h lib/api.c lib/api-files.c lib/backing.c
+tests_store_test_runtimes_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_runtimes_LDADD = $(store_test_ldadd) -lpthread
+
 tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/unit/test.h lib/api.c lib/api-files.c lib/backing.c
 tests_store_test_peek_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
 
 test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh
 if STORE_SERVER
-test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view
+test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view \
+	tests/store/test-runtimes
 test_programs += tests/store/test-shared
-store_tests += tests/store/test-store-files tests/store/test-view tests/store/test-shared
+store_tests += tests/store/test-store-files tests/store/test-view tests/store/test-shared \
+	tests/store/test-runtimes
 check_PROGRAMS += tests/store/pages tests/store/slow
 if STORE_CONFINED
 test_programs += tests/store/test-confine
@@ -300,8 +307,10 @@ endif
 if INTERCEPT
 store_tests += tests/store/test-clients
 endif
-store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh
+store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh tests/store/test-io.sh
+store_tests += tests/store/test-boot.sh
 endif
+test_scripts += tests/store/test-io.sh tests/store/test-boot.sh tests/store/with-store.sh
 
 tests_store_test_store_files_SOURCES = tests/store/test-store-files.c tests/store/mounted.h \
 	tests/unit/test.h
@@ -314,7 +323,7 @@ tests_store_test_clients_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_clients_LDADD = $(test_ldadd)
 
 tests_store_test_shared_SOURCES = tests/store/test-shared.c tests/store/mounted.h tests/unit/test.h \
-	lib/api.c lib/backing.c
+	lib/api.c lib/api-files.c lib/backing.c
 tests_store_test_shared_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_shared_LDADD = $(test_ldadd) -lpthread
 
@@ -464,6 +473,26 @@ check-local:
 	@echo 'faultline: the tests need cmocka; on Debian: apt-get install libcmocka-dev' >&2; exit 1
 endif
 EXTRA_DIST += $(test_scripts) tests/summary .ci/run scripts/common.sh scripts/demo scripts/test
+
+# make check-io: what pages, with the swap on a store: its areas, then through its mount.
+# Not those whose matter is a private area, or how a machine is that has no store.
+io_not = tests/live/test-run.sh tests/live/test-debug.sh tests/live/test-install.sh \
+	tests/live/test-examples.sh tests/live/test-top.sh tests/programs/test-postgres.sh
+.PHONY: check-io
+check-io:
+	for io in direct fuse; do \
+		echo "==> io=$$io" && \
+		FL_BUILD='$(abs_top_builddir)' $(SHELL) $(srcdir)/tests/store/with-store.sh $$io \
+			$(MAKE) $(AM_MAKEFLAGS) check \
+			TESTS='$(filter-out $(io_not),$(live_tests) $(program_tests) $(torture_tests))' || \
+			exit 1; \
+	done
+
+# make torture-store SECONDS=600 SEED=7: programs of a store killed for so long, and its server
+.PHONY: torture-store
+torture-store: all tests/store/test-clients tests/store/pages
+	FL_BUILD='$(abs_top_builddir)' FL_STORE_SECONDS='$(SECONDS)' FL_STORE_SEED='$(SEED)' \
+		tests/store/test-clients all_at_once
 
 .PHONY: check-unit check-live check-store check-fault check-fuzz check-programs check-torture
 check-unit:

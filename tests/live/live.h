@@ -86,11 +86,33 @@ static inline struct fl_options live_options(uint64_t limit)
 	};
 }
 
-static inline struct fl *live_open(const struct fl_options *o)
+/*
+ * FL_STORE, "MNT" or "MNT,io=fuse", has runtimes take their area from a store,
+ * those that did not say where they want it.
+ */
+static inline void live_store(struct fl_options *o, char *mnt, size_t size)
 {
+	const char *store = getenv("FL_STORE");
+	char *comma;
+
+	if (store == NULL || o->nareas != 0 || o->no_swap || o->store != NULL)
+		return;
+	snprintf(mnt, size, "%s", store);
+	comma = strchr(mnt, ',');
+	if (comma != NULL)
+		*comma = '\0';
+	o->store = mnt;
+	o->store_flags = comma != NULL ? FL_STORE_FUSE : 0;
+}
+
+static inline struct fl *live_open(const struct fl_options *options)
+{
+	struct fl_options o = *options;
+	char mnt[512];
 	struct fl *fl;
 
-	assert_int_equal(fl_open(&fl, o), 0);
+	live_store(&o, mnt, sizeof(mnt));
+	assert_int_equal(fl_open(&fl, &o), 0);
 	return fl;
 }
 

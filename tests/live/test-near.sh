@@ -14,6 +14,7 @@ trap 'rm -rf "$work"' EXIT
 for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
 	unset "$variable"
 done
+[ -z "${FL_STORE:-}" ] || export FAULTLINE_STORE="$FL_STORE"
 
 fail() {
 	echo "$*"

@@ -3,8 +3,8 @@
  * test-clients.c - programs that take their swap from a store: together, killed,
  * without their server, with another one, and told what to do.
  *
- * Each test has a store of its own, with two areas.  FL_STORE_SEED and
- * FL_STORE_ROUNDS make the random one another, and a longer one.
+ * Each test has a store of its own, with two areas.  FL_STORE_SEED makes the
+ * random one another, FL_STORE_ROUNDS and FL_STORE_SECONDS a longer one.
  *
  * usage: test-clients [TEST]
  */
@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pty.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -141,6 +142,8 @@ struct program {
 	int in, out;
 };
 
+static bool grouped; /* one limit for all processes of a program */
+
 static void start(struct program *p, const char *store, const char *limit, unsigned mib,
 		  unsigned seed)
 {
@@ -159,8 +162,8 @@ static void start(struct program *p, const char *store, const char *limit, unsig
 	if (p->pid == 0) {
 		dup2(in[0], 0);
 		dup2(out[1], 1);
-		execl(faultline, faultline, "run", "--store", store, "--limit", limit, "--", pages,
-		      size, number, NULL);
+		execl(faultline, faultline, "run", "--store", store, "--limit", limit,
+		      grouped ? "--limit-group" : "--log=warn", "--", pages, size, number, NULL);
 		_exit(127);
 	}
 	close(in[0]);
@@ -169,14 +172,16 @@ static void start(struct program *p, const char *store, const char *limit, unsig
 	p->out = out[0];
 }
 
+static char heard[128]; /* the last line */
+
 /* The next line it says, within the time. */
 static void hear(const struct program *p, const char *want)
 {
 	struct pollfd fd = {.fd = p->out, .events = POLLIN};
-	char line[128];
+	char *line = heard;
 	size_t n = 0;
 
-	while (n + 1 < sizeof(line)) {
+	while (n + 1 < sizeof(heard)) {
 		if (poll(&fd, 1, PATIENCE * 1000) != 1)
 			fail_msg("process %d says nothing", (int)p->pid);
 		if (read(p->out, line + n, 1) != 1)
@@ -199,6 +204,14 @@ static void told(const struct program *p, const char *letter)
 {
 	say(p, letter);
 	hear(p, letter);
+}
+
+/* It forks: the child's number. */
+static pid_t child_of(const struct program *p)
+{
+	say(p, "f");
+	hear(p, "f");
+	return (pid_t)strtol(heard + 1, NULL, 10);
 }
 
 static int finish(struct program *p)
@@ -383,6 +396,74 @@ static void swapoff_under_load(void **state)
 	assert_int_equal(run_faultline("run --store \"$BASE/mnt\" true 2>\"$BASE/err\""), 125);
 }
 
+/* What takes more than a second is shown on a terminal: one gives back its part, the other does not yet. */
+static void swapoff_shows_how_far_it_is(void **state)
+{
+	const char *build = getenv("FL_BUILD");
+	char faultline[PATH_MAX], mnt[PATH_MAX], text[8192] = "";
+	struct program p[2];
+	const char *bar = NULL;
+	size_t len = 0, part = 0;
+	int terminal, status;
+	pid_t pid;
+
+	(void)state;
+	serve("");
+	for (unsigned i = 0; i < 2; i++)
+		start(&p[i], in_base("mnt"), "6M", 40, i);
+	for (unsigned i = 0; i < 2; i++)
+		hear(&p[i], "ready");
+	kill(p[0].pid, SIGSTOP);
+	snprintf(faultline, sizeof(faultline), "%s/src/cli/faultline", build != NULL ? build : ".");
+	snprintf(mnt, sizeof(mnt), "%s", in_base("mnt"));
+	pid = forkpty(&terminal, NULL, NULL, NULL);
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		execl(faultline, faultline, "swapoff", mnt, "disk0", NULL);
+		_exit(127);
+	}
+	while (bar == NULL || part < 10 || part > 20) {
+		ssize_t n = read(terminal, text + len, sizeof(text) - 1 - len);
+
+		assert_true(n > 0);
+		len += (size_t)n;
+		text[len] = '\0';
+		bar = strrchr(text, '[');
+		/* the last escape begins so, too */
+		while (bar != NULL && bar > text && bar[-1] == '\033')
+			for (bar--; bar > text && *bar != '[';)
+				bar--;
+		part = bar != NULL ? strspn(bar + 1, "#") : 0;
+		assert_non_null(strstr(text, "disk0 ["));
+	}
+	assert_non_null(strstr(text, " MiB left"));
+	kill(p[0].pid, SIGCONT);
+	for (;;) {
+		ssize_t n;
+
+		if (len > sizeof(text) / 2) {
+			memmove(text, text + len - 100, 101);
+			len = 100;
+		}
+		n = read(terminal, text + len, sizeof(text) - 1 - len);
+		if (n <= 0)
+			break; /* EIO: nobody has the other side any more */
+		len += (size_t)n;
+		text[len] = '\0';
+	}
+	/* the line is taken away again */
+	assert_true(len > 4);
+	assert_string_equal(text + len - 4, "\r\033[K");
+	close(terminal);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		told(&p[i], "v");
+		assert_int_equal(finish(&p[i]), 0);
+	}
+	clean();
+}
+
 /* One that does not answer is waited for, until whoever asked has enough of it. */
 static void swapoff_is_given_up(void **state)
 {
@@ -433,6 +514,59 @@ static void commands(void **state)
 	assert_int_equal(run_faultline("swapon \"$BASE/mnt\" none 2>\"$BASE/err\""), 1);
 	assert_int_equal(run_faultline("swapoff \"$BASE/mnt\" none 2>\"$BASE/err\""), 1);
 	assert_int_equal(run_faultline("swapoff \"$BASE/store\" disk0 2>\"$BASE/err\""), 1);
+	assert_int_equal(finish(&p), 0);
+	clean();
+}
+
+/* What a process holds, in pages; -1: it is not listed. */
+static long long holds(pid_t pid)
+{
+	char file[64];
+	long long resident, staged;
+
+	snprintf(file, sizeof(file), "mnt/proc/%d/status", (int)pid);
+	resident = field(file, "resident");
+	staged = field(file, "staged");
+	return resident < 0 || staged < 0 ? -1 : resident + staged;
+}
+
+/* The limit of a group changes while its processes work: what is kept is kept by all of them. */
+static void the_limit_of_a_group(void **state)
+{
+	struct program p;
+	char line[128];
+	pid_t child;
+
+	(void)state;
+	serve("");
+	grouped = true;
+	start(&p, in_base("mnt"), "40M", 60, 1);
+	grouped = false;
+	hear(&p, "ready");
+	EVENTUALLY(holds(p.pid) > 30 * 256);
+	child = child_of(&p);
+	EVENTUALLY(holds(child) > 10 * 256);
+	snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d 12M", (int)p.pid);
+	for (unsigned round = 0; round < 4; round++) {
+		must(line);
+		/* one after the other was less than that, whatever the other did meanwhile */
+		for (unsigned i = 0; i < 50; i++)
+			assert_true(holds(p.pid) <= 10 * 256 && holds(child) <= 10 * 256);
+		told(&p, "v");
+		snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d 32M", (int)child);
+		must(line);
+		told(&p, "v");
+		EVENTUALLY(holds(p.pid) > 12 * 256 || holds(child) > 12 * 256);
+		snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d %uM", (int)child, 12 - round);
+	}
+	/* two cannot have less than twice the least */
+	snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d 3M 2>\"$BASE/err\"", (int)p.pid);
+	assert_int_equal(run_faultline(line), 1);
+	kill(child, SIGKILL);
+	EVENTUALLY(holds(child) < 0);
+	told(&p, "v");
+	EVENTUALLY(holds(p.pid) > 20 * 256);
+	must("store check \"$BASE/store\" >/dev/null");
 	assert_int_equal(finish(&p), 0);
 	clean();
 }
@@ -717,11 +851,14 @@ static void garbage_in_the_map(void **state)
 static void all_at_once(void **state)
 {
 	const char *text = getenv("FL_STORE_SEED"), *often = getenv("FL_STORE_ROUNDS");
-	unsigned seed = text != NULL ? (unsigned)strtoul(text, NULL, 0) : 7;
+	const char *lasts = getenv("FL_STORE_SECONDS");
+	unsigned seed = text != NULL && *text != '\0' ? (unsigned)strtoul(text, NULL, 0) : 7;
 	unsigned rounds = often != NULL ? (unsigned)strtoul(often, NULL, 0) : 25;
+	const unsigned first = seed;
+	time_t ends = time(NULL) + (lasts != NULL ? strtol(lasts, NULL, 0) : 0);
 	struct program p[CROWD];
 	bool forked[CROWD] = {false};
-	unsigned next = 0, off = 0;
+	unsigned next = 0, off = 0, killed = 0, servers = 0;
 
 	(void)state;
 	serve("");
@@ -729,7 +866,7 @@ static void all_at_once(void **state)
 		start(&p[i], in_base("mnt"), "2M", 4, next++);
 	for (unsigned i = 0; i < CROWD; i++)
 		hear(&p[i], "ready");
-	for (unsigned n = 0; n < rounds; n++) {
+	for (unsigned n = 0; n < rounds || time(NULL) < ends; n++) {
 		unsigned k, what;
 
 		seed = seed * 1103515245U + 12345U;
@@ -746,10 +883,12 @@ static void all_at_once(void **state)
 			kill(p[k].pid, SIGKILL);
 			assert_int_equal(finish(&p[k]), SIGKILL);
 			forked[k] = false;
+			killed++;
 			start(&p[k], in_base("mnt"), "2M", 4, next++);
 			hear(&p[k], "ready");
 		} else if (what < 14) {
 			kill_server();
+			servers++;
 			told(&p[k], "v");
 			serve("");
 			off = 0; /* a new server has all on */
@@ -765,6 +904,8 @@ static void all_at_once(void **state)
 	}
 	for (unsigned i = 0; i < CROWD; i++)
 		told(&p[i], "v");
+	print_message("# seed %u: %u programs and %u servers were killed\n", first, killed,
+		      servers);
 	for (unsigned i = 0; i < CROWD; i++) {
 		kill(p[i].pid, SIGKILL);
 		assert_int_equal(finish(&p[i]), SIGKILL);
@@ -819,7 +960,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(a_server_that_is_killed, begin, end),
 		cmocka_unit_test_setup_teardown(swapoff_under_load, begin, end),
 		cmocka_unit_test_setup_teardown(swapoff_is_given_up, begin, end),
+		cmocka_unit_test_setup_teardown(swapoff_shows_how_far_it_is, begin, end),
 		cmocka_unit_test_setup_teardown(commands, begin, end),
+		cmocka_unit_test_setup_teardown(the_limit_of_a_group, begin, end),
 		cmocka_unit_test_setup_teardown(through_the_mount, begin, end),
 		cmocka_unit_test_setup_teardown(all_at_once, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_clients, begin, end),

@@ -537,6 +537,7 @@ int main(int argc, char **argv)
 	struct sigaction sa = {.sa_handler = on_bus};
 	unsigned seconds = 5;
 	uint64_t done = 0, synced = 0, told = 0, raised = 0;
+	char mnt[512];
 	struct fl_stats st;
 	struct worker *w;
 	int c;
@@ -581,6 +582,12 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	options.limit = limit;
+	if (getenv("FL_STORE") != NULL) {
+		snprintf(mnt, sizeof(mnt), "%s", getenv("FL_STORE"));
+		options.store_flags = strchr(mnt, ',') != NULL ? FL_STORE_FUSE : 0;
+		mnt[strcspn(mnt, ",")] = '\0';
+		options.store = mnt;
+	}
 	sigaction(SIGBUS, &sa, NULL);
 	check(NULL, "fl_open", fl_open(&fl, &options));
 	make_backing(dir);

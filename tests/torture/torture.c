@@ -8,7 +8,8 @@
  * all of it at the end and again after the runtime was closed.  All workers
  * also count in one shared arena, whose sums are checked at the end.  One
  * thread keeps O_DIRECT reads in flight into memory under eviction.  The main
- * thread changes the limit and takes areas off and on meanwhile.
+ * thread changes the limit and takes areas off and on meanwhile.  With FL_STORE,
+ * "MNT" or "MNT,io=fuse", one of the areas is a store's.
  *
  * usage: torture [--seconds N] [--seed N] [--threads N] [--pages N] [--wp auto|sync|off]
  *                [--engine uring|sync] [--pagers N] [--compress none|lz4|zstd]
@@ -380,7 +381,7 @@ int main(int argc, char **argv)
 	static const char *const compressions[] = {"none", "lz4", "zstd"};
 	const char *dir = getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/var/tmp";
 	struct fl_options o = {.size = sizeof(o), .log_level = FL_LOG_WARN, .swap_dir = dir};
-	char second[256];
+	char second[256], mnt[512];
 	struct fl_swap_spec areas[2] = {{.prio = 5}, {.path = second, .prio = 5}};
 	unsigned nthreads = 4;
 	double seconds = 20;
@@ -432,6 +433,14 @@ int main(int argc, char **argv)
 	areas[0].size = areas[1].size;
 	o.areas = areas;
 	o.nareas = 2;
+	if (getenv("FL_STORE") != NULL) {
+		snprintf(mnt, sizeof(mnt), "%s", getenv("FL_STORE"));
+		o.store_flags = strchr(mnt, ',') != NULL ? FL_STORE_FUSE : 0;
+		mnt[strcspn(mnt, ",")] = '\0';
+		o.store = mnt;
+		o.areas = &areas[1];
+		o.nareas = 1;
+	}
 	o.near = seed % 2;
 	o.limit = (nthreads * pages + SHARED_PAGES) * PG / 20;
 	if (o.limit < FL_LIMIT_MIN)

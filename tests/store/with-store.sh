@@ -1,0 +1,64 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# with-store.sh direct|fuse COMMAND [ARG...]: run a command whose programs have
+# their swap on a store of its own: they do their I/O to its areas, or through
+# its mount.  FAULTLINE_STORE tells `faultline run`, FL_STORE the tests.
+#
+# The status is the command's; or 1, when it left slots in use or a store that
+# `faultline store check` finds something wrong with.
+set -eu
+
+io=$1
+shift
+: "${FL_BUILD:=$PWD}"
+faultline=$FL_BUILD/src/cli/faultline
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/faultline-with-store.XXXXXX")
+sandbox=
+if grep -q -e __asan_init -e __tsan_init "$faultline"; then
+	sandbox=--no-sandbox
+fi
+
+finish() {
+	"$faultline" umount --lazy "$work/mnt" 2>/dev/null || true
+	rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+mkdir "$work/mnt"
+"$faultline" store init "$work/store"
+for area in disk0 disk1; do
+	"$faultline" mkswap --size "${FL_STORE_SIZE:-1G}" "$work/store/swap/$area"
+done
+case $io in
+direct) options=cached mnt=$work/mnt ;;
+fuse) options=io=fuse mnt=$work/mnt,io=fuse ;;
+*)
+	echo "usage: with-store.sh direct|fuse COMMAND [ARG...]" >&2
+	exit 2
+	;;
+esac
+# shellcheck disable=SC2086
+"$faultline" mount $sandbox -o "$options" "$work/store" "$work/mnt"
+
+status=0
+FL_STORE=$mnt FAULTLINE_STORE=$mnt "$@" || status=$?
+
+# What ended a moment ago is found a moment later.
+tries=0
+while used=$(sed -n 's/^used: //p' "$work/mnt/swap/disk0.stat" "$work/mnt/swap/disk1.stat") &&
+	[ "$(echo $used)" != "0 0" ]; do
+	tries=$((tries + 1))
+	if [ "$tries" -gt 200 ]; then
+		echo "faultline: slots are left in use:" $used >&2
+		exit 1
+	fi
+	sleep 0.1
+done
+"$faultline" store check "$work/store"
+grep -e '^written_bytes: ' "$work/mnt/stats"
+"$faultline" umount "$work/mnt"
+exit "$status"
