@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # make bench prints the table of docs/performance.md (minutes; the kernel's
-# sides need root); make bench-quick a small one in under a minute.  More
+# sides need root); make bench-quick a small one in under a minute, make bench-store
+# one of what a store costs.  More
 # options in BENCH_ARGS: see tests/bench/bench.py --help.
 
 PYTHON3 = python3
 BENCH_ARGS =
 
 bench_programs = \
+	tests/bench/bench-attach \
 	tests/bench/bench-device \
 	tests/bench/bench-empty \
 	tests/bench/bench-startup \
@@ -22,6 +24,7 @@ EXTRA_DIST += \
 	tests/bench/device.py \
 	tests/bench/programs.py \
 	tests/bench/sides.py \
+	tests/bench/store.py \
 	tests/bench/unarmed.py
 
 # Optimised whatever the build is: what is timed is the paging, not the worker.
@@ -33,6 +36,10 @@ tests_bench_bench_worker_faultline_SOURCES = \
 tests_bench_bench_worker_faultline_CFLAGS = $(AM_CFLAGS) -O2 -pthread
 tests_bench_bench_worker_faultline_LDADD = lib/libfaultline.la
 tests_bench_bench_worker_faultline_LDFLAGS = $(AM_LDFLAGS) -no-install
+
+tests_bench_bench_attach_SOURCES = tests/bench/attach.c
+tests_bench_bench_attach_LDADD = lib/libfaultline.la
+tests_bench_bench_attach_LDFLAGS = $(AM_LDFLAGS) -no-install
 
 tests_bench_bench_empty_SOURCES = tests/bench/empty.c
 tests_bench_bench_startup_SOURCES = tests/bench/startup.c
@@ -54,6 +61,11 @@ bench bench-quick: all $(bench_programs) tests/bench/bench-preload.la
 		echo 'faultline: the benchmark needs python3; on Debian: apt-get install python3' >&2; exit 1; }
 	$(AM_V_at)$(PYTHON3) $(srcdir)/tests/bench/bench.py --build . --csv bench.csv \
 		`test $@ = bench || echo --quick` $(BENCH_ARGS)
+
+# make bench-store: what a store costs; tests/bench/store.py --help.
+.PHONY: bench-store
+bench-store: all $(bench_programs) tests/store/pages
+	$(AM_V_at)$(PYTHON3) $(srcdir)/tests/bench/store.py --build . $(BENCH_ARGS)
 
 test_scripts += tests/bench/test-bench.sh
 if INTERCEPT
