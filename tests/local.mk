@@ -477,7 +477,8 @@ EXTRA_DIST += $(test_scripts) tests/summary .ci/run scripts/common.sh scripts/de
 # make check-io: what pages, with the swap on a store: its areas, then through its mount.
 # Not those whose matter is a private area, or how a machine is that has no store.
 io_not = tests/live/test-run.sh tests/live/test-debug.sh tests/live/test-install.sh \
-	tests/live/test-examples.sh tests/live/test-top.sh tests/programs/test-postgres.sh
+	tests/live/test-examples.sh tests/live/test-top.sh tests/programs/test-postgres.sh \
+	tests/bench/test-bench.sh
 .PHONY: check-io
 check-io:
 	for io in direct fuse; do \

@@ -283,7 +283,8 @@ class Passthrough:
     @contextlib.contextmanager
     def mounted(self, options):
         p = subprocess.Popen([self.program, "-f", "-o", f"source={self.files},{options}", self.mnt],
-                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
         try:
             while not os.path.ismount(self.mnt):
                 if p.poll() is not None:

@@ -92,6 +92,8 @@ inside() {
 	unshare --mount --propagation private sh "$work/inside" "$work" "$prefix" "$mode" "$group" "$@"
 }
 
+# a store would be another user's
+unset FAULTLINE_STORE
 if [ ! -d "$prefix" ]; then
 	mkdir -p "$prefix"
 	made=$prefix
