@@ -83,7 +83,8 @@ fi
 grep -q "^faultline: $work/none: No such file" "$work/err" || fail "mount: does not say why"
 END
 if [ "$(id -u)" -eq 0 ] && [ -x /sbin/mount.fuse3 ]; then
-	work=$work unshare -m sh "$work/by-mount" >"$work/out" 2>&1 || fail "mount: status $?"
+	export work
+	unshare -m sh "$work/by-mount" >"$work/out" 2>&1 || fail "mount: status $?"
 fi
 
 # --- the unit ---

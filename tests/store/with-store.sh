@@ -49,11 +49,11 @@ FL_STORE=$mnt FAULTLINE_STORE=$mnt "$@" || status=$?
 
 # What ended a moment ago is found a moment later.
 tries=0
-while used=$(sed -n 's/^used: //p' "$work/mnt/swap/disk0.stat" "$work/mnt/swap/disk1.stat") &&
-	[ "$(echo $used)" != "0 0" ]; do
+while used=$(sed -n 's/^used: //p' "$work"/mnt/swap/disk[01].stat | tr '\n' ' ') &&
+	[ "$used" != "0 0 " ]; do
 	tries=$((tries + 1))
 	if [ "$tries" -gt 200 ]; then
-		echo "faultline: slots are left in use:" $used >&2
+		echo "faultline: slots are left in use: $used" >&2
 		exit 1
 	fi
 	sleep 0.1
