@@ -270,8 +270,10 @@ long grant_set_limit(struct pager *p, uint64_t pages)
 			until = now + PATIENCE_NS;
 		}
 		if (now > until) {
+			/* as far as it came down it goes up again, unless another aims at something else */
 			group_aim(g, was);
-			group_follow(g);
+			for (unsigned i = 0; i < QUIET_TRIES && group_follow(g) != 0; i++)
+				continue;
 			return -ENOMEM;
 		}
 		sweep(mm);

@@ -314,7 +314,7 @@ int group_aim(struct group *g, uint64_t pages)
 
 	if (pages > FREE_PAGES)
 		return -EINVAL;
-	if (pages / GROUP_FLOOR < group_members(g))
+	if (pages < LOAD(&t->limit) && pages / GROUP_FLOOR < group_members(g))
 		return -ENOMEM;
 	STORE(&t->aim, pages);
 	STORE(&t->aim_until, sys_now() + AIM_NS);

@@ -64,8 +64,8 @@ void group_give(struct group *g, uint64_t pages);
 uint64_t group_limit(const struct group *g);
 
 /*
- * Another limit, to be: 0, -EINVAL, or -ENOMEM when that is less than all must
- * have.  Then follow it until 0 is returned, from then on nobody holds more; else how many
+ * Another limit, to be: 0, -EINVAL, or -ENOMEM when it is a lower one, and less than all
+ * must have.  Then follow it until 0 is returned, from then on nobody holds more; else how many
  * pages are to be given back yet, by whom is asked.  Who gives it up aims at what it was.
  */
 int group_aim(struct group *g, uint64_t pages);

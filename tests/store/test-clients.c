@@ -559,6 +559,16 @@ static void the_limit_of_a_group(void **state)
 		EVENTUALLY(holds(p.pid) > 12 * 256 || holds(child) > 12 * 256);
 		snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d %uM", (int)child, 12 - round);
 	}
+	/* one that is stopped gives nothing back, and the old one stays */
+	snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d 32M", (int)p.pid);
+	must(line);
+	EVENTUALLY(holds(child) > 16 * 256);
+	kill(child, SIGSTOP);
+	snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d 16M 2>\"$BASE/err\"", (int)p.pid);
+	assert_int_equal(run_faultline(line), 1);
+	told(&p, "v");
+	EVENTUALLY(holds(p.pid) + holds(child) > 20 * 256);
+	kill(child, SIGCONT);
 	/* two cannot have less than twice the least */
 	snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d 3M 2>\"$BASE/err\"", (int)p.pid);
 	assert_int_equal(run_faultline(line), 1);
