@@ -672,6 +672,24 @@ static ssize_t read_entries(const struct watch *w, vpn_t vpn, size_t n, uint64_t
 	return (ssize_t)n;
 }
 
+/*
+ * Memory for an answer, at least so much: a worker's own, which it keeps.  New
+ * pages for each would take as long as what is read into them.
+ */
+static char *answer_room(size_t size)
+{
+	static __thread char *mem;
+	static __thread size_t have;
+
+	if (size <= have)
+		return mem;
+	if (have != 0)
+		munmap(mem, have);
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	have = mem != MAP_FAILED ? size : 0;
+	return have != 0 ? mem : NULL;
+}
+
 void proc_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
 {
 	const size_t unit = h->kind == HANDLE_MEM ? PAGE_SIZE : sizeof(uint64_t);
@@ -689,8 +707,8 @@ void proc_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
 		return;
 	}
 	n = (skip + size + unit - 1) / unit;
-	buf = mmap(NULL, n * unit, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (buf == MAP_FAILED) {
+	buf = answer_room(n * unit);
+	if (buf == NULL) {
 		ops_error(req, TALLY_read, ENOMEM);
 		return;
 	}
@@ -710,7 +728,6 @@ void proc_read(fuse_req_t req, struct handle *h, size_t size, off_t off)
 		tally_add(&tally.read_bytes, size);
 		fuse_reply_buf(req, buf + skip, size);
 	}
-	munmap(buf, n * unit);
 }
 
 /* From a page of region r on: the first that is not touched, or where looking was given up. */
