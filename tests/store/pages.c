@@ -79,7 +79,7 @@ int main(int argc, char **argv)
 	puts("ready");
 	fflush(stdout);
 	while ((c = getchar()) != EOF) {
-		pid_t pid = 0;
+		pid_t pid = 0, self;
 
 		switch (c) {
 		case 'v':
@@ -89,9 +89,13 @@ int main(int argc, char **argv)
 			change_all();
 			break;
 		case 'f':
+			self = getpid();
 			pid = fork();
 			if (pid == 0) {
 				prctl(PR_SET_PDEATHSIG, SIGKILL);
+				/* it may have ended before */
+				if (getppid() != self)
+					_exit(1);
 				for (;;)
 					verify();
 			}
