@@ -147,6 +147,12 @@ int fl_open(struct fl **out, const struct fl_options *options);
 int fl_close(struct fl *fl);
 
 void *fl_mmap(struct fl *fl, void *addr, size_t length, int prot, int flags, int fd, off_t offset);
+/**
+ * With the flags of fl_mmap(): faults of these pages are answered by the thread that takes
+ * them, in a handler of SIGBUS.  Its pages must not go to system calls; fl_mmap(3).
+ */
+#define FL_MAP_IN_THREAD 0x40000000
+
 int fl_munmap(struct fl *fl, void *addr, size_t length);
 void *fl_mremap(struct fl *fl, void *old_addr, size_t old_size, size_t new_size, int flags,
 		... /* void *new_addr */);
@@ -300,6 +306,7 @@ struct fl_stats {
 	uint64_t file_write_pages; /**< pages written */
 	uint64_t file_errors;	 /**< requests that failed */
 	uint64_t file_dropped;	 /**< cached pages dropped */
+	uint64_t faults_in_thread; /**< of all faults: answered by the thread that took them */
 };
 
 int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);

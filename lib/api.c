@@ -9,6 +9,7 @@
 
 #include "do.h"
 #include "hop.h"
+#include "in-thread.h"
 #include "log.h"
 #include "mm.h"
 #include "mmap.h"
@@ -96,6 +97,19 @@ API int fl_close(struct fl *fl)
 API void *fl_mmap(struct fl *fl, void *addr, size_t length, int prot, int flags, int fd,
 		  off_t offset)
 {
+	if ((flags & (FL_MAP_IN_THREAD | MAP_HUGETLB)) == FL_MAP_IN_THREAD) {
+		/* what populates is a system call; the rest is not paged, or not so */
+		const int never = MAP_LOCKED | MAP_POPULATE | MAP_STACK | MAP_GROWSDOWN;
+		long r;
+
+		if ((flags & never) || !(flags & MAP_ANONYMOUS) || (flags & MAP_TYPE) != MAP_PRIVATE)
+			return address(-EINVAL);
+		r = need_pagers(fl->mm);
+		if (r == 0)
+			r = in_thread_begin(fl->mm);
+		if (r != 0)
+			return address(r);
+	}
 	return address(mm_mmap(fl->mm, (uintptr_t)addr, length, prot, flags, fd, offset));
 }
 

@@ -196,6 +196,11 @@ long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 	size_t span = page_up(addr + len) - start;
 	long r;
 
+	/* pages are brought in by a system call, which such memory must not go to */
+	for (const struct region *q = region_next(&mm->regions, start);
+	     q != NULL && q->start < start + span; q = region_next(&mm->regions, q->end))
+		if (q->flags & REGION_IN_THREAD)
+			return -EINVAL;
 	if (mm->armed &&
 	    mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_lockable(mm, mm_budget(mm)))
 		grant_more(mm, (span >> PAGE_SHIFT) / 3 * 4 + 64);

@@ -137,6 +137,7 @@ static long take_over(struct mm *mm, uintptr_t start, uintptr_t end, int prot, u
 long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags)
 {
 	uint64_t pages = page_up(len) >> PAGE_SHIFT;
+	uint32_t rflags = 0;
 	long r;
 	long err;
 
@@ -144,14 +145,17 @@ long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags)
 		return -ENOMEM;
 	if (flags & MAP_FIXED)
 		share_leave(mm, addr, addr + page_up(len));
-	r = SYS6(mmap, addr, len, prot, flags, -1, 0);
+	r = SYS6(mmap, addr, len, prot, flags & ~FL_MAP_IN_THREAD, -1, 0);
 	if (sys_err(r)) {
 		if (flags & MAP_FIXED)
 			share_return(mm, addr, addr + page_up(len));
 		return r;
 	}
-	err = take_over(mm, (uintptr_t)r, (uintptr_t)r + page_up(len), prot,
-			flags & MAP_NORESERVE ? REGION_NORESERVE : 0);
+	if (flags & MAP_NORESERVE)
+		rflags |= REGION_NORESERVE;
+	if ((flags & FL_MAP_IN_THREAD) && mm->in_thread_uffd >= 0)
+		rflags |= REGION_IN_THREAD;
+	err = take_over(mm, (uintptr_t)r, (uintptr_t)r + page_up(len), prot, rflags);
 	return err != 0 ? err : r;
 }
 
@@ -437,7 +441,7 @@ long do_unregister(struct pager *p, uintptr_t start, uintptr_t end)
 
 	for (const struct region *q = region_next(&mm->regions, start); q != NULL && q->start < end;
 	     q = region_next(&mm->regions, q->end))
-		if (q->users != NULL)
+		if (q->users != NULL || (q->flags & REGION_IN_THREAD))
 			return -EINVAL;
 	if (mm->armed) {
 		uint64_t pages = (end - start) >> PAGE_SHIFT;

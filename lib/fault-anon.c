@@ -31,11 +31,11 @@ static uint32_t none_run(struct mm *mm, const struct region *r, vpn_t vpn, uint3
 	return k;
 }
 
-static enum uffd_result give_zeros(struct mm *mm, vpn_t vpn, uint32_t n, bool write, size_t *done)
+static enum uffd_result give_zeros(int fd, vpn_t vpn, uint32_t n, bool write, size_t *done)
 {
 	if (write)
-		return uffd_copy(mm->uffd, addr_of(vpn), zeros, n * PAGE_SIZE, false, done);
-	return uffd_zeropage(mm->uffd, addr_of(vpn), n * PAGE_SIZE, done);
+		return uffd_copy(fd, addr_of(vpn), zeros, n * PAGE_SIZE, false, done);
+	return uffd_zeropage(fd, addr_of(vpn), n * PAGE_SIZE, done);
 }
 
 static enum fault_result counted(struct mm *mm, const struct fault *f, struct stream *stream,
@@ -89,11 +89,11 @@ enum fault_result fault_anon(struct pager *p, const struct fault *f, const struc
 		return FAULT_DEFER;
 	if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_NONE || pte_reserve(&mm->ptes, vpn, n) != 0)
 		return FAULT_DEFER;
-	res = give_zeros(mm, vpn, n, f->write, &done);
+	res = give_zeros(mm->uffd, vpn, n, f->write, &done);
 	if (res == UFFD_GONE && done == 0 && n > 1) {
 		/* the region consists of several mappings: up to the border of this one */
 		n = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), n * PAGE_SIZE) >> PAGE_SHIFT);
-		res = give_zeros(mm, vpn, n, f->write, &done);
+		res = give_zeros(mm->uffd, vpn, n, f->write, &done);
 	}
 	got = (uint32_t)(done >> PAGE_SHIFT);
 	if (got == 0) {
@@ -108,37 +108,64 @@ enum fault_result fault_anon(struct pager *p, const struct fault *f, const struc
 	return given(mm, f, stream, got);
 }
 
+bool fault_anon_give(struct mm *mm, int fd, const struct fault *f, const struct region *r,
+		     uint32_t most)
+{
+	vpn_t vpn = vpn_of(f->addr);
+	struct stream *stream;
+	uint32_t n = stream_fault(&mm->ra.touch, vpn, mm->opt.fault_around, &stream);
+	size_t done;
+
+	if (r->flags & REGION_RANDOM)
+		n = 1;
+	if (n > most)
+		return false;
+	n = none_run(mm, r, vpn, n);
+	if (pte_reserve(&mm->ptes, vpn, n) != 0)
+		return false;
+	give_zeros(fd, vpn, n, f->write, &done);
+	if (done == 0)
+		return false;
+	given(mm, f, stream, (uint32_t)(done >> PAGE_SHIFT));
+	return true;
+}
+
 enum fault_result fault_filled(struct pager *p, const struct fault *f)
 {
-	struct mm *mm = p->mm;
-	vpn_t vpn = vpn_of(f->addr);
 	uint64_t page[PAGE_SIZE / sizeof(uint64_t)] __attribute__((aligned(64)));
-	enum uffd_result res;
-	uint64_t word;
-	uint32_t index;
-	size_t done;
+	struct mm *mm = p->mm;
 
 	if (!reclaim_make_room(p, 1))
 		return FAULT_DEFER;
-	if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_FILLED)
+	if (pte_state(pte_get(&mm->ptes, vpn_of(f->addr))) != PTE_FILLED)
 		return FAULT_DEFER;
-	index = (uint32_t)pte_payload(pte_get(&mm->ptes, vpn));
-	word = fill_word(&mm->fills, index);
+	return fault_filled_give(mm, mm->uffd, f, page);
+}
+
+enum fault_result fault_filled_give(struct mm *mm, int fd, const struct fault *f, void *page)
+{
+	vpn_t vpn = vpn_of(f->addr);
+	uint32_t index = (uint32_t)pte_payload(pte_get(&mm->ptes, vpn));
+	uint64_t word = fill_word(&mm->fills, index);
+	uint64_t *words = page;
+	enum uffd_result res;
+	size_t done;
+
 	if (word == 0 && !f->write) {
-		res = uffd_zeropage(mm->uffd, addr_of(vpn), PAGE_SIZE, &done);
+		res = uffd_zeropage(fd, addr_of(vpn), PAGE_SIZE, &done);
 	} else {
 		for (unsigned i = 0; i < PAGE_SIZE / sizeof(uint64_t); i++)
-			page[i] = word;
-		res = uffd_copy(mm->uffd, addr_of(vpn), page, PAGE_SIZE, false, &done);
+			words[i] = word;
+		res = uffd_copy(fd, addr_of(vpn), page, PAGE_SIZE, false, &done);
 	}
-	if (res == UFFD_NOMEM)
+	if (res == UFFD_NOMEM || res == UFFD_FATAL)
 		return FAULT_DEFER;
 	if (res == UFFD_OK || res == UFFD_EXIST) {
 		fill_put(&mm->fills, index);
 		pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
 	}
 	if (res != UFFD_OK)
-		fault_wake(mm, vpn);
+		uffd_wake(fd, addr_of(vpn), PAGE_SIZE);
 	stat_add(&mm->stats.faults_filled, 1);
 	stat_add(&mm->stats.faults_minor, 1);
 	fault_latency(mm, f->t0);

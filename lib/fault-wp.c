@@ -54,9 +54,8 @@ static enum fault_result first_change(struct mm *mm, const struct fault *f, vpn_
 	return FAULT_DONE;
 }
 
-enum fault_result fault_wp(struct pager *p, const struct fault *f, struct region *r)
+enum fault_result fault_wp(struct mm *mm, int fd, const struct fault *f, struct region *r)
 {
-	struct mm *mm = p->mm;
 	vpn_t vpn = vpn_of(f->addr);
 	struct stream *stream;
 	uint32_t window;
@@ -66,8 +65,8 @@ enum fault_result fault_wp(struct pager *p, const struct fault *f, struct region
 		return first_change(mm, f, vpn, pte_get(&mm->ptes, vpn));
 	if (!(pte_get(&mm->ptes, vpn) & PTE_WP)) {
 		/* lifted already, or protected by nobody we know: lift it, who waits goes on */
-		if (uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false) != UFFD_OK)
-			fault_wake(mm, vpn);
+		if (uffd_writeprotect(fd, addr_of(vpn), PAGE_SIZE, false) != UFFD_OK)
+			uffd_wake(fd, addr_of(vpn), PAGE_SIZE);
 		stat_add(&mm->stats.faults_stale, 1);
 		return FAULT_DONE;
 	}
@@ -81,8 +80,8 @@ enum fault_result fault_wp(struct pager *p, const struct fault *f, struct region
 			break;
 		n++;
 	}
-	if (uffd_writeprotect(mm->uffd, addr_of(vpn), n * PAGE_SIZE, false) != UFFD_OK) {
-		fault_wake(mm, vpn);
+	if (uffd_writeprotect(fd, addr_of(vpn), n * PAGE_SIZE, false) != UFFD_OK) {
+		uffd_wake(fd, addr_of(vpn), PAGE_SIZE);
 		return FAULT_DONE;
 	}
 	for (uint32_t i = 0; i < n; i++) {

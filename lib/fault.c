@@ -92,7 +92,7 @@ enum fault_result fault_handle(struct pager *p, const struct fault *f)
 	case PTE_NONE:
 		return r->users != NULL ? fault_file(p, f, r) : fault_anon(p, f, r);
 	case PTE_PRESENT:
-		return f->wp ? fault_wp(p, f, r) : fault_present(p, f, r);
+		return f->wp ? fault_wp(mm, mm->uffd, f, r) : fault_present(p, f, r);
 	case PTE_STAGED:
 		return fault_staged(p, f, r);
 	case PTE_SWAPPED:
@@ -116,6 +116,38 @@ void fault_defer(struct pager *p, const struct fault *f)
 		peer_wake(mm, f->peer, vpn_of(f->addr));
 	else
 		mm->defer[mm->ndefer++] = *f;
+}
+
+static bool is_deferred(const struct mm *mm, vpn_t vpn)
+{
+	for (unsigned i = 0; i < mm->ndefer; i++)
+		if (vpn_of(mm->defer[i].addr) == vpn)
+			return true;
+	return false;
+}
+
+long fault_handed(struct pager *p, uintptr_t addr, bool write, bool wp)
+{
+	struct mm *mm = p->mm;
+	const struct region *r = region_find(&mm->regions, addr);
+	struct fault f = {.addr = addr, .write = write, .wp = wp, .t0 = sys_now()};
+
+	if (r != NULL && !(r->flags & REGION_IN_THREAD))
+		return -EINVAL;
+	if (r != NULL && !is_deferred(mm, vpn_of(addr)) && fault_handle(p, &f) == FAULT_DEFER)
+		fault_defer(p, &f);
+	return 0;
+}
+
+bool fault_pending(struct mm *mm, vpn_t vpn)
+{
+	pte_t pte = pte_get(&mm->ptes, vpn);
+
+	if (pte_state(pte) == PTE_STAGED &&
+	    mm->staging.page[pte_payload(pte)].state == STAGE_READING &&
+	    (mm->staging.page[pte_payload(pte)].flags & STAGE_DEMAND))
+		return true;
+	return is_deferred(mm, vpn);
 }
 
 /*

@@ -30,6 +30,15 @@ void fault_defer(struct pager *p, const struct fault *f);
 /* Try the deferred faults again. */
 void fault_retry(struct pager *p);
 
+/*
+ * A fault of a thread that answers its own, and cannot this one (in-thread.h).
+ * 0, or -EINVAL: not of a region for that.
+ */
+long fault_handed(struct pager *p, uintptr_t addr, bool write, bool wp);
+
+/* Whether a page will come without another touch: its read is in flight, or its fault deferred. */
+bool fault_pending(struct mm *mm, vpn_t vpn);
+
 /* Wake who waits for a page, to touch it again. */
 void fault_wake(struct mm *mm, vpn_t vpn);
 
@@ -40,8 +49,18 @@ uint64_t fault_latency(struct mm *mm, uint64_t t0);
 enum fault_result fault_anon(struct pager *p, const struct fault *f, const struct region *r);
 enum fault_result fault_filled(struct pager *p, const struct fault *f);
 
-/* fault-wp.c: a write to a write-protected page that is present. */
-enum fault_result fault_wp(struct pager *p, const struct fault *f, struct region *r);
+/*
+ * What these two do when there are frames, by another userfaultfd and on any thread with
+ * the mm lock: for the page of a fault and those behind it that go with it, false when
+ * these are more than `most` or another thing is to be looked at, which a pager does;
+ * and for a FILLED page, made in `page`.
+ */
+bool fault_anon_give(struct mm *mm, int fd, const struct fault *f, const struct region *r,
+		     uint32_t most);
+enum fault_result fault_filled_give(struct mm *mm, int fd, const struct fault *f, void *page);
+
+/* fault-wp.c: a write to a write-protected page that is present; on any thread that has the lock. */
+enum fault_result fault_wp(struct mm *mm, int fd, const struct fault *f, struct region *r);
 
 /* Whether what is read in for a read fault gets write-protected. */
 bool fault_wp_wanted(struct mm *mm, struct region *r);

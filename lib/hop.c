@@ -6,9 +6,11 @@
 
 #include "mm.h"
 #include "do.h"
+#include "fault.h"
 #include "fork.h"
 #include "grant.h"
 #include "hold.h"
+#include "in-thread.h"
 #include "open.h"
 #include "pager.h"
 #include "prefetch.h"
@@ -246,6 +248,10 @@ static long serve(struct pager *p, const struct hop_slot *s)
 				     (const struct fl_region_options *)a[2]);
 	case HOP_ERROR_DONE:
 		return do_error_done(p, (struct file_io *)a[0], (enum fl_error_choice)a[1]);
+	case HOP_IN_THREAD:
+		return do_in_thread(mm);
+	case HOP_FAULT:
+		return fault_handed(p, (uintptr_t)a[0], a[1] != 0, a[2] != 0);
 	}
 	return -ENOSYS;
 }
@@ -276,10 +282,16 @@ static void answer(struct mm *mm, uintptr_t bell)
 		  res == UFFD_NOMEM ? "out of memory" : "its doorbell refuses");
 }
 
+static uintptr_t bell_of(const struct hop *h, const struct hop_slot *s)
+{
+	return (uintptr_t)h->bell + (size_t)(s - h->slot) * PAGE_SIZE;
+}
+
 static void serve_slot(struct pager *p, struct hop_slot *s)
 {
 	struct mm *mm = p->mm;
-	uintptr_t bell = (uintptr_t)mm->hop.bell + (size_t)(s - mm->hop.slot) * PAGE_SIZE;
+	struct hop *h = &mm->hop;
+	uintptr_t bell = bell_of(h, s);
 	bool forking;
 
 	if (!slot_move(s, HOP_POSTED, HOP_RUNNING)) {
@@ -289,6 +301,10 @@ static void serve_slot(struct pager *p, struct hop_slot *s)
 		return;
 	}
 	s->result = serve(p, s);
+	if (s->op == HOP_FAULT && fault_pending(mm, vpn_of((uintptr_t)s->arg[0]))) {
+		h->later++; /* hop_serve_faults() */
+		return;
+	}
 	forking = s->op == HOP_FORK && s->result == 0;
 	__atomic_store_n(&s->state, HOP_DONE, __ATOMIC_RELEASE);
 	answer(mm, bell);
@@ -330,6 +346,28 @@ static void serve_kick(struct mm *mm, uint32_t kick)
 	SYS3(madvise, kick_page(h, kick ^ 1), PAGE_SIZE, MADV_DONTNEED_LOCKED);
 	__atomic_store_n(&h->kick, kick ^ 1, __ATOMIC_RELEASE);
 	answer(mm, page);
+}
+
+/* A call of HOP_FAULT is RUNNING from one round to the next only while its page is pending. */
+void hop_serve_faults(struct mm *mm)
+{
+	struct hop *h = &mm->hop;
+	bool any = false;
+
+	for (uint32_t i = 0; i < HOP_SLOTS && h->later != 0; i++) {
+		struct hop_slot *s = &h->slot[i];
+
+		if (__atomic_load_n(&s->state, __ATOMIC_RELAXED) != HOP_RUNNING ||
+		    s->op != HOP_FAULT || fault_pending(mm, vpn_of((uintptr_t)s->arg[0])))
+			continue;
+		h->later--;
+		/* Release: pairs with hop_call(). */
+		__atomic_store_n(&s->state, HOP_DONE, __ATOMIC_RELEASE);
+		answer(mm, bell_of(h, s));
+		any = true;
+	}
+	if (any && h->kicked)
+		serve_kick(mm, h->kick);
 }
 
 bool hop_kicked(struct mm *mm, uintptr_t addr)

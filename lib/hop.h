@@ -75,6 +75,8 @@ enum hop_op {
 	HOP_TRY,
 	HOP_REGION_SET,
 	HOP_ERROR_DONE,
+	HOP_IN_THREAD,
+	HOP_FAULT,
 };
 
 enum hop_state { HOP_FREE, HOP_OWNED, HOP_POSTED, HOP_RUNNING, HOP_DONE, HOP_RUNG, HOP_EMPTYING };
@@ -92,6 +94,7 @@ struct hop {
 	uint32_t rung;	       /* slots in state RUNG, about; atomic */
 	uint32_t kick;	       /* the absent kick, 0 or 1; written under the mm lock, atomic */
 	bool kicked;	       /* and its fault was read, and waits; under the mm lock */
+	uint32_t later;	       /* calls of HOP_FAULT that I/O or a frame will answer; under the mm lock */
 };
 
 int hop_init(struct mm *mm); /* on a pager, before anything is armed */
@@ -129,7 +132,10 @@ bool hop_serve_ends(struct pager *p);
 /* On a pager, with the mm lock held: do the call behind a doorbell. */
 void hop_serve(struct pager *p, uintptr_t addr);
 
-/* The same, after work that let others go on (pager_pump): calls whose doorbells were passed over. */
+/* Answer the faults that were handed to a pager and wait for nothing any more; after each round. */
+void hop_serve_faults(struct mm *mm);
+
+/* The same as hop_serve(), after work that let others go on (pager_pump): calls whose doorbells were passed over. */
 void hop_passed_over(struct pager *p);
 
 #endif

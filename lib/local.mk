@@ -29,6 +29,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/group.c lib/group.h \
 	lib/hold.c lib/hold.h \
 	lib/hop.c lib/hop.h \
+	lib/in-thread.c lib/in-thread.h \
 	lib/lock.c lib/lock.h \
 	lib/log.c lib/log.h \
 	lib/mm.h \

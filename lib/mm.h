@@ -53,6 +53,7 @@ struct mm_counters {
 	uint64_t faults_minor, faults_major;
 	uint64_t faults_zero, faults_anon, faults_wp, faults_staged, faults_swap, faults_filled;
 	uint64_t faults_stale, faults_around;
+	uint64_t faults_in_thread;
 	uint64_t file_minor, file_major, file_reads, file_read_pages, file_writes, file_write_pages;
 	uint64_t file_errors, file_dropped;
 	uint64_t reads, read_pages, writes, write_pages, io_errors, csum_errors;
@@ -174,6 +175,10 @@ struct mm {
 	int pidfd;
 	int mem_fd;  /* /proc/self/mem */
 	int maps_fd; /* /proc/self/maps */
+	int in_thread_uffd; /* in-thread.h; -1: none */
+	int in_thread_own;  /* the same in the program's table; constant once the state is 2 */
+	uint32_t in_thread_state; /* atomic: 0, 1 while it is being made, 2 */
+	char *in_thread_page; /* of the handler: a page to make */
 	uint64_t csum_key;
 	bool batch_drop; /* process_madvise() takes MADV_DONTNEED for ourselves */
 	bool closing;	 /* pages come back, nothing is evicted any more */

@@ -5,6 +5,7 @@
 #include "open.h"
 
 #include "do.h"
+#include "in-thread.h"
 #include "mm.h"
 #include "options.h"
 #include "pager.h"
@@ -135,6 +136,7 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 	mm->flags = flags;
 	lock_init(&mm->fork_lock, RANK_FORK);
 	mm->device = mm->proc_fd = mm->wait_fd = -1;
+	mm->in_thread_uffd = mm->in_thread_own = -1;
 	mm->uffd = mm->pagemap_fd = mm->pidfd = mm->mem_fd = mm->maps_fd = -1;
 	r = take_options(mm, options, why, why_size);
 	if (r == 0 && (flags & MM_LEFT) && verify_start(mm) != 0)
@@ -181,6 +183,7 @@ int mm_close(struct mm *mm)
 		}
 		pager_join(mm);
 	}
+	in_thread_end(mm);
 	publish_end(mm);
 	region_tree_fini(&mm->regions);
 	hop_fini(mm);
@@ -210,6 +213,7 @@ void mm_stats_counted(const struct mm_counters *c, struct fl_stats *out)
 	out->faults_filled = get(&c->faults_filled);
 	out->faults_stale = get(&c->faults_stale);
 	out->faults_around = get(&c->faults_around);
+	out->faults_in_thread = get(&c->faults_in_thread);
 	out->reads = get(&c->reads);
 	out->read_pages = get(&c->read_pages);
 	out->writes = get(&c->writes);

@@ -12,6 +12,7 @@
 #include "fault.h"
 #include "fork.h"
 #include "grant.h"
+#include "in-thread.h"
 #include "prefetch.h"
 #include "reclaim.h"
 #include "share.h"
@@ -366,6 +367,8 @@ static void round_trip(struct pager *p, bool calls)
 	blkio_reap(p->io);
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
+	if (p->mm->hop.later != 0)
+		hop_serve_faults(p->mm);
 	reclaim_balance(p);
 	grant_round(p);
 	files_round(p);
@@ -534,7 +537,8 @@ int pager_register(struct mm *mm, uintptr_t start, uintptr_t end)
 			SYS3(madvise, start, end - start, MADV_DONTFORK);
 		return r;
 	}
-	r = uffd_register(mm->uffd, start, end - start, file || mm->opt.wp != FL_WP_OFF);
+	r = uffd_register(in_thread_uffd_at(mm, start), start, end - start,
+			  file || mm->opt.wp != FL_WP_OFF);
 	if (r != 0)
 		return r;
 	/* a child forked past us must not read zeros: it has no such memory */
@@ -576,7 +580,7 @@ static void disarm(struct mm *mm, uintptr_t end)
 	uintptr_t at = 0;
 
 	while ((r = region_next(&mm->regions, at)) != NULL && r->start < end) {
-		uffd_unregister(mm->uffd, r->start, r->end - r->start);
+		uffd_unregister(in_thread_uffd_at(mm, r->start), r->start, r->end - r->start);
 		SYS3(madvise, r->start, r->end - r->start,
 		     r->flags & REGION_DONTFORK ? MADV_DONTFORK : MADV_DOFORK);
 		drop_entries(mm, r->start, r->end);

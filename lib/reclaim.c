@@ -460,10 +460,38 @@ uint32_t reclaim_some_room(struct pager *p, uint32_t n)
 	return n;
 }
 
+/* How many frames are to be free. */
+static uint64_t frames_ahead(const struct mm *mm)
+{
+	uint64_t high = mm_budget(mm) / 32;
+	uint64_t most = mm->filling ? AHEAD_FILL_MAX : AHEAD_MAX;
+
+	if (high < 16)
+		high = 16;
+	return high < most ? high : most;
+}
+
+uint32_t reclaim_free_room(struct mm *mm, uint32_t n)
+{
+	uint64_t have = free_frames(mm);
+	uint64_t held;
+
+	if (have < frames_ahead(mm) / 2 || mm->closing)
+		return 0;
+	if (have < n)
+		n = (uint32_t)have;
+	drop_spares(mm, n);
+	held = mm_frames(mm) - tier_reserve(mm) + mm->staging.spares * STAGE_BLOCK +
+	       mm->staging.buffer_touched + n;
+	if (held > mm->stats.resident_max)
+		__atomic_store_n(&mm->stats.resident_max, held, __ATOMIC_RELAXED);
+	return n;
+}
+
 void reclaim_balance(struct pager *p)
 {
 	struct mm *mm = p->mm;
-	uint64_t high = mm_budget(mm) / 32;
+	uint64_t high = frames_ahead(mm);
 	/* what is held; of what is counted the pool may have some in reserve */
 	uint64_t used = mm_frames(mm) - tier_reserve(mm) + mm->staging.spares * STAGE_BLOCK +
 			mm->staging.buffer_touched;
@@ -473,10 +501,6 @@ void reclaim_balance(struct pager *p)
 	if (used > mm->stats.resident_max)
 		__atomic_store_n(&mm->stats.resident_max, used, __ATOMIC_RELAXED);
 	tier_balance(p);
-	if (high < 16)
-		high = 16;
-	if (high > (mm->filling ? AHEAD_FILL_MAX : AHEAD_MAX))
-		high = mm->filling ? AHEAD_FILL_MAX : AHEAD_MAX;
 	if (free_frames(mm) + frames_coming(mm) < high / 2)
 		grant_more(mm, high);
 	have = free_frames(mm) + frames_coming(mm);

@@ -30,6 +30,12 @@ bool reclaim_make_room(struct pager *p, uint64_t n);
 /* The same for up to n frames: how many may be added now. */
 uint32_t reclaim_some_room(struct pager *p, uint32_t n);
 
+/*
+ * Up to n frames that may be added without anything leaving, for who is no pager; 0 when free
+ * frames are so few that a pager is to see to it.
+ */
+uint32_t reclaim_free_room(struct mm *mm, uint32_t n);
+
 /* Keep some frames free ahead of the faults; after a round of the pager's loop. */
 void reclaim_balance(struct pager *p);
 

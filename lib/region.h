@@ -30,11 +30,12 @@
 #define REGION_HELD 0x100      /* being replaced by a mapping that is not managed: not to be evicted */
 #define REGION_LOCKONFAULT 0x80 /* mlock2(2) with MLOCK_ONFAULT */
 #define REGION_SHARED 0x200    /* a shared mapping of a file: its pages are the page cache's */
-#define REGION_HOLD 0x1000     /* a private mapping of a file whose changes fl_sync() writes */
-#define REGION_TRAITS_SHIFT 16
-#define REGION_TRAITS 0x03ff0000U /* the number of its traits (traits.h) */
 #define REGION_NOWRITE 0x400   /* may not become writable: its file was not opened for writing */
 #define REGION_REMOTE 0x800    /* with REGION_SHARED: the store's server pages it (share.h) */
+#define REGION_HOLD 0x1000     /* a private mapping of a file whose changes fl_sync() writes */
+#define REGION_IN_THREAD 0x2000 /* faults are answered by the thread that takes them (in-thread.h) */
+#define REGION_TRAITS_SHIFT 16
+#define REGION_TRAITS 0x03ff0000U /* the number of its traits (traits.h) */
 
 struct region;
 struct peer;

@@ -13,6 +13,7 @@
  */
 #include "staging.h"
 
+#include "in-thread.h"
 #include "mm.h"
 #include "reclaim.h"
 #include "sys.h"
@@ -263,8 +264,8 @@ uint32_t stage_spare_give(struct mm *mm, vpn_t vpn, uint32_t n)
 			break;
 		frames = stage_addr(mm, b * STAGE_BLOCK);
 		memset(frames, 0, STAGE_BLOCK * PAGE_SIZE);
-		uffd_move(mm->uffd, mm->pagemap_fd, addr_of(vpn + got), (uintptr_t)frames,
-			  STAGE_BLOCK * PAGE_SIZE, &done);
+		uffd_move(in_thread_uffd_at(mm, addr_of(vpn)), mm->pagemap_fd, addr_of(vpn + got),
+			  (uintptr_t)frames, STAGE_BLOCK * PAGE_SIZE, &done);
 		all = done == STAGE_BLOCK * PAGE_SIZE;
 		if (!all)
 			release(mm, b * STAGE_BLOCK, STAGE_BLOCK);
@@ -699,8 +700,9 @@ static void block_return(struct mm *mm, uint32_t b, const uint16_t *dirty, uint3
 		struct stage_page *sp = &s->page[index];
 		size_t done;
 
-		if (uffd_move(mm->uffd, mm->pagemap_fd, addr_of(sp->vpn), (uintptr_t)stage_addr(mm, index),
-			      PAGE_SIZE, &done) != UFFD_OK)
+		if (uffd_move(in_thread_uffd_at(mm, addr_of(sp->vpn)), mm->pagemap_fd,
+			      addr_of(sp->vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
+			      &done) != UFFD_OK)
 			continue;
 		pte_set(&mm->ptes, sp->vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_BUSY));
 		sp->state = STAGE_FREE;
@@ -755,31 +757,39 @@ bool stage_writeout(struct pager *p)
 
 /* ---- back to the application ---- */
 
+bool stage_move_back(struct mm *mm, int fd, int pagemap_fd, vpn_t vpn, pte_t pte)
+{
+	uint32_t index = (uint32_t)pte_payload(pte);
+	struct stage_page *sp = &mm->staging.page[index];
+	swp_t swp = sp->swp;
+	size_t done;
+
+	if (sp->state != STAGE_MOVED && sp->state != STAGE_CLEAN && sp->state != STAGE_FILLED)
+		return false;
+	if (uffd_move(fd, pagemap_fd, addr_of(vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
+		      &done) != UFFD_OK)
+		return false;
+	if (sp->state == STAGE_FILLED) {
+		fill_put(&mm->fills, (uint32_t)swp);
+		swp = SWP_NONE;
+	}
+	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG | PTE_WARM));
+	sp->state = STAGE_FREE;
+	frame_gone(&mm->staging, &mm->staging.block[index / STAGE_BLOCK]);
+	return true;
+}
+
 bool stage_refault(struct pager *p, vpn_t vpn, pte_t pte, bool write)
 {
 	struct mm *mm = p->mm;
-	struct staging *s = &mm->staging;
 	uint32_t index = (uint32_t)pte_payload(pte);
-	struct stage_page *sp = &s->page[index];
-	struct stage_block *blk = &s->block[index / STAGE_BLOCK];
-	swp_t swp = sp->swp;
+	struct stage_page *sp = &mm->staging.page[index];
+	swp_t swp;
 	enum uffd_result res;
 	size_t done;
 
-	if (sp->state == STAGE_MOVED || sp->state == STAGE_CLEAN || sp->state == STAGE_FILLED) {
-		res = uffd_move(mm->uffd, mm->pagemap_fd, addr_of(vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
-				&done);
-		if (res == UFFD_OK) {
-			if (sp->state == STAGE_FILLED) {
-				fill_put(&mm->fills, (uint32_t)swp);
-				swp = SWP_NONE;
-			}
-			pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG | PTE_WARM));
-			sp->state = STAGE_FREE;
-			frame_gone(s, blk);
-			return true;
-		}
-	}
+	if (stage_move_back(mm, in_thread_uffd_at(mm, addr_of(vpn)), mm->pagemap_fd, vpn, pte))
+		return true;
 	/* The mapping does not take a move, or the write still needs the frame: a copy. */
 	if (!reclaim_make_room(p, 1))
 		return false;

@@ -185,6 +185,13 @@ uint32_t stage_spare_give(struct mm *mm, vpn_t vpn, uint32_t n);
 void stage_spare_drop(struct mm *mm, uint64_t n);
 
 /*
+ * Move the frame of a staged page in a block back, by a userfaultfd that the page is
+ * registered with; on any thread that has the mm lock.  False: I/O is in the way, or
+ * it could not be moved.
+ */
+bool stage_move_back(struct mm *mm, int fd, int pagemap_fd, vpn_t vpn, pte_t pte);
+
+/*
  * Give a staged page that holds its bytes back to the application.  False: no
  * frame was free, or I/O is in the way.
  */

@@ -10,6 +10,7 @@
 #include "do.h"
 
 #include "fault.h"
+#include "in-thread.h"
 #include "log.h"
 #include "mm.h"
 #include "pager.h"
@@ -246,7 +247,8 @@ long do_close(struct pager *p)
 		while (inflight(mm) != 0)
 			pager_pump(p);
 		while ((r = region_next(&mm->regions, at)) != NULL) {
-			uffd_unregister(mm->uffd, r->start, r->end - r->start);
+			uffd_unregister(in_thread_uffd_at(mm, r->start), r->start,
+					r->end - r->start);
 			SYS3(madvise, r->start, r->end - r->start,
 			     r->flags & REGION_DONTFORK ? MADV_DONTFORK : MADV_DOFORK);
 			at = r->end;

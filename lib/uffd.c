@@ -41,9 +41,9 @@ long uffd_device(void)
 	return SYS4(openat, AT_FDCWD, "/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
 }
 
-long uffd_open(long device)
+static long open_with(long device, uint64_t features)
 {
-	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_NEEDED};
+	struct uffdio_api api = {.api = UFFD_API, .features = features};
 	long fd;
 	long r;
 
@@ -62,6 +62,16 @@ long uffd_open(long device)
 		return r == -EINVAL ? -ENOSYS : r;
 	}
 	return fd;
+}
+
+long uffd_open(long device)
+{
+	return open_with(device, UFFD_NEEDED);
+}
+
+long uffd_open_sigbus(long device)
+{
+	return open_with(device, UFFD_NEEDED | UFFD_FEATURE_SIGBUS);
 }
 
 int uffd_register(int fd, uintptr_t start, size_t len, bool wp)

@@ -39,6 +39,9 @@ long uffd_device(void);
 /* A non-blocking descriptor from that device, or from the system call where that is an error. */
 long uffd_open(long device);
 
+/* The same, of which each fault is a SIGBUS to the thread that takes it. */
+long uffd_open_sigbus(long device);
+
 int uffd_register(int fd, uintptr_t start, size_t len, bool wp);
 /* A shared mapping of a memfd, with what is missing, cached and not mapped, or write-protected. */
 int uffd_register_shared(int fd, uintptr_t start, size_t len);

@@ -201,6 +201,13 @@ tests_live_test_live_tier_SOURCES = tests/live/test-live-tier.c tests/live/live.
 tests_live_test_live_tier_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_tier_LDADD = $(live_ldadd)
 
+test_programs += tests/live/test-in-thread
+live_tests += tests/live/test-in-thread
+
+tests_live_test_in_thread_SOURCES = tests/live/test-in-thread.c tests/live/live.h tests/unit/test.h
+tests_live_test_in_thread_CPPFLAGS = $(live_cppflags)
+tests_live_test_in_thread_LDADD = $(live_ldadd)
+
 test_programs += tests/live/test-absent
 live_tests += tests/live/test-absent
 

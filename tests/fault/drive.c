@@ -313,10 +313,19 @@ static void *plain(size_t bytes)
 	return p;
 }
 
-static void mem_init(struct mem *m, struct fl *fl, char *base, size_t pages, size_t room)
+/* Once, and before memory is mapped that wants a handler of its own before ours. */
+static void watch_bus(void)
 {
+	static bool watched;
 	struct sigaction sa = {.sa_sigaction = bus_handler, .sa_flags = SA_SIGINFO | SA_NODEFER};
 
+	if (!watched)
+		sigaction(SIGBUS, &sa, NULL);
+	watched = true;
+}
+
+static void mem_init(struct mem *m, struct fl *fl, char *base, size_t pages, size_t room)
+{
 	*m = (struct mem){
 		.fl = fl,
 		.base = base,
@@ -327,7 +336,7 @@ static void mem_init(struct mem *m, struct fl *fl, char *base, size_t pages, siz
 		.readonly = plain(room),
 		.rng = 0x9e3779b97f4a7c15U,
 	};
-	sigaction(SIGBUS, &sa, NULL);
+	watch_bus();
 }
 
 void mem_adopt(struct mem *m, struct fl *fl, size_t pages)
@@ -337,19 +346,26 @@ void mem_adopt(struct mem *m, struct fl *fl, size_t pages)
 
 bool mem_map(struct mem *m, struct fl *fl, size_t pages, size_t room)
 {
+	return mem_map_flags(m, fl, pages, room, 0);
+}
+
+bool mem_map_flags(struct mem *m, struct fl *fl, size_t pages, size_t room, int flags)
+{
 	char *base = mmap(NULL, room * PG, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 			  -1, 0);
 	void *p;
 
 	if (base == MAP_FAILED)
 		wrong("no room");
+	watch_bus();
 	p = fl_mmap(fl, base, pages * PG, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | flags, -1, 0);
 	if (p == FL_FAILED) {
 		count_refusal("fl_mmap", -errno);
 		return false;
 	}
 	mem_init(m, fl, base, pages, room);
+	m->map_flags = flags;
 	return true;
 }
 

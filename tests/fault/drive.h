@@ -86,6 +86,7 @@ struct mem {
 	size_t room;
 	bool *lost; /* poisoned: its bytes are nobody's */
 	bool *readonly;
+	int map_flags; /* FL_MAP_IN_THREAD, or 0 */
 	bool soft; /* of four pages that are filled, three compress */
 	uint64_t rng;
 };
@@ -93,6 +94,8 @@ struct mem {
 uint64_t mem_random(struct mem *m);
 /* Map `pages` of a room of `room` pages; false when that was refused. */
 bool mem_map(struct mem *m, struct fl *fl, size_t pages, size_t room);
+/* The same with more flags of fl_mmap(). */
+bool mem_map_flags(struct mem *m, struct fl *fl, size_t pages, size_t room, int flags);
 /* Memory that the application mapped itself. */
 void mem_adopt(struct mem *m, struct fl *fl, size_t pages);
 /* Compare a page with its shadow, every word; a page that raises SIGBUS is noted as lost. */

@@ -33,6 +33,7 @@ struct load {
 	enum fl_engine engine;
 	enum fl_wp wp;
 	enum fl_compress compress;
+	int map_flags;
 	struct injection in;
 };
 
@@ -173,7 +174,8 @@ static void workload(void *arg)
 		refused();
 	}
 	at("fl_mmap");
-	if (!mem_map(&m, fl, PAGES, ROOM) && !mem_map(&m, fl, PAGES, ROOM))
+	if (!mem_map_flags(&m, fl, PAGES, ROOM, load->map_flags) &&
+	    !mem_map_flags(&m, fl, PAGES, ROOM, load->map_flags))
 		refused();
 	m.soft = load->compress != FL_COMPRESS_NONE;
 	fill_all(&m);
@@ -191,7 +193,7 @@ static void workload(void *arg)
 	at_random(&m, 40);
 	did("pageout", fl_madvise(fl, m.base, 64 * PG, MADV_PAGEOUT));
 	did("willneed", fl_madvise(fl, m.base, 64 * PG, MADV_WILLNEED));
-	if (did("fl_mlock", fl_mlock(fl, m.base + 640 * PG, 16 * PG)))
+	if (!m.map_flags && did("fl_mlock", fl_mlock(fl, m.base + 640 * PG, 16 * PG)))
 		did("fl_munlock", fl_munlock(fl, m.base + 640 * PG, 16 * PG));
 	others(&m);
 	off_and_on(&m);
@@ -221,6 +223,7 @@ struct row {
 	enum fl_engine engine;
 	enum fl_wp wp;
 	enum fl_compress compress;
+	int map_flags;
 	bool may_lose; /* a read that fails costs a page */
 	long err[ERRS];
 	long lasting[ERRS]; /* errors that may last */
@@ -233,6 +236,9 @@ struct row {
 #define TIER_ROW(name) .row = SYSROW_##name, .engine = FL_ENGINE_URING, .compress = FL_COMPRESS_LZ4
 #define TIER_SYNC_ROW(name)                                                                        \
 	.row = SYSROW_##name, .engine = FL_ENGINE_SYNC, .compress = FL_COMPRESS_LZ4
+
+/* The same with memory whose faults are answered by the thread that takes them. */
+#define IN_THREAD_ROW(name) ROW(name), .map_flags = FL_MAP_IN_THREAD
 
 static const struct row rows[] = {
 	{ROW(openat), .err = {-ENOMEM, -EMFILE}, .lasting = {-ENFILE}},
@@ -289,16 +295,34 @@ static const struct row rows[] = {
 	 .lasting = {-EBUSY, ERR_PARTIAL}},
 	{TIER_SYNC_ROW(pwrite), .err = {-EIO, ERR_NOTHING}, .lasting = {-ENOSPC, ERR_PARTIAL}},
 	{TIER_SYNC_ROW(pwritev), .err = {-EIO, ERR_PARTIAL}, .lasting = {-ENOSPC}},
+	{IN_THREAD_ROW(pidfd_open), .err = {-EINVAL, -EMFILE, -ENODEV}},
+	{IN_THREAD_ROW(pidfd_getfd), .err = {-EMFILE, -EPERM}},
+	{IN_THREAD_ROW(sigaction), .err = {-EINVAL, -EFAULT}},
+	{IN_THREAD_ROW(uffd_open), .err = {-EPERM, -ENOMEM}},
+	{IN_THREAD_ROW(uffd_register), .err = {-ENOMEM}, .lasting = {-ENOMEM}},
+	{IN_THREAD_ROW(uffd_copy), .err = {-EAGAIN, -ENOMEM, -ENOENT, -EBADF, ERR_PARTIAL},
+	 .lasting = {-ENOMEM, ERR_PARTIAL}},
+	{IN_THREAD_ROW(uffd_zeropage), .err = {-EAGAIN, -ENOMEM, -EBADF, ERR_PARTIAL},
+	 .lasting = {ERR_PARTIAL}},
+	{IN_THREAD_ROW(uffd_move), .err = {-EBUSY, -EAGAIN, -EINVAL, -EBADF, ERR_UNTOLD},
+	 .lasting = {-EBUSY, ERR_PARTIAL, ERR_UNTOLD}},
+	{SYNC_ROW(preadv), .map_flags = FL_MAP_IN_THREAD, .may_lose = true, .err = {-EIO},
+	 .lasting = {-EIO}},
+	{IN_THREAD_ROW(uffd_writeprotect), .wp = FL_WP_SYNC, .err = {-EAGAIN, -ENOENT, -EBADF}},
 };
 
 #define NROWS (sizeof(rows) / sizeof(rows[0]))
 
-/* Calls of each row in a run without failures, by engine and dirty tracking. */
-static unsigned long calls[3][3][2][SYSROW_COUNT];
+/* Calls of each row in a run without failures, by engine, dirty tracking, compression, in-thread or not. */
+static unsigned long calls[3][3][2][2][SYSROW_COUNT];
 
-static void count_one(enum fl_engine engine, enum fl_wp wp, enum fl_compress compress)
+static void count_one(enum fl_engine engine, enum fl_wp wp, enum fl_compress compress, int map_flags)
 {
-	struct load load = {.engine = engine, .wp = wp, .compress = compress, .in = {.row = -1}};
+	struct load load = {.engine = engine,
+			    .wp = wp,
+			    .compress = compress,
+			    .map_flags = map_flags,
+			    .in = {.row = -1}};
 	struct report *r;
 	enum ending end = run_case(workload, &load, SECONDS, &r);
 
@@ -311,7 +335,10 @@ static void count_one(enum fl_engine engine, enum fl_wp wp, enum fl_compress com
 	if (compress != FL_COMPRESS_NONE &&
 	    (r->stats.faults_compressed == 0 || r->stats.written_through == 0))
 		fail_msg("the workload does not compress");
-	memcpy(calls[engine][wp][compress], r->calls, sizeof(r->calls));
+	if ((r->stats.faults_in_thread != 0) != (map_flags != 0))
+		fail_msg("%lu faults were answered in their threads",
+			 (unsigned long)r->stats.faults_in_thread);
+	memcpy(calls[engine][wp][compress][map_flags != 0], r->calls, sizeof(r->calls));
 }
 
 static void workload_alone(void **state)
@@ -321,17 +348,21 @@ static void workload_alone(void **state)
 	(void)state;
 	for (unsigned long n = soak != NULL ? strtoul(soak, NULL, 0) : 0; n != 0; n--)
 		count_one(n % 2 ? FL_ENGINE_SYNC : FL_ENGINE_URING, n % 3 ? FL_WP_AUTO : FL_WP_SYNC,
-			  n % 4 < 2 ? FL_COMPRESS_NONE : FL_COMPRESS_LZ4);
-	count_one(FL_ENGINE_URING, FL_WP_AUTO, FL_COMPRESS_NONE);
-	count_one(FL_ENGINE_URING, FL_WP_SYNC, FL_COMPRESS_NONE);
-	count_one(FL_ENGINE_SYNC, FL_WP_AUTO, FL_COMPRESS_NONE);
-	count_one(FL_ENGINE_URING, FL_WP_AUTO, FL_COMPRESS_LZ4);
-	count_one(FL_ENGINE_SYNC, FL_WP_AUTO, FL_COMPRESS_LZ4);
+			  n % 4 < 2 ? FL_COMPRESS_NONE : FL_COMPRESS_LZ4,
+			  n % 5 == 0 ? FL_MAP_IN_THREAD : 0);
+	count_one(FL_ENGINE_URING, FL_WP_AUTO, FL_COMPRESS_NONE, 0);
+	count_one(FL_ENGINE_URING, FL_WP_SYNC, FL_COMPRESS_NONE, 0);
+	count_one(FL_ENGINE_SYNC, FL_WP_AUTO, FL_COMPRESS_NONE, 0);
+	count_one(FL_ENGINE_URING, FL_WP_AUTO, FL_COMPRESS_LZ4, 0);
+	count_one(FL_ENGINE_SYNC, FL_WP_AUTO, FL_COMPRESS_LZ4, 0);
+	count_one(FL_ENGINE_URING, FL_WP_AUTO, FL_COMPRESS_NONE, FL_MAP_IN_THREAD);
+	count_one(FL_ENGINE_URING, FL_WP_SYNC, FL_COMPRESS_NONE, FL_MAP_IN_THREAD);
+	count_one(FL_ENGINE_SYNC, FL_WP_AUTO, FL_COMPRESS_NONE, FL_MAP_IN_THREAD);
 	if (getenv("FAULT_COUNTS") != NULL)
 		for (int i = 0; i < SYSROW_COUNT; i++)
 			print_message("# %s: %lu, sync %lu\n", sys_table[i].name,
-				      calls[FL_ENGINE_URING][FL_WP_AUTO][FL_COMPRESS_NONE][i],
-				      calls[FL_ENGINE_SYNC][FL_WP_AUTO][FL_COMPRESS_NONE][i]);
+				      calls[FL_ENGINE_URING][FL_WP_AUTO][FL_COMPRESS_NONE][0][i],
+				      calls[FL_ENGINE_SYNC][FL_WP_AUTO][FL_COMPRESS_NONE][0][i]);
 }
 
 struct fault_case {
@@ -354,6 +385,7 @@ static void one(const struct row *row, const struct fault_case *fc, struct tally
 		.engine = row->engine,
 		.wp = row->wp,
 		.compress = row->compress,
+		.map_flags = row->map_flags,
 		.in = {.row = row->row, .nth = fc->nth, .err = fc->err, .persist = fc->persist},
 	};
 	struct report *r;
@@ -438,7 +470,7 @@ static unsigned plan(const struct row *row, unsigned long c, struct fault_case *
 static void row_fails(void **state)
 {
 	const struct row *row = *state;
-	unsigned long c = calls[row->engine][row->wp][row->compress][row->row];
+	unsigned long c = calls[row->engine][row->wp][row->compress][row->map_flags != 0][row->row];
 	unsigned long only =
 		getenv("FAULT_NTH") != NULL ? strtoul(getenv("FAULT_NTH"), NULL, 0) : 0;
 	struct tally *t =

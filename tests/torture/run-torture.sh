@@ -3,8 +3,8 @@
 #
 # run-torture.sh [SECONDS [SEED]]: torture in each mode of dirty tracking with
 # each engine, once with several pagers and with compressed pages, through the
-# library; mappings of files and of sources, which fail at times; and then, with
-# forks, under `faultline run`, at last with one limit for all processes: SECONDS
+# library, with faults answered in the threads that take them, too; mappings of
+# files and of sources, which fail at times; and then, with forks, under `faultline run`, at last with one limit for all processes: SECONDS
 # in all (60), an equal part each, with seeds from SEED on (by the day, so that
 # each day meets others).  A line before each run gives the command that repeats it.
 set -eu
@@ -23,7 +23,7 @@ case $total$seed in
 	exit 2
 	;;
 esac
-each=$((total / 19))
+each=$((total / 21))
 [ "$each" -gt 0 ] || each=1
 
 # repeat COMMAND...: run it, with its line before; a hang is a failure
@@ -52,6 +52,10 @@ for run in $runs; do
 	parts "$run"
 	repeat "$build/tests/torture/torture" --seconds "$each" --seed "$seed" --wp "$wp" \
 		--engine "$engine" --pagers "$pagers" --compress "$compress"
+done
+for options in '--wp auto' '--wp sync --engine sync --pagers 2'; do
+	# shellcheck disable=SC2086 # several options
+	repeat "$build/tests/torture/torture" --seconds "$each" --seed "$seed" --in-thread $options
 done
 for options in '--engine uring' '--engine sync --pagers 2' '--source --pagers 2' --errors; do
 	# shellcheck disable=SC2086 # several options

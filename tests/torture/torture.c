@@ -13,6 +13,10 @@
  *
  * usage: torture [--seconds N] [--seed N] [--threads N] [--pages N] [--wp auto|sync|off]
  *                [--engine uring|sync] [--pagers N] [--compress none|lz4|zstd]
+ *                [--in-thread]
+ *
+ * With --in-thread every second arena, and the shared one, answer faults in the
+ * thread that takes them; what such memory cannot do is left out there.
  */
 #include "faultline.h"
 
@@ -45,6 +49,7 @@
 #endif
 
 static struct fl *fl;
+static bool in_thread;
 static atomic_bool stop;
 static size_t pages = 4096; /* of each worker */
 static uint64_t *shared;
@@ -55,6 +60,7 @@ struct worker {
 	unsigned id;
 	uint64_t rng;
 	char *mem, *shadow;
+	int map_flags; /* FL_MAP_IN_THREAD, or 0 */
 	uint64_t ops;
 	char log[OPS_LOGGED][96]; /* the last operations, for the report */
 };
@@ -157,7 +163,8 @@ static void zero_shadow(struct worker *w, size_t first, size_t n)
 static void map_fixed(struct worker *w, size_t first, size_t n)
 {
 	void *p = fl_mmap(fl, w->mem + first * PG, n * PG, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE | w->map_flags,
+			  -1, 0);
 
 	if (p == FL_FAILED)
 		die(w, "mmap over", first, 0, (uint64_t)errno, 0);
@@ -239,7 +246,7 @@ static void step(struct worker *w)
 		map_fixed(w, a, n);
 	} else if (dice < 86) {
 		map_fixed(w, a, n);
-	} else if (dice < 89) {
+	} else if (dice < 89 && !w->map_flags) {
 		int r = fl_mlock(fl, at, (1 + n % 8) * PG);
 
 		/* the limit may be too low for what all workers lock together */
@@ -247,7 +254,7 @@ static void step(struct worker *w)
 			must(w, "mlock", r);
 		check(w, a, n, "locked");
 		must(w, "munlock", fl_munlock(fl, at, (1 + n % 8) * PG));
-	} else if (dice < 92) {
+	} else if (dice < 92 && !w->map_flags) {
 		int r = fl_madvise(fl, at, n * PG,
 				   next(&w->rng) % 2 ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 
@@ -336,10 +343,10 @@ static double now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
-static void *reserve(size_t bytes)
+static void *reserve(size_t bytes, int flags)
 {
 	void *p = fl_mmap(fl, NULL, bytes, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
 
 	if (p == FL_FAILED) {
 		perror("torture: fl_mmap");
@@ -374,7 +381,8 @@ int main(int argc, char **argv)
 	static const struct option longs[] = {
 		{"seconds", 1, NULL, 's'}, {"seed", 1, NULL, 'r'},     {"threads", 1, NULL, 't'},
 		{"pages", 1, NULL, 'p'},   {"wp", 1, NULL, 'w'},       {"engine", 1, NULL, 'e'},
-		{"pagers", 1, NULL, 'g'},  {"compress", 1, NULL, 'c'}, {NULL, 0, NULL, 0},
+		{"pagers", 1, NULL, 'g'},  {"compress", 1, NULL, 'c'}, {"in-thread", 0, NULL, 'i'},
+		{NULL, 0, NULL, 0},
 	};
 	static const char *const wps[] = {"auto", "sync", "off"};
 	static const char *const engines[] = {"auto", "uring", "sync"};
@@ -406,6 +414,9 @@ int main(int argc, char **argv)
 			break;
 		case 't':
 			nthreads = (unsigned)atoi(optarg);
+			break;
+		case 'i':
+			in_thread = true;
 			break;
 		case 'p':
 			pages = strtoul(optarg, NULL, 10);
@@ -450,12 +461,13 @@ int main(int argc, char **argv)
 		fprintf(stderr, "torture: fl_open: %s\n", strerror(-c));
 		return 1;
 	}
-	shared = reserve(SHARED_PAGES * PG);
+	shared = reserve(SHARED_PAGES * PG, in_thread ? FL_MAP_IN_THREAD : 0);
 	w = calloc(nthreads, sizeof(*w));
 	for (unsigned i = 0; i < nthreads; i++) {
 		w[i].id = i;
 		w[i].rng = seed * 0x9e3779b97f4a7c15UL + i + 1;
-		w[i].mem = reserve(pages * PG);
+		w[i].map_flags = in_thread && i % 2 == 0 ? FL_MAP_IN_THREAD : 0;
+		w[i].mem = reserve(pages * PG, w[i].map_flags);
 		w[i].shadow = mmap(NULL, pages * PG, PROT_READ | PROT_WRITE,
 				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (w[i].shadow == MAP_FAILED)
@@ -504,6 +516,8 @@ int main(int argc, char **argv)
 	    (st.faults_compressed == 0 || st.written_through == 0 || st.compress_rejects == 0))
 		die(NULL, "nothing was compressed, written through or rejected", 0, 0,
 		    st.faults_compressed, 1);
+	if (in_thread && st.faults_in_thread == 0)
+		die(NULL, "no fault was answered in its thread", 0, 0, 0, 1);
 	c = fl_close(fl);
 	if (c != 0)
 		die(NULL, "fl_close", 0, 0, (uint64_t)-c, 0);
@@ -513,12 +527,13 @@ int main(int argc, char **argv)
 		ops += w[i].ops;
 	printf("torture: seed %lu: %lu operations, %lu O_DIRECT rounds, %u limits, %u swapoffs; "
 	       "evicted %lu, read %lu, written %lu, dropped clean %lu, refused %lu, wp faults "
-	       "%lu, compressed %lu, written through %lu\n",
+	       "%lu, compressed %lu, written through %lu, in their threads %lu\n",
 	       (unsigned long)seed, (unsigned long)ops, (unsigned long)(uintptr_t)rounds, limits,
 	       offs, (unsigned long)st.evicted, (unsigned long)st.read_pages,
 	       (unsigned long)st.write_pages, (unsigned long)st.dropped_clean,
 	       (unsigned long)st.evict_busy, (unsigned long)st.faults_wp,
-	       (unsigned long)st.faults_compressed, (unsigned long)st.written_through);
+	       (unsigned long)st.faults_compressed, (unsigned long)st.written_through,
+	       (unsigned long)st.faults_in_thread);
 	free(w);
 	return 0;
 }

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * in-thread.h - faults that are answered by the thread that takes them.
+ *
+ * A region that asks for it is registered with a second userfaultfd, one that
+ * has UFFD_FEATURE_SIGBUS: a touch that needs us raises SIGBUS in the thread
+ * itself, whose handler, ours, does what a pager would and returns: no other
+ * thread is woken.  What a system call finds absent there is EFAULT to it.
+ *
+ * The handler answers what needs neither I/O nor a frame that is not free: first
+ * touches, writes to write-protected pages, pages in staging, pages of one word.
+ * All else, and each fault while free frames are few, it hands to a pager
+ * (HOP_FAULT), which answers the call when the page is there or is to be touched
+ * again; so there is one way of reading, of evicting and of failing.
+ *
+ * Descriptors.  The second userfaultfd is in the pagers' table
+ * (mm->in_thread_uffd) and in the program's (mm->in_thread_own).  The handler
+ * uses the latter and none of the pagers' numbers, which mean something else
+ * here.  If the program has closed it the calls fail and all is handed over.
+ *
+ * Locks.  The handler takes the mm lock.  No thread holds that while it touches
+ * managed memory, so it cannot wait for itself; all signals are blocked in it,
+ * so that no other handler can.  It must not fault on its own stack while it holds the
+ * lock: on a stack that is managed it hands over without taking it.
+ *
+ * The action that SIGBUS had before is called for whatever is not ours.  It is
+ * remembered once; who sets another one later has to call ours in turn.
+ */
+#ifndef FL_IN_THREAD_H
+#define FL_IN_THREAD_H
+
+#include "fault.h"
+
+#include <stdint.h>
+
+/*
+ * On an application thread of a mm whose pagers run, before a region is mapped that asks for it.
+ * 0 or -errno: -EOPNOTSUPP where a kernel or a processor is not known well enough.
+ */
+long in_thread_begin(struct mm *mm);
+
+/* When a runtime has ended: its pages are nobody's. */
+void in_thread_end(struct mm *mm);
+
+/* On a pager, with the mm lock held: make the descriptor; its number there, or -errno. */
+long do_in_thread(struct mm *mm);
+
+/*
+ * The userfaultfd, in the pagers' table, that memory at addr is registered with: for
+ * what wants just that one (registering, moving into).  With the mm lock held.
+ */
+int in_thread_uffd_at(const struct mm *mm, uintptr_t addr);
+
+#endif
