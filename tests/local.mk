@@ -89,6 +89,13 @@ tests_unit_test_blkio_SOURCES = tests/unit/test-blkio.c tests/unit/test.h
 tests_unit_test_blkio_CPPFLAGS = $(test_cppflags)
 tests_unit_test_blkio_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-zipf
+unit_tests += tests/unit/test-zipf
+
+tests_unit_test_zipf_SOURCES = tests/unit/test-zipf.c tests/unit/test.h tests/bench/zipf.h
+tests_unit_test_zipf_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/bench
+tests_unit_test_zipf_LDADD = $(test_ldadd) -lm
+
 test_programs += tests/unit/test-swap-slot
 unit_tests += tests/unit/test-swap-slot
 

@@ -13,7 +13,9 @@ runs and is wrong makes the exit status 1, as does, with --check, a missed goal.
 """
 
 import argparse
+import copy
 import csv
+import json
 import os
 import pathlib
 import signal
@@ -24,8 +26,12 @@ import time
 sys.dont_write_bytecode = True
 
 import device  # noqa: E402
+import files  # noqa: E402
+import micro  # noqa: E402
+import paged  # noqa: E402
 import programs  # noqa: E402
 import sides  # noqa: E402
+import svg  # noqa: E402
 import unarmed  # noqa: E402
 
 MIB = sides.MIB
@@ -41,6 +47,25 @@ WORKS = [
     (("randwrite", 8), "random write, 8 threads"),
     (("reread", 1), "sequential, after the writes"),
 ]
+PATTERNS = [
+    (("stride", 1), "each 16th page, read"),
+    (("zipfread", 1), "zipf 0.99 read, 1 thread"),
+    (("zipfread", 8), "zipf 0.99 read, 8 threads"),
+    (("zipfwrite", 1), "zipf 0.99 write, 1 thread"),
+    (("zipfwrite", 8), "zipf 0.99 write, 8 threads"),
+]
+THREADS = [
+    (("randread", 4), "random read, 4 threads"),
+    (("randread", 16), "random read, 16 threads"),
+    (("randwrite", 4), "random write, 4 threads"),
+    (("randwrite", 16), "random write, 16 threads"),
+]
+RANDOM = ("randread", "randwrite", "zipfread", "zipfwrite")
+PERCENTS = (75, 50, 25, 10)
+LIMITS = [((f"{work}@{percent}", 1), f"{title}, limit {percent} %")
+          for percent in PERCENTS
+          for work, title in (("seqread", "sequential read"), ("randread", "random read"),
+                              ("randwrite", "random write"))]
 
 # The most that faultline may take, kernel swap on a file being 1.
 GOALS = {
@@ -49,7 +74,12 @@ GOALS = {
     ("randread", 1): 1.05,
     ("randread", 8): 1.10,
     ("randwrite", 1): 1.10,
+    **{(f"zipf{what}", n): 0.80 for what in ("read", "write") for n in (1, 8)},
 }
+PAGED_GOAL = 1.0  # kernel swap on a file being 1
+# Nanoseconds that a fault may take, by row and place.
+MICRO_GOALS = {("anon", "same"): 10000, ("zero", "same"): 10000,
+               ("anon", "in-thread"): 6000, ("zero", "in-thread"): 6000}
 # The most that compressed pages may take, kernel swap on zram being 1.
 ZRAM_GOALS = {
     ("seqread", 1): 0.6,
@@ -57,7 +87,11 @@ ZRAM_GOALS = {
     ("randwrite", 1): 0.9,
 }
 PROGRAM_GOAL = 1.03  # native being 1
-PARTS = ["memory", "programs", "unarmed", "disk"]
+PROGRAM_LIMIT = 2048 * MIB
+PARTS = ["memory", "patterns", "threads", "limits", "files", *paged.NAMES, "micro", "programs",
+         "unarmed", "disk"]
+# Those whose sides are the ones of --sides, with what the worker does in them.
+MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS, "limits": LIMITS}
 STARTUP_GOAL = 0.005  # seconds more
 
 
@@ -70,6 +104,14 @@ class Setup:
         self.size, self.limit = args.mib * MIB, args.limit_mib * MIB
         self.ops, self.content, self.last_part = args.ops, args.content, args.last_part
         self.engine, self.wp, self.pagers = args.engine, args.wp, args.pagers
+        self.works = None  # of the worker: its own
+
+    def doing(self, rows):
+        """The same, with the worker doing what rows are about."""
+        s = copy.copy(self)
+        s.works = ",".join(["fill", *(f"{w}:{n}" if w in RANDOM else w for (w, n), _ in rows
+                                      if w != "fill")])
+        return s
 
     def program(self, name):
         return self.build / "tests/bench" / name
@@ -85,6 +127,25 @@ class Results:
 
     def __init__(self):
         self.values, self.why, self.failed = {}, {}, {}
+        self.lines = []  # to be said below the table
+
+    def saved(self):
+        return {"values": [[row, side, list(values.items())]
+                           for (row, side), values in self.values.items()],
+                "why": self.why, "failed": self.failed, "lines": self.lines}
+
+    @staticmethod
+    def loaded(saved):
+        r = Results()
+        for row, side, values in saved["values"]:
+            r.values[tuple(row) if isinstance(row, list) else row, side] = dict(map(tuple, values))
+        r.why, r.failed, r.lines = saved["why"], saved["failed"], saved["lines"]
+        return r
+
+    def spread(self, row, side):
+        """(median, least, greatest), or None."""
+        v = self.of(row, side).values()
+        return (statistics.median(v), min(v), max(v)) if v else None
 
     def add(self, row, side, round_, value):
         self.values.setdefault((row, side), {})[round_] = value
@@ -103,6 +164,23 @@ STARTED = time.monotonic()
 
 def say(text):
     print(f"bench: {time.monotonic() - STARTED:4.0f} s: {text}", file=sys.stderr, flush=True)
+
+
+class Rounds:
+    """The numbers of the rounds, as long as there is time for one more."""
+
+    def __init__(self, rounds, most):
+        self.rounds, self.most = rounds, most
+
+    def __call__(self):
+        start, longest = time.monotonic(), 0
+        for r in range(self.rounds):
+            begun = time.monotonic()
+            if r and self.most and begun - start + longest > self.most:
+                say(f"no time for round {r + 1} of {self.rounds}")
+                return
+            yield r
+            longest = max(longest, time.monotonic() - begun)
 
 
 def number(value):
@@ -131,8 +209,8 @@ def layout(rows):
     return out
 
 
-def measure_memory(setup, wanted, rounds):
-    results, able = Results(), []
+def able_sides(setup, wanted, results):
+    able = []
     for kind in wanted:
         side = kind(setup)
         try:
@@ -141,12 +219,18 @@ def measure_memory(setup, wanted, rounds):
         except sides.NotMeasured as e:
             results.why[side.key] = str(e)
             say(f"{side.title}: not measured: {e}")
-    for r in range(rounds):
+    return able
+
+
+def measure_sides(setup, wanted, rounds, results, suffix=""):
+    """Rounds of what wanted measure; suffix: behind the names of rows."""
+    able = able_sides(setup, wanted, results)
+    for r in rounds():
         turn = r % len(able) if able else 0
         for side in able[turn:] + able[:turn]:
             if side.key in results.failed:
                 continue
-            say(f"round {r + 1} of {rounds}: {side.title}")
+            say(f"round {r + 1}{suffix}: {side.title}")
             try:
                 out, peak = side.measure(r + 1)
             except (sides.Failed, sides.NotMeasured) as e:
@@ -155,12 +239,22 @@ def measure_memory(setup, wanted, rounds):
                 continue
             for line in map(str.split, out.splitlines()):
                 if line[0] == "row":
-                    results.add((line[1], int(line[2])), side.key, r, float(line[3]))
-                elif line[0] == "stat":
+                    results.add((line[1] + suffix, int(line[2])), side.key, r, float(line[3]))
+                elif line[0] == "stat" and not suffix:
                     results.add(("stat", line[1]), side.key, r, float(line[2]))
-            if peak:
+            if peak and not suffix:
                 results.add(("peak", "MiB"), side.key, r, peak / MIB)
-    return results
+    for side in able:
+        side.end()
+
+
+def measure_limits(setup, wanted, rounds, results):
+    """All percentages in one round: a part of the time for each."""
+    works = setup.doing([((w, 1), "") for w in ("seqread", "randread", "randwrite")])
+    each = Rounds(rounds.rounds, rounds.most / len(PERCENTS) if rounds.most else 0)
+    for percent in PERCENTS:
+        works.limit = max(setup.size * percent // 100, 2 * MIB) // MIB * MIB
+        measure_sides(works, wanted, each, results, f"@{percent}")
 
 
 def goal_text(ratios, goal):
@@ -172,14 +266,14 @@ def goal_text(ratios, goal):
     return f"≤ {goal:.2f}{verdict}", missed
 
 
-def memory_table(results, wanted):
-    ours = [k for k in wanted if k in (sides.Api, sides.Run)]
+def memory_table(results, wanted, works):
+    ours = [k for k in wanted if k in (sides.Api, sides.InThread, sides.Run)]
     rows = [["µs an operation", *[k.title for k in wanted],
              *[f"{k.key} ÷ file" for k in ours], "goal"]]
     packed = sides.Compressed in wanted and sides.KernelZram in wanted
     rows[0] += ["compressed ÷ zram", "goal"] if packed else []
     missed = 0
-    for row, title in WORKS:
+    for row, title in works:
         ratios = [results.ratio(row, k.key, "file") for k in ours]
         goal, miss = goal_text(ratios, GOALS.get(row))
         missed += miss
@@ -190,8 +284,46 @@ def memory_table(results, wanted):
             goal, miss = goal_text([ratio], ZRAM_GOALS.get(row))
             missed += miss
             rows[-1] += ["-" if ratio is None else f"{ratio:.2f}", goal]
-    rows.append(["peak memory, MiB", *[cell(results.of(("peak", "MiB"), k.key)) for k in wanted],
-                 *["" for _ in ours], *[""] * (3 if packed else 1)])
+    if works is not LIMITS:
+        rows.append(["peak memory, MiB",
+                     *[cell(results.of(("peak", "MiB"), k.key)) for k in wanted],
+                     *["" for _ in ours], *[""] * (3 if packed else 1)])
+    return layout(rows), missed
+
+
+def files_table(results, _):
+    rows = [["µs a page", *[k.title for k in files.ALL], "api ÷ mmap"]]
+    for row, title in files.ROWS:
+        ratio = results.ratio(row, "api", "mmap")
+        rows.append([title, *[cell(results.of(row, k.key)) for k in files.ALL],
+                     "-" if ratio is None else f"{ratio:.2f}"])
+    return layout(rows), 0
+
+
+def paged_table(results, titles):
+    rows = [["programs with a quarter of their need", "need, MiB", "native", "kernel swap, file",
+             "faultline run", "run ÷ file", "goal"]]
+    missed = 0
+    for title in titles:
+        ratio = results.ratio(title, "run", "file")
+        goal, miss = goal_text([ratio], PAGED_GOAL)
+        missed += miss
+        rows.append([title + ", s", cell(results.of((title, "need"), "native")),
+                     *[cell(results.of(title, k)) for k in ("native", "file", "run")],
+                     "-" if ratio is None else f"{ratio:.2f}", goal])
+    return layout(rows), missed
+
+
+def micro_table(results, head, names, columns):
+    rows, missed = [[head, *columns.values(), "goal"]], 0
+    for row, title in names.items():
+        goals = {c: MICRO_GOALS[row, c] for c in columns if (row, c) in MICRO_GOALS}
+        late = [c for c in goals if (results.spread(row, c) or (0,))[0] > goals[c]]
+        missed += len(late)
+        known = any(results.of(row, c) for c in goals)
+        goal = ", ".join(f"{c} ≤ {goals[c]}" for c in goals)
+        rows.append([title, *[cell(results.of(row, c)) for c in columns],
+                     goal + (" missed" if late else " met" if known else "")])
     return layout(rows), missed
 
 
@@ -218,11 +350,9 @@ def bookkeeping_lines(setup, results):
                     f"{told['stat', 'bookkeeping']} bytes of bookkeeping"]
 
 
-def measure_programs(setup, limit, scale, startups, rounds):
-    results = Results()
+def measure_programs(setup, todo, rounds, results):
     able = []
-    todo = programs.all_programs(setup, scale, startups)
-    prefixes = {"native": [], "run": setup.faultline_run(limit)}
+    prefixes = {"native": [], "run": setup.faultline_run(PROGRAM_LIMIT)}
     try:
         sides.run([*prefixes["run"], setup.program("bench-empty")])
     except sides.Failed as e:
@@ -236,16 +366,16 @@ def measure_programs(setup, limit, scale, startups, rounds):
         except sides.NotMeasured as e:
             results.why[p.title] = str(e)
     for p in able:
-        say(f"{p.title}, {rounds} rounds")
+        say(f"{p.title}, {rounds.rounds} rounds")
+        each = Rounds(rounds.rounds, rounds.most / len(able) if rounds.most else 0)
         try:
             p.seconds([])  # warms up
-            for r in range(rounds):
+            for r in each():
                 for side in sorted(prefixes, reverse=r % 2 == 1):
                     results.add(p.title, side, r, p.seconds(prefixes[side]))
         except sides.Failed as e:
             results.failed[p.title] = str(e)
             say(f"{p.title}: FAILED: {e}")
-    return results, todo
 
 
 def programs_table(results, todo):
@@ -271,18 +401,16 @@ def programs_table(results, todo):
     return layout(rows), missed
 
 
-def measure_unarmed(setup, before, rounds, runs, count):
-    results = Results()
+def measure_unarmed(setup, before, rounds, runs, count, results):
     libraries = {"native": None, "run": setup.build / "src/preload/.libs/libfaultline-preload.so"}
     if before:
         libraries["before"] = before
-    say(f"unarmed, {rounds} rounds")
+    say(f"unarmed, {rounds.rounds} rounds")
     try:
         unarmed.measure(setup, results.add, libraries, rounds, runs, count)
     except sides.Failed as e:
         results.failed["run"] = str(e)
         say(f"unarmed: FAILED: {e}")
-    return results
 
 
 def unarmed_table(results, before):
@@ -305,37 +433,101 @@ def unarmed_table(results, before):
     return layout(rows), missed
 
 
-def device_table(setup, mib, seconds):
+def measure_device(setup, mib, seconds, results):
     try:
         who, rows = device.measure(setup, mib, seconds)
     except sides.Failed as e:
-        return [f"the disk by itself: NOT MEASURED: {e}"], []
-    table = layout([[f"the disk by itself ({who})", "µs an operation", "MiB/s"],
-                    *[[device.TITLES[n], number(us), f"{rate:.0f}"] for n, us, rate in rows]])
-    return table, rows
+        results.why["disk"] = str(e)
+        return
+    results.lines.append(who)
+    for name, us, rate in rows:
+        results.add(name, "us", 0, us)
+        results.add(name, "MiB/s", 0, rate)
 
 
-def write_csv(path, memory, progs, disk, calls):
+def device_table(results):
+    who = results.lines[0] if results.lines else "nobody"
+    rows = [[f"the disk by itself ({who})", "µs an operation", "MiB/s"]]
+    for name, title in device.TITLES.items():
+        us, rate = results.spread(name, "us"), results.spread(name, "MiB/s")
+        if us:
+            rows.append([title, number(us[0]), f"{rate[0]:.0f}"])
+    return layout(rows) if len(rows) > 1 else []
+
+
+def units(part, row, side):
+    """(row, threads, unit) of a value, for the list of values."""
+    if part in MEMORY_PARTS or part == "files":
+        if row[0] == "stat":
+            return row[1], "", "count"
+        if row[0] == "peak":
+            return "peak", "", "MiB"
+        return row[0], row[1], "us"
+    if part in paged.NAMES and isinstance(row, tuple):
+        return f"{row[0]}, need", "", "MiB"
+    if part == "unarmed":
+        return row, "", unarmed.ROWS[row][1]
+    if part == "micro":
+        return row, "", "ns"
+    if part == "disk":
+        return row, "", side
+    return row, "", "s"
+
+
+def write_csv(path, measured):
     with open(path, "w", encoding="utf-8") as f:
         out = csv.writer(f, lineterminator="\n")
         out.writerow(["part", "row", "threads", "side", "round", "value", "unit"])
-        for part, results in (("memory", memory), ("programs", progs)):
-            for (row, side), values in results.values.items() if results else ():
+        for part, results in measured.items():
+            for (row, side), values in results.values.items():
+                name, threads, unit = units(part, row, side)
                 for r, v in values.items():
-                    if part == "programs":
-                        out.writerow([part, row, "", side, r + 1, f"{v:.6f}", "s"])
-                    elif row[0] == "stat":
-                        out.writerow([part, row[1], "", side, r + 1, f"{v:.0f}", "count"])
-                    elif row[0] == "peak":
-                        out.writerow([part, "peak", "", side, r + 1, f"{v:.1f}", "MiB"])
-                    else:
-                        out.writerow([part, row[0], row[1], side, r + 1, f"{v:.4f}", "us"])
-        for (row, side), values in calls.values.items() if calls else ():
-            for r, v in values.items():
-                out.writerow(["unarmed", row, "", side, r + 1, f"{v:.1f}", unarmed.ROWS[row][1]])
-        for name, us, rate in disk:
-            out.writerow(["disk", name, "", "", "", f"{us:.2f}", "us"])
-            out.writerow(["disk", name, "", "", "", f"{rate:.1f}", "MiB/s"])
+                    out.writerow([part, name, threads, "" if part == "disk" else side, r + 1,
+                                  f"{v:.0f}" if unit == "count" else f"{v:.6g}", unit])
+
+
+def write_charts(directory, measured, small, paged_titles):
+    """A chart for each table."""
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def one(name, title, unit, results, rows, shown):
+        chart = svg.chart(title, unit,
+                          [(t, {k: v for k, _ in shown if (v := results.spread(row, k))})
+                           for row, t in rows], shown, small)
+        if chart:
+            (directory / f"{name}.svg").write_text(chart, encoding="utf-8")
+
+    all_sides = [(k.key, k.title) for k in sides.ALL]
+    for part, rows in MEMORY_PARTS.items():
+        if part in measured:
+            one(part, f"memory: {part}" if part != "memory" else "memory", "µs an operation",
+                measured[part], rows, all_sides)
+    if "files" in measured:
+        one("files", "a mapped file", "µs a page", measured["files"], files.ROWS,
+            [(k.key, k.title) for k in files.ALL])
+    quarter = Results()
+    for part in paged.NAMES:
+        if part in measured:
+            quarter.values.update(measured[part].values)
+    one("paged", "programs with a quarter of their need", "s", quarter,
+        [(t, t) for t in paged_titles],
+        [("native", "native, all of it"), ("file", "kernel swap, file"), ("run", "faultline run")])
+    if "micro" in measured:
+        one("micro-faults", "one fault", "ns", measured["micro"], micro.FAULTS.items(),
+            list(micro.PLACES.items()))
+        one("micro-ioctls", "one call, a page", "ns", measured["micro"], micro.IOCTLS.items(),
+            list(micro.CPUS.items()))
+    if "programs" in measured:
+        one("programs", "programs that fit the limit", "s", measured["programs"],
+            [(t, t) for t in dict.fromkeys(row for row, _ in measured["programs"].values)],
+            [("native", "native"), ("run", "faultline run")])
+    if "unarmed" in measured:
+        one("unarmed", "nothing paged", "ns, µs or ms", measured["unarmed"],
+            [(r, f"{v[0]}, {v[1]}") for r, v in unarmed.ROWS.items()],
+            [("native", "native"), ("before", "before"), ("run", "tracked")])
+    if "disk" in measured:
+        one("disk", "the disk by itself", "µs an operation", measured["disk"],
+            device.TITLES.items(), [("us", "O_DIRECT, io_uring")])
 
 
 def arguments():
@@ -354,7 +546,14 @@ def arguments():
     p.add_argument("--content", choices=["word", "soft", "whole"], default="word",
                    help="fill one word of a page, or all, in a form that compresses or does not")
     p.add_argument("--sides", default=",".join(keys), help=f"some of {','.join(keys)}")
-    p.add_argument("--parts", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    p.add_argument("--parts", help=f"some of {','.join(PARTS)}, or 'paged' for all that begin "
+                   "with it, or 'all' (default: memory,programs,unarmed,disk)")
+    p.add_argument("--part-seconds", type=float, default=0,
+                   help="begin no round of a part that would end later (default: no bound)")
+    p.add_argument("--state", type=pathlib.Path,
+                   help="keep each part's values in this directory, and do not measure again what "
+                   "it has: a run that was ended goes on where it was")
+    p.add_argument("--svg", type=pathlib.Path, help="write a chart of each table to this directory")
     p.add_argument("--before", type=pathlib.Path,
                    help="another build's preload library, for the unarmed part")
     p.add_argument("--engine", choices=["auto", "uring", "sync"], default="auto")
@@ -373,7 +572,11 @@ def arguments():
     a.scale, a.startups, a.disk_mib, a.disk_seconds = ((0.1, 50, 128, 1) if a.quick else
                                                        (1, 300, 1024, 5))
     a.commands = 100 if a.quick else 1000
-    a.parts, a.sides = a.parts.split(","), a.sides.split(",")
+    wanted = (a.parts or "memory,programs,unarmed,disk").split(",")
+    a.parts = [q for p_ in wanted for q in (PARTS if p_ == "all" else
+                                            paged.NAMES if p_ == "paged" else [p_])]
+    a.parts.sort(key=lambda q: PARTS.index(q) if q in PARTS else -1)
+    a.sides = a.sides.split(",")
     for given, known in ((a.sides, keys), (a.parts, PARTS)):
         for name in given:
             if name not in known:
@@ -384,42 +587,122 @@ def arguments():
     return a
 
 
+def measure_part(part, args, setup, wanted, todo):
+    """All rounds of one part."""
+    results, rounds = Results(), Rounds(args.rounds, args.part_seconds)
+    more = Rounds(args.program_rounds, args.part_seconds)
+    if part == "memory":
+        measure_sides(setup, wanted, rounds, results)
+        results.lines = bookkeeping_lines(setup, results)
+    elif part == "limits":
+        measure_limits(setup, wanted, rounds, results)
+    elif part in MEMORY_PARTS:
+        measure_sides(setup.doing(MEMORY_PARTS[part]), wanted, rounds, results)
+    elif part == "files":
+        with files.file(setup):
+            measure_sides(setup, files.ALL, rounds, results)
+    elif part in paged.NAMES:
+        paged.measure(setup, part, args.scale, args.sides, results, rounds, say)
+    elif part == "micro":
+        for r in rounds():
+            say(f"single faults and calls, round {r + 1}")
+            micro.measure(setup, results, r)
+    elif part == "programs":
+        measure_programs(setup, todo, more, results)
+    elif part == "unarmed":
+        measure_unarmed(setup, args.before, more, args.startups, args.commands, results)
+    elif part == "disk":
+        say("the disk by itself")
+        measure_device(setup, args.disk_mib, args.disk_seconds, results)
+    return results
+
+
+def show(args, measured, wanted, todo):
+    """(lines, missed goals)."""
+    titles = {**{k.key: k.title for k in files.ALL}, **{k.key: k.title for k in sides.ALL}}
+    text, missed = [], 0
+
+    def add(table, miss, results, *head):
+        nonlocal text, missed
+        text += ["", *head, *([""] if head else []), *table, "",
+                 *notes(results, {**{k: k for k in {**results.why, **results.failed}}, **titles})]
+        missed += miss
+
+    for part, works in MEMORY_PARTS.items():
+        if part not in measured:
+            continue
+        limit = "limit as told" if part == "limits" else f"{args.limit_mib} MiB limit"
+        add(*memory_table(measured[part], wanted, works), measured[part],
+            f"{args.mib} MiB of anonymous memory, {limit}, at most {args.rounds} rounds, "
+            f"{args.ops} random operations, content: {args.content}")
+        text += measured[part].lines
+    if "files" in measured:
+        add(*files_table(measured["files"], None), measured["files"],
+            f"a mapped file of {args.mib} MiB, {args.limit_mib} MiB limit, "
+            f"{args.ops} random operations")
+    quarter, names = Results(), []
+    for part in paged.NAMES:
+        if part in measured:
+            r = measured[part]
+            for of, to in ((r.values, quarter.values), (r.why, quarter.why),
+                           (r.failed, quarter.failed)):
+                to.update(of)
+            names.append(paged.TITLES[part])
+    if names:
+        add(*paged_table(quarter, names), quarter)
+    if "micro" in measured:
+        for head, rows, columns in (("ns a fault", micro.FAULTS, micro.PLACES),
+                                    ("ns a page", micro.IOCTLS, micro.CPUS),
+                                    ("ns", micro.OTHER, {"native": "native", "run": "faultline"})):
+            add(*micro_table(measured["micro"], head, rows, columns), Results())
+        text += notes(measured["micro"], {k: k for k in measured["micro"].failed})
+    if "programs" in measured:
+        add(*programs_table(measured["programs"], todo), measured["programs"])
+    if "unarmed" in measured:
+        add(*unarmed_table(measured["unarmed"], args.before), measured["unarmed"])
+    if "disk" in measured:
+        add(device_table(measured["disk"]), 0, measured["disk"])
+    return text, missed
+
+
+def kept(directory, part):
+    """What an earlier run measured of a part, or None."""
+    path = directory / f"{part}.json" if directory else None
+    if path is None or not path.exists():
+        return None
+    say(f"{part}: measured before")
+    return Results.loaded(json.loads(path.read_text(encoding="utf-8")))
+
+
+def keep(directory, part, results):
+    if directory:
+        directory.mkdir(parents=True, exist_ok=True)
+        new = directory / f"{part}.new"
+        new.write_text(json.dumps(results.saved()), encoding="utf-8")
+        new.replace(directory / f"{part}.json")
+
+
 def measure(args, work):
     setup = Setup(args, work)
     wanted = [k for k in sides.ALL if k.key in args.sides]
-    titles = {k.key: k.title for k in sides.ALL}
-    text, memory, progs, disk, missed = device.machine(work), None, None, [], 0
-    calls = None
-
-    if "memory" in args.parts:
-        memory = measure_memory(setup, wanted, args.rounds)
-        table, miss = memory_table(memory, wanted)
-        missed += miss
-        text += ["", f"{args.mib} MiB of anonymous memory, {args.limit_mib} MiB limit, rounds: "
-                 f"{args.rounds}, {args.ops} random operations, content: {args.content}",
-                 "", *table, "", *notes(memory, titles), *bookkeeping_lines(setup, memory)]
-    if "programs" in args.parts:
-        progs, todo = measure_programs(setup, 2048 * MIB, args.scale, args.startups,
-                                       args.program_rounds)
-        table, miss = programs_table(progs, todo)
-        missed += miss
-        text += ["", *table, "", *notes(progs, {**titles, **{p.title: p.title for p in todo}})]
-    if "unarmed" in args.parts:
-        calls = measure_unarmed(setup, args.before, args.program_rounds, args.startups,
-                                args.commands)
-        table, miss = unarmed_table(calls, args.before)
-        missed += miss
-        text += ["", *table, "", *notes(calls, titles)]
-    if "disk" in args.parts:
-        say("the disk by itself")
-        table, disk = device_table(setup, args.disk_mib, args.disk_seconds)
-        text += ["", *table]
+    text, measured = device.machine(work), {}
+    todo = programs.all_programs(setup, args.scale, args.startups)
+    for part in args.parts:
+        measured[part] = kept(args.state, part)
+        if measured[part] is None:
+            measured[part] = measure_part(part, args, setup, wanted, todo)
+            keep(args.state, part, measured[part])
+    lines, missed = show(args, measured, wanted, todo)
+    small = [*text, *device_table(measured["disk"])] if "disk" in measured else text
+    text += lines
     while text[-1] == "":
         text.pop()
     print("\n".join(text).replace("\n\n\n", "\n\n"))
     if args.csv:
-        write_csv(args.csv, memory, progs, disk, calls)
-    failed = any(r and r.failed for r in (memory, progs, calls))
+        write_csv(args.csv, measured)
+    if args.svg:
+        write_charts(args.svg, measured, small, paged.TITLES.values())
+    failed = any(r.failed for r in measured.values())
     return 1 if failed or (args.check and missed) else 0
 
 

@@ -14,6 +14,7 @@
 const int mem_takes_options = 1;
 
 static struct fl *fl;
+static int in_thread;
 
 static int choice(const char *what, const char *name, const char *const *names)
 {
@@ -42,13 +43,15 @@ void mem_open(const struct mem_options *o)
 	};
 	int err = fl_open(&fl, &opt);
 
+	in_thread = o->in_thread;
 	if (err)
 		die("fl_open: %s", strerror(-err));
 }
 
 void *mem_map(size_t bytes, int noreserve)
 {
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (noreserve ? MAP_NORESERVE : 0);
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (noreserve ? MAP_NORESERVE : 0) |
+		    (in_thread ? FL_MAP_IN_THREAD : 0);
 	void *p = fl_mmap(fl, NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
 
 	if (p == FL_FAILED)
@@ -81,6 +84,7 @@ void mem_report(void)
 	REPORT(faults_wp);
 	REPORT(faults_staged);
 	REPORT(faults_around);
+	REPORT(faults_in_thread);
 	REPORT(reads);
 	REPORT(read_pages);
 	REPORT(writes);

@@ -19,6 +19,7 @@ struct mem_options {
 	const char *wp;	      /* auto, sync, off */
 	unsigned pagers;      /* 0: the default */
 	uint64_t pool;	      /* bytes of compressed pages, of the limit's; 0: none */
+	int in_thread;	      /* faults are answered in the thread that takes them */
 };
 
 /* True when the options above mean something to this build. */

@@ -37,10 +37,18 @@ pragma integrity_check;
 """
 
 
-def timed(command):
+def timed(command, group=None):
     start = time.monotonic()
-    sides.run(command)
-    return time.monotonic() - start
+    out, _ = sides.run(command, group)
+    return time.monotonic() - start, out
+
+
+def most_resident(pid):
+    """Bytes of frames that a process had at most."""
+    for line in sides.read(f"/proc/{pid}/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    raise sides.Failed(f"/proc/{pid}/status does not tell VmHWM")
 
 
 class Program:
@@ -54,8 +62,13 @@ class Program:
             if not shutil.which(name):
                 raise sides.NotMeasured(f"{name} is not installed")
 
-    def seconds(self, prefix):
-        return timed([*prefix, *self.command()])
+    def seconds(self, prefix, group=None):
+        took, out = timed([*prefix, *self.command()], group)
+        self.checked(out)
+        return took
+
+    def checked(self, out):
+        """Raises Failed when what the program said is wrong."""
 
 
 class Sort(Program):
@@ -89,14 +102,18 @@ class Sqlite(Program):
 
 class Redis(Program):
     title, needs = "redis-server", ("redis-server", "redis-benchmark", "redis-cli")
+    size = (400_000, 100, 1_000_000)  # keys, bytes of each, operations
+    peak = 0  # bytes that the last server took
 
-    def seconds(self, prefix):
+    def seconds(self, prefix, group=None):
+        keys, data, ops = self.size
         socket = self.setup.work / "redis"
         command = [*prefix, "redis-server", "--port", "0", "--unixsocket", socket,
                    "--save", "", "--appendonly", "no", "--dir", self.setup.work]
         with subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              env=sides.clean_env()) as server:
+                              env=sides.clean_env(),
+                              preexec_fn=group.enter if group else None) as server:
             try:
                 last = "no message"
                 for line in server.stdout:
@@ -105,9 +122,10 @@ class Redis(Program):
                         break
                 else:
                     raise sides.Failed(f"redis-server: {last}")
-                took = timed(["redis-benchmark", "-s", socket, "-t", "set,get", "-q", "-P", "16",
-                              "-n", int(1_000_000 * self.scale), "-r", int(400_000 * self.scale),
-                              "-d", "100"])
+                took, _ = timed(["redis-benchmark", "-s", socket, "-t", "set,get", "-q", "-P", "16",
+                                 "-n", int(ops * self.scale), "-r", int(keys * self.scale),
+                                 "-d", data])
+                self.peak = most_resident(server.pid)
                 sides.run(["redis-cli", "-s", socket, "shutdown", "nosave"])
                 server.stdout.read()
                 if server.wait(60):

@@ -236,6 +236,9 @@ class Side:
     def off(self):
         """After each run, also a failed one."""
 
+    def end(self):
+        """After the last run."""
+
     def measure(self, seed):
         s = self.setup_
         try:
@@ -248,7 +251,8 @@ class Side:
             self.on()
             warm(s.size)
             return run(self.command("--mib", s.size // MIB, "--ops", s.ops, "--seed", seed,
-                                    "--content", s.content, "--last-part", s.last_part), group)
+                                    "--content", s.content, "--last-part", s.last_part,
+                                    *(["--works", s.works] if s.works else [])), group)
         finally:
             self.off()
             if group:
@@ -286,6 +290,10 @@ class KernelFile(Side):
         if str(self.device) in swaps():
             call("swapoff", str(self.device))
 
+    def end(self):
+        if self.device:
+            self.device.unlink(missing_ok=True)
+
 
 class KernelZram(KernelFile):
     key, title = "zram", "kernel swap, zram"
@@ -319,6 +327,11 @@ class KernelZram(KernelFile):
         call("mkswap", str(self.device))
         self.try_()
 
+    def end(self):
+        if self.sys:
+            zram_remove(read(self.setup_.work / "zram"))
+            (self.setup_.work / "zram").unlink()
+
 
 class Api(Side):
     key, title = "api", "faultline API"
@@ -328,6 +341,15 @@ class Api(Side):
         pagers = ["--pagers", s.pagers] if s.pagers else []
         return [s.program("bench-worker-faultline"), "--limit-mib", s.limit // MIB,
                 "--swap-dir", s.work, "--engine", s.engine, "--wp", s.wp, *pagers, *args]
+
+
+class InThread(Api):
+    """The same, faults answered in the thread that takes them."""
+
+    key, title = "inthread", "faultline, in-thread"
+
+    def command(self, *args):
+        return [*super().command(*args), "--in-thread"]
 
 
 class Compressed(Api):
@@ -352,4 +374,4 @@ class Run(Side):
         return [*s.faultline_run(s.limit), s.program("bench-worker"), *args]
 
 
-ALL = (Side, KernelFile, KernelZram, Api, Compressed, Run)
+ALL = (Side, KernelFile, KernelZram, Api, InThread, Compressed, Run)

@@ -42,7 +42,7 @@ def commands(env, count):
 def measure(setup, add, libraries, rounds, runs, count):
     """add(row, side, round, value) for every side of libraries, taking turns."""
     empty = setup.program(".libs/bench-preload.so")
-    for r in range(rounds):
+    for r in rounds():
         for side in sorted(libraries, reverse=r % 2 == 1):
             library = libraries[side]
             env = sides.clean_env()

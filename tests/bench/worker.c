@@ -2,12 +2,21 @@
 /*
  * worker.c - the work that `make bench` times, on memory from mem.h.
  *
- * One run does, in this order and on the same pages: fill, sequential re-read,
- * random read and random write by 1, 2 and 8 threads, and a last sequential
- * re-read of the pages that random writes have scattered (--last-part=N: only
- * of one Nth of them, where time is short).  An operation
- * touches one page; what is printed is elapsed microseconds for one
- * operation, all threads together.
+ * One run does, in the order of --works and on the same pages, some of
+ *
+ *	fill		every page is written, in order; always the first
+ *	seqread		read in order
+ *	stride		every 16th page is read, then the ones behind those
+ *	randread:N	read at random by N threads
+ *	randwrite:N	the same, written
+ *	zipfread:N	some pages much more often than others (zipf.h, 0.99)
+ *	zipfwrite:N
+ *	reread		read in order what random writes have scattered (--last-part=N:
+ *			only one Nth of it, where time is short)
+ *
+ * An operation touches one page; what is printed is elapsed microseconds for one
+ * operation, all threads together.  The same seed does the same operations,
+ * whoever pages.
  *
  * Each page proves its own content: word 0 says which page it is, word 1 which
  * write of that page was the last.  The number of writes of each page is kept
@@ -19,6 +28,8 @@
  * zeros, which is the best case of whatever compresses.
  */
 #include "mem.h"
+
+#include "zipf.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -34,6 +45,10 @@
 
 #define PAGE_WORDS 512U
 #define THREADS_MAX 64U
+#define STRIDE 16U
+#define ZIPF_S 0.99
+#define WORKS                                                                                      \
+	"fill,seqread,randread:1,randread:2,randread:8,randwrite:1,randwrite:2,randwrite:8,reread"
 
 static uint64_t (*pages)[PAGE_WORDS];
 static uint32_t *written; /* writes of each page since the fill */
@@ -114,11 +129,18 @@ static void read_in_order(uint64_t n)
 		check(p);
 }
 
+static void read_strided(uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		check(i * STRIDE % npages + i * STRIDE / npages % STRIDE);
+}
+
 struct job {
 	pthread_t thread;
 	unsigned index, threads;
 	uint64_t ops, seed;
 	int write;
+	const struct zipf *zipf; /* NULL: every page is as likely */
 	double start, end;
 };
 
@@ -129,8 +151,10 @@ static void random_ops(struct job *j)
 	uint64_t seed = j->seed;
 
 	for (uint64_t i = 0; i < j->ops; i++) {
-		uint64_t p = xorshift(&seed) % (npages / j->threads) * j->threads + j->index;
+		uint64_t p = j->zipf ? zipf_page(j->zipf, zipf_next(j->zipf, xorshift, &seed))
+				     : xorshift(&seed) % (npages / j->threads);
 
+		p = p * j->threads + j->index;
 		if (j->write)
 			pages[p][1] = mix(p, ++written[p]);
 		else
@@ -150,18 +174,22 @@ static void *job_thread(void *arg)
 }
 
 /* Microseconds from the first thread's start to the last one's end. */
-static double run_random(int write, unsigned threads, uint64_t ops, uint64_t seed)
+static double run_random(int write, int zipf, unsigned threads, uint64_t ops, uint64_t seed)
 {
 	static struct job jobs[THREADS_MAX];
 	double start = 0, end = 0;
+	struct zipf z;
 	int err;
 
+	if (zipf)
+		zipf_init(&z, npages / threads, ZIPF_S);
 	pthread_barrier_init(&barrier, NULL, threads);
 	for (unsigned t = 0; t < threads; t++) {
 		jobs[t] = (struct job){.index = t,
 				       .threads = threads,
 				       .ops = ops / threads,
 				       .seed = mix(seed, t),
+				       .zipf = zipf ? &z : NULL,
 				       .write = write};
 		err = pthread_create(&jobs[t].thread, NULL, job_thread, &jobs[t]);
 		if (err)
@@ -184,23 +212,61 @@ static void row(const char *work, unsigned threads, double us, uint64_t ops)
 	fflush(stdout);
 }
 
-static void run_all(uint64_t ops, uint64_t seed, uint64_t last_part)
+static uint64_t number(const char *option, const char *text)
 {
-	static const unsigned threads[] = {1, 2, 8};
+	char *end;
+	unsigned long long v;
+
+	errno = 0;
+	v = strtoull(text, &end, 10);
+	if (errno || end == text || *end || *text == '-')
+		die("--%s: '%s' is not a number", option, text);
+	return v;
+}
+
+/* One work of the list, "NAME" or "NAME:THREADS". */
+static void run_one(char *work, uint64_t ops, uint64_t *seed, uint64_t last_part)
+{
+	static const char *const random[] = {"randread", "randwrite", "zipfread", "zipfwrite"};
+	char *colon = strchr(work, ':');
+	uint64_t threads = colon ? number("works", colon + 1) : 1;
 	double start = now_us();
 
-	fill();
-	row("fill", 1, now_us() - start, npages);
-	start = now_us();
-	read_in_order(npages);
-	row("seqread", 1, now_us() - start, npages);
-	for (int write = 0; write < 2; write++)
-		for (unsigned i = 0; i < 3; i++)
-			row(write ? "randwrite" : "randread", threads[i],
-			    run_random(write, threads[i], ops, seed++), ops);
-	start = now_us();
-	read_in_order(npages / last_part);
-	row("reread", 1, now_us() - start, npages / last_part);
+	if (threads < 1 || threads > THREADS_MAX || npages < threads)
+		die("--works: a work is done by 1 to %u threads", THREADS_MAX);
+	if (colon)
+		*colon = '\0';
+	for (unsigned i = 0; i < 4; i++)
+		if (!strcmp(work, random[i])) {
+			row(work, (unsigned)threads,
+			    run_random(i % 2 == 1, i >= 2, (unsigned)threads, ops, (*seed)++), ops);
+			return;
+		}
+	if (!strcmp(work, "fill")) {
+		fill();
+		row(work, 1, now_us() - start, npages);
+	} else if (!strcmp(work, "seqread")) {
+		read_in_order(npages);
+		row(work, 1, now_us() - start, npages);
+	} else if (!strcmp(work, "stride")) {
+		read_strided(ops < npages ? ops : npages);
+		row(work, 1, now_us() - start, ops < npages ? ops : npages);
+	} else if (!strcmp(work, "reread")) {
+		read_in_order(npages / last_part);
+		row(work, 1, now_us() - start, npages / last_part);
+	} else {
+		die("there is no work '%s'", work);
+	}
+}
+
+static void run_all(char *works, uint64_t ops, uint64_t seed, uint64_t last_part)
+{
+	char *rest;
+
+	if (strncmp(works, "fill", 4) != 0)
+		die("--works: the first is 'fill'");
+	for (char *w = strtok_r(works, ",", &rest); w; w = strtok_r(NULL, ",", &rest))
+		run_one(w, ops, &seed, last_part);
 }
 
 /* What a huge region costs that is mapped and never touched. */
@@ -212,18 +278,6 @@ static void run_reserve(uint64_t bytes)
 	row("reserve", 1, now_us() - start, 1);
 	mem_report();
 	mem_unmap(p, bytes);
-}
-
-static uint64_t number(const char *option, const char *text)
-{
-	char *end;
-	unsigned long long v;
-
-	errno = 0;
-	v = strtoull(text, &end, 10);
-	if (errno || end == text || *end || *text == '-')
-		die("--%s: '%s' is not a number", option, text);
-	return v;
 }
 
 int main(int argc, char **argv)
@@ -241,16 +295,20 @@ int main(int argc, char **argv)
 		{"wp", required_argument, NULL, 'w'},
 		{"pagers", required_argument, NULL, 'p'},
 		{"pool-mib", required_argument, NULL, 'P'},
+		{"in-thread", no_argument, NULL, 'i'},
+		{"works", required_argument, NULL, 'W'},
 		{0},
 	};
 	struct mem_options mo = {.engine = "auto", .wp = "auto"};
+	char all_works[] = WORKS;
+	char *works = all_works;
 	uint64_t mib = 0, ops = 0, seed = 1, last_part = 1, reserve_gib = 0;
 	size_t written_bytes;
 	int c, at;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while ((c = getopt_long(argc, argv, "", options, &at)) != -1) {
-		if (strchr("ldewpP", c) && !mem_takes_options)
+		if (strchr("ldewpPi", c) && !mem_takes_options)
 			die("--%s is for the worker that is linked with faultline",
 			    options[at].name);
 		switch (c) {
@@ -294,6 +352,12 @@ int main(int argc, char **argv)
 		case 'P':
 			mo.pool = number("pool-mib", optarg) << 20;
 			break;
+		case 'i':
+			mo.in_thread = 1;
+			break;
+		case 'W':
+			works = optarg;
+			break;
 		default:
 			return 2;
 		}
@@ -315,7 +379,7 @@ int main(int argc, char **argv)
 		if (written == MAP_FAILED)
 			die("cannot map %zu bytes: %s", written_bytes, strerror(errno));
 		pages = mem_map(npages * sizeof(*pages), 0);
-		run_all(ops, seed, last_part);
+		run_all(works, ops, seed, last_part);
 		mem_report();
 		mem_unmap(pages, npages * sizeof(*pages));
 	}

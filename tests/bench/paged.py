@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Programs that get a quarter of the memory that they need.
+
+What a program needs is what it takes when nobody pages.  It then runs natively, with a quarter
+of that in a memory control group with kernel swap, and under `faultline run`.  What is timed is
+the whole process; of redis-server, the time that redis-benchmark takes against it.
+"""
+
+import copy
+import sys
+
+import programs
+import sides
+
+PART = 4  # of its need a program gets one such part
+LEAST = 4 * sides.MIB
+
+NEED = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+LOOKUPS = """
+create table t(k integer primary key, v blob);
+insert into t with recursive n(i) as (select 1 union all select i + 1 from n where i < %(rows)d)
+  select (i * 7919) %% %(rows)d, randomblob(200) from n;
+with recursive n(i) as (select 1 union all select i + 1 from n where i < %(ops)d)
+  select count(v) from n join t on t.k = (n.i * 104729) %% %(rows)d;
+update t set v = zeroblob(200) where k in (
+  with recursive n(i) as (select 1 union all select i + 1 from n where i < %(ops)d / 4)
+  select (i * 15485863) %% %(rows)d from n);
+select count(*) from t where v = zeroblob(200);
+"""
+
+
+class Same(programs.Program):
+    """A program whose output is the same wherever it runs."""
+
+    said = None
+
+    def checked(self, out):
+        if self.said not in (None, out):
+            raise sides.Failed(f"another result than before: {out.strip()}")
+        self.said = out
+
+
+class Own(Same):
+    """One of ours."""
+
+    def __init__(self, setup, scale, name, *args):
+        super().__init__(setup, scale)
+        self.name, self.args = name, args
+
+    def command(self):
+        return [self.setup.program(self.name), *self.args]
+
+
+class Lookups(Same):
+    needs = ("sqlite3",)
+
+    def command(self):
+        return ["sqlite3", ":memory:", LOOKUPS % {"rows": int(400_000 * self.scale) | 1,
+                                                  "ops": int(100_000 * self.scale)}]
+
+
+class Redis(programs.Redis):
+    # keys, bytes of each, operations
+    size = (100_000, 1000, 100_000)
+
+
+TITLES = {
+    "paged-sort": "sort",
+    "paged-sqlite3": "sqlite3, load and index",
+    "paged-btree": "sqlite3, lookups and updates",
+    "paged-redis": "redis-server",
+    "paged-bfs": "breadth-first search",
+    "paged-pagerank": "PageRank",
+    "paged-stream": "stream",
+}
+NAMES = list(TITLES)
+
+
+def program_of(name, setup, scale):
+    log2 = 20 if scale == 1 else 16
+    mib = 384 if scale == 1 else 48
+    return {
+        "paged-sort": lambda: programs.Sort(setup, scale),
+        "paged-sqlite3": lambda: programs.Sqlite(setup, scale),
+        "paged-btree": lambda: Lookups(setup, scale),
+        "paged-redis": lambda: Redis(setup, scale),
+        "paged-bfs": lambda: Own(setup, scale, "bench-graph", "bfs", log2),
+        "paged-pagerank": lambda: Own(setup, scale, "bench-graph", "pagerank", log2),
+        "paged-stream": lambda: Own(setup, scale, "bench-stream", mib, 2),
+    }[name]()
+
+
+def need(program):
+    """Bytes that it takes natively."""
+    if isinstance(program, programs.Redis):
+        program.seconds([])
+        return program.peak
+    out, _ = sides.run([sys.executable, "-c", NEED, *program.command()])
+    return int(out.split()[-1]) << 10
+
+
+class Kernel:
+    """A quarter of the need in a control group, with kernel swap on a file."""
+
+    key = "file"
+
+    def __init__(self, setup, limit, bytes_):
+        self.limit, self.work = limit, setup.work
+        # room for all that it needs twice over, and the limit's worth on top
+        sized = copy.copy(setup)
+        sized.size, sized.limit = 2 * bytes_, limit
+        self.swap = sides.KernelFile(sized)
+
+    def prepare(self):
+        self.swap.prepare()
+
+    def seconds(self, program):
+        self.swap.on()
+        try:
+            group = sides.Cgroup(self.work.name, self.limit)
+            try:
+                return program.seconds([], group)
+            finally:
+                group.remove()
+        finally:
+            self.swap.off()
+
+    def end(self):
+        self.swap.end()
+
+
+class Plain:
+    """Natively, or under `faultline run`."""
+
+    def __init__(self, key, prefix):
+        self.key, self.prefix = key, prefix
+
+    def prepare(self):
+        pass
+
+    def seconds(self, program):
+        return program.seconds(self.prefix)
+
+    def end(self):
+        pass
+
+
+def measure(setup, name, scale, wanted, results, rounds, say):
+    """Rounds of one program."""
+    program, title = program_of(name, setup, scale), TITLES[name]
+    try:
+        program.prepare()
+        bytes_ = need(program)
+    except sides.NotMeasured as e:
+        results.why[title] = str(e)
+        return
+    except sides.Failed as e:
+        results.failed[title] = str(e)
+        return
+    limit = max(bytes_ // PART, LEAST) // sides.MIB * sides.MIB
+    results.add((title, "need"), "native", 0, bytes_ / sides.MIB)
+    able = []
+    for side in (Plain("native", []), Kernel(setup, limit, bytes_),
+                 Plain("run", setup.faultline_run(limit))):
+        if side.key not in wanted:
+            continue
+        try:
+            side.prepare()
+            able.append(side)
+        except sides.NotMeasured as e:
+            results.why[f"{title}, {side.key}"] = str(e)
+    for r in rounds() if able else ():
+        turn = r % len(able)
+        for side in able[turn:] + able[:turn]:
+            if f"{title}, {side.key}" in results.failed:
+                continue
+            say(f"{title}, round {r + 1}: {side.key}, of {bytes_ // sides.MIB} MiB "
+                f"{limit // sides.MIB}")
+            try:
+                results.add(title, side.key, r, side.seconds(program))
+            except (sides.Failed, sides.NotMeasured) as e:
+                results.failed[f"{title}, {side.key}"] = str(e)
+    for side in able:
+        side.end()
