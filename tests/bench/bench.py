@@ -267,7 +267,7 @@ def goal_text(ratios, goal):
 
 
 def memory_table(results, wanted, works):
-    ours = [k for k in wanted if k in (sides.Api, sides.InThread, sides.Run)]
+    ours = [k for k in wanted if k in (sides.Api, sides.Run)]
     rows = [["µs an operation", *[k.title for k in wanted],
              *[f"{k.key} ÷ file" for k in ours], "goal"]]
     packed = sides.Compressed in wanted and sides.KernelZram in wanted
@@ -600,7 +600,7 @@ def measure_part(part, args, setup, wanted, todo):
         measure_sides(setup.doing(MEMORY_PARTS[part]), wanted, rounds, results)
     elif part == "files":
         with files.file(setup):
-            measure_sides(setup, files.ALL, rounds, results)
+            measure_sides(setup, files.wanted(args.sides), rounds, results)
     elif part in paged.NAMES:
         paged.measure(setup, part, args.scale, args.sides, results, rounds, say)
     elif part == "micro":

@@ -55,6 +55,11 @@ class Direct(Mmap):
 ALL = (Mmap, Faultline, Direct)
 
 
+def wanted(keys):
+    """Those that go with the sides of anonymous memory that are asked for."""
+    return [k for k in ALL if k.key in ("direct", *keys) or (k is Mmap and "file" in keys)]
+
+
 @contextlib.contextmanager
 def file(setup):
     """The file that all sides use."""

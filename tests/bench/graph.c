@@ -22,7 +22,9 @@
 #include <string.h>
 
 #define EDGES_EACH 16U
-#define SEARCHES 4U
+#define GROUP_BITS 6U
+#define SEED 88172645463325252ULL
+#define SEARCHES 2U
 #define ROUNDS 8U
 #define DAMPING 0.85
 #define UNSEEN UINT32_MAX
@@ -62,41 +64,77 @@ static uint32_t scatter(uint32_t v, uint32_t n)
 	return (uint32_t)((uint64_t)v * 2654435761U + 12345) & (n - 1);
 }
 
+/* The next edge: a bit of both ends at a time, four from one word. */
+static void next_edge(const struct graph *g, unsigned scale, uint64_t *seed, uint32_t end[2])
+{
+	uint64_t word = 0;
+
+	end[0] = end[1] = 0;
+	for (unsigned i = 0; i < scale; i++) {
+		uint32_t x;
+
+		if (i % 4 == 0)
+			word = next_word(seed);
+		x = (uint32_t)(word & 0xffff);
+		word >>= 16;
+		/* of 65536: 37356, 12452, 12452 and the rest */
+		end[0] = end[0] << 1 | (x >= 49808);
+		end[1] = end[1] << 1 | ((x >= 37356 && x < 49808) || x >= 62260);
+	}
+	end[0] = scatter(end[0], g->n);
+	end[1] = scatter(end[1], g->n);
+}
+
+/*
+ * The edges are made twice: counted by the groups of vertices that their ends
+ * are in, then laid down group by group, both ways; from there each group fills
+ * its part of the lists.  So no step is at random over all of it.
+ */
 static void make(struct graph *g, unsigned scale)
 {
+	unsigned shift = scale > GROUP_BITS ? scale - GROUP_BITS : 0;
 	uint64_t edges = (uint64_t)EDGES_EACH << scale;
-	uint64_t seed = 88172645463325252ULL;
-	uint32_t(*edge)[2];
-	uint64_t *at;
+	uint64_t begin[(1U << GROUP_BITS) + 1] = {0};
+	uint64_t at[1U << GROUP_BITS];
+	uint64_t seed = SEED;
+	uint32_t(*pair)[2];
+	uint64_t *next;
+	uint32_t end[2];
 
 	g->n = (uint32_t)1 << scale;
-	edge = get(edges, sizeof(*edge));
-	g->first = get((size_t)g->n + 1, sizeof(*g->first));
 	for (uint64_t e = 0; e < edges; e++) {
-		uint32_t a = 0, b = 0;
+		next_edge(g, scale, &seed, end);
+		begin[(end[0] >> shift) + 1]++;
+		begin[(end[1] >> shift) + 1]++;
+	}
+	for (unsigned i = 0; i < 1U << GROUP_BITS; i++) {
+		begin[i + 1] += begin[i];
+		at[i] = begin[i];
+	}
+	pair = get(2 * edges, sizeof(*pair));
+	seed = SEED;
+	for (uint64_t e = 0; e < edges; e++) {
+		next_edge(g, scale, &seed, end);
+		for (unsigned k = 0; k < 2; k++) {
+			uint64_t i = at[end[k] >> shift]++;
 
-		for (unsigned i = 0; i < scale; i++) {
-			uint32_t x = (uint32_t)(next_word(&seed) >> 32) % 100;
-
-			a = a << 1 | (x >= 76);
-			b = b << 1 | ((x >= 57 && x < 76) || x >= 95);
+			pair[i][0] = end[k];
+			pair[i][1] = end[1 - k];
 		}
-		edge[e][0] = scatter(a, g->n);
-		edge[e][1] = scatter(b, g->n);
-		g->first[edge[e][0] + 1]++;
-		g->first[edge[e][1] + 1]++;
 	}
-	for (uint32_t v = 0; v < g->n; v++)
+	g->first = get((size_t)g->n + 1, sizeof(*g->first));
+	g->to = get(2 * edges, sizeof(*g->to));
+	next = get(g->n, sizeof(*next));
+	for (uint64_t i = 0; i < 2 * edges; i++)
+		g->first[pair[i][0] + 1]++;
+	for (uint32_t v = 0; v < g->n; v++) {
 		g->first[v + 1] += g->first[v];
-	g->to = get(g->first[g->n], sizeof(*g->to));
-	at = get(g->n, sizeof(*at));
-	memcpy(at, g->first, g->n * sizeof(*at));
-	for (uint64_t e = 0; e < edges; e++) {
-		g->to[at[edge[e][0]]++] = edge[e][1];
-		g->to[at[edge[e][1]]++] = edge[e][0];
+		next[v] = g->first[v];
 	}
-	free(at);
-	free(edge);
+	for (uint64_t i = 0; i < 2 * edges; i++)
+		g->to[next[pair[i][0]]++] = pair[i][1];
+	free(next);
+	free(pair);
 }
 
 static void check_levels(const struct graph *g, const uint32_t *level, uint32_t root)

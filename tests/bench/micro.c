@@ -293,7 +293,7 @@ static void file_kind(const char *dir)
 {
 	const size_t n = TOUCHES;
 	char *buf = malloc(n * PAGE);
-	char *p, *q;
+	char *p;
 	int fd = open(dir, O_TMPFILE | O_RDWR, 0600);
 
 	if (!buf || fd < 0)
@@ -303,13 +303,11 @@ static void file_kind(const char *dir)
 		die("%s: %s", dir, strerror(errno));
 	free(buf);
 	p = fl_mmap(fl, NULL, n * PAGE, PROT_READ, MAP_SHARED, fd, 0);
-	q = fl_mmap(fl, NULL, n * PAGE, PROT_READ, MAP_SHARED, fd, 0);
-	if (p == FL_FAILED || q == FL_FAILED)
+	if (p == FL_FAILED)
 		die("cannot map the file: %s", strerror(errno));
-	if (fl_madvise(fl, p, n * PAGE, MADV_RANDOM) || fl_madvise(fl, q, n * PAGE, MADV_RANDOM))
+	if (fl_madvise(fl, p, n * PAGE, MADV_RANDOM))
 		die("fl_madvise failed");
 	row("file-read", touch(p, n, -1, 0));
-	row("file-cached", touch(q, n, -1, 0));
 	close(fd);
 }
 

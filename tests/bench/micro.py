@@ -18,7 +18,6 @@ FAULTS = {
     "compressed": "compressed page",
     "swap": "page in a slot, read",
     "file-read": "page of a file, read",
-    "file-cached": "page of a file, cached",
 }
 CALLS = {"copy": "UFFDIO_COPY", "zeropage": "UFFDIO_ZEROPAGE", "move": "UFFDIO_MOVE",
          "wp": "write-protect", "unwp": "un-write-protect", "drop": "MADV_DONTNEED"}

@@ -24,7 +24,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 LOOKUPS = """
 create table t(k integer primary key, v blob);
 insert into t with recursive n(i) as (select 1 union all select i + 1 from n where i < %(rows)d)
-  select (i * 7919) %% %(rows)d, randomblob(200) from n;
+  select i - 1, randomblob(200) from n;
 with recursive n(i) as (select 1 union all select i + 1 from n where i < %(ops)d)
   select count(v) from n join t on t.k = (n.i * 104729) %% %(rows)d;
 update t set v = zeroblob(200) where k in (
@@ -60,7 +60,7 @@ class Lookups(Same):
     needs = ("sqlite3",)
 
     def command(self):
-        return ["sqlite3", ":memory:", LOOKUPS % {"rows": int(400_000 * self.scale) | 1,
+        return ["sqlite3", ":memory:", LOOKUPS % {"rows": int(300_000 * self.scale) | 1,
                                                   "ops": int(100_000 * self.scale)}]
 
 
@@ -82,11 +82,11 @@ NAMES = list(TITLES)
 
 
 def program_of(name, setup, scale):
-    log2 = 20 if scale == 1 else 16
-    mib = 384 if scale == 1 else 48
+    log2 = 19 if scale == 1 else 14
+    mib = 384 if scale == 1 else 24
     return {
-        "paged-sort": lambda: programs.Sort(setup, scale),
-        "paged-sqlite3": lambda: programs.Sqlite(setup, scale),
+        "paged-sort": lambda: programs.Sort(setup, scale * 0.4),
+        "paged-sqlite3": lambda: programs.Sqlite(setup, scale * 0.5),
         "paged-btree": lambda: Lookups(setup, scale),
         "paged-redis": lambda: Redis(setup, scale),
         "paged-bfs": lambda: Own(setup, scale, "bench-graph", "bfs", log2),

@@ -8,13 +8,26 @@ set -eu
 dir=$(mktemp -d "${TMPDIR:-/var/tmp}/faultline-test-bench.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 
-python3 "$FL_SRC/tests/bench/bench.py" --build "$FL_BUILD" --work-dir "$dir" --csv "$dir/csv" \
-	--quick --rounds 1 --program-rounds 1 --mib 32 --ops 512 --content soft \
-	--sides native,api,compressed,run --parts memory,programs,unarmed >"$dir/table"
-cat "$dir/table"
-if grep -E 'NOT MEASURED|FAILED' "$dir/table"; then
-	exit 1
-fi
+# bench ARGUMENT...: one run, whose table and values are in $dir
+bench() {
+	python3 "$FL_SRC/tests/bench/bench.py" --build "$FL_BUILD" --work-dir "$dir" \
+		--csv "$dir/csv" --quick --rounds 1 --program-rounds 1 "$@" >"$dir/table"
+	cat "$dir/table"
+	if grep -E 'NOT MEASURED|FAILED' "$dir/table"; then
+		exit 1
+	fi
+}
+
+# rows PATTERN NUMBER WHAT: so many values
+rows() {
+	[ "$(grep -c "$1" "$dir/csv")" -eq "$2" ] || {
+		echo "faultline: bench: not $2 values of $3" >&2
+		exit 1
+	}
+}
+
+bench --mib 32 --ops 512 --content soft --sides native,api,compressed,run \
+	--parts memory,programs,unarmed
 for side in native api compressed run; do
 	[ "$(grep -c ",$side,1,.*,us\$" "$dir/csv")" -eq 9 ] || {
 		echo "faultline: bench: not every work was measured for $side" >&2
@@ -42,6 +55,42 @@ awk -F , '$2 == "faults_compressed" && $4 == "compressed" && $6 > 0 { found = 1 
 	echo "faultline: bench: nothing was compressed" >&2
 	exit 1
 }
+
+# The other parts, kept: what was measured is not measured again.
+bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,limits,files,micro \
+	--state "$dir/state" --svg "$dir/charts"
+rows '^patterns,.*,us$' 12 'patterns'
+rows '^threads,.*,us$' 10 'threads'
+rows '^limits,.*,us$' 32 'limits'
+rows '^files,.*,us$' 9 'a file'
+rows '^micro,[a-z-]*,,same,.*,ns$' 8 'faults with the pager on the same CPU'
+rows '^micro,[a-z-]*,,other,.*,ns$' 8 'faults with the pager on another CPU'
+rows '^micro,[a-z-]*,,in-thread,.*,ns$' 7 'faults in the thread'
+rows '^micro,[a-z]*-[0-9]*,,two,.*,ns$' 24 'ioctls by batch size'
+rows '^micro,fork,,run,' 1 'a fork'
+awk -F , '$2 == "faults_in_thread" && $4 == "inthread" && $6 > 0 { found = 1 } END { exit !found }' \
+	"$dir/csv" || {
+	echo "faultline: bench: no fault was answered in its thread" >&2
+	exit 1
+}
+for chart in patterns threads limits files micro-faults micro-ioctls; do
+	python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' \
+		"$dir/charts/$chart.svg"
+done
+mv "$dir/csv" "$dir/before"
+bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,limits,files,micro \
+	--state "$dir/state"
+cmp "$dir/csv" "$dir/before" || {
+	echo "faultline: bench: what was kept is not what was measured" >&2
+	exit 1
+}
+rm -r "$dir/state" "$dir/charts" "$dir/before"
+
+bench --sides native,run --parts paged
+for program in sort sqlite3 btree redis bfs pagerank stream; do
+	rows "^paged-$program,.*,run,1,.*,s\$" 1 "$program with a quarter of its need"
+done
+
 rm "$dir/csv" "$dir/table"
 rmdir "$dir" || {
 	echo "faultline: bench: left behind: $(ls -A "$dir")" >&2
