@@ -6,6 +6,7 @@ of that in a memory control group with kernel swap, and under `faultline run`.  
 the whole process; of redis-server, the time that redis-benchmark takes against it.
 """
 
+import base64
 import copy
 import sys
 
@@ -64,6 +65,14 @@ class Lookups(Same):
                                                   "ops": int(100_000 * self.scale)}]
 
 
+class Sort(programs.Sort):
+    """Lines of a thousand characters: to merge them is to touch pages at random, a few times each."""
+
+    def write(self, f, r):
+        for _ in range(int(80_000 * self.scale)):
+            f.write(base64.b64encode(r.randbytes(750)) + b"\n")
+
+
 class Redis(programs.Redis):
     # keys, bytes of each, operations
     size = (100_000, 1000, 100_000)
@@ -85,7 +94,7 @@ def program_of(name, setup, scale):
     log2 = 19 if scale == 1 else 14
     mib = 384 if scale == 1 else 24
     return {
-        "paged-sort": lambda: programs.Sort(setup, scale * 0.4),
+        "paged-sort": lambda: Sort(setup, scale),
         "paged-sqlite3": lambda: programs.Sqlite(setup, scale * 0.5),
         "paged-btree": lambda: Lookups(setup, scale),
         "paged-redis": lambda: Redis(setup, scale),

@@ -78,9 +78,12 @@ class Sort(Program):
         super().prepare()
         self.input = self.setup.work / "text"
         with open(self.input, "wb") as f:
-            r = random.Random(1)
-            for _ in range(int(80 * self.scale)):
-                f.write(base64.encodebytes(r.randbytes(3 << 18)))
+            self.write(f, random.Random(1))
+
+    def write(self, f, r):
+        """A text, from a random number generator."""
+        for _ in range(int(80 * self.scale)):
+            f.write(base64.encodebytes(r.randbytes(3 << 18)))
 
     def command(self):
         return ["sort", "--parallel=2", "-S", "512M", "-o", "/dev/null", self.input]
