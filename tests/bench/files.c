@@ -6,9 +6,9 @@
  *	bench-files --by mmap|faultline|direct FILE --ops N --seed N [--limit-mib N]
  *
  * The first writes a file whose pages say which they are.  The second maps it,
- * by mmap(2) or by fl_mmap(), and reads it in order, reads random pages with 1
- * and 8 threads, reads some pages much more often than others (zipf.h), and
- * writes random pages, then msync(2)s all.  Each begins with nothing cached, and
+ * by mmap(2) (advised MADV_RANDOM where that is so) or by fl_mmap(), and reads it
+ * in order, reads random pages with 1 and 8 threads, reads some pages much more
+ * often than others (zipf.h), and writes random pages, then msync(2)s all.  Each begins with nothing cached, and
  * prints "row WORK THREADS MICROSECONDS", of one page.  "direct" is what the
  * device gives: O_DIRECT through io_uring, 1 MiB at a time with 4 in flight in
  * order, else 4 KiB with as many in flight as there are threads (32 for writes).
@@ -130,13 +130,16 @@ static void make(const char *path, uint64_t mib)
 
 /* ---- by mapping ---- */
 
-static void map_begin(void)
+static void map_begin(int in_order)
 {
 	struct fl_options o = {.size = sizeof(o), .limit = limit, .near = 1};
 	int err;
 
 	if (by == BY_MMAP) {
 		pages = mmap(NULL, npages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		/* or each page comes with as much around it as the disk's read_ahead_kb says */
+		if ((void *)pages != MAP_FAILED && !in_order)
+			madvise(pages, npages * PAGE, MADV_RANDOM);
 	} else {
 		err = fl_open(&fl, &o);
 		if (err)
@@ -305,7 +308,7 @@ static void work(const char *path, const char *name, unsigned threads, uint64_t 
 			run_direct(path, write, 1, PAGE, write ? WRITE_DEPTH : threads, ops, seed);
 		end = now_us();
 	} else {
-		map_begin();
+		map_begin(in_order);
 		start = now_us();
 		if (in_order)
 			for (uint64_t p = 0; p < npages; p++)
