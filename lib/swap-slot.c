@@ -62,7 +62,7 @@
 #define CSUM_MASK (((uint64_t)1 << SLOT_CSUM_BITS) - 1)
 
 /* Free slots in used clusters, as a part of the slots in use, above which they are used first. */
-#define SPARE_PART 2U
+#define SPARE_PART 4U
 
 /* Of the area, the byte that a member locks: beyond what any file has. */
 #define IO_BYTE ((uint64_t)1 << 60)
