@@ -9,6 +9,7 @@
  */
 #include "fault.h"
 #include "reclaim.h"
+#include "snapshot.h"
 #include "uffd.h"
 
 #include <errno.h>
@@ -119,6 +120,8 @@ enum fault_result fault_filled(struct pager *p, const struct fault *f)
 	size_t done;
 
 	if (!reclaim_make_room(p, 1))
+		return FAULT_DEFER;
+	if (snapshot_unsaved(mm, vpn) && snapshot_save(p, vpn, 1) == 0)
 		return FAULT_DEFER;
 	if (pte_state(pte_get(&mm->ptes, vpn)) != PTE_FILLED)
 		return FAULT_DEFER;

@@ -10,6 +10,7 @@
 
 #include "grant.h"
 #include "reclaim.h"
+#include "snapshot.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -56,6 +57,7 @@ static enum fault_result fault_present(struct pager *p, const struct fault *f, c
 	uintptr_t next;
 	swp_t swp;
 
+	snapshot_gone(mm, vpn);
 	if (uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) != 0) {
 		stat_add(&mm->stats.faults_stale, 1);
 		fault_wake(mm, vpn);

@@ -70,6 +70,7 @@ enum hop_op {
 	HOP_FILES_CLOSE,
 	HOP_SOURCE_DONE,
 	HOP_RUN, /* a function of the caller's: hop_run() */
+	HOP_SNAPSHOT,
 };
 
 enum hop_state { HOP_FREE, HOP_OWNED, HOP_POSTED, HOP_RUNNING, HOP_DONE, HOP_RUNG, HOP_EMPTYING };

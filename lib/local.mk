@@ -28,6 +28,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/grant.c lib/grant.h \
 	lib/group.c lib/group.h \
 	lib/hop.c lib/hop.h \
+	lib/image.h \
 	lib/lock.c lib/lock.h \
 	lib/log.c lib/log.h \
 	lib/mm.h \
@@ -47,6 +48,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/readahead.c lib/readahead.h \
 	lib/reclaim.c lib/reclaim.h \
 	lib/region.c lib/region.h \
+	lib/snapshot.c lib/snapshot.h \
 	lib/source.c lib/source.h \
 	lib/staging.c lib/staging.h \
 	lib/store-client.c lib/store-client.h \

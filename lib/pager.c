@@ -14,6 +14,7 @@
 #include "grant.h"
 #include "reclaim.h"
 #include "share.h"
+#include "snapshot.h"
 #include "store-client.h"
 #include "sys.h"
 #include "uffd.h"
@@ -276,6 +277,7 @@ static int open_all(struct mm *mm)
 	if (r != 0)
 		return say(mm, "cannot make the doorbells", r);
 	grant_listen(mm);
+	snapshot_listen(mm);
 	pool_init(&mm->io_pool, sizeof(struct swap_io), (size_t)64 << 10);
 	pool_init(&mm->files.io_pool, sizeof(struct file_io), (size_t)64 << 10);
 	return open_areas(mm);
@@ -339,8 +341,7 @@ static void publish(struct mm *mm)
 {
 	__atomic_store_n(&mm->stats.slots_total, swap_total(&mm->swap), __ATOMIC_RELAXED);
 	__atomic_store_n(&mm->stats.slots_used, swap_used(&mm->swap), __ATOMIC_RELAXED);
-	__atomic_store_n(&mm->stats.bookkeeping, pte_bytes(&mm->ptes) + swap_bytes(&mm->swap),
-			 __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.bookkeeping, pte_bytes(&mm->ptes) + swap_bytes(&mm->swap) + mm->snaps.bytes, __ATOMIC_RELAXED);
 	__atomic_store_n(&mm->stats.compressed_bytes, mm->tier.pool.live, __ATOMIC_RELAXED);
 	__atomic_store_n(&mm->stats.pool, zpool_held(&mm->tier.pool), __ATOMIC_RELAXED);
 }
@@ -368,6 +369,7 @@ static void round_trip(struct pager *p, bool calls)
 	reclaim_balance(p);
 	grant_round(p);
 	files_round(p);
+	snapshot_round(p, calls);
 	publish(p->mm);
 }
 
@@ -418,8 +420,10 @@ static void sleep_until_event(struct pager *p, uint64_t most)
 		timeout = files;
 	if (most < timeout)
 		timeout = most;
+	if (snapshot_ready(p->mm))
+		timeout = 0;
 	lock_drop(&p->mm->lock);
-	r = wait_awake(p);
+	r = timeout != 0 ? wait_awake(p) : 0;
 	if (r == 0)
 		r = blkio_wait(p->io, p->mm->wait_fd, timeout);
 	if (r < 0)

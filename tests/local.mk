@@ -176,6 +176,14 @@ tests_live_test_live_tier_SOURCES = tests/live/test-live-tier.c tests/live/live.
 tests_live_test_live_tier_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_tier_LDADD = $(live_ldadd)
 
+test_programs += tests/live/test-snapshot
+live_tests += tests/live/test-snapshot
+
+tests_live_test_snapshot_SOURCES = tests/live/test-snapshot.c tests/live/live.h tests/unit/test.h \
+	src/cli/image-read.c src/cli/image-read.h
+tests_live_test_snapshot_CPPFLAGS = $(live_cppflags) -I$(top_srcdir)/src/cli $(LIBXXHASH_CFLAGS)
+tests_live_test_snapshot_LDADD = $(live_ldadd)
+
 test_programs += tests/live/test-absent
 live_tests += tests/live/test-absent
 
