@@ -74,7 +74,7 @@ static const struct {
 	{"auto", FL_WP_AUTO, FL_COMPRESS_NONE, 1, FL_ENGINE_AUTO},
 	{"sync", FL_WP_SYNC, FL_COMPRESS_NONE, 2, FL_ENGINE_AUTO},
 	{"off", FL_WP_OFF, FL_COMPRESS_NONE, 1, FL_ENGINE_SYNC},
-#ifdef HAVE_LZ4
+#ifdef FL_LZ4
 	{"lz4", FL_WP_AUTO, FL_COMPRESS_LZ4, 2, FL_ENGINE_AUTO},
 	{"lz4 off", FL_WP_OFF, FL_COMPRESS_LZ4, 1, FL_ENGINE_AUTO},
 #endif
@@ -166,6 +166,60 @@ static void every_state(void **state)
 		free(shadow);
 	}
 	assert_true(faults != 0);
+}
+
+/*
+ * Pages that wait for their second chance come back by a move, which does not
+ * write-protect them; compressed ones by a copy that may.
+ */
+static void written_from_afar(void **state)
+{
+	static const enum fl_compress kinds[] = {
+		FL_COMPRESS_NONE,
+#ifdef FL_LZ4
+		FL_COMPRESS_LZ4,
+#endif
+	};
+	const size_t n = 9000;
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+		struct fl_options o = live_options(32 * MIB);
+		enum fl_page_kind kind = k == 0 ? FL_PAGE_STAGED : FL_PAGE_COMPRESSED;
+		char *shadow = malloc(n * PG);
+		unsigned char *vec = malloc(n);
+		struct fl *fl;
+		char *mem, *image;
+		size_t far = 0;
+		int fd = image_fd();
+
+		o.compress = kinds[k];
+		fl = live_armed(&o);
+		mem = live_map(fl, n);
+		for (size_t p = 0; p < n; p++) {
+			fill(mem, p, 1);
+			fill(shadow, p, 1);
+		}
+		assert_int_equal(fl_page_state(fl, mem, n * PG, vec), 0);
+		assert_int_equal(fl_snapshot(fl, mem, n * PG, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
+		for (size_t p = n; p-- > 0;)
+			if (FL_PAGE_KIND(vec[p]) == kind) {
+				*live_page(mem, p) = 7;
+				far++;
+			}
+		assert_true(far > 100);
+		assert_int_equal(fl_snapshot_wait(fl), 0);
+		image = map_image(fl, fd, n);
+		assert_int_equal(differing(image, shadow, n), 0);
+		for (size_t p = 0; p < n; p++)
+			if (FL_PAGE_KIND(vec[p]) == kind)
+				*live_page(shadow, p) = 7;
+		assert_int_equal(differing(mem, shadow, n), 0);
+		assert_int_equal(fl_close(fl), 0);
+		close(fd);
+		free(shadow);
+		free(vec);
+	}
 }
 
 /* ---- one instant ---- */
@@ -497,10 +551,10 @@ static void huge_pages(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_state),	     cmocka_unit_test(one_instant),
-		cmocka_unit_test(dropped_and_moved), cmocka_unit_test(given_back),
-		cmocka_unit_test(all_memory),	     cmocka_unit_test(one_at_a_time),
-		cmocka_unit_test(huge_pages),
+		cmocka_unit_test(every_state),	 cmocka_unit_test(written_from_afar),
+		cmocka_unit_test(one_instant),	 cmocka_unit_test(dropped_and_moved),
+		cmocka_unit_test(given_back),	 cmocka_unit_test(all_memory),
+		cmocka_unit_test(one_at_a_time), cmocka_unit_test(huge_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
