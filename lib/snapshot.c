@@ -1200,14 +1200,16 @@ static bool protect(struct snapshot *s)
 			if (stop > end)
 				stop = end;
 			for (; vpn < stop; vpn++, i++) {
-				enum pte_state state = pte_state(leaf[vpn % PTE_LEAF_PAGES]);
+				pte_t pte = leaf[vpn % PTE_LEAF_PAGES];
+				enum pte_state state = pte_state(pte);
 
 				if (state != PTE_NONE) {
 					bit_set(s->unsaved, i);
 					s->left++;
 				}
 				if (state == PTE_PRESENT) {
-					run++;
+					/* what is protected already is passed over, unless a call passes it */
+					run += run != 0 || !(pte & PTE_WP);
 					continue;
 				}
 				if (!protect_run(mm, vpn - run, run))

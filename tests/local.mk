@@ -208,17 +208,20 @@ live_tests += tests/live/test-debug.sh tests/live/test-exec.sh tests/live/test-h
 live_tests += tests/live/test-mappings.sh tests/live/test-near.sh tests/live/test-signals
 live_tests += tests/live/test-group.sh
 unit_tests += tests/unit/test-imports.sh
-live_tests += tests/live/test-top.sh
+live_tests += tests/live/test-top.sh tests/live/test-snapshot.sh
 check_PROGRAMS += tests/live/affinity tests/live/deny \
 	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits \
-	tests/live/group-tree tests/live/mappings
+	tests/live/group-tree tests/live/mappings tests/live/snapshot-writer
 check_LTLIBRARIES += tests/live/inline-sites.la
 endif
 test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-habits.sh \
 	tests/live/test-debug.sh tests/live/test-group.sh tests/live/test-mappings.sh \
 	tests/live/test-near.sh \
 	tests/unit/test-imports.sh
-test_scripts += tests/live/test-top.sh
+test_scripts += tests/live/test-top.sh tests/live/test-snapshot.sh
+
+tests_live_snapshot_writer_SOURCES = tests/live/snapshot-writer.c
+tests_live_snapshot_writer_LDADD = -lpthread
 
 tests_live_test_signals_SOURCES = tests/live/test-signals.c tests/unit/test.h
 tests_live_test_signals_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # make bench prints the table of docs/performance.md (minutes; the kernel's
-# sides need root); make bench-quick a small one in under a minute.  More
+# sides need root); make bench-quick a small one in under a minute;
+# tests/bench/bench-pause compares the pause of a snapshot with that of fork(2).  More
 # options in BENCH_ARGS: see tests/bench/bench.py --help.
 
 PYTHON3 = python3
@@ -10,6 +11,7 @@ BENCH_ARGS =
 bench_programs = \
 	tests/bench/bench-device \
 	tests/bench/bench-empty \
+	tests/bench/bench-pause \
 	tests/bench/bench-startup \
 	tests/bench/bench-unarmed \
 	tests/bench/bench-worker \
@@ -35,6 +37,9 @@ tests_bench_bench_worker_faultline_LDADD = lib/libfaultline.la
 tests_bench_bench_worker_faultline_LDFLAGS = $(AM_LDFLAGS) -no-install
 
 tests_bench_bench_empty_SOURCES = tests/bench/empty.c
+tests_bench_bench_pause_SOURCES = tests/bench/pause.c
+tests_bench_bench_pause_CFLAGS = $(AM_CFLAGS) -O2
+tests_bench_bench_pause_LDADD = lib/libfaultline.la
 tests_bench_bench_startup_SOURCES = tests/bench/startup.c
 tests_bench_bench_unarmed_SOURCES = tests/bench/unarmed.c
 tests_bench_bench_unarmed_CFLAGS = $(AM_CFLAGS) -O2 -pthread
