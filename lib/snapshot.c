@@ -83,6 +83,7 @@
 #define STEP_PAGES 64U	 /* of one step */
 #define ROUND_PAGES 128U /* of one round, then faults are looked for */
 #define MAPS_LINE 320U
+#define READ_TRIES 3U
 #define TELL_NS 200000000U
 #define ROOM_IDLE 5U
 #define PORT_BURST 8U
@@ -485,14 +486,16 @@ static uint32_t save_present(struct pager *p, struct snapshot *s, const struct i
 {
 	struct mm *mm = s->mm;
 	vpn_t vpn = page_of(r, i);
-	uint32_t cell, got;
-	long done;
+	uint32_t cell, got = 0;
 
 	n = cells_get(s, n, &cell);
 	if (n == 0)
 		return 0;
-	done = SYS4(pread, mm->mem_fd, cell_addr(s, cell), n * PAGE_SIZE, addr_of(vpn));
-	got = sys_err(done) ? 0 : (uint32_t)((unsigned long)done / PAGE_SIZE);
+	for (unsigned tries = 0; got == 0 && tries < READ_TRIES; tries++) {
+		long done = SYS4(pread, mm->mem_fd, cell_addr(s, cell), n * PAGE_SIZE, addr_of(vpn));
+
+		got = sys_err(done) ? 0 : (uint32_t)((unsigned long)done / PAGE_SIZE);
+	}
 	if (got < n)
 		cells_put(s, cell + got, n - got);
 	if (got == 0) {

@@ -318,6 +318,7 @@ tests_store_test_confine_LDADD = $(store_test_ldadd)
 
 fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c lib/backing.c
 fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-files tests/fault/test-fault-full
+fault_programs += tests/fault/test-fault-snapshot
 test_programs += $(fault_programs)
 fault_tests += $(fault_programs) $(tier_fault_tests)
 
@@ -340,6 +341,11 @@ tests_fault_test_fault_files_SOURCES = tests/fault/test-fault-files.c $(fault_dr
 tests_fault_test_fault_files_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_files_LDADD = $(test_ldadd)
 
+tests_fault_test_fault_snapshot_SOURCES = tests/fault/test-fault-snapshot.c \
+	src/cli/image-read.c src/cli/image-read.h $(fault_drive)
+tests_fault_test_fault_snapshot_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/src/cli $(LIBXXHASH_CFLAGS)
+tests_fault_test_fault_snapshot_LDADD = $(test_ldadd)
+
 tests_fault_test_fault_full_SOURCES = tests/fault/test-fault-full.c $(fault_drive)
 tests_fault_test_fault_full_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_full_LDADD = $(test_ldadd)
@@ -349,8 +355,13 @@ tests_fault_test_fault_full_LDADD = $(test_ldadd)
 test_programs += tests/fuzz/fuzz-area tests/fuzz/fuzz-options tests/fuzz/fuzz-wire
 fuzz_tests += tests/fuzz/fuzz-area tests/fuzz/fuzz-options tests/fuzz/fuzz-wire
 
-test_programs += tests/fuzz/fuzz-peek
-fuzz_tests += tests/fuzz/fuzz-peek
+test_programs += tests/fuzz/fuzz-peek tests/fuzz/fuzz-image
+fuzz_tests += tests/fuzz/fuzz-peek tests/fuzz/fuzz-image
+
+tests_fuzz_fuzz_image_SOURCES = tests/fuzz/fuzz-image.c tests/fuzz/fuzz.h tests/unit/test.h \
+	src/cli/image-read.c src/cli/image-read.h
+tests_fuzz_fuzz_image_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/src/cli $(LIBXXHASH_CFLAGS)
+tests_fuzz_fuzz_image_LDADD = $(test_ldadd)
 
 tests_fuzz_fuzz_peek_SOURCES = tests/fuzz/fuzz-peek.c tests/fuzz/fuzz.h tests/unit/test.h
 tests_fuzz_fuzz_peek_CPPFLAGS = $(store_test_cppflags)
