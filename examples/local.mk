@@ -10,6 +10,7 @@ examples = \
 	examples/poison-handler \
 	examples/register \
 	examples/set-limit \
+	examples/snapshot \
 	examples/source-packed \
 	examples/source-sparse \
 	examples/stats \
@@ -30,6 +31,8 @@ examples_register_CPPFLAGS = $(examples_cppflags)
 examples_register_LDADD = lib/libfaultline.la
 examples_set_limit_CPPFLAGS = $(examples_cppflags)
 examples_set_limit_LDADD = lib/libfaultline.la
+examples_snapshot_CPPFLAGS = $(examples_cppflags)
+examples_snapshot_LDADD = lib/libfaultline.la -lpthread
 examples_source_packed_CPPFLAGS = $(examples_cppflags)
 examples_source_packed_LDADD = lib/libfaultline.la
 examples_source_sparse_CPPFLAGS = $(examples_cppflags)
