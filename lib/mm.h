@@ -217,10 +217,18 @@ static inline uint64_t mm_frames(const struct mm *mm)
 	return mm->ptes.count[PTE_PRESENT] + mm->staging.frames + tier_pages(mm) + mm->files.frames;
 }
 
+/* Of these, the buffer of a snapshot may have so many: it was made for another limit. */
+static inline uint64_t mm_snapshot_pages(const struct mm *mm)
+{
+	uint64_t part = (mm->limit + mm->lent - mm->staging.buffer_pages) / 4;
+
+	return mm->snaps.pages < part ? mm->snaps.pages : part;
+}
+
 /* Frames that may be held beside the read buffer and that of a snapshot. */
 static inline uint64_t mm_budget(const struct mm *mm)
 {
-	return mm->limit + mm->lent - mm->staging.buffer_pages - mm->snaps.pages;
+	return mm->limit + mm->lent - mm->staging.buffer_pages - mm_snapshot_pages(mm);
 }
 
 /* Pages of a budget that may be locked: a part of the frames stays free of them, and so does the pool. */

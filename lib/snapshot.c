@@ -69,6 +69,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -126,8 +127,9 @@ struct snapshot {
 	size_t bits_bytes; /* of each */
 	uint64_t *sum;
 	uint64_t cursor;
-	bool stalled; /* a pass found nothing that could be done */
-	bool single;  /* a read failed: one page at a time */
+	uint32_t allowed; /* cells that may be in use: of ncells, as the limit is now */
+	bool stalled;	  /* a pass found nothing that could be done */
+	bool single;	  /* a read failed: one page at a time */
 	uint64_t lost;
 	char *cells;
 	uint32_t ncells, cells_free, hand;
@@ -330,6 +332,28 @@ static void cells_put(struct snapshot *s, uint32_t cell, uint32_t n)
 {
 	memset(s->used + cell, 0, n);
 	s->cells_free += n;
+	if (s->allowed < s->ncells)
+		SYS3(madvise, cell_addr(s, cell), n * PAGE_SIZE, MADV_DONTNEED_LOCKED);
+}
+
+/* How many cells may yet be taken. */
+static uint32_t cells_room(const struct snapshot *s)
+{
+	uint32_t in_use = s->ncells - s->cells_free;
+
+	return in_use < s->allowed ? s->allowed - in_use : 0;
+}
+
+/* The limit may have become so low that the buffer must be smaller: nothing stays in what is free. */
+static void cells_fit(struct snapshot *s)
+{
+	uint32_t allowed = (uint32_t)mm_snapshot_pages(s->mm);
+
+	if (allowed < s->allowed)
+		for (uint32_t i = 0; i < s->ncells; i++)
+			if (!s->used[i])
+				SYS3(madvise, cell_addr(s, i), PAGE_SIZE, MADV_DONTNEED_LOCKED);
+	s->allowed = allowed;
 }
 
 /* A run of free cells, `want` at most: the first that is long enough, else the longest. */
@@ -338,7 +362,9 @@ static uint32_t cells_get(struct snapshot *s, uint32_t want, uint32_t *first)
 	uint32_t at = s->hand < s->ncells ? s->hand : 0;
 	uint32_t best = 0, best_at = 0, run = 0;
 
-	if (s->cells_free == 0)
+	if (want > cells_room(s))
+		want = cells_room(s);
+	if (want == 0)
 		return 0;
 	for (uint32_t seen = 0; seen < s->ncells + want && best < want; seen++) {
 		if (at == s->ncells) {
@@ -492,7 +518,8 @@ static uint32_t save_present(struct pager *p, struct snapshot *s, const struct i
 	if (n == 0)
 		return 0;
 	for (unsigned tries = 0; got == 0 && tries < READ_TRIES; tries++) {
-		long done = SYS4(pread, mm->mem_fd, cell_addr(s, cell), n * PAGE_SIZE, addr_of(vpn));
+		long done =
+			SYS4(pread, mm->mem_fd, cell_addr(s, cell), n * PAGE_SIZE, addr_of(vpn));
 
 		got = sys_err(done) ? 0 : (uint32_t)((unsigned long)done / PAGE_SIZE);
 	}
@@ -809,7 +836,7 @@ static void work(struct pager *p, struct snapshot *s)
 		uint32_t n;
 
 		/* the rest is for those who wait */
-		if (s->err == 0 && s->cells_free <= s->ncells / 4)
+		if (s->err == 0 && cells_room(s) <= s->allowed / 4)
 			return;
 		i = next_todo(s, s->cursor);
 		if (i == s->pages) {
@@ -822,8 +849,8 @@ static void work(struct pager *p, struct snapshot *s)
 		}
 		r = range_of_index(s, i);
 		n = todo_run(s, r, i, STEP_PAGES);
-		if (s->err == 0 && n > s->cells_free - s->ncells / 4)
-			n = s->cells_free - s->ncells / 4;
+		if (s->err == 0 && n > cells_room(s) - s->allowed / 4)
+			n = cells_room(s) - s->allowed / 4;
 		n = step(p, s, r, i, n, true);
 		s->cursor = i + (n != 0 ? n : 1);
 		if (n != 0)
@@ -1277,7 +1304,7 @@ static struct snapshot *allocate(struct mm *mm)
 	s->mm = mm;
 	s->fd = s->direct_fd = s->event_fd = s->link = -1;
 	s->ncells = cells < CELLS_MIN ? CELLS_MIN : cells > CELLS_MAX ? CELLS_MAX : (uint32_t)cells;
-	s->cells_free = s->ncells;
+	s->cells_free = s->allowed = s->ncells;
 	s->cells = sys_mem_alloc(s->ncells * PAGE_SIZE);
 	s->ios = sys_mem_alloc(s->ncells * sizeof(*s->ios));
 	s->footer = sys_mem_alloc(IMAGE_PAGE);
@@ -1410,38 +1437,24 @@ long do_snapshot(struct pager *p, uintptr_t start, uintptr_t end, int fd, unsign
 
 union ask_control {
 	struct cmsghdr head;
-	char room[CMSG_SPACE(2 * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+	char room[CMSG_SPACE(2 * sizeof(int))];
 };
 
 struct asked {
 	struct snapshot_ask ask;
 	int fd[2]; /* the image, the link; -1: none */
-	uid_t uid;
-	bool known; /* that it is its user's */
 };
 
-/* Take what a message brought; whatever descriptors it has are to be closed by the caller. */
+/* The descriptors that a message brought are to be closed by the caller; there is room for two. */
 static void take_control(struct msghdr *m, struct asked *a)
 {
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
-		if (c->cmsg_level != SOL_SOCKET)
-			continue;
-		if (c->cmsg_type == SCM_RIGHTS) {
-			size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-			int fds[2];
+	const struct cmsghdr *c = CMSG_FIRSTHDR(m);
+	size_t n;
 
-			/* the room is for two */
-			memcpy(fds, CMSG_DATA(c), (n < 2 ? n : 2) * sizeof(int));
-			for (size_t i = 0; i < n && i < 2; i++)
-				a->fd[i] = fds[i];
-		} else if (c->cmsg_type == SCM_CREDENTIALS) {
-			struct ucred cred;
-
-			memcpy(&cred, CMSG_DATA(c), sizeof(cred));
-			a->uid = cred.uid;
-			a->known = true;
-		}
-	}
+	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		return;
+	n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	memcpy(a->fd, CMSG_DATA(c), (n < 2 ? n : 2) * sizeof(int));
 }
 
 static bool receive(const struct mm *mm, struct asked *a)
@@ -1466,14 +1479,14 @@ static bool receive(const struct mm *mm, struct asked *a)
 	return true;
 }
 
-/* Only who could do so anyway, by ptrace(2), may have the memory. */
+/* Only who can read the memory knows the token. */
 static long answer(struct pager *p, const struct asked *a)
 {
-	uid_t me = (uid_t)sys_bare(SYS_geteuid, 0, 0, 0, 0, 0, 0);
+	const struct snapshot_port *port = &p->mm->snaps.port;
 
-	if (!a->known || (a->uid != 0 && a->uid != me))
+	if (a->ask.token[0] != port->token[0] || a->ask.token[1] != port->token[1])
 		return -EPERM;
-	if (a->ask.layout != publish_layout() || (a->ask.flags & ~FL_SNAPSHOT_NOSYNC))
+	if (a->ask.flags & ~FL_SNAPSHOT_NOSYNC)
 		return -EPROTO;
 	return begin(p, 0, 0, a->fd[0], a->ask.flags, -1, a->fd[1]);
 }
@@ -1512,11 +1525,11 @@ void snapshot_listen(struct mm *mm)
 	struct snapshot_port *port = &mm->snaps.port;
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	socklen_t len = sizeof(addr);
-	int on = 1;
 	long fd;
 	long r;
 
-	if (!(mm->flags & MM_PRELOAD))
+	if (!(mm->flags & MM_PRELOAD) || SYS3(getrandom, port->token, sizeof(port->token),
+					      GRND_NONBLOCK) != (long)sizeof(port->token))
 		return;
 	fd = SYS3(socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (sys_err(fd))
@@ -1525,8 +1538,6 @@ void snapshot_listen(struct mm *mm)
 	r = SYS3(bind, fd, &addr, sizeof(addr.sun_family));
 	if (r == 0)
 		r = SYS3(getsockname, fd, &addr, &len);
-	if (r == 0)
-		r = sys_bare(SYS_setsockopt, fd, SOL_SOCKET, SO_PASSCRED, (long)&on, sizeof(on), 0);
 	len -= (socklen_t)sizeof(addr.sun_family);
 	if (r != 0 || len > sizeof(port->name) || fork_watch(mm, (int)fd, true) != 0) {
 		SYS1(close, fd);
@@ -1568,6 +1579,7 @@ void snapshot_round(struct pager *p, bool calls)
 		struct snapshot *s = all->now;
 
 		s->stalled = false;
+		cells_fit(s);
 		work(p, s);
 		if (s->link >= 0 && sys_now() - s->told > TELL_NS && !tell(s, false))
 			fail(s, -EPIPE);
@@ -1582,7 +1594,7 @@ bool snapshot_ready(const struct mm *mm)
 	const struct snapshot *s = mm->snaps.now;
 
 	return s != NULL && s->left != 0 && !s->stalled &&
-	       (s->err != 0 || s->cells_free > s->ncells / 4);
+	       (s->err != 0 || cells_room(s) > s->allowed / 4);
 }
 
 void snapshot_finish(struct pager *p)

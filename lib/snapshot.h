@@ -26,7 +26,8 @@ struct snapshot;
 
 /* Where a snapshot is asked for from outside; read from there (publish.h). */
 struct snapshot_port {
-	uint32_t len; /* of its name, a socket's in the abstract namespace; 0: none */
+	uint64_t token[2]; /* who asks shows that he has read this */
+	uint32_t len;	   /* of its name, a socket's in the abstract namespace; 0: none */
 	char name[SNAPSHOT_NAME_MAX];
 };
 
@@ -47,8 +48,8 @@ struct snapshots {
 #define SNAPSHOT_ASK 0x31706e73466c6146U
 
 struct snapshot_ask {
-	uint64_t what;	 /* SNAPSHOT_ASK */
-	uint64_t layout; /* publish_layout() */
+	uint64_t what; /* SNAPSHOT_ASK */
+	uint64_t token[2];
 	uint32_t flags;
 	uint32_t reserved;
 };

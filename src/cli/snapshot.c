@@ -73,8 +73,7 @@ union ask_control {
 /* 0 or -errno. */
 static int ask(const struct snapshot_port *port, int image, int link, unsigned flags)
 {
-	struct snapshot_ask what = {
-		.what = SNAPSHOT_ASK, .layout = publish_layout(), .flags = flags};
+	struct snapshot_ask what = {.what = SNAPSHOT_ASK, .flags = flags};
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	struct iovec iov = {&what, sizeof(what)};
 	union ask_control control;
@@ -92,6 +91,7 @@ static int ask(const struct snapshot_port *port, int image, int link, unsigned f
 
 	if (fd < 0)
 		return -errno;
+	memcpy(what.token, port->token, sizeof(what.token));
 	memcpy(addr.sun_path, port->name, port->len);
 	memset(&control, 0, sizeof(control));
 	control.head.cmsg_level = SOL_SOCKET;

@@ -548,6 +548,39 @@ static void huge_pages(void **state)
 	close(fd);
 }
 
+/* The limit falls below what the buffer was made for; what is held stays within it. */
+static void lower_limit(void **state)
+{
+	const size_t n = 16384;
+	struct fl_options o = live_options(64 * MIB);
+	struct fl *fl = live_armed(&o);
+	char *mem = live_map(fl, n);
+	char *image;
+	int fd = image_fd();
+
+	(void)state;
+	live_fill(mem, 0, n, 1);
+	assert_int_equal(fl_snapshot(fl, mem, n * PG, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
+	assert_int_equal(fl_set_limit(fl, FL_LIMIT_MIN), 0);
+	for (size_t p = n; p-- > 0;) {
+		struct fl_stats st;
+
+		live_fill(mem, p, 1, 2);
+		if (p % 512 != 0)
+			continue;
+		st = live_stats(fl);
+		assert_true(st.resident + st.staged <= FL_LIMIT_MIN / PG);
+	}
+	assert_int_equal(fl_snapshot_wait(fl), 0);
+	image = mmap(NULL, n * PG, PROT_READ, MAP_PRIVATE, fd, 0);
+	assert_ptr_not_equal(image, MAP_FAILED);
+	live_check(image, 0, n, 1);
+	munmap(image, n * PG);
+	live_check(mem, 0, n, 2);
+	assert_int_equal(fl_close(fl), 0);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -555,6 +588,7 @@ int main(void)
 		cmocka_unit_test(one_instant),	 cmocka_unit_test(dropped_and_moved),
 		cmocka_unit_test(given_back),	 cmocka_unit_test(all_memory),
 		cmocka_unit_test(one_at_a_time), cmocka_unit_test(huge_pages),
+		cmocka_unit_test(lower_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
