@@ -48,6 +48,9 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/readahead.c lib/readahead.h \
 	lib/reclaim.c lib/reclaim.h \
 	lib/region.c lib/region.h \
+	lib/snapshot-port.c \
+	lib/snapshot-save.c \
+	lib/snapshot-work.h \
 	lib/snapshot.c lib/snapshot.h \
 	lib/source.c lib/source.h \
 	lib/staging.c lib/staging.h \

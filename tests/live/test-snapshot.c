@@ -552,7 +552,7 @@ static void huge_pages(void **state)
 static void lower_limit(void **state)
 {
 	const size_t n = 16384;
-	struct fl_options o = live_options(64 * MIB);
+	struct fl_options o = live_options(256 * MIB);
 	struct fl *fl = live_armed(&o);
 	char *mem = live_map(fl, n);
 	char *image;
