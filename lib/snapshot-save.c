@@ -197,7 +197,7 @@ static uint32_t cells_room(const struct snapshot *s)
 	return in_use < s->allowed ? s->allowed - in_use : 0;
 }
 
-/* The limit may have become so low that the buffer must be smaller: nothing stays in what is free. */
+/* Nothing stays in what is free. */
 void snapshot_fit(struct snapshot *s)
 {
 	uint32_t allowed = (uint32_t)mm_snapshot_pages(s->mm);

@@ -4,8 +4,8 @@
  *
  * The instant.  Under the mm lock every present page of the ranges is
  * write-protected, in calls as long as runs of present pages are, and every page
- * that has content gets its bit in `unsaved`.  What is absent costs nothing: only what is
- * present is protected, since the kernel would leave marks in the place of absent
+ * that has content gets its bit in `unsaved`.  What is absent costs nothing: only what
+ * is present is protected, since the kernel would leave marks in the place of absent
  * pages (WP_UNPOPULATED), which MOVE and ZEROPAGE refuse.  No fault is
  * answered before the last page is protected, so what was protected first has
  * not changed when the last one is: that moment is the instant, for all threads.
@@ -16,40 +16,44 @@
  * Bits are only ever cleared.
  *
  * Who would break it, and what is done there:
- *	a write fault (fault-wp.c)	saves the page, and neighbours, then lets it be written
- *	installs by copy (fault-swap.c,
- *	fault-compressed.c)		save what is installed, or install it write-protected
- *	installs that cannot protect (fault-anon.c:
- *	fault_filled, staging.c: stage_refault)	save first, or the fault waits
- *	block_return (staging.c)	leaves the page in staging
- *	unshare_frame (staging.c)	a frame that is shared after fork stays where it is
- *	munmap, mremap, brk, MADV_DONTNEED and
- *	its like, a mapping with MAP_FIXED, letting
- *	memory go (hop.c: settle)	wait until the range is saved
- *	fork				the child's frames are the parent's until one is written, and
- *					the parent's stay protected; the caller's own pages near
- *					its thread pointer are saved first (fork.c)
- *	a page that went lazily by a MADV_FREE from
- *	before arming (fault.c)		is zeros
+ *	a write fault (fault-wp.c)
+ *		saves the page, and neighbours, then lets it be written
+ *	installs by copy (fault-swap.c, fault-compressed.c)
+ *		save what is installed, or install it write-protected
+ *	installs that cannot protect (fault-anon.c: fault_filled; staging.c: stage_refault)
+ *		save first, or the fault waits
+ *	block_return (staging.c)
+ *		leaves the page in staging
+ *	unshare_frame (staging.c)
+ *		a frame that is shared after fork stays where it is
+ *	munmap, mremap, brk, MADV_DONTNEED and its like, a mapping with MAP_FIXED, memory
+ *	that is given back (hop.c: settle)
+ *		wait until the range is saved
+ *	fork (fork.c)
+ *		the child's frames are the parent's until one is written, and the parent's
+ *		stay protected; the caller's pages near its thread pointer are saved first
+ *	a page that went lazily by a MADV_FREE from before arming (fault.c)
+ *		is zeros
  * mprotect, mlock and advice that drops nothing leave the kernel's protection as
- * it is.  drop_entries() looks after all of them: what is dropped unsaved ends the snapshot
- * with an error, never with a wrong image.
+ * it is.  drop_entries() looks after all of them: what is dropped unsaved ends the
+ * snapshot with an error, never with a wrong image.
  *
- * Saving.  A page is copied into a cell of a bounded buffer, and from there
- * written to the image; the buffer is of the limit's frames.  Pagers save in the background, by
- * address, a part in each round; a quarter of the cells is for those who wait.  What is in a slot
- * is read into cells directly: the slot is busy meanwhile and cannot be used anew, a fault on
- * the page waits (snapshot_reads()), and the checksum is compared.  Present pages are read through /proc/self/mem, which
- * does not fault.
+ * Saving (snapshot-save.c).  A page is copied into a cell of a bounded buffer, and
+ * from there written to the image; the buffer is of the limit's frames.  Pagers save
+ * in the background, by address, a part in each round; a quarter of the cells is for
+ * those who wait.  What is in a slot is read into cells directly: the slot is busy
+ * meanwhile and cannot be used anew, a fault on the page waits (snapshot_reads()), and
+ * the checksum is compared.  Present pages are read through /proc/self/mem, which does
+ * not fault.
  *
  * The end: tables, sync, footer, sync; then the waiters are told.  An error lets all
  * pages go, empties the file and is told instead.
  *
  * Mappings of files are not part of an image: their content is the file's.
  *
- * Accepted simplifications.  A device that writes into a pinned frame is not
- * noticed, as by fork(2).  A kernel access that cannot wait for a pager (FUTEX_WAKE_OP, FUTEX_LOCK_PI)
- * fails with EFAULT on a page that is not saved yet, as on one that is away.
+ * Accepted simplifications.  A device that writes into a pinned frame is not noticed.
+ * A kernel access that cannot wait for a pager (FUTEX_WAKE_OP, FUTEX_LOCK_PI) fails with
+ * EFAULT on a page that is not saved yet, as on one that is away.
  */
 #include "snapshot-work.h"
 
@@ -244,7 +248,10 @@ static bool is_part(const struct region *r)
 	return r->users == NULL && !(r->flags & REGION_HELD);
 }
 
-/* Pages of [*vpn, end) that may have content: from the first leaf on, to the end of those that follow it. */
+/*
+ * Pages of [*vpn, end) that may have content: from the first leaf on, to the end of
+ * those that follow it.
+ */
 static bool next_leaves(struct mm *mm, vpn_t *vpn, vpn_t end, vpn_t *stop)
 {
 	const unsigned any = ((1U << PTE_STATES) - 1) & ~(1U << PTE_NONE);
@@ -446,7 +453,7 @@ static bool protect(struct snapshot *s)
 					s->left++;
 				}
 				if (state == PTE_PRESENT) {
-					/* what is protected already is passed over, unless a call passes it */
+					/* what is protected already begins no run */
 					run += run != 0 || !(pte & PTE_WP);
 					continue;
 				}
@@ -572,7 +579,6 @@ static long at_instant(struct snapshot *s, uintptr_t start, uintptr_t end, bool 
 	return r;
 }
 
-/* The descriptors, of this table, are the snapshot's from here on; link: who is told, -1: nobody. */
 long snapshot_begin(struct pager *p, uintptr_t start, uintptr_t end, int fd, unsigned flags,
 		    int event_fd, int link)
 {

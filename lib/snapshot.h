@@ -44,7 +44,10 @@ struct snapshots {
 	bool knocked; /* something came in there */
 };
 
-/* What is sent to the port, with two descriptors: the image, and one end of a socket pair for answers. */
+/*
+ * What is sent to the port, with two descriptors: the image, and one end of a socket
+ * pair for answers.
+ */
 #define SNAPSHOT_ASK 0x31706e73466c6146U
 
 struct snapshot_ask {
@@ -76,7 +79,7 @@ long do_snapshot(struct pager *p, uintptr_t start, uintptr_t end, int fd, unsign
 bool snapshot_unsaved(struct mm *mm, vpn_t vpn);
 bool snapshot_unsaved_any(struct mm *mm, vpn_t vpn, uint32_t n);
 
-/* Whether the slot of a page is just being read for its image: who needs it waits for the end of that. */
+/* Whether the slot of a page is just being read for its image: who needs it waits. */
 bool snapshot_reads(struct mm *mm, vpn_t vpn);
 
 /*

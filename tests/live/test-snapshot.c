@@ -144,7 +144,7 @@ static void every_state(void **state)
 		else
 			assert_true(live_count(fl, mem, PAGES, FL_PAGE_SWAPPED) != 0);
 		assert_int_equal(fl_snapshot(fl, mem, PAGES * PG, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
-		/* every page changes at once, from the last one that is present, before it is saved */
+		/* every page changes at once, first those that are saved last */
 		for (size_t p = PAGES / 2 + 500; p-- > 0;)
 			fill(mem, p, 7);
 		for (size_t p = PAGES / 2 + 500; p < PAGES; p++)
@@ -303,7 +303,7 @@ static void one_instant(void **state)
 						 (unsigned long)v, (unsigned long)last);
 				last = v;
 			}
-			/* the counting one: no older than what was there before the call, no page two behind */
+			/* no older than before the call, and no page of the first two behind */
 			assert_true(*slot_of(image, 0) >= now);
 			assert_true(*slot_of(image, 0) - *slot_of(image, EACH - 1) <= 1);
 			before = *slot_of(image, 0);
