@@ -312,6 +312,9 @@ static uint64_t list_regions(const struct mm *mm, uintptr_t start, uintptr_t end
 
 	*regions = 0;
 	while ((r = region_next(&mm->regions, at)) != NULL && r->start < end) {
+		/* what the store's server pages is named there */
+		bool file = r->users != NULL && !(r->flags & REGION_REMOTE);
+
 		at = r->end;
 		++*regions;
 		if (out == NULL)
@@ -321,7 +324,7 @@ static uint64_t list_regions(const struct mm *mm, uintptr_t start, uintptr_t end
 			(unsigned long)r->start, (unsigned long)r->end,
 			r->prot & PROT_READ ? 'r' : '-', r->prot & PROT_WRITE ? 'w' : '-',
 			r->prot & PROT_EXEC ? 'x' : '-', r->flags & REGION_SHARED ? 's' : 'p',
-			r->users != NULL ? " " : "", r->users != NULL ? cache_of(r)->name : "");
+			file ? " " : "", file ? cache_of(r)->name : "");
 	}
 	return len;
 }
