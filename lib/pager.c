@@ -548,15 +548,12 @@ int pager_register(struct mm *mm, uintptr_t start, uintptr_t end)
 
 			if (pte_reserve(&mm->ptes, v, stop - v) != 0)
 				return -ENOMEM;
-			for (; v < stop; v++) {
-				enum pte_state state = pte_state(pte_get(&mm->ptes, v));
-
-				if (state == PTE_NONE)
-					pte_set(&mm->ptes, v, pte_make(PTE_PRESENT, SWP_NONE, 0));
-				else if (state != PTE_PRESENT)
-					/* Moved here, and read from outside before it was registered:
-					 * the kernel's zero page stands where ours is to come back. */
+			while ((v = pte_fill_present(&mm->ptes, v, stop)) < stop) {
+				/* Moved here, and read from outside before it was registered:
+				 * the kernel's zero page stands where ours is to come back. */
+				if (pte_state(pte_get(&mm->ptes, v)) != PTE_PRESENT)
 					SYS3(madvise, addr_of(v), PAGE_SIZE, MADV_DONTNEED);
+				v++;
 			}
 		}
 		if (next <= at)
