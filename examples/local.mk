@@ -11,6 +11,7 @@ examples = \
 	examples/poison-handler \
 	examples/register \
 	examples/set-limit \
+	examples/snapshot \
 	examples/source-packed \
 	examples/source-remote \
 	examples/source-sparse \
@@ -34,6 +35,8 @@ examples_register_CPPFLAGS = $(examples_cppflags)
 examples_register_LDADD = lib/libfaultline.la
 examples_set_limit_CPPFLAGS = $(examples_cppflags)
 examples_set_limit_LDADD = lib/libfaultline.la
+examples_snapshot_CPPFLAGS = $(examples_cppflags)
+examples_snapshot_LDADD = lib/libfaultline.la -lpthread
 examples_source_packed_CPPFLAGS = $(examples_cppflags)
 examples_source_packed_LDADD = lib/libfaultline.la
 examples_source_remote_CPPFLAGS = $(examples_cppflags)

@@ -244,6 +244,12 @@ enum fl_page_kind {
 
 int fl_page_state(struct fl *fl, const void *addr, size_t length, unsigned char *vec);
 
+/** Do not make the image durable before telling that it is done. */
+#define FL_SNAPSHOT_NOSYNC 1
+
+int fl_snapshot(struct fl *fl, const void *addr, size_t length, int fd, int flags, int event_fd);
+int fl_snapshot_wait(struct fl *fl);
+
 /** Buckets of the fault-latency histogram: bucket i counts faults of [2^i, 2^(i+1)) nanoseconds. */
 #define FL_LATENCY_BUCKETS 32
 
@@ -307,6 +313,11 @@ struct fl_stats {
 	uint64_t file_errors;	 /**< requests that failed */
 	uint64_t file_dropped;	 /**< cached pages dropped */
 	uint64_t faults_in_thread; /**< of all faults: answered by the thread that took them */
+	uint64_t snapshot_pages; /**< pages that the last snapshot had to save */
+	uint64_t snapshot_saved; /**< of these: saved */
+	uint64_t snapshot_faults; /**< writes for which a page was saved first */
+	uint64_t snapshot_waits; /**< times that such a write found the buffer full */
+	uint64_t snapshot_pause; /**< nanoseconds that the last snapshot took to begin */
 };
 
 int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);

@@ -15,6 +15,7 @@
 #include "mmap.h"
 #include "open.h"
 #include "pager.h"
+#include "snapshot.h"
 #include "sys.h"
 #include "verify.h"
 
@@ -336,6 +337,38 @@ API int fl_page_state(struct fl *fl, const void *addr, size_t length, unsigned c
 	}
 	sys_mem_free(own, chunk);
 	return gate(r);
+}
+
+API int fl_snapshot(struct fl *fl, const void *addr, size_t length, int fd, int flags, int event_fd)
+{
+	uintptr_t start = (uintptr_t)addr;
+	bool all = addr == NULL && length == 0;
+	long r;
+
+	if ((!all && bad_range(start, length)) || (flags & ~FL_SNAPSHOT_NOSYNC) || event_fd < -1)
+		return -EINVAL;
+	if (fd < 0)
+		return -EBADF;
+	r = need_pagers(fl->mm);
+	if (r == 0)
+		r = hop_call(fl->mm, HOP_SNAPSHOT, (long)start,
+			     all ? 0 : (long)(start + page_up(length)), fd, flags, event_fd, 0, 0);
+	return gate(r);
+}
+
+API int fl_snapshot_wait(struct fl *fl)
+{
+	struct snapshots *s = &fl->mm->snaps;
+	/* Acquire: pairs with the release at a snapshot's beginning. */
+	uint32_t begun = __atomic_load_n(&s->begun, __ATOMIC_ACQUIRE);
+	uint32_t ended;
+
+	if (begun == 0)
+		return -ENOENT;
+	/* Acquire: pairs with the release at its end. */
+	while ((int32_t)((ended = __atomic_load_n(&s->ended, __ATOMIC_ACQUIRE)) - begun) < 0)
+		futex_wait(&s->ended, ended, 0);
+	return gate(__atomic_load_n(&s->result, __ATOMIC_RELAXED));
 }
 
 API int fl_stats(struct fl *fl, struct fl_stats *out, size_t size)

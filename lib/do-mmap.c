@@ -9,6 +9,7 @@
 #include "mm.h"
 #include "pager.h"
 #include "share.h"
+#include "snapshot.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -81,6 +82,7 @@ void drop_entries(struct mm *mm, uintptr_t start, uintptr_t end)
 
 	if (mm->ptes.chunk == NULL)
 		return;
+	snapshot_dropped(mm, vpn, vpn_of(end));
 	while ((vpn = pte_next(&mm->ptes, vpn, vpn_of(end), any)) < vpn_of(end)) {
 		pte_t pte = pte_get(&mm->ptes, vpn);
 

@@ -9,6 +9,7 @@
  */
 #include "fault.h"
 #include "reclaim.h"
+#include "snapshot.h"
 #include "uffd.h"
 
 #include <errno.h>
@@ -136,6 +137,8 @@ enum fault_result fault_filled(struct pager *p, const struct fault *f)
 	struct mm *mm = p->mm;
 
 	if (!reclaim_make_room(p, 1))
+		return FAULT_DEFER;
+	if (snapshot_unsaved(mm, vpn_of(f->addr)) && snapshot_save(p, vpn_of(f->addr), 1) == 0)
 		return FAULT_DEFER;
 	if (pte_state(pte_get(&mm->ptes, vpn_of(f->addr))) != PTE_FILLED)
 		return FAULT_DEFER;

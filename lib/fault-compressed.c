@@ -12,6 +12,7 @@
  */
 #include "fault.h"
 #include "reclaim.h"
+#include "snapshot.h"
 #include "uffd.h"
 
 /* How many pages from vpn are compressed, up to n. */
@@ -101,6 +102,8 @@ enum fault_result fault_compressed(struct pager *p, const struct fault *f, struc
 		wp = keep;
 	else
 		wp = keep && !f->write && fault_wp_wanted(mm, r);
+	/* what is at hand is saved now; where the snapshot's buffer is full, a write waits for it */
+	wp = wp || (snapshot_unsaved_any(mm, vpn, n) && snapshot_save(p, vpn, n) < n);
 	keep = keep && (wp || mm->opt.wp == FL_WP_OFF);
 	for (left = n; left != 0;) {
 		uint32_t at = (left - 1) / mm->tier.in_pages * mm->tier.in_pages;

@@ -18,6 +18,7 @@
  */
 #include "fault.h"
 #include "reclaim.h"
+#include "snapshot.h"
 #include "uffd.h"
 
 #include <errno.h>
@@ -41,6 +42,7 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 	size_t done;
 	bool keep; /* the slot, beside the frame */
 	bool wp;
+	bool unsaved;
 
 	if (r == NULL)
 		return 0;
@@ -50,8 +52,11 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 	if (n == 0)
 		return 0;
 	p->near.waits = false;
+	/* what is at hand is saved now; where the buffer is full, a write waits for it */
+	unsaved = snapshot_unsaved_any(mm, vpn, n) && snapshot_save(p, vpn, n) < n;
 	keep = !swap_half_full(&mm->swap, sp->swp);
 	wp = mm->opt.wp == FL_WP_SYNC ? !write || n > 1 : !write && keep && fault_wp_wanted(mm, r);
+	wp = wp || unsaved;
 	res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp, &done);
 	if (res == UFFD_GONE && done == 0 && n > 1) {
 		n = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), n * PAGE_SIZE) >> PAGE_SHIFT);
@@ -104,10 +109,14 @@ static uint32_t read_start(struct pager *p, vpn_t vpn, uint32_t n, unsigned flag
 	uint32_t first;
 	uint64_t off;
 
+	/* into a snapshot: a slot is read once at a time */
+	if (snapshot_reads(mm, vpn))
+		return 0;
 	while (run < n) {
 		pte_t q = pte_get(&mm->ptes, vpn + run);
 
-		if (pte_state(q) != PTE_SWAPPED || pte_swp(q) != swp + run)
+		if (pte_state(q) != PTE_SWAPPED || pte_swp(q) != swp + run ||
+		    snapshot_reads(mm, vpn + run))
 			break;
 		run++;
 	}

@@ -7,15 +7,20 @@
  * back; whether the frame is then reused or copied (shared after fork) is the
  * kernel's do_wp_page, when the thread writes again.
  *
+ * A page that a snapshot has not saved yet is saved first, and those behind it
+ * that a stream of writes will come to.
+ *
  * Lifting costs a fault, so FL_WP_AUTO write-protects in a region only while
  * fewer than a third of the pages so protected get written; a sample goes on, so
  * that the decision can change.
  */
 #include "fault.h"
+#include "snapshot.h"
 #include "uffd.h"
 
 #define WP_SAMPLE 64U  /* installs before a region's figures count */
 #define WP_DECAY 4096U /* installs after which they are halved */
+#define SAVE_AROUND 64U /* pages that are saved for one write */
 #define WP_PROBE 16U   /* of a region that lost it, one install in this many is protected */
 
 bool fault_wp_wanted(struct mm *mm, struct region *r)
@@ -54,16 +59,18 @@ static enum fault_result first_change(struct mm *mm, const struct fault *f, vpn_
 	return FAULT_DONE;
 }
 
-enum fault_result fault_wp(struct mm *mm, int fd, const struct fault *f, struct region *r)
+enum fault_result fault_wp(struct mm *mm, struct pager *p, int fd, const struct fault *f,
+			   struct region *r)
 {
 	vpn_t vpn = vpn_of(f->addr);
+	bool unsaved = snapshot_unsaved(mm, vpn);
 	struct stream *stream;
 	uint32_t window;
 	uint32_t n = 0;
 
 	if (r->flags & REGION_HOLD)
 		return first_change(mm, f, vpn, pte_get(&mm->ptes, vpn));
-	if (!(pte_get(&mm->ptes, vpn) & PTE_WP)) {
+	if (!unsaved && !(pte_get(&mm->ptes, vpn) & PTE_WP)) {
 		/* lifted already, or protected by nobody we know: lift it, who waits goes on */
 		if (uffd_writeprotect(fd, addr_of(vpn), PAGE_SIZE, false) != UFFD_OK)
 			uffd_wake(fd, addr_of(vpn), PAGE_SIZE);
@@ -73,12 +80,32 @@ enum fault_result fault_wp(struct mm *mm, int fd, const struct fault *f, struct 
 	window = stream_fault(&mm->ra.wp, vpn, mm->opt.fault_around, &stream);
 	if (window > vpn_of(r->end) - vpn)
 		window = (uint32_t)(vpn_of(r->end) - vpn);
+	if (unsaved) {
+		uint32_t saved = snapshot_save(p, vpn, window < SAVE_AROUND ? window : SAVE_AROUND);
+
+		if (saved == 0) {
+			stat_add(&mm->stats.snapshot_waits, 1);
+			return FAULT_DEFER;
+		}
+		stat_add(&mm->stats.snapshot_faults, 1);
+		window = saved < window ? saved : window;
+	}
 	while (n < window) {
 		pte_t pte = pte_get(&mm->ptes, vpn + n);
 
-		if (pte_state(pte) != PTE_PRESENT || !(pte & PTE_WP))
+		if (pte_state(pte) != PTE_PRESENT || !(pte & PTE_WP) ||
+		    snapshot_unsaved(mm, vpn + n))
 			break;
 		n++;
+	}
+	if (n == 0) {
+		/* it was protected for the snapshot alone, and is not any more */
+		stream_done(stream, vpn + window);
+		uffd_wake(fd, addr_of(vpn), PAGE_SIZE);
+		stat_add(&mm->stats.faults_wp, 1);
+		stat_add(&mm->stats.faults_minor, 1);
+		fault_latency(mm, f->t0);
+		return FAULT_DONE;
 	}
 	if (uffd_writeprotect(fd, addr_of(vpn), n * PAGE_SIZE, false) != UFFD_OK) {
 		uffd_wake(fd, addr_of(vpn), PAGE_SIZE);

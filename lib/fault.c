@@ -10,6 +10,7 @@
 
 #include "grant.h"
 #include "reclaim.h"
+#include "snapshot.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -56,6 +57,7 @@ static enum fault_result fault_present(struct pager *p, const struct fault *f, c
 	uintptr_t next;
 	swp_t swp;
 
+	snapshot_gone(mm, vpn);
 	if (uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) != 0) {
 		stat_add(&mm->stats.faults_stale, 1);
 		fault_wake(mm, vpn);
@@ -92,7 +94,7 @@ enum fault_result fault_handle(struct pager *p, const struct fault *f)
 	case PTE_NONE:
 		return r->users != NULL ? fault_file(p, f, r) : fault_anon(p, f, r);
 	case PTE_PRESENT:
-		return f->wp ? fault_wp(mm, mm->uffd, f, r) : fault_present(p, f, r);
+		return f->wp ? fault_wp(mm, p, mm->uffd, f, r) : fault_present(p, f, r);
 	case PTE_STAGED:
 		return fault_staged(p, f, r);
 	case PTE_SWAPPED:

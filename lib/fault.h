@@ -59,8 +59,12 @@ bool fault_anon_give(struct mm *mm, int fd, const struct fault *f, const struct 
 		     uint32_t most);
 enum fault_result fault_filled_give(struct mm *mm, int fd, const struct fault *f, void *page);
 
-/* fault-wp.c: a write to a write-protected page that is present; on any thread that has the lock. */
-enum fault_result fault_wp(struct mm *mm, int fd, const struct fault *f, struct region *r);
+/*
+ * fault-wp.c: a write to a write-protected page that is present; on any thread
+ * that has the lock, while there is no snapshot: then on a pager (else p is NULL).
+ */
+enum fault_result fault_wp(struct mm *mm, struct pager *p, int fd, const struct fault *f,
+			   struct region *r);
 
 /* Whether what is read in for a read fault gets write-protected. */
 bool fault_wp_wanted(struct mm *mm, struct region *r);

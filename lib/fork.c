@@ -31,6 +31,7 @@
 #include "mm.h"
 #include "pager.h"
 #include "share.h"
+#include "snapshot.h"
 #include "store-client.h"
 #include "sys.h"
 #include "uffd.h"
@@ -180,6 +181,8 @@ void fork_look_after_kin(struct mm *mm)
 			group_heard(mm->group);
 			continue;
 		}
+		if (snapshot_heard(mm, e[i].data.fd))
+			continue;
 		kin_remove(k, e[i].data.fd);
 		k->until = now + KIN_PATIENCE_NS;
 	}
@@ -210,7 +213,8 @@ static bool caller_is_in(struct mm *mm, uintptr_t tp)
 		pte_t pte = pte_get(&mm->ptes, vpn_of(a));
 
 		if (region_find(&mm->regions, a) != NULL &&
-		    (pte_state(pte) != PTE_PRESENT || (pte & PTE_WP)))
+		    (pte_state(pte) != PTE_PRESENT || (pte & PTE_WP) ||
+		     snapshot_unsaved(mm, vpn_of(a))))
 			return false;
 	}
 	return true;
@@ -595,6 +599,7 @@ int fork_adopt(struct mm *mm)
 	if (r == 0) {
 		kin_add(mm, link);
 		grant_listen(mm);
+		snapshot_listen(mm);
 	}
 	if (r == 0 && mm->store != NULL)
 		stored_forked(mm);
@@ -647,6 +652,7 @@ static int child_start(struct mm *mm)
 
 	lock_init(&mm->lock, RANK_MM);
 	near_forked(mm);
+	snapshots_forked(mm);
 	mm->pagers_up = 0;
 	mm->ndefer = 0;
 	mm->stuck_since = 0;

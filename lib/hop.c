@@ -15,6 +15,7 @@
 #include "pager.h"
 #include "prefetch.h"
 #include "share.h"
+#include "snapshot.h"
 #include "sys.h"
 #include "uffd.h"
 #include "verify.h"
@@ -154,12 +155,81 @@ long hop_run(struct mm *mm, long (*fn)(struct pager *p, void *arg), void *arg)
 	return hop_call(mm, HOP_RUN, (long)fn, (long)arg, 0, 0, 0, 0, 0);
 }
 
+/* Advice that leaves every page's content as it is. */
+static bool keeps_content(int advice)
+{
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_FREE:
+	case MADV_REMOVE:
+	case MADV_DONTNEED_LOCKED:
+	case MADV_GUARD_INSTALL:
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* Before a call that drops or moves pages: those of a snapshot are saved. */
+static void settle(struct pager *p, const struct hop_slot *s)
+{
+	const long *a = s->arg;
+	const struct map_file *m;
+	uintptr_t start = (uintptr_t)a[0];
+	uintptr_t end = start + page_up((size_t)a[1]);
+
+	switch ((enum hop_op)s->op) {
+	case HOP_MUNMAP:
+		break;
+	case HOP_UNREGISTER:
+		end = (uintptr_t)a[1];
+		break;
+	case HOP_MMAP:
+		if (!(a[3] & MAP_FIXED))
+			return;
+		break;
+	case HOP_MMAP_FILE:
+		m = (const struct map_file *)a[0];
+		start = m->addr;
+		end = start + page_up(m->len);
+		if (!(m->flags & MAP_FIXED))
+			return;
+		break;
+	case HOP_MADVISE:
+		if (keeps_content((int)a[2]))
+			return;
+		break;
+	case HOP_MREMAP:
+		if (a[3] & MREMAP_FIXED)
+			snapshot_settle(p, (uintptr_t)a[4], (uintptr_t)a[4] + page_up((size_t)a[2]));
+		break;
+	case HOP_BRK:
+		end = page_up(p->mm->brk);
+		start = page_up(start);
+		break;
+	case HOP_FLAGS: /* about to be replaced past us */
+		if (!(a[2] & REGION_HELD))
+			return;
+		end = (uintptr_t)a[1];
+		break;
+	case HOP_CLOSE:
+		snapshot_finish(p);
+		return;
+	default:
+		return;
+	}
+	if (start < end)
+		snapshot_settle(p, start, end);
+}
+
 static long serve(struct pager *p, const struct hop_slot *s)
 {
 	struct mm *mm = p->mm;
 	const long *a = s->arg;
 	long r;
 
+	if (mm->snaps.now != NULL)
+		settle(p, s);
 	switch ((enum hop_op)s->op) {
 	case HOP_MMAP:
 		return do_mmap(mm, (uintptr_t)a[0], (size_t)a[1], (int)a[2], (int)a[3]);
@@ -252,6 +322,9 @@ static long serve(struct pager *p, const struct hop_slot *s)
 		return do_in_thread(mm);
 	case HOP_FAULT:
 		return fault_handed(p, (uintptr_t)a[0], a[1] != 0, a[2] != 0);
+	case HOP_SNAPSHOT:
+		return do_snapshot(p, (uintptr_t)a[0], (uintptr_t)a[1], (int)a[2], (unsigned)a[3],
+				   (int)a[4]);
 	}
 	return -ENOSYS;
 }

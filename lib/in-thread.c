@@ -112,6 +112,9 @@ static bool answer(struct mm *mm, const struct fault *f, struct region *r)
 {
 	pte_t pte = pte_get(&mm->ptes, vpn_of(f->addr));
 
+	/* what is not saved yet has to be before it changes: a pager's work */
+	if (mm->snaps.now != NULL)
+		return false;
 	if (f->wp && pte_state(pte) != PTE_PRESENT)
 		return true;
 	switch (pte_state(pte)) {
@@ -121,7 +124,7 @@ static bool answer(struct mm *mm, const struct fault *f, struct region *r)
 		/* there, or gone behind our back: a pager looks */
 		if (!f->wp || !(pte & PTE_WP))
 			return false;
-		fault_wp(mm, mm->in_thread_own, f, r);
+		fault_wp(mm, NULL, mm->in_thread_own, f, r);
 		return !(pte_get(&mm->ptes, vpn_of(f->addr)) & PTE_WP);
 	case PTE_STAGED:
 		return refault(mm, f, pte);

@@ -29,6 +29,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/group.c lib/group.h \
 	lib/hold.c lib/hold.h \
 	lib/hop.c lib/hop.h \
+	lib/image.h \
 	lib/in-thread.c lib/in-thread.h \
 	lib/lock.c lib/lock.h \
 	lib/log.c lib/log.h \
@@ -50,6 +51,10 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/readahead.c lib/readahead.h \
 	lib/reclaim.c lib/reclaim.h \
 	lib/region.c lib/region.h \
+	lib/snapshot-port.c \
+	lib/snapshot-save.c \
+	lib/snapshot-work.h \
+	lib/snapshot.c lib/snapshot.h \
 	lib/source.c lib/source.h \
 	lib/staging.c lib/staging.h \
 	lib/store-client.c lib/store-client.h \

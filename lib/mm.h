@@ -11,7 +11,8 @@
  *
  * Frames.  What the limit bounds is
  *	PRESENT entries + frames in staging blocks + the read buffer
- *	+ the pool of compressed pages + cached pages of files,
+ *	+ the pool of compressed pages + cached pages of files
+ *	+ the buffer of a snapshot,
  * checked by reclaim_make_room() before any frame is added.  Spare frames
  * (staging.h) are within it too, and the first to go.
  */
@@ -34,6 +35,7 @@
 #include "publish.h"
 #include "readahead.h"
 #include "region.h"
+#include "snapshot.h"
 #include "staging.h"
 #include "swap-area.h"
 #include "tier.h"
@@ -60,6 +62,7 @@ struct mm_counters {
 	uint64_t readahead_hits, readahead_misses;
 	uint64_t evicted, dropped_clean, evict_busy, frames_reused;
 	uint64_t faults_compressed, compress_rejects, written_through;
+	uint64_t snapshot_pages, snapshot_saved, snapshot_faults, snapshot_waits, snapshot_pause;
 	uint64_t resident_max;
 	/* as of the last round of a pager */
 	uint64_t slots_total, slots_used, bookkeeping, compressed_bytes, pool;
@@ -164,6 +167,7 @@ struct mm {
 	struct traits_table traits;
 	struct hold_sync *holding; /* hold.h: the fl_sync() whose turn it is */
 	struct prefetch *prefetch; /* prefetch.h: what was asked for and is not all there yet */
+	struct snapshots snaps;
 	struct fault defer[DEFER_MAX];
 	unsigned ndefer;
 
@@ -222,10 +226,18 @@ static inline uint64_t mm_frames(const struct mm *mm)
 	return mm->ptes.count[PTE_PRESENT] + mm->staging.frames + tier_pages(mm) + mm->files.frames;
 }
 
-/* Frames that may be held beside the read buffer. */
+/* Of these, the buffer of a snapshot may have so many: it was made for another limit. */
+static inline uint64_t mm_snapshot_pages(const struct mm *mm)
+{
+	uint64_t part = (mm->limit + mm->lent - mm->staging.buffer_pages) / 4;
+
+	return mm->snaps.pages < part ? mm->snaps.pages : part;
+}
+
+/* Frames that may be held beside the read buffer and that of a snapshot. */
 static inline uint64_t mm_budget(const struct mm *mm)
 {
-	return mm->limit + mm->lent - mm->staging.buffer_pages;
+	return mm->limit + mm->lent - mm->staging.buffer_pages - mm_snapshot_pages(mm);
 }
 
 /* Pages of a budget that may be locked: a part of the frames stays free of them, and so does the pool. */

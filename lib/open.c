@@ -133,6 +133,7 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 	region_tree_init(&mm->regions);
 	fill_init(&mm->fills);
 	readahead_init(&mm->ra);
+	snapshots_init(mm);
 	mm->flags = flags;
 	lock_init(&mm->fork_lock, RANK_FORK);
 	mm->device = mm->proc_fd = mm->wait_fd = -1;
@@ -234,6 +235,11 @@ void mm_stats_counted(const struct mm_counters *c, struct fl_stats *out)
 	out->faults_compressed = get(&c->faults_compressed);
 	out->compress_rejects = get(&c->compress_rejects);
 	out->written_through = get(&c->written_through);
+	out->snapshot_pages = get(&c->snapshot_pages);
+	out->snapshot_saved = get(&c->snapshot_saved);
+	out->snapshot_faults = get(&c->snapshot_faults);
+	out->snapshot_waits = get(&c->snapshot_waits);
+	out->snapshot_pause = get(&c->snapshot_pause);
 	out->file_minor = get(&c->file_minor);
 	out->file_major = get(&c->file_major);
 	out->file_reads = get(&c->file_reads);

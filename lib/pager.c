@@ -16,6 +16,7 @@
 #include "prefetch.h"
 #include "reclaim.h"
 #include "share.h"
+#include "snapshot.h"
 #include "store-client.h"
 #include "sys.h"
 #include "uffd.h"
@@ -278,6 +279,7 @@ static int open_all(struct mm *mm)
 	if (r != 0)
 		return say(mm, "cannot make the doorbells", r);
 	grant_listen(mm);
+	snapshot_listen(mm);
 	pool_init(&mm->io_pool, sizeof(struct swap_io), (size_t)64 << 10);
 	pool_init(&mm->files.io_pool, sizeof(struct file_io), (size_t)64 << 10);
 	return open_areas(mm);
@@ -341,8 +343,7 @@ static void publish(struct mm *mm)
 {
 	__atomic_store_n(&mm->stats.slots_total, swap_total(&mm->swap), __ATOMIC_RELAXED);
 	__atomic_store_n(&mm->stats.slots_used, swap_used(&mm->swap), __ATOMIC_RELAXED);
-	__atomic_store_n(&mm->stats.bookkeeping, pte_bytes(&mm->ptes) + swap_bytes(&mm->swap),
-			 __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.bookkeeping, pte_bytes(&mm->ptes) + swap_bytes(&mm->swap) + mm->snaps.bytes, __ATOMIC_RELAXED);
 	__atomic_store_n(&mm->stats.compressed_bytes, mm->tier.pool.live, __ATOMIC_RELAXED);
 	__atomic_store_n(&mm->stats.pool, zpool_held(&mm->tier.pool), __ATOMIC_RELAXED);
 }
@@ -375,6 +376,7 @@ static void round_trip(struct pager *p, bool calls)
 	traits_round(p);
 	if (p->mm->prefetch != NULL)
 		prefetch_round(p);
+	snapshot_round(p, calls);
 	publish(p->mm);
 }
 
@@ -428,8 +430,10 @@ static void sleep_until_event(struct pager *p, uint64_t most)
 		timeout = prefetch;
 	if (most < timeout)
 		timeout = most;
+	if (snapshot_ready(p->mm))
+		timeout = 0;
 	lock_drop(&p->mm->lock);
-	r = wait_awake(p);
+	r = timeout != 0 ? wait_awake(p) : 0;
 	if (r == 0)
 		r = blkio_wait(p->io, p->mm->wait_fd, timeout);
 	if (r < 0)
@@ -555,15 +559,12 @@ int pager_register(struct mm *mm, uintptr_t start, uintptr_t end)
 
 			if (pte_reserve(&mm->ptes, v, stop - v) != 0)
 				return -ENOMEM;
-			for (; v < stop; v++) {
-				enum pte_state state = pte_state(pte_get(&mm->ptes, v));
-
-				if (state == PTE_NONE)
-					pte_set(&mm->ptes, v, pte_make(PTE_PRESENT, SWP_NONE, 0));
-				else if (state != PTE_PRESENT)
-					/* Moved here, and read from outside before it was registered:
-					 * the kernel's zero page stands where ours is to come back. */
+			while ((v = pte_fill_present(&mm->ptes, v, stop)) < stop) {
+				/* Moved here, and read from outside before it was registered:
+				 * the kernel's zero page stands where ours is to come back. */
+				if (pte_state(pte_get(&mm->ptes, v)) != PTE_PRESENT)
 					SYS3(madvise, addr_of(v), PAGE_SIZE, MADV_DONTNEED);
+				v++;
 			}
 		}
 		if (next <= at)

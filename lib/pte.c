@@ -243,6 +243,30 @@ void pte_set(struct pte_table *t, vpn_t vpn, pte_t v)
 	__atomic_store_n(p, v, __ATOMIC_RELAXED);
 }
 
+vpn_t pte_fill_present(struct pte_table *t, vpn_t vpn, vpn_t end)
+{
+	while (vpn < end) {
+		vpn_t stop = (vpn | (PTE_LEAF_PAGES - 1)) + 1;
+		vpn_t first = vpn;
+		uint64_t *link;
+		pte_t *leaf = walk(t, vpn, false, &link);
+
+		if (leaf == NULL)
+			log_fatal("page entry without a leaf");
+		if (stop > end)
+			stop = end;
+		for (; vpn < stop && leaf[vpn % PTE_LEAF_PAGES] == 0; vpn++)
+			__atomic_store_n(&leaf[vpn % PTE_LEAF_PAGES],
+					 pte_make(PTE_PRESENT, SWP_NONE, 0), __ATOMIC_RELAXED);
+		*link += (vpn - first) * (LINK_USED + LINK_PRESENT);
+		count_add(t, PTE_NONE, first - vpn);
+		count_add(t, PTE_PRESENT, vpn - first);
+		if (vpn < stop)
+			break;
+	}
+	return vpn;
+}
+
 void pte_set_bits(struct pte_table *t, vpn_t vpn, pte_t set, pte_t clear)
 {
 	uint64_t *link;

@@ -132,6 +132,9 @@ int pte_reserve(struct pte_table *t, vpn_t vpn, size_t n);
 /* Write an entry; its leaf must exist unless v is none. */
 void pte_set(struct pte_table *t, vpn_t vpn, pte_t v);
 
+/* Entries of [vpn, end) become PRESENT up to the first that is not none, or end: which one. */
+vpn_t pte_fill_present(struct pte_table *t, vpn_t vpn, vpn_t end);
+
 /* Change the bits of an entry, not its state or payload. */
 void pte_set_bits(struct pte_table *t, vpn_t vpn, pte_t set, pte_t clear);
 

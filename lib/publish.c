@@ -61,6 +61,7 @@ void publish_begin(struct mm *mm)
 	p->csum_key = (uintptr_t)&mm->csum_key;
 	p->pagers = (uintptr_t)mm->pager;
 	p->tier = (uintptr_t)&mm->tier;
+	p->port = (uintptr_t)&mm->snaps.port;
 	/* Release: who reads the magic number reads the rest. */
 	__atomic_store_n(&p->magic, PUBLISH_MAGIC, __ATOMIC_RELEASE);
 }

@@ -32,7 +32,7 @@
 struct mm;
 
 #define PUBLISH_MAGIC 0x314d4d5046464cf1U
-#define PUBLISH_VERSION 1U
+#define PUBLISH_VERSION 2U
 
 struct published {
 	uint64_t magic; /* 0 once the runtime ends */
@@ -49,6 +49,7 @@ struct published {
 	uint64_t csum_key; /* uint64_t */
 	uint64_t pagers;   /* struct pager *[PAGERS_MAX] */
 	uint64_t tier;	   /* struct tier */
+	uint64_t port;	   /* struct snapshot_port */
 };
 
 /* Fill it in, or take it back. */

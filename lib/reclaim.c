@@ -494,7 +494,7 @@ void reclaim_balance(struct pager *p)
 	uint64_t high = frames_ahead(mm);
 	/* what is held; of what is counted the pool may have some in reserve */
 	uint64_t used = mm_frames(mm) - tier_reserve(mm) + mm->staging.spares * STAGE_BLOCK +
-			mm->staging.buffer_touched;
+			mm->staging.buffer_touched + mm_snapshot_pages(mm);
 	uint64_t step = STEP;
 	uint64_t have;
 

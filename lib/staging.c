@@ -16,6 +16,7 @@
 #include "in-thread.h"
 #include "mm.h"
 #include "reclaim.h"
+#include "snapshot.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -353,7 +354,9 @@ static bool unshare_frame(struct mm *mm, vpn_t vpn)
 	struct page_region run;
 	uintptr_t next;
 
-	if (uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false) != UFFD_OK ||
+	/* one that a snapshot has not saved must not be written: it stays until it is */
+	if (snapshot_unsaved(mm, vpn) ||
+	    uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false) != UFFD_OK ||
 	    uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) != 1 ||
 	    !(run.categories & PAGE_IS_PRESENT))
 		return false;
@@ -700,6 +703,9 @@ static void block_return(struct mm *mm, uint32_t b, const uint16_t *dirty, uint3
 		struct stage_page *sp = &s->page[index];
 		size_t done;
 
+		/* back there it could be written */
+		if (snapshot_unsaved(mm, sp->vpn))
+			continue;
 		if (uffd_move(in_thread_uffd_at(mm, addr_of(sp->vpn)), mm->pagemap_fd,
 			      addr_of(sp->vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
 			      &done) != UFFD_OK)
@@ -788,6 +794,9 @@ bool stage_refault(struct pager *p, vpn_t vpn, pte_t pte, bool write)
 	enum uffd_result res;
 	size_t done;
 
+	/* a move does not write-protect */
+	if (snapshot_unsaved(mm, vpn) && snapshot_save(p, vpn, 1) == 0)
+		return false;
 	if (stage_move_back(mm, in_thread_uffd_at(mm, addr_of(vpn)), mm->pagemap_fd, vpn, pte))
 		return true;
 	/* The mapping does not take a move, or the write still needs the frame: a copy. */

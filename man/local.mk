@@ -12,6 +12,7 @@ dist_man_MANS = \
 	man/faultline-mkswap.1 \
 	man/faultline-mount.1 \
 	man/faultline-run.1 \
+	man/faultline-snapshot.1 \
 	man/faultline-store.1 \
 	man/faultline-top.1 \
 	man/faultline-swapoff.1 \
@@ -38,6 +39,8 @@ dist_man_MANS = \
 	man/fl_region_set.3 \
 	man/fl_register.3 \
 	man/fl_set_limit.3 \
+	man/fl_snapshot.3 \
+	man/fl_snapshot_wait.3 \
 	man/fl_stats.3 \
 	man/fl_swapoff.3 \
 	man/fl_swapon.3 \

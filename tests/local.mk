@@ -215,6 +215,14 @@ tests_live_test_in_thread_SOURCES = tests/live/test-in-thread.c tests/live/live.
 tests_live_test_in_thread_CPPFLAGS = $(live_cppflags)
 tests_live_test_in_thread_LDADD = $(live_ldadd)
 
+test_programs += tests/live/test-snapshot
+live_tests += tests/live/test-snapshot
+
+tests_live_test_snapshot_SOURCES = tests/live/test-snapshot.c tests/live/live.h tests/unit/test.h \
+	src/cli/image-read.c src/cli/image-read.h
+tests_live_test_snapshot_CPPFLAGS = $(live_cppflags) -I$(top_srcdir)/src/cli $(LIBXXHASH_CFLAGS)
+tests_live_test_snapshot_LDADD = $(live_ldadd)
+
 test_programs += tests/live/test-absent
 live_tests += tests/live/test-absent
 
@@ -239,17 +247,20 @@ live_tests += tests/live/test-debug.sh tests/live/test-exec.sh tests/live/test-h
 live_tests += tests/live/test-mappings.sh tests/live/test-near.sh tests/live/test-signals
 live_tests += tests/live/test-group.sh
 unit_tests += tests/unit/test-imports.sh
-live_tests += tests/live/test-top.sh
+live_tests += tests/live/test-top.sh tests/live/test-snapshot.sh
 check_PROGRAMS += tests/live/affinity tests/live/deny \
 	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits \
-	tests/live/group-tree tests/live/mappings
+	tests/live/group-tree tests/live/mappings tests/live/snapshot-writer
 check_LTLIBRARIES += tests/live/inline-sites.la
 endif
 test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-habits.sh \
 	tests/live/test-debug.sh tests/live/test-group.sh tests/live/test-mappings.sh \
 	tests/live/test-near.sh \
 	tests/unit/test-imports.sh
-test_scripts += tests/live/test-top.sh
+test_scripts += tests/live/test-top.sh tests/live/test-snapshot.sh
+
+tests_live_snapshot_writer_SOURCES = tests/live/snapshot-writer.c
+tests_live_snapshot_writer_LDADD = -lpthread
 
 tests_live_test_signals_SOURCES = tests/live/test-signals.c tests/unit/test.h
 tests_live_test_signals_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
@@ -356,6 +367,7 @@ tests_store_test_confine_LDADD = $(store_test_ldadd)
 fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c lib/api-files.c \
 	lib/backing.c
 fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-files tests/fault/test-fault-full tests/fault/test-fault-hold
+fault_programs += tests/fault/test-fault-snapshot
 test_programs += $(fault_programs)
 fault_tests += $(fault_programs) $(tier_fault_tests)
 
@@ -382,6 +394,11 @@ tests_fault_test_fault_hold_SOURCES = tests/fault/test-fault-hold.c $(fault_driv
 tests_fault_test_fault_hold_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_hold_LDADD = $(test_ldadd)
 
+tests_fault_test_fault_snapshot_SOURCES = tests/fault/test-fault-snapshot.c \
+	src/cli/image-read.c src/cli/image-read.h $(fault_drive)
+tests_fault_test_fault_snapshot_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/src/cli $(LIBXXHASH_CFLAGS)
+tests_fault_test_fault_snapshot_LDADD = $(test_ldadd)
+
 tests_fault_test_fault_full_SOURCES = tests/fault/test-fault-full.c $(fault_drive)
 tests_fault_test_fault_full_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_full_LDADD = $(test_ldadd)
@@ -391,8 +408,13 @@ tests_fault_test_fault_full_LDADD = $(test_ldadd)
 test_programs += tests/fuzz/fuzz-area tests/fuzz/fuzz-options tests/fuzz/fuzz-wire
 fuzz_tests += tests/fuzz/fuzz-area tests/fuzz/fuzz-options tests/fuzz/fuzz-wire
 
-test_programs += tests/fuzz/fuzz-peek
-fuzz_tests += tests/fuzz/fuzz-peek
+test_programs += tests/fuzz/fuzz-peek tests/fuzz/fuzz-image
+fuzz_tests += tests/fuzz/fuzz-peek tests/fuzz/fuzz-image
+
+tests_fuzz_fuzz_image_SOURCES = tests/fuzz/fuzz-image.c tests/fuzz/fuzz.h tests/unit/test.h \
+	src/cli/image-read.c src/cli/image-read.h
+tests_fuzz_fuzz_image_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/src/cli $(LIBXXHASH_CFLAGS)
+tests_fuzz_fuzz_image_LDADD = $(test_ldadd)
 
 tests_fuzz_fuzz_peek_SOURCES = tests/fuzz/fuzz-peek.c tests/fuzz/fuzz.h tests/unit/test.h
 tests_fuzz_fuzz_peek_CPPFLAGS = $(store_test_cppflags)

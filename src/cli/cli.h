@@ -20,6 +20,7 @@ int cmd_mkswap(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_limit(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
 int cmd_store(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 int cmd_swapoff(int argc, char **argv);

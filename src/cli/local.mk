@@ -8,11 +8,13 @@ src_cli_faultline_SOURCES = \
 	src/cli/control.c \
 	src/cli/doctor.c src/cli/doctor.h \
 	src/cli/doctor-uffd.c \
+	src/cli/image-read.c src/cli/image-read.h \
 	src/cli/main.c \
 	src/cli/map.c \
 	src/cli/mkswap.c \
 	src/cli/processes.c src/cli/processes.h \
 	src/cli/run.c \
+	src/cli/snapshot.c \
 	src/cli/store.c \
 	src/cli/top.c
 if STORE_SERVER

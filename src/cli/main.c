@@ -26,6 +26,7 @@ static const struct command {
 	{"mkswap", cmd_mkswap, "make a file or a block device a swap area"},
 	{"mount", cmd_mount, "serve a store as a filesystem"},
 	{"run", cmd_run, "run a program under a limit of memory"},
+	{"snapshot", cmd_snapshot, "write the memory of a running program to a file"},
 	{"store", cmd_store, "make, check or look at a store"},
 	{"top", cmd_top, "show processes and what their pagers do"},
 	{"swapoff", cmd_swapoff, "take an area from a store's programs"},

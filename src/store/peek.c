@@ -379,6 +379,15 @@ int peek_pager(const struct peek *p)
 	return err != 0 ? err : (int)(tid & INT32_MAX);
 }
 
+int peek_port(const struct peek *p, struct snapshot_port *out)
+{
+	int err = get(p, p->at.port, out, sizeof(*out));
+
+	if (err == 0 && out->len > sizeof(out->name))
+		err = -EIO;
+	return err;
+}
+
 static int read_fill(const struct peek *p, uint64_t index, uint64_t *word)
 {
 	struct fill_table t;

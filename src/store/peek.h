@@ -114,6 +114,9 @@ int peek_stats(const struct peek *p, struct fl_stats *out, uint64_t *latency_ns)
 /* Area number `index`: 0, -ENOENT when there is none, or -errno. */
 int peek_area(const struct peek *p, unsigned index, struct peek_area *out);
 
+/* Where a snapshot is asked for; its length is 0 where that cannot be. */
+int peek_port(const struct peek *p, struct snapshot_port *out);
+
 /* The thread number of a pager, for /proc/PID/task/TID; 0: none, or -errno. */
 int peek_pager(const struct peek *p);
 

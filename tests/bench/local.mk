@@ -3,7 +3,9 @@
 # make bench prints the tables of docs/performance.md that take minutes (the
 # kernel's sides need root); make bench-quick a small one in under a minute;
 # make bench-all every table there is, part by part, going on where an earlier one
-# was ended; make bench-store what a store costs.  More options in BENCH_ARGS: see tests/bench/bench.py --help.
+# was ended; make bench-store what a store costs.
+# tests/bench/bench-pause compares the pause of a snapshot with that of fork(2).
+# More options in BENCH_ARGS: see tests/bench/bench.py --help.
 
 PYTHON3 = python3
 BENCH_ARGS =
@@ -15,6 +17,7 @@ bench_programs = \
 	tests/bench/bench-files \
 	tests/bench/bench-graph \
 	tests/bench/bench-micro \
+	tests/bench/bench-pause \
 	tests/bench/bench-startup \
 	tests/bench/bench-stream \
 	tests/bench/bench-unarmed \
@@ -68,6 +71,9 @@ tests_bench_bench_stream_SOURCES = tests/bench/stream.c
 tests_bench_bench_stream_CFLAGS = $(AM_CFLAGS) -O2
 
 tests_bench_bench_empty_SOURCES = tests/bench/empty.c
+tests_bench_bench_pause_SOURCES = tests/bench/pause.c
+tests_bench_bench_pause_CFLAGS = $(AM_CFLAGS) -O2
+tests_bench_bench_pause_LDADD = lib/libfaultline.la
 tests_bench_bench_startup_SOURCES = tests/bench/startup.c
 tests_bench_bench_unarmed_SOURCES = tests/bench/unarmed.c
 tests_bench_bench_unarmed_CFLAGS = $(AM_CFLAGS) -O2 -pthread

@@ -8,7 +8,9 @@
  * all of it at the end and again after the runtime was closed.  All workers
  * also count in one shared arena, whose sums are checked at the end.  One
  * thread keeps O_DIRECT reads in flight into memory under eviction.  The main
- * thread changes the limit and takes areas off and on meanwhile.  With FL_STORE,
+ * thread changes the limit, takes areas off and on and begins snapshots of all memory
+ * meanwhile.  At times a worker takes a snapshot of its arena, and when it is
+ * complete compares it with what the shadow was.  With FL_STORE,
  * "MNT" or "MNT,io=fuse", one of the areas is a store's.
  *
  * usage: torture [--seconds N] [--seed N] [--threads N] [--pages N] [--wp auto|sync|off]
@@ -30,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -61,6 +64,10 @@ struct worker {
 	uint64_t rng;
 	char *mem, *shadow;
 	int map_flags; /* FL_MAP_IN_THREAD, or 0 */
+	char *was; /* the shadow as of the snapshot that is being taken */
+	int image; /* its file; -1: none */
+	int event;
+	uint64_t images; /* compared so far */
 	uint64_t ops;
 	char log[OPS_LOGGED][96]; /* the last operations, for the report */
 };
@@ -202,6 +209,67 @@ static void advise(struct worker *w, size_t first, size_t n, int advice)
 	must(w, "madvise", fl_madvise(fl, w->mem + first * PG, n * PG, advice));
 }
 
+#define SNAPSHOT_EVERY 128U /* operations */
+
+static int image_file(void)
+{
+	const char *dir = getenv("TMPDIR");
+	int fd = open(dir != NULL ? dir : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd < 0) {
+		perror("torture: a file for an image");
+		abort();
+	}
+	return fd;
+}
+
+/* Nobody else changes the arena, so it is what the shadow is when the call begins. */
+static void snapshot_begin(struct worker *w)
+{
+	int r;
+
+	memcpy(w->was, w->shadow, pages * PG);
+	w->image = image_file();
+	r = fl_snapshot(fl, w->mem, pages * PG, w->image, FL_SNAPSHOT_NOSYNC, w->event);
+	if (r == 0)
+		return;
+	close(w->image);
+	w->image = -1;
+	/* somebody else's is being taken, or too much is locked for its buffer */
+	if (r != -EBUSY && r != -ENOMEM)
+		must(w, "fl_snapshot", r);
+}
+
+/* wait: for its end; otherwise only if it has ended. */
+static void snapshot_end(struct worker *w, bool wait)
+{
+	uint64_t page[WORDS];
+	uint64_t value;
+
+	if (w->image < 0)
+		return;
+	if (wait)
+		fl_snapshot_wait(fl);
+	if (read(w->event, &value, sizeof(value)) != (ssize_t)sizeof(value)) {
+		if (wait)
+			die(w, "no event of a snapshot", 0, 0, 0, 1);
+		return;
+	}
+	/* one that failed left nothing */
+	for (size_t p = 0; p < pages; p++) {
+		const uint64_t *was = (const uint64_t *)(void *)(w->was + p * PG);
+
+		if (pread(w->image, page, PG, (off_t)(p * PG)) != (ssize_t)PG)
+			die(w, "an image ends", p, 0, 0, 1);
+		for (size_t i = 0; i < WORDS; i++)
+			if (page[i] != was[i])
+				die(w, "in an image", p, i, page[i], was[i]);
+	}
+	close(w->image);
+	w->image = -1;
+	w->images++;
+}
+
 static void step(struct worker *w)
 {
 	static const int hints[] = {MADV_WILLNEED, MADV_COLD,	MADV_PAGEOUT,
@@ -212,6 +280,9 @@ static void step(struct worker *w)
 	size_t b = next(&w->rng) % (pages - n);
 	char *at = w->mem + a * PG;
 
+	snapshot_end(w, false);
+	if (w->image < 0 && w->ops % SNAPSHOT_EVERY == SNAPSHOT_EVERY / 2)
+		snapshot_begin(w);
 	note(w, "op %lu: dice %lu pages %zu+%zu, %zu", (unsigned long)w->ops, (unsigned long)dice,
 	     a, n, b);
 	if (dice < 30) {
@@ -280,6 +351,7 @@ static void *work(void *arg)
 
 	while (!atomic_load(&stop))
 		step(w);
+	snapshot_end(w, true);
 	return NULL;
 }
 
@@ -470,7 +542,10 @@ int main(int argc, char **argv)
 		w[i].mem = reserve(pages * PG, w[i].map_flags);
 		w[i].shadow = mmap(NULL, pages * PG, PROT_READ | PROT_WRITE,
 				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (w[i].shadow == MAP_FAILED)
+		w[i].was = malloc(pages * PG);
+		w[i].image = -1;
+		w[i].event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (w[i].shadow == MAP_FAILED || w[i].was == NULL || w[i].event < 0)
 			return 1;
 	}
 	end = now() + seconds;
@@ -502,6 +577,13 @@ int main(int argc, char **argv)
 			if (r != 0)
 				die(NULL, "swapoff or swapon", 0, 0, (uint64_t)-r, 0);
 			offs++;
+		} else if (dice == 8) {
+			int fd = image_file();
+			int r = fl_snapshot(fl, NULL, 0, fd, FL_SNAPSHOT_NOSYNC, -1);
+
+			if (r != 0 && r != -EBUSY && r != -ENOMEM)
+				die(NULL, "fl_snapshot of all", 0, 0, (uint64_t)-r, 0);
+			close(fd);
 		}
 	}
 	atomic_store(&stop, true);
@@ -522,14 +604,18 @@ int main(int argc, char **argv)
 	if (c != 0)
 		die(NULL, "fl_close", 0, 0, (uint64_t)-c, 0);
 	check_all(w, nthreads, "after fl_close");
-	uint64_t ops = 0;
-	for (unsigned i = 0; i < nthreads; i++)
+	uint64_t ops = 0, images = 0;
+	for (unsigned i = 0; i < nthreads; i++) {
 		ops += w[i].ops;
-	printf("torture: seed %lu: %lu operations, %lu O_DIRECT rounds, %u limits, %u swapoffs; "
+		images += w[i].images;
+	}
+	if (images == 0 && seconds >= 10)
+		die(NULL, "images that were compared", 0, 0, 0, 1);
+	printf("torture: seed %lu: %lu operations, %lu O_DIRECT rounds, %u limits, %u swapoffs, %lu images; "
 	       "evicted %lu, read %lu, written %lu, dropped clean %lu, refused %lu, wp faults "
 	       "%lu, compressed %lu, written through %lu, in their threads %lu\n",
 	       (unsigned long)seed, (unsigned long)ops, (unsigned long)(uintptr_t)rounds, limits,
-	       offs, (unsigned long)st.evicted, (unsigned long)st.read_pages,
+	       offs, (unsigned long)images, (unsigned long)st.evicted, (unsigned long)st.read_pages,
 	       (unsigned long)st.write_pages, (unsigned long)st.dropped_clean,
 	       (unsigned long)st.evict_busy, (unsigned long)st.faults_wp,
 	       (unsigned long)st.faults_compressed, (unsigned long)st.written_through,

@@ -167,7 +167,7 @@ done <"$work/page"
 "$faultline" --help | words '--[a-z][a-z-]*' | comm -23 - "$work/page" >"$work/silent"
 none "$work/silent" "not in faultline.1"
 
-for command in run doctor limit map mkswap mount store swapoff swapon top umount; do
+for command in run doctor limit map mkswap mount snapshot store swapoff swapon top umount; do
 	"$faultline" "$command" --help >"$work/help" || wrong "faultline $command --help failed"
 	sed -n 's/^ *\(--[a-z][a-z-]*\).*/\1/p' "$work/help" | sort -u >"$work/options.$command"
 	some "$work/options.$command"

@@ -144,6 +144,18 @@ static void random_transitions_agree_with_an_array(void **state)
 			pte_set(&table, base[l] + i, v);
 			want[l][i] = v;
 		}
+		for (unsigned k = 0; k < 20; k++) {
+			unsigned l = rnd(LEAVES), i = rnd(PTE_LEAF_PAGES);
+			unsigned end = i + rnd(PTE_LEAF_PAGES - i + 1);
+
+			assert_int_equal(pte_reserve(&table, base[l], PTE_LEAF_PAGES), 0);
+			for (vpn_t at = base[l] + i; i < end && want[l][i] == 0; i++) {
+				want[l][i] = pte_make(PTE_PRESENT, SWP_NONE, 0);
+				if (i + 1 == end || want[l][i + 1] != 0)
+					assert_int_equal(pte_fill_present(&table, at, base[l] + end),
+							 base[l] + i + 1);
+			}
+		}
 		for (unsigned k = 0; k < 200; k++) {
 			unsigned l = rnd(LEAVES), i = rnd(PTE_LEAF_PAGES);
 			pte_t set = rnd64() & (PTE_YOUNG | PTE_WP), clear = rnd64() & PTE_BUSY;

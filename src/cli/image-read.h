@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * image-read.h - looking into a snapshot's image (image.h).
+ *
+ * An image is a file that anybody may have made: all that it says is checked
+ * before it is used.
+ */
+#ifndef FL_IMAGE_READ_H
+#define FL_IMAGE_READ_H
+
+#include "image.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct image {
+	int fd; /* not its own */
+	struct image_footer footer;
+	struct image_range *range;
+	char *maps; /* terminated */
+	uint64_t *sum;
+};
+
+/* 0, or -errno with a line in why: tables and their checksums, not the pages. */
+int image_open(struct image *im, int fd, char *why, size_t why_size);
+void image_close(struct image *im);
+
+enum image_page { IMAGE_PAGE_GOOD, IMAGE_PAGE_LOST, IMAGE_PAGE_TORN };
+
+/* The page at an address: zeros where it is in no range.  0 or -errno. */
+int image_page(const struct image *im, uint64_t addr, void *page, enum image_page *what);
+
+/* The bytes of a range that were written, as opposed to holes. */
+uint64_t image_range_data(const struct image *im, const struct image_range *r);
+
+#endif

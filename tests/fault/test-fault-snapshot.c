@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A snapshot while reads, writes and system calls fail: it is refused, or ends with
+ * an error and no image, or the image is right but for pages that it says are lost.
+ * The program's memory is right whatever comes, and the next snapshot is taken.
+ */
+#include "drive.h"
+#include "image-read.h"
+#include "swap-area.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define PAGES 720U
+#define SECONDS 20U
+#define FIRST 3U
+#define LANES 4U
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+
+enum io_kind { IO_NONE, IO_ERROR, IO_SHORT, IO_FLIP };
+
+struct scene {
+	enum fl_engine engine;
+	enum fl_wp wp;
+	struct injection in;
+	enum io_kind io;
+	bool image; /* of the image, not of an area */
+	enum blk_op op;
+	long err;
+	unsigned long nth;
+	bool persist;
+};
+
+static const struct scene *now;
+static bool snapping; /* what is before the snapshot is not spoilt */
+
+static bool due(enum blk_op op, const struct blk_dev *dev)
+{
+	unsigned long n;
+
+	if (!__atomic_load_n(&snapping, __ATOMIC_RELAXED) || op != now->op ||
+	    now->image != (strcmp(dev->name, "image") == 0))
+		return false;
+	n = __atomic_add_fetch(&report->attempts[op == BLK_READ ? 0 : 1], 1, __ATOMIC_RELAXED);
+	if (n != now->nth && !(now->persist && n > now->nth))
+		return false;
+	__atomic_fetch_add(&report->hits, 1, __ATOMIC_RELAXED);
+	return true;
+}
+
+static long io_inject(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
+{
+	(void)off;
+	(void)len;
+	if ((now->io != IO_ERROR && now->io != IO_SHORT) || !due(op, dev))
+		return 0;
+	return now->io == IO_SHORT ? 512 : now->err;
+}
+
+static void io_inject_data(const struct blk_req *req)
+{
+	if (now->io == IO_FLIP && due(BLK_READ, req->dev))
+		((unsigned char *)req->iov[0].iov_base)[1234] ^= 0x10;
+}
+
+static void at(const char *what)
+{
+	snprintf(report->at, sizeof(report->at), "%s", what);
+}
+
+/* Hold an image against what memory was. */
+static void check_image(const struct mem *m, int fd, const char *was, int lost)
+{
+	static char page[PG] __attribute__((aligned(64)));
+	struct image im;
+	char why[128];
+	int n = 0;
+
+	if (image_open(&im, fd, why, sizeof(why)) != 0)
+		wrong("a snapshot ended well, its image is %s", why);
+	for (size_t i = 0; i < PAGES; i++) {
+		enum image_page what;
+		int err = image_page(&im, (uintptr_t)m->base + i * PG, page, &what);
+
+		if (err != 0 || what == IMAGE_PAGE_TORN)
+			wrong("page %zu of the image: %s", i, err != 0 ? strerror(-err) : "torn");
+		n += what == IMAGE_PAGE_LOST;
+		if (what == IMAGE_PAGE_GOOD && memcmp(page, was + i * PG, PG) != 0)
+			wrong("page %zu of the image is not what it was", i);
+	}
+	if (n != lost)
+		wrong("%d pages are lost in the image, %d were said to be", n, lost);
+	image_close(&im);
+}
+
+/* One snapshot, with writes meanwhile; its result, INT_MIN when it was refused. */
+static int take(struct mem *m, char *was, const char *name)
+{
+	int fd = open(getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/var/tmp", O_TMPFILE | O_RDWR,
+		      0600);
+	struct image im;
+	char why[128];
+	int r;
+
+	if (fd < 0)
+		wrong("no file for an image");
+	memcpy(was, m->shadow, PAGES * PG);
+	at(name);
+	r = fl_snapshot(m->fl, m->base, PAGES * PG, fd, FL_SNAPSHOT_NOSYNC, -1);
+	if (r != 0) {
+		count_refusal("fl_snapshot", r);
+		close(fd);
+		return INT32_MIN;
+	}
+	for (unsigned i = 0; i < 150; i++)
+		mem_change(m, (PAGES - 1 - i * 5 % PAGES) % PAGES);
+	r = fl_snapshot_wait(m->fl);
+	if (r < 0) {
+		count_refusal("fl_snapshot_wait", r);
+		if (image_open(&im, fd, why, sizeof(why)) == 0)
+			wrong("a snapshot that failed left an image");
+	} else {
+		check_image(m, fd, was, r);
+	}
+	close(fd);
+	return r;
+}
+
+static void play(void *arg)
+{
+	const struct fl_swap_spec area = {.path = case_file(0), .prio = 5};
+	const struct scene *s = arg;
+	const struct fl_options o = {
+		.size = sizeof(o),
+		.limit = FL_LIMIT_MIN,
+		.areas = &area,
+		.nareas = 1,
+		.engine = s->engine,
+		.wp = s->wp,
+		.log_level = FL_LOG_WARN,
+		.log = collect_line,
+	};
+	char *was = malloc(PAGES * PG);
+	struct mem m;
+	struct fl *fl;
+	char why[256];
+	int r;
+
+	if (was == NULL || swap_format(case_file(0), 8 << 20, why, sizeof(why)) != 0)
+		wrong("%s", why);
+	now = s;
+	blkio_inject = io_inject;
+	blkio_inject_data = io_inject_data;
+	if (fl_open(&fl, &o) != 0 || !mem_map(&m, fl, PAGES, PAGES))
+		wrong("fl_open: %s", report->line[0]);
+	for (size_t i = 0; i < PAGES; i++)
+		mem_fill(&m, i, i % 9 == 3);
+	if (fl_madvise(fl, m.base, 64 * PG, MADV_PAGEOUT) != 0)
+		wrong("MADV_PAGEOUT");
+	inject_calls(&s->in);
+	__atomic_store_n(&snapping, true, __ATOMIC_RELAXED);
+	r = take(&m, was, "the first snapshot");
+	__atomic_store_n(&snapping, false, __ATOMIC_RELAXED);
+	if (report->hits == 0 && r != 0)
+		wrong("nothing failed but the snapshot: %d", r);
+	/* pages of an area that were lost are lost for the program as well */
+	report->refused = r == INT32_MIN || r < 0;
+	if (!s->in.persist) {
+		r = take(&m, was, "the next snapshot");
+		if (r != 0 && !(r > 0 && s->io != IO_NONE && !s->image))
+			wrong("the next snapshot: %d", r);
+	}
+	at("the end");
+	mem_check_all(&m, "at the end");
+	if (fl_close(fl) != 0 && !s->in.persist)
+		wrong("fl_close");
+}
+
+/* ---- what fails ---- */
+
+static unsigned seen_hits, seen_refusals;
+
+static void one(const struct scene *s, const char *what)
+{
+	struct scene scene = *s;
+	struct report *r;
+	enum ending end = run_case(play, &scene, SECONDS, &r);
+
+	seen_hits += r->hits != 0;
+	seen_refusals += r->refused != 0;
+	if (end != END_WELL)
+		fail_msg("%s, number %lu%s, error %ld: %s\n    at %s; %u hits, %u lost\n    %s\n   "
+			 " %s",
+			 what, s->io != IO_NONE ? s->nth : s->in.nth,
+			 s->persist || s->in.persist ? " and all after" : "",
+			 s->io != IO_NONE ? s->err : s->in.err, r->wrong, r->at, r->hits, r->lost,
+			 r->line[0], r->stderr_text);
+	/* an area's page that is lost to a fault of the program may only be by an area's failure */
+	if (r->lost != 0 && (s->io == IO_NONE || s->image))
+		fail_msg("%s: %u pages of the program were lost", what, r->lost);
+}
+
+static void image_writes_fail(void **state)
+{
+	static const struct {
+		enum io_kind io;
+		long err;
+		bool persist;
+	} how[] = {
+		{IO_ERROR, -ENOSPC, true},
+		{IO_ERROR, -EIO, false},
+		{IO_SHORT, 0, false},
+		{IO_SHORT, 0, true},
+	};
+
+	(void)state;
+	seen_hits = seen_refusals = 0;
+	for (unsigned engine = FL_ENGINE_URING; engine <= FL_ENGINE_SYNC; engine++)
+		for (size_t h = 0; h < sizeof(how) / sizeof(how[0]); h++)
+			for (unsigned long nth = 1; nth <= 31; nth += 10) {
+				const struct scene s = {
+					.engine = (enum fl_engine)engine,
+					.in = {.row = -1},
+					.io = how[h].io,
+					.image = true,
+					.op = BLK_WRITE,
+					.err = how[h].err,
+					.nth = nth,
+					.persist = how[h].persist,
+				};
+
+				one(&s, "a write of the image");
+			}
+	assert_true(seen_hits > 20);
+	assert_true(seen_refusals > 10);
+}
+
+static void area_reads_fail(void **state)
+{
+	(void)state;
+	seen_hits = 0;
+	for (unsigned engine = FL_ENGINE_URING; engine <= FL_ENGINE_SYNC; engine++)
+		for (unsigned kind = IO_ERROR; kind <= IO_FLIP; kind++)
+			for (unsigned long nth = 1; nth <= 9; nth += 4) {
+				const struct scene s = {
+					.engine = (enum fl_engine)engine,
+					.in = {.row = -1},
+					.io = (enum io_kind)kind,
+					.op = BLK_READ,
+					.err = -EIO,
+					.nth = nth,
+				};
+
+				one(&s, "a read of an area");
+			}
+	assert_true(seen_hits > 10);
+}
+
+static const struct {
+	int row;
+	enum fl_wp wp;
+	long err[3];
+	bool lasting;
+} rows[] = {
+	{SYSROW_mmap, FL_WP_AUTO, {-ENOMEM}, true},
+	{SYSROW_fstat, FL_WP_AUTO, {-EIO}, true},
+	{SYSROW_fcntl, FL_WP_AUTO, {-EINVAL}, true},
+	{SYSROW_openat, FL_WP_AUTO, {-EMFILE, -EACCES}, true},
+	{SYSROW_pidfd_getfd, FL_WP_AUTO, {-EPERM, -EMFILE}, true},
+	{SYSROW_madvise, FL_WP_AUTO, {-ENOMEM}, false},
+	{SYSROW_uffd_register, FL_WP_OFF, {-ENOMEM}, true},
+	{SYSROW_uffd_writeprotect, FL_WP_AUTO, {-EAGAIN, -ENOMEM, -ENOENT}, false},
+	{SYSROW_uffd_writeprotect, FL_WP_OFF, {-ENOMEM}, true},
+	{SYSROW_uffd_move, FL_WP_AUTO, {-EBUSY, -ENOMEM}, false},
+	{SYSROW_uffd_copy, FL_WP_AUTO, {-ENOMEM, -EAGAIN}, false},
+	{SYSROW_pread, FL_WP_AUTO, {-EIO, ERR_NOTHING, ERR_PARTIAL}, false},
+	{SYSROW_pagemap_scan, FL_WP_AUTO, {-ENOMEM}, false},
+	{SYSROW_ftruncate, FL_WP_AUTO, {-EIO}, false},
+	{SYSROW_uring_enter, FL_WP_AUTO, {-EAGAIN, -EINTR}, false},
+};
+
+static void calls_fail(void **state)
+{
+	(void)state;
+	seen_hits = seen_refusals = 0;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		for (unsigned e = 0; e < 3 && rows[i].err[e] != 0; e++)
+			for (unsigned long nth = 1; nth <= FIRST + rows[i].lasting; nth++) {
+				struct scene s = {
+					.engine = FL_ENGINE_URING,
+					.wp = rows[i].wp,
+					.in = {.row = rows[i].row,
+					       .nth = nth <= FIRST ? nth * nth : 1,
+					       .err = rows[i].err[e],
+					       .persist = nth > FIRST},
+				};
+
+				one(&s, sys_table[rows[i].row].name);
+			}
+	assert_true(seen_hits > 40);
+	assert_true(seen_refusals > 10);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(image_writes_fail),
+		cmocka_unit_test(area_reads_fail),
+		cmocka_unit_test(calls_fail),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,595 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fl_snapshot(): the image is the memory as it was at one instant, whatever is
+ * written, dropped, moved or evicted while it is taken, with pages in every state.
+ */
+#include "live.h"
+
+#include "image-read.h"
+
+#include <sys/eventfd.h>
+
+#define LIMIT (4 * MIB)
+#define LIMIT_PAGES (LIMIT / PG)
+
+static int image_fd(void)
+{
+	int fd = open(live_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void image_is_whole(int fd, struct image *im)
+{
+	char why[128] = "";
+	char page[IMAGE_PAGE];
+
+	if (image_open(im, fd, why, sizeof(why)) != 0)
+		fail_msg("image: %s", why);
+	for (uint64_t i = 0; i < im->footer.ranges; i++)
+		for (uint64_t a = im->range[i].start; a < im->range[i].end; a += PG) {
+			enum image_page what;
+
+			assert_int_equal(image_page(im, a, page, &what), 0);
+			assert_int_equal(what, IMAGE_PAGE_GOOD);
+		}
+}
+
+/* The image of n pages at mem, mapped. */
+static char *map_image(struct fl *fl, int fd, size_t n)
+{
+	struct image im;
+	char *p;
+
+	image_is_whole(fd, &im);
+	assert_true(im.footer.flags & IMAGE_LINEAR);
+	assert_int_equal(im.footer.end - im.footer.start, n * PG);
+	image_close(&im);
+	p = fl_mmap(fl, NULL, n * PG, PROT_READ, MAP_PRIVATE, fd, 0);
+	assert_ptr_not_equal(p, FL_FAILED);
+	return p;
+}
+
+static size_t differing(const char *a, const char *b, size_t n)
+{
+	size_t wrong = 0;
+
+	for (size_t p = 0; p < n; p++)
+		wrong += memcmp(a + p * PG, b + p * PG, PG) != 0;
+	return wrong;
+}
+
+/* ---- every state ---- */
+
+#define PAGES (2 * LIMIT_PAGES)
+
+static const struct {
+	const char *name;
+	enum fl_wp wp;
+	enum fl_compress compress;
+	unsigned pagers;
+	enum fl_engine engine;
+} ways[] = {
+	{"auto", FL_WP_AUTO, FL_COMPRESS_NONE, 1, FL_ENGINE_AUTO},
+	{"sync", FL_WP_SYNC, FL_COMPRESS_NONE, 2, FL_ENGINE_AUTO},
+	{"off", FL_WP_OFF, FL_COMPRESS_NONE, 1, FL_ENGINE_SYNC},
+#ifdef FL_LZ4
+	{"lz4", FL_WP_AUTO, FL_COMPRESS_LZ4, 2, FL_ENGINE_AUTO},
+	{"lz4 off", FL_WP_OFF, FL_COMPRESS_LZ4, 1, FL_ENGINE_AUTO},
+#endif
+};
+
+/* Content of which a part is words that compress. */
+static void fill(char *mem, size_t page, uint64_t tag)
+{
+	live_fill(mem, page, 1, tag);
+	if (page % 3 != 0)
+		memset(live_page(mem, page) + 64, (int)(page + tag), PG - 512);
+}
+
+static void keep(char *shadow, const char *mem, size_t first, size_t n)
+{
+	memcpy(shadow + first * PG, mem + first * PG, n * PG);
+}
+
+static void one_of_each_state(struct fl *fl, char *mem, char *shadow)
+{
+	for (size_t p = 0; p < PAGES / 2; p++)
+		fill(mem, p, 1);
+	for (size_t p = PAGES / 2; p < PAGES / 2 + 200; p++)
+		memset(mem + p * PG, p % 2 ? 0x5a : 0, PG);
+	keep(shadow, mem, 0, PAGES / 2 + 200);
+	live_out(fl, mem, PAGES / 2 + 200);
+	/* read back and clean, read back and written, and new */
+	for (size_t p = 0; p < 100; p++)
+		shadow[p * PG] = ((volatile char *)mem)[p * PG];
+	for (size_t p = 100; p < 200; p++)
+		fill(mem, p, 2);
+	for (size_t p = PAGES / 2 + 400; p < PAGES / 2 + 500; p++)
+		fill(mem, p, 3);
+	for (size_t p = PAGES / 2 + 500; p < PAGES / 2 + 510; p++)
+		shadow[p * PG] = ((volatile char *)mem)[p * PG];
+	keep(shadow, mem, 100, 100);
+	keep(shadow, mem, PAGES / 2 + 400, 100);
+	/* on their way out */
+	assert_int_equal(fl_madvise(fl, mem + (PAGES / 2 + 400) * PG, 50 * PG, MADV_PAGEOUT), 0);
+}
+
+static void every_state(void **state)
+{
+	uint64_t faults = 0;
+
+	(void)state;
+	for (size_t w = 0; w < sizeof(ways) / sizeof(ways[0]); w++) {
+		struct fl_options o = live_options(LIMIT);
+		char *shadow = calloc(PAGES, PG);
+		struct fl_stats st;
+		struct fl *fl;
+		char *mem, *image;
+		int fd = image_fd();
+
+		o.wp = ways[w].wp;
+		o.compress = ways[w].compress;
+		o.pagers = ways[w].pagers;
+		o.engine = ways[w].engine;
+		fl = live_armed(&o);
+		mem = live_map(fl, PAGES);
+		one_of_each_state(fl, mem, shadow);
+		assert_true(live_count(fl, mem, PAGES, FL_PAGE_PRESENT) != 0);
+		assert_true(live_count(fl, mem, PAGES, FL_PAGE_NONE) != 0);
+		assert_true(live_count(fl, mem, PAGES, FL_PAGE_FILLED) != 0);
+		if (ways[w].compress != FL_COMPRESS_NONE)
+			assert_true(live_count(fl, mem, PAGES, FL_PAGE_COMPRESSED) != 0);
+		else
+			assert_true(live_count(fl, mem, PAGES, FL_PAGE_SWAPPED) != 0);
+		assert_int_equal(fl_snapshot(fl, mem, PAGES * PG, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
+		/* every page changes at once, first those that are saved last */
+		for (size_t p = PAGES / 2 + 500; p-- > 0;)
+			fill(mem, p, 7);
+		for (size_t p = PAGES / 2 + 500; p < PAGES; p++)
+			fill(mem, p, 7);
+		assert_int_equal(fl_snapshot_wait(fl), 0);
+		image = map_image(fl, fd, PAGES);
+		if (differing(image, shadow, PAGES) != 0)
+			fail_msg("%s: %zu of %zu pages differ", ways[w].name,
+				 differing(image, shadow, PAGES), (size_t)PAGES);
+		for (size_t p = 0; p < PAGES; p++)
+			fill(shadow, p, 7);
+		assert_int_equal(differing(mem, shadow, PAGES), 0);
+		st = live_stats(fl);
+		assert_int_equal(st.snapshot_saved, st.snapshot_pages);
+		faults += st.snapshot_faults;
+		assert_true(st.resident_max <= LIMIT_PAGES);
+		assert_int_equal(fl_close(fl), 0);
+		close(fd);
+		free(shadow);
+	}
+	assert_true(faults != 0);
+}
+
+/*
+ * Pages that wait for their second chance come back by a move, which does not
+ * write-protect them; compressed ones by a copy that may.
+ */
+static void written_from_afar(void **state)
+{
+	static const enum fl_compress kinds[] = {
+		FL_COMPRESS_NONE,
+#ifdef FL_LZ4
+		FL_COMPRESS_LZ4,
+#endif
+	};
+	const size_t n = 9000;
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+		struct fl_options o = live_options(32 * MIB);
+		enum fl_page_kind kind = k == 0 ? FL_PAGE_STAGED : FL_PAGE_COMPRESSED;
+		char *shadow = malloc(n * PG);
+		unsigned char *vec = malloc(n);
+		struct fl *fl;
+		char *mem, *image;
+		size_t far = 0;
+		int fd = image_fd();
+
+		o.compress = kinds[k];
+		fl = live_armed(&o);
+		mem = live_map(fl, n);
+		for (size_t p = 0; p < n; p++) {
+			fill(mem, p, 1);
+			fill(shadow, p, 1);
+		}
+		assert_int_equal(fl_page_state(fl, mem, n * PG, vec), 0);
+		assert_int_equal(fl_snapshot(fl, mem, n * PG, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
+		for (size_t p = n; p-- > 0;)
+			if (FL_PAGE_KIND(vec[p]) == kind) {
+				*live_page(mem, p) = 7;
+				far++;
+			}
+		assert_true(far > 100);
+		assert_int_equal(fl_snapshot_wait(fl), 0);
+		image = map_image(fl, fd, n);
+		assert_int_equal(differing(image, shadow, n), 0);
+		for (size_t p = 0; p < n; p++)
+			if (FL_PAGE_KIND(vec[p]) == kind)
+				*live_page(shadow, p) = 7;
+		assert_int_equal(differing(mem, shadow, n), 0);
+		assert_int_equal(fl_close(fl), 0);
+		close(fd);
+		free(shadow);
+		free(vec);
+	}
+}
+
+/* ---- one instant ---- */
+
+#define WRITERS 3U
+#define EACH 600U
+#define ROUNDS 8U
+
+struct writer {
+	pthread_t thread;
+	volatile uint64_t *follows; /* whose value is written; NULL: a count */
+	char *mem;
+	uint32_t *stop;
+};
+
+static volatile uint64_t *slot_of(char *mem, size_t page)
+{
+	return (volatile uint64_t *)(void *)(mem + page * PG + (page * 72 % PG & ~7UL));
+}
+
+/*
+ * The first writer counts; each other one copies what the one before it wrote on
+ * its last page.  So what a page holds never passes what stands before it in that chain.
+ */
+static void *write_on(void *arg)
+{
+	struct writer *w = arg;
+	uint64_t value = 0;
+
+	while (!__atomic_load_n(w->stop, __ATOMIC_RELAXED)) {
+		value = w->follows != NULL ? *w->follows : value + 1;
+		for (size_t p = 0; p < EACH; p++)
+			*slot_of(w->mem, p) = value;
+	}
+	return NULL;
+}
+
+static void one_instant(void **state)
+{
+	(void)state;
+	for (unsigned pagers = 1; pagers <= 2; pagers++) {
+		struct fl_options o = live_options(WRITERS * EACH * PG / 4);
+		struct writer w[WRITERS];
+		uint32_t stop = 0;
+		struct fl *fl;
+		uint64_t before = 0;
+		char *mem;
+
+		o.limit = o.limit > FL_LIMIT_MIN ? o.limit : FL_LIMIT_MIN;
+		o.pagers = pagers;
+		fl = live_armed(&o);
+		mem = live_map(fl, WRITERS * EACH);
+		for (unsigned i = 0; i < WRITERS; i++) {
+			w[i] = (struct writer){.mem = mem + i * EACH * PG, .stop = &stop};
+			if (i != 0)
+				w[i].follows = slot_of(w[i - 1].mem, EACH - 1);
+			assert_int_equal(pthread_create(&w[i].thread, NULL, write_on, &w[i]), 0);
+		}
+		for (unsigned round = 0; round < ROUNDS; round++) {
+			int fd = image_fd();
+			struct image im;
+			uint64_t last = UINT64_MAX;
+			uint64_t now;
+			char *image;
+
+			live_until(*slot_of(mem, EACH - 1) > before);
+			now = *slot_of(mem, 0);
+			assert_int_equal(fl_snapshot(fl, mem, WRITERS * EACH * PG, fd,
+						     FL_SNAPSHOT_NOSYNC, -1),
+					 0);
+			assert_int_equal(fl_snapshot_wait(fl), 0);
+			image_is_whole(fd, &im);
+			image_close(&im);
+			image = mmap(NULL, WRITERS * EACH * PG, PROT_READ, MAP_PRIVATE, fd, 0);
+			assert_ptr_not_equal(image, MAP_FAILED);
+			for (size_t p = 0; p < WRITERS * EACH; p++) {
+				uint64_t v = *slot_of(image + p / EACH * EACH * PG, p % EACH);
+
+				if (v > last)
+					fail_msg("page %zu is of %lu, the one before it of %lu", p,
+						 (unsigned long)v, (unsigned long)last);
+				last = v;
+			}
+			/* no older than before the call, and no page of the first two behind */
+			assert_true(*slot_of(image, 0) >= now);
+			assert_true(*slot_of(image, 0) - *slot_of(image, EACH - 1) <= 1);
+			before = *slot_of(image, 0);
+			munmap(image, WRITERS * EACH * PG);
+			close(fd);
+		}
+		__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+		for (unsigned i = 0; i < WRITERS; i++)
+			pthread_join(w[i].thread, NULL);
+		assert_int_equal(fl_close(fl), 0);
+	}
+}
+
+/* ---- what drops and moves pages ---- */
+
+#define PART 256UL
+#define NPARTS 9U
+
+static void dropped_and_moved(void **state)
+{
+	(void)state;
+	for (unsigned present = 0; present < 2; present++) {
+		const size_t n = NPARTS * PART;
+		struct fl_options o = live_options(present ? 2 * n * PG : LIMIT);
+		struct fl *fl = live_armed(&o);
+		char *mem = live_map(fl, n);
+		char *shadow = calloc(n, PG);
+		char *moved, *image, *to;
+		int fd = image_fd();
+
+		for (size_t p = 0; p < n; p++)
+			fill(mem, p, 1);
+		keep(shadow, mem, 0, n);
+		if (!present)
+			live_out(fl, mem, n);
+		to = live_map(fl, PART);
+		assert_int_equal(fl_snapshot(fl, mem, n * PG, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
+#define AT(i) (mem + (i)*PART * PG)
+		/* from the end, which is saved last */
+		assert_int_equal(fl_madvise(fl, AT(8), PART * PG, MADV_DONTNEED), 0);
+		for (size_t p = 8 * PART; p < 9 * PART; p++)
+			assert_int_equal(*live_page(mem, p), 0);
+		moved = fl_mremap(fl, AT(7), PART * PG, PART * PG, MREMAP_MAYMOVE | MREMAP_FIXED,
+				  to);
+		assert_ptr_equal(moved, to);
+		for (size_t p = 0; p < PART; p++)
+			assert_memory_equal(moved + p * PG, shadow + (7 * PART + p) * PG, PG);
+		memset(moved, 0x77, PART * PG);
+		assert_int_equal(fl_munmap(fl, AT(6), PART * PG), 0);
+		assert_ptr_equal(fl_mmap(fl, AT(5), PART * PG, RW, ANON | MAP_FIXED, -1, 0), AT(5));
+		memset(AT(5), 0x55, PART * PG);
+		assert_int_equal(fl_mprotect(fl, AT(4), PART * PG, PROT_NONE), 0);
+		assert_int_equal(fl_mprotect(fl, AT(3), PART * PG, PROT_READ), 0);
+		assert_int_equal(fl_mprotect(fl, AT(3), PART * PG, RW), 0);
+		memset(AT(3), 0x33, PART * PG);
+		assert_int_equal(fl_madvise(fl, AT(2), PART * PG, MADV_FREE), 0);
+		memset(AT(2), 0x22, PART * PG);
+		/* not managed any more: what replaces it past the runtime's own mapping */
+		assert_ptr_equal(fl_mmap(fl, AT(1), PART * PG, RW,
+					 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+				 AT(1));
+		memset(AT(1), 0x11, PART * PG);
+		assert_int_equal(fl_mlock(fl, AT(0), PART / 4 * PG), 0);
+		memset(AT(0), 0x44, PART * PG);
+		assert_int_equal(fl_snapshot_wait(fl), 0);
+		image = map_image(fl, fd, n);
+		assert_int_equal(differing(image, shadow, n), 0);
+		for (size_t p = 0; p < PART; p++) {
+			assert_int_equal((unsigned char)moved[p * PG], 0x77);
+			assert_int_equal((unsigned char)AT(5)[p * PG], 0x55);
+			assert_int_equal((unsigned char)AT(3)[p * PG], 0x33);
+			assert_int_equal((unsigned char)AT(2)[p * PG], 0x22);
+			assert_int_equal((unsigned char)AT(0)[p * PG], 0x44);
+		}
+		assert_int_equal(fl_mprotect(fl, AT(4), PART * PG, RW), 0);
+		assert_int_equal(differing(AT(4), shadow + 4 * PART * PG, PART), 0);
+		munmap(AT(1), PART * PG);
+		assert_int_equal(fl_close(fl), 0);
+		close(fd);
+		free(shadow);
+	}
+}
+
+/* Memory that is given back, a runtime that ends, while a snapshot is taken. */
+static void given_back(void **state)
+{
+	const size_t n = 2048;
+	struct fl_options o = live_options(LIMIT);
+	struct fl *fl = live_armed(&o);
+	char *mem = mmap(NULL, n * PG, RW, ANON, -1, 0);
+	char *shadow = calloc(n, PG);
+	char *more, *image;
+	int fd[2] = {image_fd(), image_fd()};
+
+	(void)state;
+	assert_int_equal(fl_register(fl, mem, n * PG), 0);
+	for (size_t p = 0; p < n; p++)
+		fill(mem, p, 1);
+	keep(shadow, mem, 0, n);
+	assert_int_equal(fl_snapshot(fl, mem, n * PG, fd[0], FL_SNAPSHOT_NOSYNC, -1), 0);
+	assert_int_equal(fl_unregister(fl, mem, n * PG), 0);
+	for (size_t p = 0; p < n; p++)
+		fill(mem, p, 2);
+	assert_int_equal(fl_snapshot_wait(fl), 0);
+	image = mmap(NULL, n * PG, PROT_READ, MAP_PRIVATE, fd[0], 0);
+	assert_int_equal(differing(image, shadow, n), 0);
+	munmap(image, n * PG);
+
+	more = live_map(fl, n);
+	for (size_t p = 0; p < n; p++)
+		fill(more, p, 3);
+	keep(shadow, more, 0, n);
+	assert_int_equal(fl_snapshot(fl, more, n * PG, fd[1], 0, -1), 0);
+	assert_int_equal(fl_close(fl), 0);
+	for (size_t p = 0; p < n; p++)
+		fill(more, p, 4);
+	image = mmap(NULL, n * PG, PROT_READ, MAP_PRIVATE, fd[1], 0);
+	assert_int_equal(differing(image, shadow, n), 0);
+	munmap(image, n * PG);
+	close(fd[0]);
+	close(fd[1]);
+	munmap(mem, n * PG);
+	munmap(more, n * PG);
+	free(shadow);
+}
+
+/* ---- all memory, tables, notices, refusals ---- */
+
+static void all_memory(void **state)
+{
+	struct fl_options o = live_options(64 * MIB);
+	struct fl *fl = live_open(&o);
+	char *a = live_map(fl, 100), *gap = live_map(fl, 1), *b;
+	int fd = image_fd(), event = eventfd(0, EFD_CLOEXEC);
+	char text[64], page[PG];
+	enum image_page what;
+	struct image im;
+	uint64_t value;
+
+	(void)state;
+	b = live_map(fl, 3000);
+	live_fill(a, 10, 10, 1);
+	live_fill(b, 2990, 10, 2);
+	assert_int_equal(fl_mprotect(fl, a, 50 * PG, PROT_READ), 0);
+	/* it was below its limit, and is paged from here on */
+	assert_int_equal(live_stats(fl).armed, 0);
+	assert_int_equal(fl_snapshot(fl, NULL, 0, fd, 0, event), 0);
+	assert_int_equal(live_stats(fl).armed, 1);
+	live_fill(b, 2990, 10, 3);
+	assert_int_equal(read(event, &value, sizeof(value)), sizeof(value));
+	assert_int_equal(value, 1);
+	assert_int_equal(fl_snapshot_wait(fl), 0);
+	image_is_whole(fd, &im);
+	assert_int_equal(im.footer.pid, getpid());
+	assert_false(im.footer.flags & IMAGE_LINEAR);
+	assert_true(im.footer.ranges >= 2);
+	for (size_t p = 0; p < 10; p++) {
+		assert_int_equal(image_page(&im, (uintptr_t)a + (10 + p) * PG, page, &what), 0);
+		assert_memory_equal(page, a + (10 + p) * PG, PG);
+		assert_int_equal(image_page(&im, (uintptr_t)b + (2990 + p) * PG, page, &what), 0);
+		assert_int_equal(live_wrong(page - (2990 + p) * PG, 2990 + p, 1, 2), 0);
+	}
+	assert_int_equal(image_page(&im, (uintptr_t)gap, page, &what), 0);
+	assert_int_equal(page[0], 0);
+	snprintf(text, sizeof(text), "%08lx-%08lx r--p ", (unsigned long)a,
+		 (unsigned long)a + 50 * PG);
+	assert_non_null(strstr(im.maps, text));
+	image_close(&im);
+	assert_int_equal(fl_close(fl), 0);
+	close(fd);
+	close(event);
+}
+
+static void one_at_a_time(void **state)
+{
+	struct fl_options o = live_options(64 * MIB);
+	struct fl *fl = live_armed(&o);
+	const size_t n = 8192;
+	char *mem = live_map(fl, n);
+	int fd = image_fd(), other = image_fd(), ro, pipes[2];
+	char path[64];
+
+	(void)state;
+	assert_int_equal(fl_snapshot_wait(fl), -ENOENT);
+	live_fill(mem, 0, n, 1);
+	/* refused, and nothing was begun */
+	assert_int_equal(fl_snapshot(fl, mem + 1, PG, fd, 0, -1), -EINVAL);
+	assert_int_equal(fl_snapshot(fl, mem, 0, fd, 0, -1), -EINVAL);
+	assert_int_equal(fl_snapshot(fl, mem, PG, fd, 2, -1), -EINVAL);
+	assert_int_equal(fl_snapshot(fl, mem, PG, -1, 0, -1), -EBADF);
+	assert_int_equal(fl_snapshot(fl, mem, PG, 12345, 0, -1), -EBADF);
+	assert_int_equal(fl_snapshot(fl, mem, PG, fd, 0, 12345), -EBADF);
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(fl_snapshot(fl, mem, PG, pipes[1], 0, -1), -EINVAL);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	ro = open(path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(fl_snapshot(fl, mem, PG, ro, 0, -1), -EBADF);
+	assert_int_equal(fl_snapshot(fl, (void *)PG, PG, fd, 0, -1), -ENOMEM);
+	assert_int_equal(fl_snapshot_wait(fl), -ENOENT);
+
+	assert_int_equal(fl_snapshot(fl, mem, n * PG, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
+	/* until it has ended there is no other */
+	for (int r; (r = fl_snapshot(fl, mem, 16 * PG, other, FL_SNAPSHOT_NOSYNC, -1)) != 0;) {
+		assert_int_equal(r, -EBUSY);
+		assert_int_equal(lseek(other, 0, SEEK_END), 0);
+	}
+	assert_int_equal(fl_snapshot_wait(fl), 0);
+	live_check(map_image(fl, fd, n), 0, n, 1);
+	live_check(map_image(fl, other, 16), 0, 16, 1);
+	/* a file that has something in it is not written over */
+	assert_int_equal(fl_snapshot(fl, mem, PG, fd, 0, -1), -EEXIST);
+	/* mappings of files are not for images */
+	assert_int_equal(fl_snapshot(fl, map_image(fl, fd, n), PG, image_fd(), 0, -1), -EINVAL);
+	assert_int_equal(fl_close(fl), 0);
+	close(fd);
+	close(other);
+	close(ro);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+/* Memory that had huge pages before it was paged. */
+static void huge_pages(void **state)
+{
+	const size_t n = 4096;
+	struct fl_options o = live_options(64 * MIB);
+	struct fl *fl = live_open(&o);
+	char *mem = fl_mmap(fl, NULL, n * PG, RW, ANON, -1, 0);
+	int fd = image_fd();
+
+	(void)state;
+	assert_ptr_not_equal(mem, FL_FAILED);
+	madvise(mem, n * PG, MADV_HUGEPAGE);
+	live_fill(mem, 0, n, 1);
+	assert_int_equal(fl_snapshot(fl, mem, n * PG, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
+	for (size_t p = n; p-- > 0;)
+		live_fill(mem, p, 1, 2);
+	assert_int_equal(fl_snapshot_wait(fl), 0);
+	live_check(map_image(fl, fd, n), 0, n, 1);
+	live_check(mem, 0, n, 2);
+	assert_int_equal(fl_close(fl), 0);
+	close(fd);
+}
+
+/* The limit falls below what the buffer was made for; what is held stays within it. */
+static void lower_limit(void **state)
+{
+	const size_t n = 16384;
+	struct fl_options o = live_options(256 * MIB);
+	struct fl *fl = live_armed(&o);
+	char *mem = live_map(fl, n);
+	char *image;
+	int fd = image_fd();
+
+	(void)state;
+	live_fill(mem, 0, n, 1);
+	assert_int_equal(fl_snapshot(fl, mem, n * PG, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
+	assert_int_equal(fl_set_limit(fl, FL_LIMIT_MIN), 0);
+	for (size_t p = n; p-- > 0;) {
+		struct fl_stats st;
+
+		live_fill(mem, p, 1, 2);
+		if (p % 512 != 0)
+			continue;
+		st = live_stats(fl);
+		assert_true(st.resident + st.staged <= FL_LIMIT_MIN / PG);
+	}
+	assert_int_equal(fl_snapshot_wait(fl), 0);
+	image = mmap(NULL, n * PG, PROT_READ, MAP_PRIVATE, fd, 0);
+	assert_ptr_not_equal(image, MAP_FAILED);
+	live_check(image, 0, n, 1);
+	munmap(image, n * PG);
+	live_check(mem, 0, n, 2);
+	assert_int_equal(fl_close(fl), 0);
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_state),	 cmocka_unit_test(written_from_afar),
+		cmocka_unit_test(one_instant),	 cmocka_unit_test(dropped_and_moved),
+		cmocka_unit_test(given_back),	 cmocka_unit_test(all_memory),
+		cmocka_unit_test(one_at_a_time), cmocka_unit_test(huge_pages),
+		cmocka_unit_test(lower_limit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,158 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# 'faultline snapshot' of programs under `faultline run`: images of a program whose threads
+# write and that forks all the time are each of one instant; what is in them is
+# shown, cut out and checked; one line and no file for what cannot be done.
+set -eu
+export LC_ALL=C.UTF-8
+
+faultline=$FL_BUILD/src/cli/faultline
+work=$(mktemp -d /var/tmp/faultline-snapshot.XXXXXX)
+finish() {
+	exec 3>&- 4>&-
+	wait
+	rm -rf "$work"
+}
+trap finish EXIT
+
+fail() {
+	echo "$*"
+	sed 's/^/  out: /' "$work/out"
+	sed 's/^/  err: /' "$work/err"
+	exit 1
+}
+
+# run STATUS ARGUMENT...
+run() {
+	want=$1
+	shift
+	status=0
+	timeout -k 5 60 "$faultline" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+	[ "$status" -eq "$want" ] || fail "faultline $*: status $status instead of $want"
+}
+
+# refuses STATUS TEXT ARGUMENT...: one line
+refuses() {
+	want=$1
+	text=$2
+	shift 2
+	run "$want" "$@"
+	[ ! -s "$work/out" ] || fail "faultline $*: standard output is not empty"
+	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "faultline $*: not one line"
+	grep -q -e "^faultline: .*$text" "$work/err" || fail "faultline $*: does not say '$text'"
+}
+
+# --- a program that writes and forks ---
+
+pages=1200
+mkfifo "$work/in" "$work/says"
+"$faultline" run --limit 4M --swap-dir "$work" -- "$FL_BUILD/tests/live/snapshot-writer" $pages \
+	<"$work/in" >"$work/says" 3>&- &
+writer=$!
+exec 3>"$work/in" 4<"$work/says"
+read -r address <&4
+end=$(printf '%x' $((0x$address + 3 * pages * 4096)))
+# the process itself: run becomes it
+pid=$writer
+
+last=0
+for i in 1 2 3 4 5 6; do
+	rm -f "$work/image"
+	run 0 snapshot --no-sync "$pid" "$work/image"
+	grep -Eq "^$work/image: [0-9]+ MiB of process $pid, which stood for [0-9.]+ ms\$" "$work/out" ||
+		fail "snapshot: does not say what it did"
+	run 0 snapshot --extract "$address-$end" "$work/image"
+	[ "$(wc -c <"$work/out")" -eq $((3 * pages * 4096)) ] || fail "extract: not the whole range"
+	# the first word of each page
+	first=$(perl -e 'binmode STDIN; my ($last, $first);
+		while (read(STDIN, my $page, 4096) == 4096) {
+			my $v = unpack "Q<", $page;
+			die "more than the page before it\n" if defined $last && $v > $last;
+			$last = $v;
+			$first = $v unless defined $first;
+		}
+		print $first' <"$work/out") || fail "image $i is of no one instant"
+	[ "$first" -ge "$last" ] || fail "image $i is older than the one before it"
+	last=$first
+done
+[ "$last" -gt 1 ] || fail "the program did not go on"
+
+run 0 snapshot --check "$work/image"
+grep -q ': whole: [0-9]* pages, 0 of them lost' "$work/out" || fail "check: not whole"
+run 0 snapshot --maps "$work/image"
+grep -Eq '^[0-9a-f]+-[0-9a-f]+ [r-][w-][x-][ps] ' "$work/out" || fail "maps: no region"
+run 0 snapshot --list "$work/image"
+grep -q "^process $pid, " "$work/out" || fail "list: not of this process"
+awk '/^[0-9a-f]+-/ { kib += $4; data += $5 } /^total/ { exit !(kib == $2 && data == $3 && data > 10000) }' \
+	"$work/out" || fail "list: not a table with its sum"
+
+# a file that is there is not written over
+refuses 1 'cannot make .*: File exists' snapshot "$pid" "$work/image"
+run 0 snapshot --check "$work/image"
+
+# somebody who goes away leaves a program that goes on, and the next one is served
+for i in 1 2 3; do
+	"$faultline" snapshot "$pid" "$work/half" >"$work/out" 2>"$work/err" &
+	kill -INT $! 2>/dev/null || true
+	wait $! || true
+	rm -f "$work/half"
+done
+tries=0
+until "$faultline" snapshot --no-sync "$pid" "$work/whole" >"$work/out" 2>"$work/err"; do
+	grep -q 'another snapshot' "$work/err" || fail "not taken after others were given up"
+	tries=$((tries + 1))
+	[ "$tries" -lt 200 ] || fail "a snapshot that was given up does not end"
+done
+run 0 snapshot --check "$work/whole"
+
+exec 3>&-
+read -r said <&4
+[ "$said" = "0 failed" ] || fail "the program says: $said"
+status=0
+wait "$writer" || status=$?
+[ "$status" -eq 0 ] || fail "the program ended with $status"
+
+# --- damage ---
+
+cp --sparse=always "$work/image" "$work/torn"
+printf 'x' | dd of="$work/torn" bs=1 seek=$((4096 * 200)) conv=notrunc 2>/dev/null
+run 1 snapshot --check "$work/torn"
+grep -q 'damaged: 1 of ' "$work/err" || fail "one wrong byte is not found"
+truncate -s -4096 "$work/torn"
+refuses 1 'not an image, or not a complete one' snapshot --list "$work/torn"
+: >"$work/empty"
+refuses 1 'not an image' snapshot --list "$work/empty"
+refuses 1 'No such file' snapshot --check "$work/nothing"
+
+# --- who has nothing to show ---
+
+refuses 1 'has no memory that faultline manages' snapshot $$ "$work/none"
+[ ! -e "$work/none" ] || fail "a file is left of a snapshot that was refused"
+refuses 1 'No such process' snapshot 4194304 "$work/none"
+mkfifo "$work/idle"
+exec 3<>"$work/idle"
+"$faultline" run --limit 1G -- cat <&3 >/dev/null &
+cat=$!
+tries=0
+until "$faultline" snapshot "$cat" "$work/none" 2>"$work/err" || ! grep -q 'no memory' "$work/err"; do
+	tries=$((tries + 1))
+	[ "$tries" -lt 500 ] || fail "not to be seen"
+done
+refuses 1 'is not paged: its memory is below its limit' snapshot "$cat" "$work/none"
+kill "$cat"
+exec 3>&-
+wait "$cat" 2>/dev/null || true
+
+# --- what is not understood ---
+
+refuses 2 'wants a process number and a file' snapshot
+refuses 2 'wants a process number and a file' snapshot 1
+refuses 2 'not a process number' snapshot x "$work/none"
+refuses 2 'an image is wanted' snapshot --list
+refuses 2 'one image at a time' snapshot --list a b
+refuses 2 'not a range' snapshot --extract 10 "$work/image"
+refuses 2 'not a range' snapshot --extract 20-10 "$work/image"
+refuses 2 'one of --list' snapshot --list --maps "$work/image"
+refuses 2 'is for taking' snapshot --no-sync --list "$work/image"
+refuses 2 'unknown option' snapshot --bogus
