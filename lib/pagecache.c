@@ -167,7 +167,10 @@ uint64_t cache_next(const struct pagecache *pc, uint64_t page, uint32_t mask)
 
 /* ---- opening ---- */
 
-/* What other processes have copies of cannot be made smaller by them. */
+/*
+ * What other processes have copies of cannot be made smaller by them, nor (by other
+ * users, from a copy that is for reading) opened anew for writing.
+ */
 static long make_memfd(const struct pagecache *pc, const char *name)
 {
 	bool shared = pc->mm->flags & MM_SERVER;
@@ -177,6 +180,8 @@ static long make_memfd(const struct pagecache *pc, const char *name)
 	if (sys_err(fd) || !shared)
 		return fd;
 	r = SYS3(fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL);
+	if (!sys_err(r))
+		r = sys_bare(SYS_fchmod, fd, 0600, 0, 0, 0, 0);
 	if (!sys_err(r))
 		return fd;
 	SYS1(close, fd);
