@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -490,11 +491,20 @@ static int64_t obey(const struct order *o)
 	return -EINVAL;
 }
 
+/* What is to be said is known. */
+static void say_nothing(void *arg, enum fl_log_level level, const char *line)
+{
+	(void)arg;
+	(void)level;
+	(void)line;
+}
+
 static _Noreturn void live(void)
 {
 	struct sigaction sa = {.sa_handler = on_bus};
 	char mnt[PATH_MAX];
-	struct fl_options options = {.size = sizeof(options), .limit = LIMIT, .store = mnt};
+	struct fl_options options = {
+		.size = sizeof(options), .limit = LIMIT, .store = mnt, .log = say_nothing};
 	struct order o;
 
 	snprintf(mnt, sizeof(mnt), "%s/mnt", base);
@@ -1031,6 +1041,47 @@ static void moved_about(void **state)
 	check_file("store/files/data", 1200, 100, 1, 3);
 }
 
+/* The disk is full for a while: everybody is told, once, and nothing is lost. */
+static void a_full_disk(void **state)
+{
+	struct process p[2];
+	char line[PATH_MAX];
+	int f;
+
+	(void)state;
+	snprintf(line, sizeof(line), "mount -t tmpfs -o size=4M none '%s'", in_base("store/files"));
+	assert_int_equal(system(line), 0);
+	serve("cache=16M");
+	make_file(0);
+	assert_int_equal(truncate(in_base("store/files/data"), 1000 * PG), 0);
+	f = open(in_base("store/files/filler"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(fallocate(f, 0, 0, 2L << 20), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, 1000, 0, 1);
+	}
+	OK(&p[0], STORE, 0, 700, 1, 2);
+	assert_int_equal(DO(&p[0], SYNC, 0, 1000, 0, 0), -ENOSPC);
+	OK(&p[1], CHECK, 0, 700, 1, 2);
+	assert_int_equal(ftruncate(f, 0), 0);
+	OK(&p[0], SYNC, 0, 1000, 0, 0);
+	assert_int_equal(DO(&p[1], SYNC, 0, 1000, 0, 0), -ENOSPC);
+	OK(&p[1], SYNC, 0, 1000, 0, 0);
+	check_file("store/files/data", 0, 700, 1, 2);
+	close(f);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	assert_int_equal(umount(in_base("store/files")), 0);
+	serve(CACHE);
+}
+
+static int end_full(void **state)
+{
+	umount2(in_base("store/files"), MNT_DETACH);
+	return end(state);
+}
+
 /* --- clients that do not keep to what is agreed --- */
 
 static int connect_raw(void)
@@ -1329,6 +1380,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(moved_about, begin, end),
 		cmocka_unit_test_setup_teardown(forked, begin, end),
 		cmocka_unit_test_setup_teardown(one_copy_in_memory, begin, end),
+		cmocka_unit_test_setup_teardown(a_full_disk, begin, end_full),
 		cmocka_unit_test_setup_teardown(hostile_clients, begin, end),
 		cmocka_unit_test_setup_teardown(all_at_once, begin, end),
 		cmocka_unit_test_setup_teardown(synced_is_kept, begin, end),
