@@ -431,6 +431,9 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		ops_error(req, TALLY_lseek, EINVAL);
 		return;
 	}
+	/* data that are not written yet may lie where the host has a hole */
+	if (whence == SEEK_DATA || whence == SEEK_HOLE)
+		shared_sync(node_of(ino));
 	at = lseek(handle_of(fi)->fd, off, whence);
 	if (at < 0)
 		ops_error(req, TALLY_lseek, errno);

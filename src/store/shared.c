@@ -176,6 +176,17 @@ void shared_stop(void)
 		hop_run(mm, close_all, NULL);
 }
 
+void shared_count(struct shared_counts *c)
+{
+	struct fl_stats s;
+
+	memset(c, 0, sizeof(*c));
+	if (mm == NULL)
+		return;
+	mm_stats(mm, &s);
+	*c = (struct shared_counts){s.limit, s.cache_pages, s.cache_dirty, s.file_errors};
+}
+
 /* --- clients --- */
 
 /* What attach.c's thread hands to the pager. */

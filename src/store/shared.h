@@ -31,6 +31,12 @@ void shared_start(void);
 /* When no client is connected any more: write everything. */
 void shared_stop(void);
 
+/* Pages: how many may be cached, are, and are dirty; how often one could not be read or written. */
+struct shared_counts {
+	uint64_t limit, pages, dirty, errors;
+};
+void shared_count(struct shared_counts *c);
+
 /* For attach.c.  A connection's HELLO; uffd is taken over when that is 0. */
 int shared_hello(struct peer **peer, int uffd, int sock);
 /*
