@@ -24,7 +24,7 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
-#define WAIT_NS 3000000000U
+#define WAIT_NS 30000000000ULL
 #define SYNCS_MAX 128U
 
 /* A connection, and the userfaultfd that goes with it. */
@@ -55,7 +55,8 @@ struct share_file {
 struct share {
 	struct link *links; /* the first is where new mappings go, unless it is lost */
 	struct share_file *files;
-	bool said; /* that a touch raised SIGBUS since the server has gone */
+	bool said;    /* that a touch raised SIGBUS since the server has gone */
+	bool refused; /* and that a server does not page mapped files */
 };
 
 static struct share_file *file_of(const struct region *r)
@@ -292,9 +293,12 @@ static int open_file(struct mm *mm, int fd, bool write, struct share_file **out)
 		return SHARE_NOT;
 	r = link_get(mm, &l);
 	if (r != 0) {
+		if (s->refused)
+			return SHARE_NOT;
+		s->refused = true;
 		mm_log(mm, FL_LOG_WARN,
 		       "the store's server does not page mapped files (%s): this process pages by "
-		       "itself what it maps now",
+		       "itself what it maps",
 		       log_strerror((int)r));
 		return SHARE_NOT;
 	}

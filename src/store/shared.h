@@ -55,6 +55,9 @@ bool shared_read(fuse_req_t req, const struct node *n, int fd, size_t size, off_
 /* sync: and make it durable. */
 bool shared_write(fuse_req_t req, const struct node *n, int fd, char *buf, size_t size, off_t off,
 		  bool append, bool sync);
+/* What was written, and cut, while nothing was cached: in case that something is by now. */
+void shared_written(const struct node *n, int fd, char *buf, size_t size, off_t off, bool append);
+void shared_look(const struct node *n);
 bool shared_fallocate(fuse_req_t req, const struct node *n, int fd, int mode, off_t off, off_t len);
 /* -ENOENT: nothing is cached. */
 int shared_truncate(const struct node *n, int fd, off_t size);
