@@ -12,6 +12,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/blkio-sync.c \
 	lib/blkio-uring.c \
 	lib/blkio.c lib/blkio.h \
+	lib/choose.c lib/choose.h \
 	lib/codec.c lib/codec.h \
 	lib/do-file.c \
 	lib/do-madvise.c \

@@ -19,6 +19,7 @@
 #define FL_MM_H
 
 #include "blkio.h"
+#include "choose.h"
 #include "faultline.h"
 #include "fill.h"
 #include "group.h"
@@ -155,6 +156,7 @@ struct mm {
 	bool filling;	/* new memory is touched in order, and nothing read back since */
 	struct readahead ra;
 	struct files files;
+	struct file_choice choice; /* MM_PRELOAD */
 	struct fault defer[DEFER_MAX];
 	unsigned ndefer;
 

@@ -128,6 +128,13 @@ tests_unit_test_zpool_SOURCES = tests/unit/test-zpool.c tests/unit/test.h
 tests_unit_test_zpool_CPPFLAGS = $(test_cppflags)
 tests_unit_test_zpool_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-choose
+unit_tests += tests/unit/test-choose
+
+tests_unit_test_choose_SOURCES = tests/unit/test-choose.c tests/unit/test.h
+tests_unit_test_choose_CPPFLAGS = $(test_cppflags)
+tests_unit_test_choose_LDADD = $(test_ldadd)
+
 tests_unit_test_uffd_SOURCES = tests/unit/test-uffd.c tests/unit/test.h
 tests_unit_test_uffd_CPPFLAGS = $(test_cppflags)
 tests_unit_test_uffd_LDADD = $(test_ldadd)
