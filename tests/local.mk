@@ -151,6 +151,10 @@ tests_live_test_live_files_SOURCES = tests/live/test-live-files.c tests/live/liv
 tests_live_test_live_files_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_files_LDADD = $(live_ldadd)
 
+tests_live_test_run_files_SOURCES = tests/live/test-run-files.c tests/unit/test.h
+tests_live_test_run_files_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
+tests_live_test_run_files_LDADD = $(CMOCKA_LIBS) -lpthread
+
 tests_live_test_mmap_conform_SOURCES = tests/live/test-mmap-conform.c tests/live/live.h tests/unit/test.h
 tests_live_test_mmap_conform_CPPFLAGS = $(live_cppflags)
 tests_live_test_mmap_conform_LDADD = $(live_ldadd)
@@ -206,6 +210,8 @@ live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run
 live_tests += tests/live/test-debug.sh tests/live/test-exec.sh tests/live/test-habits.sh
 live_tests += tests/live/test-mappings.sh tests/live/test-near.sh tests/live/test-signals
 live_tests += tests/live/test-group.sh
+test_programs += tests/live/test-run-files
+live_tests += tests/live/test-run-files tests/live/test-run-conform.sh
 unit_tests += tests/unit/test-imports.sh
 live_tests += tests/live/test-top.sh
 check_PROGRAMS += tests/live/affinity tests/live/deny \
@@ -217,7 +223,7 @@ test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-h
 	tests/live/test-debug.sh tests/live/test-group.sh tests/live/test-mappings.sh \
 	tests/live/test-near.sh \
 	tests/unit/test-imports.sh
-test_scripts += tests/live/test-top.sh
+test_scripts += tests/live/test-top.sh tests/live/test-run-conform.sh
 
 tests_live_test_signals_SOURCES = tests/live/test-signals.c tests/unit/test.h
 tests_live_test_signals_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit

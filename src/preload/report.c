@@ -103,12 +103,16 @@ static void add_memory(struct text *t, const struct verify *v)
 {
 	static const char *const labels[VERIFY_KINDS] = {
 		[VERIFY_MANAGED] = "  managed                   ",
+		[VERIFY_MANAGED_FILE] = "  managed, of files         ",
 		[VERIFY_BEFORE] = "  there before the start    ",
 		[VERIFY_STACK] = "  stacks                    ",
 		[VERIFY_HUGE] = "  huge pages                ",
 		[VERIFY_SHARED] = "  shared memory             ",
 		[VERIFY_FILE_SHARED] = "  files, shared             ",
 		[VERIFY_FILE_PRIVATE] = "  files, private            ",
+		[VERIFY_CHOSEN_SHARED] = "  chosen files, shared      ",
+		[VERIFY_CHOSEN_CODE] = "  chosen files, code        ",
+		[VERIFY_CHOSEN_LEFT] = "  chosen files, others      ",
 		[VERIFY_CLOSED] = "  not writable              ",
 		[VERIFY_OWN] = "  faultline's own           ",
 		[VERIFY_UNKNOWN] = "  for no known reason       ",
@@ -140,6 +144,17 @@ static void add_time(struct text *t, const char *label, uint64_t ns)
 static bool compresses(const struct fl_stats *s)
 {
 	return s->pool != 0 || s->compress_rejects != 0 || s->faults_compressed != 0;
+}
+
+static void add_files(struct text *t, const struct fl_stats *s)
+{
+	add_size(t, "pages of files cached       ", s->cache_pages);
+	add_count(t, "faults in files, no read    ", s->file_minor);
+	add_count(t, "  and with one              ", s->file_major);
+	add_size(t, "read from files             ", s->file_read_pages);
+	add_count(t, "  in requests               ", s->file_reads);
+	add_count(t, "  cached pages dropped      ", s->file_dropped);
+	add_count(t, "errors of files             ", s->file_errors);
 }
 
 static void compose(struct text *t, const struct fl_stats *s, const struct verify *v)
@@ -196,6 +211,8 @@ static void compose(struct text *t, const struct fl_stats *s, const struct verif
 	add_count(t, "  and not used              ", s->readahead_misses);
 	add_count(t, "swap slots in use           ", s->slots_used);
 	add_count(t, "errors of swap              ", s->io_errors + s->csum_errors);
+	if (s->file_minor + s->file_major != 0)
+		add_files(t, s);
 	if (s->faults_minor + s->faults_major != 0) {
 		add_time(t, "half of the faults within   ", percentile(s, 500));
 		add_time(t, "90 % within                 ", percentile(s, 900));
