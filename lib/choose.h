@@ -20,12 +20,22 @@
 
 struct mm;
 
+enum choice {
+	CHOICE_NONE, /* the kernel's: nobody asked for it */
+	CHOICE_TAKE, /* managed */
+	CHOICE_SHARED, /* chosen, and left to the kernel: others may write to it, or see what is written */
+	CHOICE_CODE, /* the same: a program's or a library's */
+	CHOICE_KIND, /* the same: files of memory and of the kernel's own, or there was no way */
+	CHOICES,
+};
+
 /* Constant once the program runs, but for what is atomic. */
 struct file_choice {
-	const char *patterns; /* NULL: none */
-	const char *mount;    /* of the store; NULL: there is none */
-	uint64_t dev;	      /* its device, as last seen; 0: not seen yet; atomic */
-	bool filtered;	      /* the program has set a seccomp filter; atomic */
+	const char *patterns;	/* NULL: none */
+	const char *mount;	/* of the store; NULL: there is none */
+	uint64_t dev;		/* its device, as last seen; 0: not seen yet; atomic */
+	bool filtered;		/* the program has set a seccomp filter; atomic */
+	uint64_t made[CHOICES]; /* mappings, by what became of them; atomic */
 };
 
 /* Which file, and in whose descriptor table it was found. */
@@ -34,15 +44,7 @@ struct file_id {
 	uint32_t tid;
 };
 
-enum choice {
-	CHOICE_NONE, /* the kernel's: nobody asked for it */
-	CHOICE_TAKE, /* managed */
-	CHOICE_SHARED, /* chosen, and left to the kernel: others may write to it, or see what is written */
-	CHOICE_CODE, /* the same: a program's or a library's */
-	CHOICE_KIND, /* the same: files of memory and of the kernel's own */
-};
-
-/* What becomes of a mapping; for CHOICE_TAKE *id is set. */
+/* What is to become of a mapping; for CHOICE_TAKE *id is set. */
 enum choice choose_mapping(struct mm *mm, int prot, int flags, int fd, struct file_id *id);
 
 /* Is one of the patterns for that path?  *by_name: one that is nothing but the path. */

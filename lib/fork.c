@@ -717,6 +717,7 @@ static int child_start(struct mm *mm)
 	mm->stuck_since = 0;
 	mm->oom_said = false;
 	memset(&mm->stats, 0, sizeof(mm->stats));
+	memset(mm->choice.made, 0, sizeof(mm->choice.made));
 	for (unsigned i = 0; i < PAGERS_MAX; i++) {
 		if (mm->pager[i] != NULL)
 			pager_forget(mm->pager[i]);

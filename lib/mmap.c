@@ -175,6 +175,17 @@ static bool fileable(const struct mm *mm, int flags, int fd)
 	       choose_on_storage(fd);
 }
 
+static void made(struct mm *mm, enum choice how)
+{
+	if (how != CHOICE_NONE)
+		__atomic_fetch_add(&mm->choice.made[how], 1, __ATOMIC_RELAXED);
+}
+
+uint64_t mm_files_made(const struct mm *mm, enum choice how)
+{
+	return __atomic_load_n(&mm->choice.made[how], __ATOMIC_RELAXED);
+}
+
 /* How a mapping that was chosen and is the kernel's all the same is shown. */
 static enum verify_kind kind_left(enum choice how, int flags)
 {
@@ -184,7 +195,6 @@ static enum verify_kind kind_left(enum choice how, int flags)
 	case CHOICE_CODE:
 		return VERIFY_CHOSEN_CODE;
 	case CHOICE_KIND:
-	case CHOICE_TAKE:
 		return VERIFY_CHOSEN_LEFT;
 	default:
 		return flags & MAP_STACK ? VERIFY_STACK : VERIFY_MANAGED;
@@ -340,11 +350,17 @@ static long map_chosen(struct mm *mm, const long a[6], enum choice *how)
 		.fd = (int)a[4],
 		.pgoff = (uint64_t)a[5] >> PAGE_SHIFT,
 	};
+	long r;
 
 	*how = choose_mapping(mm, m.prot, m.flags, m.fd, &m.id);
 	if (*how != CHOICE_TAKE || m.len == 0 || a[5] < 0 || (a[5] & (long)~PAGE_MASK))
 		return -ERESTART;
-	return map_file(mm, &m);
+	r = map_file(mm, &m);
+	if (!sys_err(r))
+		made(mm, *how);
+	else if (r == -ERESTART)
+		*how = CHOICE_KIND;
+	return r;
 }
 
 long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off)
@@ -368,9 +384,12 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 			r = replace(mm, addr, len, SYS_mmap, a);
 			if (!sys_err(r) && how != CHOICE_NONE)
 				left_change(mm, addr, len, kind_left(how, flags));
-			return r;
+		} else {
+			r = map_left(mm, a, kind_left(how, flags));
 		}
-		return map_left(mm, a, kind_left(how, flags));
+		if (!sys_err(r))
+			made(mm, how);
+		return r;
 	}
 	if (off & (long)~PAGE_MASK)
 		return -EINVAL;

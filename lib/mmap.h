@@ -16,6 +16,8 @@
 #ifndef FL_MMAP_H
 #define FL_MMAP_H
 
+#include "choose.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -37,6 +39,7 @@ long mm_mincore(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);
  * program runs; both texts stay, and either may be NULL.
  */
 void mm_choose_files(struct mm *mm, const char *patterns, const char *mount);
+uint64_t mm_files_made(const struct mm *mm, enum choice how); /* so many were */
 long mm_munmap(struct mm *mm, uintptr_t addr, size_t len);
 long mm_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t new_addr);
 long mm_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey); /* pkey -1: mprotect(2) */

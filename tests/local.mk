@@ -369,9 +369,11 @@ tests_fuzz_fuzz_options_LDADD = $(test_ldadd) -lm
 paged_tests = \
 	tests/programs/test-bash.sh \
 	tests/programs/test-containers.sh \
+	tests/programs/test-databases.sh \
 	tests/programs/test-git.sh \
 	tests/programs/test-java.sh \
 	tests/programs/test-make.sh \
+	tests/programs/test-mapped.sh \
 	tests/programs/test-multiprocessing.sh \
 	tests/programs/test-node.sh \
 	tests/programs/test-openssl.sh \
@@ -386,6 +388,8 @@ paged_tests = \
 	tests/programs/test-sqlite3-files.sh \
 	tests/programs/test-stress-ng.sh
 test_scripts += $(paged_tests)
+check_PROGRAMS += tests/programs/mapped
+tests_programs_mapped_SOURCES = tests/programs/mapped.c
 EXTRA_DIST += \
 	tests/programs/bgsave.sh \
 	tests/programs/containers.cpp \

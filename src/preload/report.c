@@ -146,6 +146,24 @@ static bool compresses(const struct fl_stats *s)
 	return s->pool != 0 || s->compress_rejects != 0 || s->faults_compressed != 0;
 }
 
+/* Mappings of chosen files, over all the time. */
+static void add_made(struct text *t)
+{
+	static const char *const labels[CHOICES] = {
+		[CHOICE_TAKE] = "mappings of files, managed  ",
+		[CHOICE_SHARED] = "  not managed: shared       ",
+		[CHOICE_CODE] = "  not managed: code         ",
+		[CHOICE_KIND] = "  not managed: other        ",
+	};
+
+	for (unsigned i = CHOICE_TAKE; i < CHOICES; i++) {
+		uint64_t n = mm_files_made(report.mm, (enum choice)i);
+
+		if (n != 0)
+			add_count(t, labels[i], n);
+	}
+}
+
 static void add_files(struct text *t, const struct fl_stats *s)
 {
 	add_size(t, "pages of files cached       ", s->cache_pages);
@@ -172,6 +190,7 @@ static void compose(struct text *t, const struct fl_stats *s, const struct verif
 	add_size(t, "mapped at the end           ", s->mapped);
 	if (v != NULL)
 		add_memory(t, v);
+	add_made(t);
 	if (report.verify)
 		add_count(t, "differences found           ", report.differences);
 	if (s->armed == 0)

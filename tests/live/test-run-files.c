@@ -910,6 +910,8 @@ static void shared_mappings_are_the_kernels(void **state)
 	run("shared", "4M", NULL);
 	assert_true(summary("chosen files, shared") >= 0);
 	assert_true(summary("managed, of files") >= 0);
+	assert_true(summary("not managed: shared") == 2);
+	assert_true(summary("mappings of files, managed") == 1);
 }
 
 static void calls_are_as_ever(void **state)
@@ -955,7 +957,10 @@ static void libraries_are_managed_by_name_only(void **state)
 	assert_int_equal(system(command), 0);
 	run("library", "4M", NULL);
 	by_name[1] = copy;
+	assert_true(summary("not managed: code") > 1);
 	managed("library", "4M", by_name);
+	assert_true(summary("mappings of files, managed") > 2);
+	assert_true(summary("not managed: code") == -1);
 }
 
 /* Nothing is looked at, and nothing managed, that was not asked for. */
