@@ -843,16 +843,19 @@ static void run(const char *subject, const char *limit, const char *const *more)
 	managed(subject, limit, more);
 }
 
-static const char *const engines[][7] = {
+#define ENGINES 4
+
+static const char *const engines[ENGINES][7] = {
 	{"--engine", "uring", "--wp", "auto", NULL},
 	{"--engine", "sync", "--wp", "sync", NULL},
 	{"--engine", "uring", "--wp", "off", "--pagers", "3", NULL},
+	{"--compress", NULL},
 };
 
 static void four_times_the_limit(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < ENGINES; i++) {
 		run("private", "4M", engines[i]);
 		assert_true(summary("pages evicted") > 100);
 		assert_true(summary("read from files") > 0);
@@ -869,7 +872,7 @@ static void threads_and_forks(void **state)
 static void each_side_sees_its_own_writes(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < ENGINES; i++)
 		run("fork", "3M", engines[i]);
 }
 
