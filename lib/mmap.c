@@ -312,6 +312,9 @@ static long map_file(struct mm *mm, const struct map_file *want)
 	if (m == NULL)
 		return -ENOMEM;
 	*m = *want;
+	if (m->fd >= 0)
+		m->write = (m->flags & MAP_TYPE) != MAP_PRIVATE &&
+			   (SYS3(fcntl, m->fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR;
 	r = hop_call(mm, HOP_MMAP_FILE, (long)m, 0, 0, 0, 0, 0, 0);
 	sys_mem_free(m, sizeof(*m));
 	return sys_err(r) ? r : map_flags(mm, r, want->len, want->prot, want->flags);
@@ -333,9 +336,6 @@ long mm_mmap_file(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags
 
 	if (len == 0 || off < 0 || (off & (long)~PAGE_MASK))
 		return -EINVAL;
-	if (fd >= 0)
-		m.write = (flags & MAP_TYPE) != MAP_PRIVATE &&
-			  (SYS3(fcntl, fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR;
 	return map_file(mm, &m);
 }
 

@@ -275,7 +275,8 @@ tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/
 tests_store_test_peek_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
 
-test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh
+test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh \
+	tests/store/test-store-mapped.sh
 if STORE_SERVER
 test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view
 store_tests += tests/store/test-store-files tests/store/test-view
@@ -285,7 +286,7 @@ test_programs += tests/store/test-confine
 store_tests += tests/store/test-confine
 endif
 if INTERCEPT
-store_tests += tests/store/test-clients
+store_tests += tests/store/test-clients tests/store/test-store-mapped.sh
 endif
 store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh
 endif
