@@ -480,6 +480,40 @@ static void subject_truncate(void)
 	check_page(mem, 4, 0);
 }
 
+/* As the kernel raises it for a poisoned page, where it was built to know of failing memory. */
+static int code_seen(const void *at)
+{
+	siginfo_t info;
+
+	memset(&info, 0, sizeof(info));
+	info.si_signo = SIGBUS;
+	info.si_code = BUS_MCEERR_AR;
+	info.si_addr = (void *)(uintptr_t)at;
+	info.si_addr_lsb = 12;
+	memset(&bus, 0, sizeof(bus));
+	if (sigsetjmp(escape, 1) == 0) {
+		CHECK(syscall(SYS_rt_sigqueueinfo, getpid(), SIGBUS, &info) == 0);
+		CHECK(false);
+	}
+	CHECK(bus.si_signo == SIGBUS && bus.si_addr == at);
+	return bus.si_code;
+}
+
+static void subject_poison(void)
+{
+	struct sigaction sa = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
+	int fd = make_file(8);
+	uint64_t *mem = map(fd, 16, RW, MAP_PRIVATE);
+	uint64_t *anon = map(-1, 8, RW, MAP_PRIVATE | MAP_ANONYMOUS);
+
+	CHECK(sigaction(SIGBUS, &sa, NULL) == 0);
+	CHECK(is_beyond(mem + 12 * WORDS + 3));
+	CHECK(code_seen(mem + 12 * WORDS + 5) == BUS_ADRERR);
+	CHECK(code_seen(anon + 5) == BUS_MCEERR_AR);
+	CHECK(code_seen(&fd) == BUS_MCEERR_AR);
+	check_page(mem, 7, 0);
+}
+
 /* What was written to the file before it was mapped is seen, whatever is cached of it. */
 static void subject_renewed(void)
 {
@@ -766,6 +800,7 @@ static int be_subject(const char *name)
 		{"shared", subject_shared},	{"calls", subject_calls},
 		{"own", subject_own},		{"signals", subject_signals},
 		{"filter", subject_filter},	{"library", subject_library},
+		{"poison", subject_poison},
 	};
 
 	for (size_t i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++)
@@ -899,6 +934,7 @@ static void beyond_the_end_is_the_kernels_signal(void **state)
 	(void)state;
 	run("truncate", "4M", NULL);
 	run("truncate", "4M", engines[1]);
+	managed("poison", "4M", NULL);
 }
 
 static void a_new_mapping_sees_the_file_as_it_is(void **state)
