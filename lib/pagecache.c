@@ -23,6 +23,7 @@
 #include <linux/memfd.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -338,6 +339,17 @@ int cache_open_file(struct mm *mm, int fd, bool write, struct pagecache **out)
 	return r;
 }
 
+#define FDS_SPARED 96U /* descriptors that files leave for the rest: areas, forks */
+
+/* Whether the lowest free descriptor is close to the most that there may be. */
+static bool is_crowded(int lowest)
+{
+	struct rlimit most;
+
+	return sys_bare(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&most, 0, 0) == 0 &&
+	       (rlim_t)lowest + FDS_SPARED > most.rlim_cur;
+}
+
 int cache_open_chosen(struct mm *mm, int fd, const struct file_id *id, struct pagecache **out)
 {
 	long pidfd = SYS2(pidfd_open, id->tid, PIDFD_THREAD);
@@ -351,7 +363,9 @@ int cache_open_chosen(struct mm *mm, int fd, const struct file_id *id, struct pa
 		SYS1(close, pidfd);
 	if (sys_err(dup))
 		return (int)dup;
-	if (!sys_err(SYS2(fstat, dup, &st)) && st.st_dev == id->dev && st.st_ino == id->ino)
+	if (is_crowded((int)dup))
+		r = -EMFILE;
+	else if (!sys_err(SYS2(fstat, dup, &st)) && st.st_dev == id->dev && st.st_ino == id->ino)
 		r = open_dup(mm, (int)dup, false, out);
 	SYS1(close, dup);
 	return r;

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -917,6 +918,21 @@ static void many_files_are_inherited(void **state)
 	run("many", "16M", NULL);
 }
 
+/* Of so few descriptors for the pagers that most of the files are the kernel's; forks go on. */
+static void few_descriptors_are_enough(void **state)
+{
+	struct rlimit was, few;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	few = (struct rlimit){.rlim_cur = 200, .rlim_max = was.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	run("many", "8M", NULL);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	assert_true(summary("not managed: other") > 200);
+	assert_true(summary("mappings of files, managed") > 10);
+}
+
 static void other_tables_and_exec(void **state)
 {
 	(void)state;
@@ -1025,6 +1041,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(threads_and_forks),
 		cmocka_unit_test(each_side_sees_its_own_writes),
 		cmocka_unit_test(many_files_are_inherited),
+		cmocka_unit_test(few_descriptors_are_enough),
 		cmocka_unit_test(other_tables_and_exec),
 		cmocka_unit_test(descriptors_are_the_programs),
 		cmocka_unit_test(beyond_the_end_is_the_kernels_signal),
