@@ -36,7 +36,7 @@
 #define WORDS (PAGE / sizeof(uint64_t))
 #define RW (PROT_READ | PROT_WRITE)
 #define N 4096UL /* pages: 16 MiB, at a limit of 4 */
-#define H 2048UL /* where processes are many, at a limit of 3 */
+#define H 1024UL /* where processes are many, at a limit of 2 */
 
 static char self[4096], tool[4096], lib[4096];
 static const char *dir;
@@ -245,10 +245,10 @@ static void subject_fork(void)
 	/* a sixth was written, and most of that swapped; of the rest some is there, some never was */
 	for (size_t p = 0; p < H; p += 6)
 		put_page(mem, p, 1);
-	for (unsigned round = 0; round < 3; round++) {
+	for (unsigned round = 0; round < 2; round++) {
 		pid_t pid;
 
-		for (size_t p = H / 2; p < H / 2 + 300; p++) {
+		for (size_t p = H / 2; p < H / 2 + 200; p++) {
 			check_page(mem, p, tag_at(p, round));
 			check_page(seen, p, 0);
 		}
@@ -550,6 +550,37 @@ static void subject_renewed(void)
 	}
 }
 
+/*
+ * The same of a file that was last changed long before: what is cached of it is
+ * used again, until it changes.
+ */
+static void subject_old(void)
+{
+	uint64_t *mem, *shared;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/old", dir);
+	fd = open(path, O_RDWR);
+	CHECK(fd >= 0);
+	for (unsigned i = 0; i < 3; i++) {
+		mem = map(fd, 64, PROT_READ, MAP_PRIVATE);
+		for (size_t p = 0; p < 64; p++)
+			check_page(mem, p, 0);
+	}
+	write_page(fd, 5, 5, 1);
+	mem = map(fd, 64, PROT_READ, MAP_PRIVATE);
+	for (size_t p = 0; p < 64; p++)
+		check_page(mem, p, p == 5 ? 1 : 0);
+	shared = map(fd, 64, RW, MAP_SHARED);
+	put_page(shared, 6, 2);
+	mem = map(fd, 64, PROT_READ, MAP_PRIVATE);
+	for (size_t p = 0; p < 64; p++)
+		check_page(mem, p, p == 5 ? 1 : p == 6 ? 2 : 0);
+	/* as it was, for who comes next */
+	write_page(fd, 5, 5, 0);
+	write_page(fd, 6, 6, 0);
+}
+
 /* A shared mapping shows what is written, whoever writes; so it is not ours. */
 static void subject_shared(void)
 {
@@ -801,7 +832,7 @@ static int be_subject(const char *name)
 		{"shared", subject_shared},	{"calls", subject_calls},
 		{"own", subject_own},		{"signals", subject_signals},
 		{"filter", subject_filter},	{"library", subject_library},
-		{"poison", subject_poison},
+		{"poison", subject_poison},	{"old", subject_old},
 	};
 
 	for (size_t i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++)
@@ -814,7 +845,7 @@ static int be_subject(const char *name)
 
 static char work[64], stats[96], pattern[96];
 
-/* A figure of the last summary; of several processes of the first that has it. */
+/* A figure of the last summary, sizes in KiB; of several processes of the first that has it. */
 static double summary(const char *label)
 {
 	char line[256];
@@ -825,8 +856,13 @@ static double summary(const char *label)
 	while (v < 0 && fgets(line, sizeof(line), f) != NULL) {
 		const char *at = strstr(line, label);
 
-		if (at != NULL)
-			v = strtod(at + strlen(label), NULL);
+		if (at != NULL) {
+			char *unit;
+
+			v = strtod(at + strlen(label), &unit);
+			if (strncmp(unit, " MiB", 4) == 0)
+				v *= 1024;
+		}
 	}
 	fclose(f);
 	return v;
@@ -901,15 +937,15 @@ static void four_times_the_limit(void **state)
 static void threads_and_forks(void **state)
 {
 	(void)state;
-	run("threads", "3M", engines[0]);
-	run("threads", "3M", engines[2]);
+	run("threads", "2M", engines[0]);
+	run("threads", "2M", engines[2]);
 }
 
 static void each_side_sees_its_own_writes(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < ENGINES; i++)
-		run("fork", "3M", engines[i]);
+		run("fork", "2M", engines[i]);
 }
 
 static void many_files_are_inherited(void **state)
@@ -957,6 +993,25 @@ static void a_new_mapping_sees_the_file_as_it_is(void **state)
 {
 	(void)state;
 	run("renewed", "4M", NULL);
+}
+
+/* So long that a change would show in the file's time. */
+static void what_is_cached_is_used_until_it_changes(void **state)
+{
+	struct timespec t;
+	struct stat st;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/old", work);
+	assert_int_equal(stat(path, &st), 0);
+	do {
+		sched_yield();
+		clock_gettime(CLOCK_REALTIME, &t);
+	} while (t.tv_sec < st.st_ctim.tv_sec + 4);
+	managed("old", "4M", NULL);
+	/* 64 pages for the first three, and for each that follows a change */
+	assert_true(summary("read from files") > 0);
+	assert_true(summary("read from files") <= 3 * 64 * 4);
 }
 
 static void shared_mappings_are_the_kernels(void **state)
@@ -1053,6 +1108,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_filter_leaves_what_is_new_to_the_kernel),
 		cmocka_unit_test(libraries_are_managed_by_name_only),
 		cmocka_unit_test(others_are_the_kernels),
+		cmocka_unit_test(what_is_cached_is_used_until_it_changes),
 	};
 	const char *build = getenv("FL_BUILD");
 	const char *tmp = getenv("TMPDIR");
@@ -1076,6 +1132,8 @@ int main(int argc, char **argv)
 		return 2;
 	snprintf(stats, sizeof(stats), "%s.stats", work);
 	snprintf(pattern, sizeof(pattern), "%s/*", work);
+	dir = work;
+	close(make_named("old", 64));
 	n = cmocka_run_group_tests_name("run-files", tests, NULL, NULL);
 	unlink(stats);
 	snprintf(command, sizeof(command), "rm -rf '%s'", work);
