@@ -233,6 +233,11 @@ static long serve(struct pager *p, const struct hop_slot *s)
 		return ((long (*)(struct pager *, void *))a[0])(p, (void *)a[1]);
 	case HOP_SOURCE_DONE:
 		return do_source_done(p, (struct file_io *)a[0], (int)a[1]);
+	case HOP_RESIZED:
+		do_resized(mm);
+		return 0;
+	case HOP_RESIDENT:
+		return do_resident(mm, (uintptr_t)a[0], (unsigned)a[1]);
 	}
 	return -ENOSYS;
 }

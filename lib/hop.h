@@ -70,6 +70,8 @@ enum hop_op {
 	HOP_FILES_CLOSE,
 	HOP_SOURCE_DONE,
 	HOP_RUN, /* a function of the caller's: hop_run() */
+	HOP_RESIZED,
+	HOP_RESIDENT,
 };
 
 enum hop_state { HOP_FREE, HOP_OWNED, HOP_POSTED, HOP_RUNNING, HOP_DONE, HOP_RUNG, HOP_EMPTYING };

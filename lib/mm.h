@@ -19,6 +19,7 @@
 #define FL_MM_H
 
 #include "blkio.h"
+#include "choose.h"
 #include "faultline.h"
 #include "fill.h"
 #include "group.h"
@@ -159,6 +160,7 @@ struct mm {
 	struct files files;
 	struct peers peers; /* MM_SERVER */
 	struct share *share; /* share.h: mappings that the store's server pages; NULL: none yet */
+	struct file_choice choice; /* MM_PRELOAD */
 	struct fault defer[DEFER_MAX];
 	unsigned ndefer;
 

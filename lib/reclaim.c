@@ -136,8 +136,8 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 			if (tight && swp_pooled(pte_swp(pte))) {
 				swap_put(&mm->swap, pte_swp(pte));
 				mm->swap_full = false;
-				pte_set(&mm->ptes, vpn,
-					pte_make(PTE_PRESENT, SWP_NONE, pte & PTE_WP));
+				/* protected or not, it equals nothing any more */
+				pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, 0));
 			}
 			pte_set_bits(&mm->ptes, vpn++, 0, PTE_YOUNG);
 			continue;

@@ -237,9 +237,12 @@ struct region *region_find(const struct region_tree *t, uintptr_t addr)
 	return r != NULL && r->start <= addr ? r : NULL;
 }
 
-/* What it reads while the tree moves is thrown away: no race, whatever the thread sanitizer thinks. */
-__attribute__((no_sanitize_thread)) bool region_overlaps(const struct region_tree *t,
-							 uintptr_t start, uintptr_t end)
+/*
+ * Whether a region meets [start, end); *file: the one that was found is of a file.
+ * What it reads while the tree moves is thrown away: no race, whatever the thread sanitizer thinks.
+ */
+__attribute__((no_sanitize_thread)) static bool look(const struct region_tree *t, uintptr_t start,
+						     uintptr_t end, bool *file)
 {
 	for (;;) {
 		uint32_t seq = __atomic_load_n(&t->seq, __ATOMIC_ACQUIRE);
@@ -257,6 +260,7 @@ __attribute__((no_sanitize_thread)) bool region_overlaps(const struct region_tre
 				r = __atomic_load_n(&r->left, __ATOMIC_RELAXED);
 			} else {
 				found = true;
+				*file = __atomic_load_n(&r->users, __ATOMIC_RELAXED) != NULL;
 				break;
 			}
 		}
@@ -264,6 +268,20 @@ __attribute__((no_sanitize_thread)) bool region_overlaps(const struct region_tre
 		if (__atomic_load_n(&t->seq, __ATOMIC_RELAXED) == seq && steps <= WALK_MAX)
 			return found;
 	}
+}
+
+bool region_overlaps(const struct region_tree *t, uintptr_t start, uintptr_t end)
+{
+	bool file;
+
+	return look(t, start, end, &file);
+}
+
+bool region_is_file(const struct region_tree *t, uintptr_t addr)
+{
+	bool file = false;
+
+	return look(t, addr, addr + 1, &file) && file;
 }
 
 static void account(struct region_tree *t, const struct region *r, int sign)

@@ -446,6 +446,13 @@ static const struct region *next_remote(struct mm *mm, uintptr_t at, uintptr_t e
 	return NULL;
 }
 
+bool share_has(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	uintptr_t s, e;
+
+	return mm->share != NULL && next_remote(mm, start, end, &s, &e) != NULL;
+}
+
 void share_leave(struct mm *mm, uintptr_t start, uintptr_t end)
 {
 	const struct region *r;

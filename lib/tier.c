@@ -63,8 +63,10 @@ static void hold_instead(struct mm *mm, vpn_t vpn, enum pte_state state, swp_t s
 	pte_t pte = pte_get(&mm->ptes, vpn);
 
 	if (state == PTE_PRESENT) {
-		pte_set(&mm->ptes, vpn,
-			pte_make(PTE_PRESENT, swp, pte & (PTE_YOUNG | PTE_WP | PTE_BUSY)));
+		/* with nothing to be equal to it would count as equal to its file */
+		pte_t kept = PTE_YOUNG | PTE_BUSY | (swp != SWP_NONE ? PTE_WP : 0);
+
+		pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, pte & kept));
 	} else if (state == PTE_COMPRESSED) {
 		pte_set(&mm->ptes, vpn, pte_away(swp));
 	} else {

@@ -23,7 +23,7 @@ case $total$seed in
 	exit 2
 	;;
 esac
-each=$((total / 19))
+each=$((total / 21))
 [ "$each" -gt 0 ] || each=1
 
 # repeat COMMAND...: run it, with its line before; a hang is a failure
@@ -62,6 +62,12 @@ for run in auto:uring:1:none sync:sync:1:none off:uring:2:none auto:uring:1:lz4,
 	repeat "$build/src/cli/faultline" run --limit 2M --wp "$wp" --engine "$engine" \
 		--pagers "$pagers" --compress="$compress" -- "$build/tests/torture/torture-fork" --seconds "$each" \
 		--seed "$seed"
+done
+for run in auto:uring:1:none off:sync:2:lz4,512K; do
+	parts "$run"
+	repeat "$build/src/cli/faultline" run --limit 2M --files '*/torture-fork-*' --wp "$wp" \
+		--engine "$engine" --pagers "$pagers" --compress="$compress" -- \
+		"$build/tests/torture/torture-fork" --seconds "$each" --seed "$seed" --file
 done
 repeat "$build/src/cli/faultline" run --limit 12M --limit-group -- \
 	"$build/tests/torture/torture-fork" --seconds "$each" --seed "$seed" --refused
