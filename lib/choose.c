@@ -225,7 +225,7 @@ enum choice choose_mapping(struct mm *mm, int prot, int flags, int fd, struct fi
 {
 	const int special = MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK;
 	struct file_choice *c = &mm->choice;
-	bool by_name = false;
+	bool by_name = false, stored;
 	struct stat st;
 
 	if ((c->patterns == NULL && c->mount == NULL) || (flags & special) || fd < 0 ||
@@ -233,11 +233,13 @@ enum choice choose_mapping(struct mm *mm, int prot, int flags, int fd, struct fi
 		return CHOICE_NONE;
 	if (sys_err(SYS2(fstat, fd, &st)) || !S_ISREG(st.st_mode))
 		return CHOICE_NONE;
-	if (!is_named(c, fd, &st, &by_name) && !is_stored(c, fd, &st))
+	stored = is_stored(c, fd, &st);
+	if (!is_named(c, fd, &st, &by_name) && !stored)
 		return CHOICE_NONE;
 	if (((prot & PROT_EXEC) || (flags & MAP_DENYWRITE)) && !by_name)
 		return CHOICE_CODE;
-	if ((flags & MAP_TYPE) != MAP_PRIVATE)
+	/* of the store's files its server has one page cache for all (share.h) */
+	if ((flags & MAP_TYPE) != MAP_PRIVATE && (!stored || mm->store == NULL))
 		return CHOICE_SHARED;
 	if (!choose_on_storage(fd))
 		return CHOICE_KIND;

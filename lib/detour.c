@@ -77,6 +77,9 @@ static void bring(struct pager *p, struct pagecache *pc, uint64_t page)
 
 void detour_round(struct pager *p, uint64_t now)
 {
+	/* a store's server: who writes through the mount does not hold the lock of the file behind it */
+	if (p->mm->flags & MM_SERVER)
+		return;
 	for (struct pagecache *pc = p->mm->files.first; pc != NULL; pc = pc->next) {
 		if (pc->reading == 0 || pc->source != NULL || now - pc->read_since < DETOUR_NS)
 			continue;

@@ -100,6 +100,9 @@ long do_mmap_file(struct mm *mm, const struct map_file *m)
 		r = share_map(mm, m);
 		if (r != SHARE_NOT)
 			return r;
+		/* of an unmodified program: the kernel's, then */
+		if (m->id.tid != 0)
+			return -ERESTART;
 		r = 0;
 	}
 	if (pc == NULL)

@@ -279,8 +279,9 @@ static bool is_stored(const struct mm *mm, const struct stat *st)
 	       mnt.st_dev == st->st_dev && S_ISREG(st->st_mode);
 }
 
-static int open_file(struct mm *mm, int fd, bool write, struct share_file **out)
+static int open_file(struct mm *mm, int fd, const struct map_file *m, struct share_file **out)
 {
+	bool write = m->write;
 	struct share *s = mm->share;
 	struct share_file *f;
 	struct link *l;
@@ -289,7 +290,9 @@ static int open_file(struct mm *mm, int fd, bool write, struct share_file **out)
 
 	if (sys_err(r))
 		return (int)r;
-	if (!is_stored(mm, &st))
+	/* another thread may have put another file there */
+	if (!is_stored(mm, &st) ||
+	    (m->id.tid != 0 && (m->id.dev != st.st_dev || m->id.ino != st.st_ino)))
 		return SHARE_NOT;
 	r = link_get(mm, &l);
 	if (r != 0) {
@@ -399,6 +402,19 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 	return err == -EACCES ? err : -ENOMEM;
 }
 
+/* The caller's descriptor; its table may not be the process's. */
+static long fetch_fd(const struct mm *mm, const struct map_file *m)
+{
+	long pidfd = m->id.tid != 0 ? SYS2(pidfd_open, m->id.tid, PIDFD_THREAD) : -ENOSYS;
+	long fd = sys_err(pidfd) && mm->pidfd < 0
+			  ? -ENOSYS
+			  : SYS3(pidfd_getfd, sys_err(pidfd) ? mm->pidfd : pidfd, m->fd, 0);
+
+	if (!sys_err(pidfd))
+		SYS1(close, pidfd);
+	return fd;
+}
+
 long share_map(struct mm *mm, const struct map_file *m)
 {
 	uint32_t rflags = REGION_SHARED | REGION_REMOTE | (m->write ? 0 : REGION_NOWRITE);
@@ -409,10 +425,10 @@ long share_map(struct mm *mm, const struct map_file *m)
 		mm->share = sys_mem_alloc(sizeof(*mm->share));
 	if (mm->share == NULL)
 		return -ENOMEM;
-	fd = mm->pidfd < 0 ? -ENOSYS : SYS3(pidfd_getfd, mm->pidfd, m->fd, 0);
+	fd = fetch_fd(mm, m);
 	if (sys_err(fd))
 		return fd;
-	r = open_file(mm, (int)fd, m->write, &f);
+	r = open_file(mm, (int)fd, m, &f);
 	SYS1(close, fd);
 	if (r != 0)
 		return r;

@@ -276,7 +276,7 @@ tests_store_test_peek_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
 
 test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh \
-	tests/store/test-store-mapped.sh
+	tests/store/test-store-mapped.sh tests/store/test-store-shared.sh
 if STORE_SERVER
 test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view
 test_programs += tests/store/test-shared
@@ -288,6 +288,7 @@ store_tests += tests/store/test-confine
 endif
 if INTERCEPT
 store_tests += tests/store/test-clients tests/store/test-store-mapped.sh
+store_tests += tests/store/test-store-shared.sh
 endif
 store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh
 endif
