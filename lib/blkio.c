@@ -412,6 +412,11 @@ static void advance(struct blkio *q)
 
 /* The interface. */
 
+bool blkio_is_sync(const struct blkio *q)
+{
+	return q->engine == &blkio_sync;
+}
+
 const char *blkio_engine_name(const struct blkio *q)
 {
 	return q->engine->name;

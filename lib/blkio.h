@@ -69,6 +69,9 @@ struct blkio;
 /* Names of the engines: "uring", "sync". */
 const char *blkio_engine_name(const struct blkio *q);
 
+/* Whether a request is done where it is started. */
+bool blkio_is_sync(const struct blkio *q);
+
 /*
  * Open a queue of `depth` submissions, 1 to BLKIO_DEPTH_MAX.  FL_ENGINE_AUTO
  * takes io_uring, and sync where that is refused.  Returns 0 or -errno.  The

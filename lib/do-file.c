@@ -101,15 +101,19 @@ long do_mmap_file(struct mm *mm, const struct map_file *m)
 		r = share_map(mm, m);
 		if (r != SHARE_NOT)
 			return r;
+		/* of an unmodified program: the kernel's, then */
+		if (m->id.tid != 0)
+			return -ERESTART;
 		r = 0;
 	}
 	/* what will be held needs slots, and nothing is promised while there are none */
 	if (hold && mm->swap_full && !(m->flags & MAP_NORESERVE))
 		return -ENOMEM;
 	if (pc == NULL)
-		r = cache_open_file(mm, m->fd, m->write, &pc);
+		r = m->id.tid != 0 ? cache_open_chosen(mm, m->fd, &m->id, &pc)
+				   : cache_open_file(mm, m->fd, m->write, &pc);
 	if (r != 0)
-		return r;
+		return m->id.tid != 0 ? -ERESTART : r;
 	if (shared)
 		rflags |= REGION_SHARED;
 	if (hold)
@@ -212,12 +216,17 @@ static long check_msync(struct mm *mm, uintptr_t addr, uintptr_t end, int flags)
 	const struct region *r;
 	uint64_t page, stop;
 
+	for (uintptr_t at = addr; (flags & MS_INVALIDATE) && at < end; at = r->end) {
+		r = region_next(&mm->regions, at);
+		if (r == NULL || r->start >= end)
+			break;
+		if (r->flags & REGION_LOCKED)
+			return -EBUSY;
+	}
 	for (uintptr_t at = addr; (r = next_shared(mm, at, end, &page, &stop)) != NULL;
 	     at = r->end) {
 		struct pagecache *pc = cache_of(r);
 
-		if ((flags & MS_INVALIDATE) && (r->flags & REGION_LOCKED))
-			return -EBUSY;
 		cache_look_at_size(pc);
 		if (flags & MS_SYNC)
 			for (; (page = cache_next(pc, page, CACHE_DIRTY)) < stop; page++)
@@ -234,6 +243,7 @@ long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned r
 	const struct region *r;
 	uint64_t page, stop;
 	uintptr_t first = 0;
+	bool any = share_has(mm, addr, end);
 	long err;
 
 	if (round == 0) {
@@ -246,6 +256,7 @@ long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned r
 		struct pagecache *pc = cache_of(r);
 		uint64_t from = page;
 
+		any = true;
 		while ((flags & (MS_SYNC | MS_ASYNC)) && mm->files.writeback < SYNC_PAGES &&
 		       (page = cache_next(pc, page, CACHE_DIRTY)) < stop) {
 			uint32_t n = 0;
@@ -264,7 +275,9 @@ long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned r
 	}
 	if (first != 0)
 		return (long)first;
-	return has_gap(mm, addr, end) ? -ENOMEM : 0;
+	if (has_gap(mm, addr, end))
+		return -ENOMEM;
+	return round == 0 && !any;
 }
 
 static void sync_done(struct file_io *io, int res)
@@ -387,6 +400,12 @@ long do_ftruncate(struct pager *p, int fd, long size)
 	return r;
 }
 
+void do_resized(struct mm *mm)
+{
+	for (struct pagecache *pc = mm->files.first; pc != NULL; pc = pc->next)
+		cache_look_at_size(pc);
+}
+
 long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
 {
 	const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
@@ -463,15 +482,19 @@ void file_advice(struct pager *p, uintptr_t start, uintptr_t end, int advice)
 {
 	const struct region *r;
 
-	if (advice != MADV_WILLNEED && advice != MADV_COLD && advice != MADV_PAGEOUT)
+	if (advice != MADV_WILLNEED && advice != MADV_COLD && advice != MADV_PAGEOUT &&
+	    advice != MADV_DONTNEED)
 		return;
 	for (; start < end && (r = region_next(&p->mm->regions, start)) != NULL && r->start < end;
 	     start = r->end) {
 		uintptr_t s = r->start > start ? r->start : start;
 		uintptr_t e = r->end < end ? r->end : end;
 
-		if (r->users != NULL && !(r->flags & REGION_REMOTE) &&
-		    ((r->flags & REGION_SHARED) || advice == MADV_WILLNEED))
+		if (r->users == NULL || (r->flags & REGION_REMOTE))
+			continue;
+		if (advice == MADV_DONTNEED)
+			cache_renew(cache_of(r));
+		else if ((r->flags & REGION_SHARED) || advice == MADV_WILLNEED)
 			advise(p, r, vpn_of(s) + r->delta, vpn_of(e) + r->delta, advice);
 	}
 }

@@ -289,6 +289,39 @@ static unsigned char state_of(struct mm *mm, const struct region *r, vpn_t vpn)
 	}
 }
 
+static bool is_resident(struct mm *mm, const struct region *r, vpn_t vpn)
+{
+	const struct stage_page *sp;
+	pte_t pte = pte_get(&mm->ptes, vpn);
+
+	if (r->flags & REGION_REMOTE)
+		return share_word(r, vpn + r->delta) & CACHE_UPTODATE;
+	switch (pte_state(pte)) {
+	case PTE_NONE:
+		return cache_get(cache_of(r), vpn + r->delta) & CACHE_UPTODATE;
+	case PTE_STAGED:
+		sp = &mm->staging.page[pte_payload(pte)];
+		return sp->state != STAGE_READING;
+	default:
+		return false;
+	}
+}
+
+long do_resident(struct mm *mm, uintptr_t addr, unsigned n)
+{
+	long there = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		uintptr_t a = addr + i * PAGE_SIZE;
+		const struct region *r = region_find(&mm->regions, a);
+
+		if (r != NULL && r->users != NULL && !(r->flags & REGION_SHARED) &&
+		    is_resident(mm, r, vpn_of(a)))
+			there |= (long)1 << i;
+	}
+	return there;
+}
+
 long do_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec)
 {
 	for (uintptr_t a = addr; a < addr + len; a += PAGE_SIZE) {

@@ -10,6 +10,7 @@
 #ifndef FL_DO_H
 #define FL_DO_H
 
+#include "choose.h"
 #include "faultline.h"
 
 #include <stdbool.h>
@@ -47,6 +48,7 @@ struct map_file {
 	size_t len;
 	int prot, flags;
 	int fd;		      /* of the program; -1: */
+	struct file_id id;    /* tid not 0: the file that the caller found behind fd */
 	struct pagecache *pc; /* this backing */
 	uint64_t pgoff;	      /* pages */
 	/* of do_backing_open() */
@@ -61,13 +63,14 @@ struct sync_wait {
 	int err;
 };
 
+/* -ERESTART: the file that was chosen cannot be had here, and is the kernel's to map. */
 long do_mmap_file(struct mm *mm, const struct map_file *m);
 long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 		      uintptr_t new_addr);
 /*
  * One step of msync(2).  Round 0 checks and starts.  An address: what is to be
  * written of the range from there on is not yet, call again for that when
- * files.event has grown; 0: done.
+ * files.event has grown; 0: done; 1: done, and there was no shared mapping.
  */
 long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned round);
 /* Make the files of a range durable, and tell of write errors since this was last asked. */
@@ -75,6 +78,8 @@ long do_sync_range(struct pager *p, uintptr_t addr, size_t len, struct sync_wait
 long do_ftruncate(struct pager *p, int fd, long size);
 /* The same for the cache and a descriptor of the pagers'. */
 long cut_file(struct pager *p, struct pagecache *pc, int fd, long size);
+/* Files were made shorter or longer by the program: what is mapped of them follows. */
+void do_resized(struct mm *mm);
 /* MADV_REMOVE: zeros in the file. */
 long do_punch(struct pager *p, uintptr_t start, uintptr_t end);
 /* Advice for the file regions of a range. */
@@ -88,6 +93,8 @@ long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int 
 /* 1: done, and there are shared mappings of files in the range. */
 long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags);
 long do_munlock(struct mm *mm, uintptr_t addr, size_t len);
+/* A bit for each of n pages, that can be touched without I/O as far as mincore(2) would not know. */
+long do_resident(struct mm *mm, uintptr_t addr, unsigned n);
 long do_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);
 
 /* swap-off.c: calls that bring pages back, and so wait for I/O. */

@@ -19,6 +19,7 @@
  * the touch raises SIGBUS by UFFDIO_POISON, which is taken back after some
  * milliseconds: who touches the page then asks again, and a file may have grown.
  */
+#include "detour.h"
 #include "fault.h"
 #include "reclaim.h"
 #include "sys.h"
@@ -294,6 +295,15 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	io->done = read_done;
 	stat_add(&mm->stats.file_reads, 1);
 	stat_add(&mm->stats.file_read_pages, run);
+	if (pc->reading++ == 0)
+		pc->read_since = sys_now();
+	mm->files.reading++;
+	if ((mm->flags & MM_PRELOAD) && blkio_is_sync(p->io)) {
+		/* it would wait here for who may wait for it */
+		pc->inflight++;
+		read_done(io, detour_read(pc, page, run));
+		return run;
+	}
 	cache_start(io);
 	return run;
 }
@@ -507,6 +517,14 @@ static bool failed(struct file_io *io, int res)
 	return false;
 }
 
+static void read_ended(struct file_io *io)
+{
+	io->pc->reading--;
+	io->pc->read_since = sys_now();
+	io->pc->mm->files.reading--;
+	cache_io_end(io);
+}
+
 static void read_done(struct file_io *io, int res)
 {
 	struct pagecache *pc = io->pc;
@@ -517,7 +535,7 @@ static void read_done(struct file_io *io, int res)
 
 	if (res != 0) {
 		if (!failed(io, res))
-			cache_io_end(io);
+			read_ended(io);
 		return;
 	}
 	cache_look_at_size(pc);
@@ -555,7 +573,7 @@ static void read_done(struct file_io *io, int res)
 		fault_latency(pc->mm, io->t0);
 		p->answered = all;
 	}
-	cache_io_end(io);
+	read_ended(io);
 }
 
 /* ---- faults ---- */

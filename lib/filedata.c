@@ -213,9 +213,10 @@ long filedata_sync(struct pager *p, void *arg)
 long filedata_dirty(struct pager *p, void *arg)
 {
 	const struct filedata *d = arg;
-	const struct pagecache *pc = find(p->mm, d);
+	struct pagecache *pc = find(p->mm, d);
 
 	if (pc == NULL)
 		return -ENOENT;
+	cache_look_at_size(pc);
 	return pc->dirty != 0 || cache_next(pc, 0, CACHE_WRITEBACK) != CACHE_NONE;
 }

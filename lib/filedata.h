@@ -50,7 +50,7 @@ long filedata_cut(struct pager *p, void *arg);
 long filedata_allocate(struct pager *p, void *arg);
 /* Write what is dirty and make it durable; wait->pending falls to 0 then. */
 long filedata_sync(struct pager *p, void *arg);
-/* 1: dirty pages are not written yet, 0: none are. */
+/* Look at the file's size; 1: dirty pages are not written yet, 0: none are. */
 long filedata_dirty(struct pager *p, void *arg);
 
 #endif

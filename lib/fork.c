@@ -13,6 +13,10 @@
  * but not its write-protection, which the kernel does not hand on.  A page
  * that is being read, or was read ahead, is in its slot only for the child.
  *
+ * A private mapping of a file has a page cache of its own in the child, empty at
+ * first, on the same open file: pages that are none are the file's in both.  Those
+ * that equal it and cannot be written are protected anew, and stay known as that.
+ *
  * Descriptors travel through the socket pair before the clone, so that nobody
  * waits for anybody: the child finds them there.  Both ends are in the
  * program's descriptor table only during the fork.  Each pager keeps its end
@@ -53,12 +57,12 @@
 #ifndef CLONE_PIDFD
 #define CLONE_PIDFD 0x1000
 #endif
-#define PIDFD_THREAD O_EXCL
 
 #define FORK_STACK ((size_t)64 << 10)
 #define SENT_MAX (4 + 2 * FL_SWAP_MAX)
 #define SENT_DEVICE 1 /* what is among the descriptors that are sent */
 #define SENT_SHARE 2
+#define FDS_MAX 253U /* descriptors that one message carries */
 #define KIN_MAX 510U
 #define KIN_PATIENCE_NS 500000000U
 #define KIN_PAUSE_NS 1000000U
@@ -256,6 +260,14 @@ static bool share(struct duplication *d, swp_t swp)
 	return slot_share(d->mm->swap.area[area]->map, d->job->map[area], swp_slot(swp)) == 0;
 }
 
+/* Of a mapping of a file that cannot be written for now: the child protects such pages anew. */
+static bool stays_clean(const struct mm *mm, vpn_t vpn)
+{
+	const struct region *r = region_find(&mm->regions, addr_of(vpn));
+
+	return r != NULL && r->users != NULL && !(r->prot & PROT_WRITE);
+}
+
 /* An entry as the child has it (the kernel's copy_one_pte). */
 static pte_t duplicate(void *arg, vpn_t vpn, pte_t pte)
 {
@@ -264,10 +276,11 @@ static pte_t duplicate(void *arg, vpn_t vpn, pte_t pte)
 	const struct stage_page *sp;
 	swp_t swp;
 
-	(void)vpn;
 	switch (pte_state(pte)) {
 	case PTE_PRESENT:
 		swp = pte_swp(pte);
+		if (swp == SWP_NONE && (pte & PTE_WP) && stays_clean(mm, vpn))
+			return pte;
 		/* exact tracking: without its protection it is not known to be clean */
 		if (swp != SWP_NONE &&
 		    (swap_csum(&mm->swap, swp) == 0 || mm->opt.wp == FL_WP_SYNC || !share(d, swp)))
@@ -320,29 +333,61 @@ static int join_maps(struct mm *mm, struct fork_job *job)
 
 union fd_message {
 	struct cmsghdr head;
-	char room[CMSG_SPACE(SENT_MAX * sizeof(int))];
+	char room[CMSG_SPACE(FDS_MAX * sizeof(int))];
 };
+
+static int send_fds(int link, char byte, const int *fds, unsigned n)
+{
+	struct iovec iov = {&byte, 1};
+	union fd_message control;
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
+			   .msg_controllen = CMSG_SPACE(n * sizeof(int))};
+	long r;
+
+	memset(&control, 0, sizeof(control));
+	control.head.cmsg_level = SOL_SOCKET;
+	control.head.cmsg_type = SCM_RIGHTS;
+	control.head.cmsg_len = CMSG_LEN(n * sizeof(int));
+	memcpy(CMSG_DATA(&control.head), fds, n * sizeof(int));
+	r = SYS3(sendmsg, link, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return r == 1 ? 0 : sys_err(r) ? (int)r : -EIO;
+}
+
+/* The files that are mapped, in the order of their list. */
+static int send_files(const struct mm *mm, int link)
+{
+	const struct pagecache *pc = mm->files.first;
+	int fds[FDS_MAX];
+	int r = 0;
+
+	while (pc != NULL && r == 0) {
+		unsigned n = 0;
+
+		for (; pc != NULL && n < FDS_MAX; pc = pc->next)
+			if (pc->source == NULL)
+				fds[n++] = pc->fd;
+		if (n != 0)
+			r = send_fds(link, 0, fds, n);
+	}
+	return r;
+}
 
 /* Into the socket, for the child to find. */
 static int send_descriptors(struct mm *mm, const struct fork_job *job)
 {
 	int fds[SENT_MAX];
 	unsigned n = 0;
-	char byte = (char)(mm->device >= 0 ? SENT_DEVICE : 0);
-	struct iovec iov = {&byte, 1};
+	char sent = (char)(mm->device >= 0 ? SENT_DEVICE : 0);
 	int share = share_fork(mm);
-	union fd_message control;
-	struct msghdr m = {.msg_iov = &iov,
-			   .msg_iovlen = 1,
-			   .msg_control = &control,
-			   .msg_controllen = sizeof(control)};
-	long r;
+	int r;
 
 	if (mm->device >= 0)
 		fds[n++] = mm->device;
 	if (share >= 0) {
 		fds[n++] = share;
-		byte |= SENT_SHARE;
+		sent |= SENT_SHARE;
 	}
 	fds[n++] = mm->proc_fd;
 	fds[n++] = job->ptes.memfd;
@@ -351,17 +396,11 @@ static int send_descriptors(struct mm *mm, const struct fork_job *job)
 			fds[n++] = mm->swap.area[i]->shared_fd;
 			fds[n++] = slot_map_fd(job->map[i]);
 		}
-	memset(&control, 0, sizeof(control));
-	control.head.cmsg_level = SOL_SOCKET;
-	control.head.cmsg_type = SCM_RIGHTS;
-	control.head.cmsg_len = CMSG_LEN(n * sizeof(int));
-	memcpy(CMSG_DATA(&control.head), fds, n * sizeof(int));
-	m.msg_controllen = CMSG_SPACE(n * sizeof(int));
-	r = SYS3(sendmsg, job->link, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	r = send_fds(job->link, sent, fds, n);
 	/* a child that never comes lets go of it */
 	if (share >= 0)
 		SYS1(close, share);
-	return r == 1 ? 0 : sys_err(r) ? (int)r : -EIO;
+	return r != 0 ? r : send_files(mm, job->link);
 }
 
 #define REVOKE_TRIES 2000U
@@ -492,7 +531,7 @@ static int take_descriptors(struct mm *mm, int link, int *share)
 {
 	struct fork_job *job = mm->fork;
 	struct pte_table old = mm->ptes;
-	int fds[SENT_MAX];
+	int fds[FDS_MAX];
 	unsigned n, k = 0, want = 2;
 	int sent;
 	int r = receive(link, fds, &n, &sent);
@@ -523,6 +562,51 @@ static int take_descriptors(struct mm *mm, int link, int *share)
 	return 0;
 }
 
+/* The files that are mapped, with page caches of their own: pages that are none are the file's here, too. */
+static int take_files(struct mm *mm, int link)
+{
+	int fds[FDS_MAX];
+	unsigned n = 0, k = 0;
+	int r = 0, sent;
+
+	for (struct pagecache *pc = mm->files.first; pc != NULL && r == 0; pc = pc->next) {
+		if (pc->source != NULL)
+			continue;
+		if (k == n) {
+			k = 0;
+			r = receive(link, fds, &n, &sent);
+			if (r != 0)
+				break;
+		}
+		r = cache_forked(pc, fds[k++]);
+	}
+	return r;
+}
+
+/* Pages that equal their file's are write-protected, or not known as that any more. */
+static void protect_clean(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	vpn_t stop = vpn_of(end);
+
+	for (vpn_t v = vpn_of(start);
+	     (v = pte_next(&mm->ptes, v, stop, 1U << PTE_PRESENT)) < stop;) {
+		vpn_t n = 0;
+
+		while (v + n < stop) {
+			pte_t pte = pte_get(&mm->ptes, v + n);
+
+			if (pte_state(pte) != PTE_PRESENT || !(pte & PTE_WP))
+				break;
+			n++;
+		}
+		if (n != 0 &&
+		    uffd_writeprotect(mm->uffd, addr_of(v), n * PAGE_SIZE, true) != UFFD_OK)
+			for (vpn_t i = 0; i < n; i++)
+				pte_set_bits(&mm->ptes, v + i, 0, PTE_WP);
+		v += n != 0 ? n : 1;
+	}
+}
+
 /*
  * The regions as fork(2) hands them on: locks are not, and what the program
  * asked not to be is empty, or (child_start() sees to that) gone.
@@ -538,6 +622,7 @@ static int adopt_regions(struct mm *mm)
 	while (err == 0 && (r = region_next(&mm->regions, at)) != NULL) {
 		uintptr_t start = r->start;
 		uint32_t flags = r->flags;
+		bool file = r->users != NULL;
 
 		at = r->end;
 		if (flags & (REGION_DONTFORK | REGION_WIPEONFORK))
@@ -550,9 +635,12 @@ static int adopt_regions(struct mm *mm)
 			continue;
 		}
 		if (!(flags & REGION_DONTFORK) && mm->armed) {
-			err = uffd_register(mm->uffd, start, at - start, mm->opt.wp != FL_WP_OFF);
+			err = uffd_register(mm->uffd, start, at - start,
+					    file || mm->opt.wp != FL_WP_OFF);
 			if (err == 0)
 				err = (int)SYS3(madvise, start, at - start, MADV_DONTFORK);
+			if (err == 0 && file)
+				protect_clean(mm, start, at);
 		}
 	}
 	return err;
@@ -577,9 +665,12 @@ int fork_adopt(struct mm *mm)
 	if (sys_err(r))
 		return (int)r;
 	mm->uffd = mm->wait_fd = (int)r;
+	files_forked(mm);
 	r = grant_child(mm);
 	if (r == 0)
 		r = pager_open_proc(mm);
+	if (r == 0)
+		r = take_files(mm, link);
 	if (r == 0)
 		r = staging_forked(mm);
 	if (r == 0)
@@ -658,6 +749,7 @@ static int child_start(struct mm *mm)
 	mm->stuck_since = 0;
 	mm->oom_said = false;
 	memset(&mm->stats, 0, sizeof(mm->stats));
+	memset(mm->choice.made, 0, sizeof(mm->choice.made));
 	for (unsigned i = 0; i < PAGERS_MAX; i++) {
 		if (mm->pager[i] != NULL)
 			pager_forget(mm->pager[i]);

@@ -325,6 +325,11 @@ static long serve(struct pager *p, const struct hop_slot *s)
 	case HOP_SNAPSHOT:
 		return do_snapshot(p, (uintptr_t)a[0], (uintptr_t)a[1], (int)a[2], (unsigned)a[3],
 				   (int)a[4]);
+	case HOP_RESIZED:
+		do_resized(mm);
+		return 0;
+	case HOP_RESIDENT:
+		return do_resident(mm, (uintptr_t)a[0], (unsigned)a[1]);
 	}
 	return -ENOSYS;
 }

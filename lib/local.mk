@@ -12,7 +12,9 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/blkio-sync.c \
 	lib/blkio-uring.c \
 	lib/blkio.c lib/blkio.h \
+	lib/choose.c lib/choose.h \
 	lib/codec.c lib/codec.h \
+	lib/detour.c lib/detour.h \
 	lib/do-file.c \
 	lib/do-madvise.c \
 	lib/do-mmap.c \

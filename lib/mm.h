@@ -20,6 +20,7 @@
 #define FL_MM_H
 
 #include "blkio.h"
+#include "choose.h"
 #include "faultline.h"
 #include "fill.h"
 #include "group.h"
@@ -168,6 +169,7 @@ struct mm {
 	struct hold_sync *holding; /* hold.h: the fl_sync() whose turn it is */
 	struct prefetch *prefetch; /* prefetch.h: what was asked for and is not all there yet */
 	struct snapshots snaps;
+	struct file_choice choice; /* MM_PRELOAD */
 	struct fault defer[DEFER_MAX];
 	unsigned ndefer;
 

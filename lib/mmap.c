@@ -26,11 +26,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 
 #ifndef MAP_FIXED_NOREPLACE
@@ -105,6 +102,7 @@ void mm_confine(struct mm *mm)
 {
 	uint64_t mask;
 
+	__atomic_store_n(&mm->choice.filtered, true, __ATOMIC_RELAXED);
 	if (!local_begin(mm, &mask))
 		return;
 	mm->confined = true;
@@ -168,46 +166,53 @@ static void populate(uintptr_t addr, size_t len, int prot)
 	     prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
-/*
- * Whether a descriptor is of an ordinary file on storage: the files of memory
- * and of the kernel's own are the kernel's to map.
- */
-static bool is_on_storage(int fd)
-{
-	struct statfs fs;
-	struct stat st;
-
-	if (sys_err(SYS2(fstat, fd, &st)) || !S_ISREG(st.st_mode) || sys_err(SYS2(fstatfs, fd, &fs)))
-		return false;
-	switch ((unsigned long)fs.f_type) {
-	case TMPFS_MAGIC:
-	case RAMFS_MAGIC:
-	case HUGETLBFS_MAGIC:
-	case PROC_SUPER_MAGIC:
-	case SYSFS_MAGIC:
-	case DEBUGFS_MAGIC:
-	case TRACEFS_MAGIC:
-		return false;
-	default:
-		return true;
-	}
-}
-
+/* By the API every file on storage is managed. */
 static bool fileable(const struct mm *mm, int flags, int fd)
 {
 	const int special = MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK;
 
-	return !(mm->flags & MM_PRELOAD) && !mm->confined && !(flags & special) && is_on_storage(fd);
+	return !(mm->flags & MM_PRELOAD) && !mm->confined && !(flags & special) &&
+	       choose_on_storage(fd);
+}
+
+static void made(struct mm *mm, enum choice how)
+{
+	if (how != CHOICE_NONE)
+		__atomic_fetch_add(&mm->choice.made[how], 1, __ATOMIC_RELAXED);
+}
+
+uint64_t mm_files_made(const struct mm *mm, enum choice how)
+{
+	return __atomic_load_n(&mm->choice.made[how], __ATOMIC_RELAXED);
+}
+
+/* How a mapping that was chosen and is the kernel's all the same is shown. */
+static enum verify_kind kind_left(enum choice how, int flags)
+{
+	switch (how) {
+	case CHOICE_SHARED:
+		return VERIFY_CHOSEN_SHARED;
+	case CHOICE_CODE:
+		return VERIFY_CHOSEN_CODE;
+	case CHOICE_KIND:
+		return VERIFY_CHOSEN_LEFT;
+	default:
+		return flags & MAP_STACK ? VERIFY_STACK : VERIFY_MANAGED;
+	}
+}
+
+void mm_choose_files(struct mm *mm, const char *patterns, const char *mount)
+{
+	mm->choice = (struct file_choice){.patterns = patterns, .mount = mount};
 }
 
 /* A mapping that is not managed. */
-static long map_left(struct mm *mm, const long a[6])
+static long map_left(struct mm *mm, const long a[6], enum verify_kind kind)
 {
 	long r = SYS6(mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
 
 	if (!sys_err(r))
-		left_change(mm, (uintptr_t)r, (size_t)a[1],
-			    a[3] & MAP_STACK ? VERIFY_STACK : VERIFY_MANAGED);
+		left_change(mm, (uintptr_t)r, (size_t)a[1], kind);
 	return r;
 }
 
@@ -281,37 +286,45 @@ static long map_flags(struct mm *mm, long r, size_t len, int prot, int flags)
  * for the kernel to say: it is asked with a mapping of the same kind.  From here on
  * the runtime is armed.
  */
-long mm_mmap_file(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off,
-		  struct pagecache *pc, bool write)
+static long map_file(struct mm *mm, const struct map_file *want)
 {
 	const int elsewhere =
 		MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_POPULATE | MAP_LOCKED | FL_MAP_HOLD;
+	bool chosen = want->id.tid != 0;
 	struct map_file *m;
 	long r;
 
-	if (len == 0 || off < 0 || (off & (long)~PAGE_MASK) ||
-	    ((flags & FL_MAP_HOLD) && (flags & MAP_TYPE) == MAP_PRIVATE))
-		return -EINVAL;
-	if (fd >= 0) {
-		r = SYS6(mmap, 0, len, prot, flags & ~elsewhere, fd, off);
+	if (want->fd >= 0) {
+		r = SYS6(mmap, 0, want->len, want->prot, want->flags & ~elsewhere, want->fd,
+			 want->pgoff << PAGE_SHIFT);
 		if (sys_err(r))
 			return r;
-		SYS2(munmap, r, len);
-		write = (flags & MAP_TYPE) != MAP_PRIVATE &&
-			(SYS3(fcntl, fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR;
+		SYS2(munmap, r, want->len);
 	}
-	if (flags & MAP_LOCKED) {
-		r = may_lock(mm, len);
+	if (want->flags & MAP_LOCKED) {
+		r = may_lock(mm, want->len);
 		if (r != 0)
 			return r;
 	}
 	r = mm_armed(mm) ? 0 : arm(mm);
 	if (r != 0)
-		return r;
+		return chosen ? -ERESTART : r;
 	m = sys_mem_alloc(sizeof(*m));
 	if (m == NULL)
 		return -ENOMEM;
-	*m = (struct map_file){
+	*m = *want;
+	if (m->fd >= 0)
+		m->write = (m->flags & MAP_TYPE) != MAP_PRIVATE &&
+			   (SYS3(fcntl, m->fd, F_GETFL, 0) & O_ACCMODE) == O_RDWR;
+	r = hop_call(mm, HOP_MMAP_FILE, (long)m, 0, 0, 0, 0, 0, 0);
+	sys_mem_free(m, sizeof(*m));
+	return sys_err(r) ? r : map_flags(mm, r, want->len, want->prot, want->flags);
+}
+
+long mm_mmap_file(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off,
+		  struct pagecache *pc, bool write)
+{
+	struct map_file m = {
 		.addr = addr,
 		.len = len,
 		.prot = prot,
@@ -321,9 +334,35 @@ long mm_mmap_file(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags
 		.pgoff = (uint64_t)off >> PAGE_SHIFT,
 		.write = write,
 	};
-	r = hop_call(mm, HOP_MMAP_FILE, (long)m, 0, 0, 0, 0, 0, 0);
-	sys_mem_free(m, sizeof(*m));
-	return sys_err(r) ? r : map_flags(mm, r, len, prot, flags);
+
+	if (len == 0 || off < 0 || (off & (long)~PAGE_MASK) ||
+	    ((flags & FL_MAP_HOLD) && (flags & MAP_TYPE) == MAP_PRIVATE))
+		return -EINVAL;
+	return map_file(mm, &m);
+}
+
+/* A mapping of a program that was not written for faultline, if it is chosen; -ERESTART: the kernel's. */
+static long map_chosen(struct mm *mm, const long a[6], enum choice *how)
+{
+	struct map_file m = {
+		.addr = (uintptr_t)a[0],
+		.len = (size_t)a[1],
+		.prot = (int)a[2],
+		.flags = (int)a[3] & ~FL_MAP_HOLD,
+		.fd = (int)a[4],
+		.pgoff = (uint64_t)a[5] >> PAGE_SHIFT,
+	};
+	long r;
+
+	*how = choose_mapping(mm, m.prot, m.flags, m.fd, &m.id);
+	if (*how != CHOICE_TAKE || m.len == 0 || a[5] < 0 || (a[5] & (long)~PAGE_MASK))
+		return -ERESTART;
+	r = map_file(mm, &m);
+	if (!sys_err(r))
+		made(mm, *how);
+	else if (r == -ERESTART)
+		*how = CHOICE_KIND;
+	return r;
 }
 
 long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off)
@@ -342,10 +381,21 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 		return flags & MAP_ANONYMOUS ? -EINVAL : -EOPNOTSUPP;
 	if (!manageable(flags)) {
 		const long a[6] = {(long)addr, (long)len, prot, flags, fd, off};
+		enum choice how;
 
-		if ((flags & fixed) && len != 0 && ours(mm, addr, len))
-			return replace(mm, addr, len, SYS_mmap, a);
-		return map_left(mm, a);
+		r = map_chosen(mm, a, &how);
+		if (r != -ERESTART)
+			return r;
+		if ((flags & fixed) && len != 0 && ours(mm, addr, len)) {
+			r = replace(mm, addr, len, SYS_mmap, a);
+			if (!sys_err(r) && how != CHOICE_NONE)
+				left_change(mm, addr, len, kind_left(how, flags));
+		} else {
+			r = map_left(mm, a, kind_left(how, flags));
+		}
+		if (!sys_err(r))
+			made(mm, how);
+		return r;
 	}
 	if (off & (long)~PAGE_MASK)
 		return -EINVAL;
@@ -630,11 +680,13 @@ long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags)
 
 		r = hop_call(mm, HOP_MSYNC, (long)at, (long)(addr + page_up(len) - at), flags,
 			     round++, 0, 0, 0);
-		if (r <= 0)
+		if (r <= 1)
 			break;
 		at = (uintptr_t)r;
 		futex_wait(&mm->files.event, event, EVENT_PATIENCE);
 	}
+	if (r == 1) /* of no file, or private: nothing to write */
+		return 0;
 	/* what is not mapped may lie before where the last step began */
 	if (r == 0 && at != addr)
 		r = hop_call(mm, HOP_MSYNC, (long)addr, (long)page_up(len), 0, round, 0, 0, 0);
@@ -649,6 +701,38 @@ long mm_ftruncate(struct mm *mm, int fd, long len)
 	if (!mm_armed(mm))
 		return SYS2(ftruncate, fd, len);
 	return hop_call(mm, HOP_TRUNCATE, fd, len, 0, 0, 0, 0, 0);
+}
+
+long mm_truncate(struct mm *mm, long nr, const long a[2])
+{
+	long r = sys_bare(nr, a[0], a[1], 0, 0, 0, 0);
+
+	/* the kernel has done it, a signal for RLIMIT_FSIZE and all; what is mapped of it follows */
+	if (r == 0 && mm_armed(mm) && __atomic_load_n(&mm->files.first, __ATOMIC_RELAXED) != NULL)
+		hop_call(mm, HOP_RESIZED, 0, 0, 0, 0, 0, 0, 0);
+	return r;
+}
+
+#define RESIDENT_STEP 62U /* pages that one call tells of */
+
+/* The kernel knows of pages that are mapped; of a file's, those that are cached count too. */
+long mm_mincore(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec)
+{
+	long r = sys_bare(SYS_mincore, (long)addr, (long)len, (long)vec, 0, 0, 0);
+	uint64_t pages = page_up(len) >> PAGE_SHIFT;
+
+	if (r != 0 || !mm_armed(mm) ||
+	    __atomic_load_n(&mm->files.first, __ATOMIC_RELAXED) == NULL || !ours(mm, addr, len))
+		return r;
+	for (uint64_t at = 0; at < pages; at += RESIDENT_STEP) {
+		uint64_t n = pages - at < RESIDENT_STEP ? pages - at : RESIDENT_STEP;
+		long there = hop_call(mm, HOP_RESIDENT, (long)(addr + at * PAGE_SIZE), (long)n, 0, 0,
+				      0, 0, 0);
+
+		for (uint64_t i = 0; i < n; i++)
+			vec[at + i] |= (unsigned char)(there >> i & 1);
+	}
+	return r;
 }
 
 /* ---- calls that can only take managed memory away ---- */
@@ -677,6 +761,11 @@ long mm_shmdt(struct mm *mm, uintptr_t addr)
 {
 	(void)mm;
 	return sys_bare(SYS_shmdt, (long)addr, 0, 0, 0, 0, 0);
+}
+
+bool mm_is_file(const struct mm *mm, uintptr_t addr)
+{
+	return mm_armed(mm) && region_is_file(&mm->regions, addr);
 }
 
 bool mm_is_armed(const struct mm *mm)

@@ -16,6 +16,8 @@
 #ifndef FL_MMAP_H
 #define FL_MMAP_H
 
+#include "choose.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,6 +31,15 @@ long mm_mmap_file(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags
 		  struct pagecache *pc, bool write);
 long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags);
 long mm_ftruncate(struct mm *mm, int fd, long len);
+/* SYS_truncate or SYS_ftruncate with its arguments, which the caller makes itself. */
+long mm_truncate(struct mm *mm, long nr, const long a[2]);
+long mm_mincore(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);
+/*
+ * Which mappings of files are managed (choose.h), of a MM_PRELOAD mm before the
+ * program runs; both texts stay, and either may be NULL.
+ */
+void mm_choose_files(struct mm *mm, const char *patterns, const char *mount);
+uint64_t mm_files_made(const struct mm *mm, enum choice how); /* so many were */
 long mm_munmap(struct mm *mm, uintptr_t addr, size_t len);
 long mm_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t new_addr);
 long mm_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey); /* pkey -1: mprotect(2) */
@@ -41,6 +52,9 @@ long mm_brk(struct mm *mm, uintptr_t addr);
 long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, size_t pgoff, int flags);
 long mm_shmat(struct mm *mm, int shmid, uintptr_t addr, int flags);
 long mm_shmdt(struct mm *mm, uintptr_t addr);
+
+/* Is a managed mapping of a file there?  From anywhere, a signal's handler among it. */
+bool mm_is_file(const struct mm *mm, uintptr_t addr);
 
 /* Is memory being paged? */
 bool mm_is_armed(const struct mm *mm);

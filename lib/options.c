@@ -8,6 +8,7 @@
  */
 #include "options.h"
 
+#include "choose.h"
 #include "codec.h"
 #include "log.h"
 #include "sys.h"
@@ -342,6 +343,43 @@ static int set_swap_dir(struct options *o, const char *value, char *why, size_t 
 	return set_path(o, &o->fl.swap_dir, value, why, why_size);
 }
 
+/* One pattern of files, or several; more than once: all of them. */
+static int set_files(struct options *o, const char *value, char *why, size_t why_size)
+{
+	size_t had = o->files != NULL ? strlen(o->files) : 0;
+	size_t n = strlen(value);
+	char *all = o->text + o->text_len;
+
+	for (const char *p = value;; p++) {
+		const char *end = choose_end(p);
+
+		if (end == p || (*p != '/' && *p != '*')) {
+			log_format(why, why_size, "'%s' begins with neither / nor *", p);
+			return -EINVAL;
+		}
+		p = end;
+		if (*p == '\0')
+			break;
+	}
+	if (had + n + 1 >= OPT_TEXT_MAX - o->text_len) {
+		log_format(why, why_size, "too long");
+		return -EINVAL;
+	}
+	if (had != 0) {
+		memcpy(all, o->files, had);
+		all[had++] = ':';
+	}
+	memcpy(all + had, value, n + 1);
+	o->text_len += had + n + 1;
+	o->files = all;
+	return 0;
+}
+
+void options_forget_files(struct options *o)
+{
+	o->files = NULL;
+}
+
 /* MNT[,io=fuse|direct]; ",," stands for a comma in MNT. */
 static int set_store(struct options *o, const char *value, char *why, size_t why_size)
 {
@@ -511,6 +549,8 @@ const struct option_def option_defs[] = {
 	{"swap-dir", "DIR", false, "where the private swap file lives (/var/tmp)", set_swap_dir},
 	{"store", "MNT[,io=fuse]", false, "take swap areas from the store mounted at MNT (none)",
 	 set_store},
+	{"files", "PATTERN", false,
+	 "manage private mappings of these files; may be repeated (those of the store)", set_files},
 	{"engine", "WHICH", false, "block I/O by auto, uring or sync (auto)", set_engine},
 	{"wp", "HOW", false, "tell written pages by auto, sync or off (auto)", set_wp},
 	{"pagers", "N", false, "pager threads, 1 to 16 (1)", set_pagers},
@@ -534,7 +574,7 @@ void options_init(struct options *o)
 {
 	o->fl = (struct fl_options){
 		.size = sizeof(o->fl), .areas = o->areas, .log_level = FL_LOG_WARN, .near = 1};
-	o->stats = NULL;
+	o->stats = o->files = NULL;
 	o->verify = o->no_children = o->limit_group = false;
 	o->verify_every = 0;
 	o->text_len = 0;

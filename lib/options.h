@@ -30,6 +30,7 @@ struct options {
 	uint64_t verify_every; /* and after so many memory calls; 0: not */
 	bool no_children;      /* page the first program only */
 	bool limit_group;      /* the limit is that of all programs that it starts */
+	const char *files;     /* patterns (choose.h) of the files whose mappings are managed; NULL */
 	size_t text_len;
 	char text[OPT_TEXT_MAX];
 };
@@ -81,6 +82,9 @@ int options_size(const char *text, uint64_t whole, uint64_t *bytes);
  */
 int options_swap(const char *text, struct fl_swap_spec *spec, char *path, size_t path_size,
 		 char *why, size_t why_size);
+
+/* Forget the patterns of files that were set, so that others take their place. */
+void options_forget_files(struct options *o);
 
 /* Bytes of RAM of this machine. */
 uint64_t options_ram(void);

@@ -10,6 +10,7 @@
  */
 #include "pagecache.h"
 
+#include "choose.h"
 #include "do.h"
 #include "mm.h"
 #include "source.h"
@@ -22,6 +23,7 @@
 #include <linux/memfd.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -167,7 +169,10 @@ uint64_t cache_next(const struct pagecache *pc, uint64_t page, uint32_t mask)
 
 /* ---- opening ---- */
 
-/* What other processes have copies of cannot be made smaller by them. */
+/*
+ * What other processes have copies of cannot be made smaller by them, nor (by other
+ * users, from a copy that is for reading) opened anew for writing.
+ */
 static long make_memfd(const struct pagecache *pc, const char *name)
 {
 	bool shared = pc->mm->flags & MM_SERVER;
@@ -177,6 +182,8 @@ static long make_memfd(const struct pagecache *pc, const char *name)
 	if (sys_err(fd) || !shared)
 		return fd;
 	r = SYS3(fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL);
+	if (!sys_err(r))
+		r = sys_bare(SYS_fchmod, fd, 0600, 0, 0, 0, 0);
 	if (!sys_err(r))
 		return fd;
 	SYS1(close, fd);
@@ -342,6 +349,7 @@ static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)
 			break;
 	if (pc != NULL) {
 		*out = pc;
+		cache_renew(pc);
 		return write && !pc->writable ? open_devices(pc, dup, true) : 0;
 	}
 	pc = make(mm);
@@ -358,6 +366,7 @@ static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)
 	}
 	link_cache(pc);
 	*out = pc;
+	cache_renew(pc);
 	return 0;
 }
 
@@ -378,6 +387,38 @@ int cache_open_here(struct mm *mm, int fd, bool write, struct pagecache **out)
 	return open_dup(mm, fd, write, out);
 }
 
+#define FDS_SPARED 96U /* descriptors that files leave for the rest: areas, forks */
+
+/* Whether the lowest free descriptor is close to the most that there may be. */
+static bool is_crowded(int lowest)
+{
+	struct rlimit most;
+
+	return sys_bare(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, (long)&most, 0, 0) == 0 &&
+	       (rlim_t)lowest + FDS_SPARED > most.rlim_cur;
+}
+
+int cache_open_chosen(struct mm *mm, int fd, const struct file_id *id, struct pagecache **out)
+{
+	long pidfd = SYS2(pidfd_open, id->tid, PIDFD_THREAD);
+	long dup = sys_err(pidfd) && mm->pidfd < 0
+			   ? -ENOSYS
+			   : SYS3(pidfd_getfd, sys_err(pidfd) ? mm->pidfd : pidfd, fd, 0);
+	struct stat st;
+	int r = -EBADF;
+
+	if (!sys_err(pidfd))
+		SYS1(close, pidfd);
+	if (sys_err(dup))
+		return (int)dup;
+	if (is_crowded((int)dup))
+		r = -EMFILE;
+	else if (!sys_err(SYS2(fstat, dup, &st)) && st.st_dev == id->dev && st.st_ino == id->ino)
+		r = open_dup(mm, (int)dup, false, out);
+	SYS1(close, dup);
+	return r;
+}
+
 int cache_open_source(struct mm *mm, struct source *source, uint64_t size, bool write,
 		      struct pagecache **out)
 {
@@ -392,6 +433,44 @@ int cache_open_source(struct mm *mm, struct source *source, uint64_t size, bool 
 	link_cache(pc);
 	*out = pc;
 	return 0;
+}
+
+void files_forked(struct mm *mm)
+{
+	struct files *f = &mm->files;
+
+	/* what is in flight is the parent's; pages that raise SIGBUS do so here, too */
+	pool_fini(&f->io_pool);
+	pool_init(&f->io_pool, sizeof(struct file_io), (size_t)64 << 10);
+	f->frames = f->dirty = f->writeback = f->idle = 0;
+	f->jobs = f->reading = 0;
+	f->lead = f->tail = NULL;
+	f->next_tick = f->drained = 0;
+}
+
+int cache_forked(struct pagecache *pc, int fd)
+{
+	int r;
+
+	for (uint64_t i = 0; i < pc->chunks; i++) {
+		struct cache_chunk *c = pc->chunk[i];
+
+		if (c == NULL)
+			continue;
+		/* the alias was not inherited, and the words are the parent's */
+		SYS2(munmap, c->word, CHUNK_PAGES * sizeof(*c->word));
+		sys_mem_free(c, sizeof(*c));
+		pc->chunk[i] = NULL;
+	}
+	pc->chunks = pc->memfd_pages = pc->frames = pc->dirty = 0;
+	pc->inflight = pc->reading = pc->handles = pc->nfds = 0;
+	pc->writable = false;
+	pc->memfd = pc->state_fd = pc->fd = pc->rd.fd = pc->wr.fd = pc->tail.fd = -1;
+	r = make_memfds(pc);
+	if (r == 0)
+		r = open_devices(pc, fd, false);
+	SYS1(close, fd);
+	return r;
 }
 
 void cache_sweep(struct pager *p)
@@ -560,6 +639,25 @@ void cache_dirty(struct pagecache *pc, uint64_t page)
 	cache_set(pc, page, (w & ~(CACHE_IDLE | CACHE_AHEAD)) | (w & CACHE_IDLE ? CACHE_YOUNG : 0));
 }
 
+/* Private mappings that have the page as the file's, and not written since, forget it. */
+static void drop_private_clean(struct pagecache *pc, uint64_t page)
+{
+	struct mm *mm = pc->mm;
+	uint64_t part;
+	vpn_t vpn;
+
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next) {
+		pte_t pte;
+
+		if ((r->flags & REGION_SHARED) || !cache_part(r, page, 1, &vpn, &part))
+			continue;
+		pte = pte_get(&mm->ptes, vpn);
+		if (pte_state(pte) == PTE_PRESENT && (pte & PTE_WP) && pte_swp(pte) == SWP_NONE &&
+		    !sys_err(SYS3(madvise, addr_of(vpn), PAGE_SIZE, MADV_DONTNEED_LOCKED)))
+			pte_set(&mm->ptes, vpn, 0);
+	}
+}
+
 /* What private mappings have of pages beyond the end goes, too. */
 static void drop_private(struct pagecache *pc, uint64_t first)
 {
@@ -586,14 +684,19 @@ void cache_resize(struct pagecache *pc, uint64_t size)
 		uint64_t last = old >> PAGE_SHIFT;
 
 		/* what is behind the old end is the file's now */
-		if (old % PAGE_SIZE != 0 && is_free_to_go(cache_get(pc, last)))
-			cache_drop(pc, last, 1);
+		if (old % PAGE_SIZE != 0) {
+			if (is_free_to_go(cache_get(pc, last)))
+				cache_drop(pc, last, 1);
+			drop_private_clean(pc, last);
+		}
 		file_sigbus_end(pc->mm, UINT64_MAX);
 		return;
 	}
 	if (size % PAGE_SIZE != 0 && (cache_get(pc, size >> PAGE_SHIFT) & CACHE_UPTODATE))
 		memset(cache_addr(pc, size >> PAGE_SHIFT) + size % PAGE_SIZE, 0,
 		       PAGE_SIZE - size % PAGE_SIZE);
+	if (size % PAGE_SIZE != 0)
+		drop_private_clean(pc, size >> PAGE_SHIFT);
 	for (uint64_t page = first; (page = cache_next(pc, page, FRAME)) != CACHE_NONE; page++) {
 		uint32_t w = cache_get(pc, page);
 
@@ -614,6 +717,40 @@ void cache_look_at_size(struct pagecache *pc)
 		return;
 	if ((uint64_t)st.st_size != pc->size)
 		cache_resize(pc, (uint64_t)st.st_size);
+}
+
+#define TICK_S 2 /* a file's times are no finer than that, whatever keeps it */
+
+void cache_renew(struct pagecache *pc)
+{
+	struct timespec now;
+	struct stat st;
+	bool same;
+
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
+		if (r->flags & REGION_SHARED)
+			return;
+	if (pc->source != NULL || pc->writable || sys_err(SYS2(fstat, pc->fd, &st)))
+		return;
+	/*
+	 * A change within the tick in which we looked before would not show.  What is
+	 * read directly is flushed before by who stores into a mapping of it, and
+	 * stores that follow show, too; by way of the kernel's cache they need not.
+	 */
+	same = pc->rd.fd != pc->fd && st.st_ctim.tv_sec == pc->changed.tv_sec &&
+	       st.st_ctim.tv_nsec == pc->changed.tv_nsec &&
+	       pc->changed.tv_sec + TICK_S < pc->looked.tv_sec;
+	clock_gettime(CLOCK_REALTIME, &now);
+	pc->changed = st.st_ctim;
+	pc->looked = now;
+	if ((uint64_t)st.st_size != pc->size)
+		cache_resize(pc, (uint64_t)st.st_size);
+	if (same)
+		return;
+	cache_forget(pc, 0, CACHE_NONE);
+	/* the end of its read, or who faults on it, drops what is left */
+	for (uint64_t page = 0; (page = cache_next(pc, page, FRAME)) != CACHE_NONE; page++)
+		cache_set(pc, page, cache_get(pc, page) | CACHE_GONE);
 }
 
 /* ---- the clock ---- */

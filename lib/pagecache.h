@@ -48,7 +48,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
+struct file_id;
 struct mm;
 struct pager;
 struct source;
@@ -87,6 +89,7 @@ struct pagecache {
 	struct pagecache *next;
 	uint64_t dev, ino;     /* of an ordinary file */
 	uint64_t size;	       /* bytes, as last seen */
+	struct timespec changed, looked; /* its st_ctim, and when that was looked at: cache_renew() */
 	struct source *source; /* NULL: an ordinary file */
 	int memfd, state_fd;
 	uint64_t memfd_pages, chunks;
@@ -97,6 +100,8 @@ struct pagecache {
 	uint32_t handles;	     /* of the program's, and of calls that wait */
 	struct blk_dev rd, wr, tail; /* direct where the file can be; tail: buffered */
 	uint32_t inflight;
+	uint32_t reading;    /* reads in flight, */
+	uint64_t read_since; /* and when one last began alone, or ended, ns (detour.h) */
 	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
 	uint64_t frames, dirty;
 	int error; /* of a write, not told yet */
@@ -140,6 +145,7 @@ struct files {
 	struct pool io_pool;
 	uint64_t frames, dirty, writeback, idle;
 	uint32_t jobs;	/* of sources, in flight */
+	uint32_t reading; /* reads of files and sources, in flight */
 	uint32_t event; /* futex: grows when a write or a sync ended */
 	uint32_t lookers; /* threads that read words without the lock; atomic */
 	struct pagecache *dead; /* freed when there is none */
@@ -177,6 +183,16 @@ static inline uint64_t cache_pages(const struct pagecache *pc)
 int cache_open_file(struct mm *mm, int fd, bool write, struct pagecache **out);
 /* The same of a descriptor in the pagers' table. */
 int cache_open_here(struct mm *mm, int fd, bool write, struct pagecache **out);
+/* The same for a private mapping, by a thread whose descriptor table may not be the process's; *id must be it. */
+int cache_open_chosen(struct mm *mm, int fd, const struct file_id *id, struct pagecache **out);
+/*
+ * What is cached of a file that is mapped privately alone leaves, if the file may
+ * have been changed since: a new mapping sees the file as it is.
+ */
+void cache_renew(struct pagecache *pc);
+/* In a forked child, for each file: nothing is cached; fd is the parent's, and taken. */
+int cache_forked(struct pagecache *pc, int fd);
+void files_forked(struct mm *mm); /* before that */
 /* Of a program's own source. */
 int cache_open_source(struct mm *mm, struct source *source, uint64_t size, bool write,
 		      struct pagecache **out);

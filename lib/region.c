@@ -292,6 +292,13 @@ __attribute__((no_sanitize_thread)) bool region_peek(const struct region_tree *t
 	}
 }
 
+bool region_is_file(const struct region_tree *t, uintptr_t addr)
+{
+	struct region r;
+
+	return region_peek(t, addr, &r) && r.users != NULL;
+}
+
 static void account(struct region_tree *t, const struct region *r, int sign)
 {
 	uint64_t pages = (r->end - r->start) >> 12;

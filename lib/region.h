@@ -101,6 +101,9 @@ static inline bool region_meets(const struct region_tree *t, uintptr_t start, ui
 /* The same; needs no lock. */
 bool region_overlaps(const struct region_tree *t, uintptr_t start, uintptr_t end);
 
+/* Whether a region of a file holds addr; needs no lock. */
+bool region_is_file(const struct region_tree *t, uintptr_t addr);
+
 /* Replace whatever is in [start, end) by one region.  0 or -ENOMEM (nothing changed). */
 int region_insert(struct region_tree *t, uintptr_t start, uintptr_t end, int prot, uint32_t flags);
 

@@ -24,7 +24,7 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
-#define WAIT_NS 3000000000U
+#define WAIT_NS 30000000000ULL
 #define SYNCS_MAX 128U
 
 /* A connection, and the userfaultfd that goes with it. */
@@ -55,7 +55,8 @@ struct share_file {
 struct share {
 	struct link *links; /* the first is where new mappings go, unless it is lost */
 	struct share_file *files;
-	bool said; /* that a touch raised SIGBUS since the server has gone */
+	bool said;    /* that a touch raised SIGBUS since the server has gone */
+	bool refused; /* and that a server does not page mapped files */
 };
 
 static struct share_file *file_of(const struct region *r)
@@ -278,8 +279,9 @@ static bool is_stored(const struct mm *mm, const struct stat *st)
 	       mnt.st_dev == st->st_dev && S_ISREG(st->st_mode);
 }
 
-static int open_file(struct mm *mm, int fd, bool write, struct share_file **out)
+static int open_file(struct mm *mm, int fd, const struct map_file *m, struct share_file **out)
 {
+	bool write = m->write;
 	struct share *s = mm->share;
 	struct share_file *f;
 	struct link *l;
@@ -288,13 +290,18 @@ static int open_file(struct mm *mm, int fd, bool write, struct share_file **out)
 
 	if (sys_err(r))
 		return (int)r;
-	if (!is_stored(mm, &st))
+	/* another thread may have put another file there */
+	if (!is_stored(mm, &st) ||
+	    (m->id.tid != 0 && (m->id.dev != st.st_dev || m->id.ino != st.st_ino)))
 		return SHARE_NOT;
 	r = link_get(mm, &l);
 	if (r != 0) {
+		if (s->refused)
+			return SHARE_NOT;
+		s->refused = true;
 		mm_log(mm, FL_LOG_WARN,
 		       "the store's server does not page mapped files (%s): this process pages by "
-		       "itself what it maps now",
+		       "itself what it maps",
 		       log_strerror((int)r));
 		return SHARE_NOT;
 	}
@@ -395,6 +402,19 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 	return err == -EACCES ? err : -ENOMEM;
 }
 
+/* The caller's descriptor; its table may not be the process's. */
+static long fetch_fd(const struct mm *mm, const struct map_file *m)
+{
+	long pidfd = m->id.tid != 0 ? SYS2(pidfd_open, m->id.tid, PIDFD_THREAD) : -ENOSYS;
+	long fd = sys_err(pidfd) && mm->pidfd < 0
+			  ? -ENOSYS
+			  : SYS3(pidfd_getfd, sys_err(pidfd) ? mm->pidfd : pidfd, m->fd, 0);
+
+	if (!sys_err(pidfd))
+		SYS1(close, pidfd);
+	return fd;
+}
+
 long share_map(struct mm *mm, const struct map_file *m)
 {
 	uint32_t rflags = REGION_SHARED | REGION_REMOTE | (m->write ? 0 : REGION_NOWRITE);
@@ -405,10 +425,10 @@ long share_map(struct mm *mm, const struct map_file *m)
 		mm->share = sys_mem_alloc(sizeof(*mm->share));
 	if (mm->share == NULL)
 		return -ENOMEM;
-	fd = mm->pidfd < 0 ? -ENOSYS : SYS3(pidfd_getfd, mm->pidfd, m->fd, 0);
+	fd = fetch_fd(mm, m);
 	if (sys_err(fd))
 		return fd;
-	r = open_file(mm, (int)fd, m->write, &f);
+	r = open_file(mm, (int)fd, m, &f);
 	SYS1(close, fd);
 	if (r != 0)
 		return r;
@@ -440,6 +460,13 @@ static const struct region *next_remote(struct mm *mm, uintptr_t at, uintptr_t e
 		return r;
 	}
 	return NULL;
+}
+
+bool share_has(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	uintptr_t s, e;
+
+	return mm->share != NULL && next_remote(mm, start, end, &s, &e) != NULL;
 }
 
 void share_leave(struct mm *mm, uintptr_t start, uintptr_t end)

@@ -49,6 +49,8 @@ long share_map_more(struct mm *mm, const struct region *r, uintptr_t addr, size_
 void share_leave(struct mm *mm, uintptr_t start, uintptr_t end);
 void share_return(struct mm *mm, uintptr_t start, uintptr_t end);
 
+/* Whether any of [start, end) is paged by the server. */
+bool share_has(struct mm *mm, uintptr_t start, uintptr_t end);
 /* Write and make durable what is dirty of [start, end) of a region; counts in wait. */
 void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_t end,
 		struct sync_wait *wait);

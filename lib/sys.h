@@ -47,6 +47,9 @@ struct sys_entry {
 	sys_fn fn; /* what is called; starts as the bare system call */
 };
 
+/* pidfd_open(2): of a thread, whose descriptor table may be its own (Linux 6.9). */
+#define PIDFD_THREAD O_EXCL
+
 extern struct sys_entry sys_table[SYSROW_COUNT];
 
 long sys_bare(long nr, long a, long b, long c, long d, long e, long f);

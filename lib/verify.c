@@ -157,7 +157,7 @@ static void look_at_managed(struct walk *w, const struct region *r, uintptr_t st
 	char want[4], have[4];
 	int prot = r->prot;
 
-	count(w, VERIFY_MANAGED, start, end);
+	count(w, r->users != NULL ? VERIFY_MANAGED_FILE : VERIFY_MANAGED, start, end);
 	if (r->flags & REGION_HELD)
 		return;
 	if (w->exec_read && (prot & PROT_READ))
@@ -182,20 +182,22 @@ static uintptr_t next_piece(const struct walk *w, uintptr_t at, enum verify_kind
 	uintptr_t own;
 
 	*kind = kind_of(m);
-	if (!is_anonymous(m))
-		return end;
-	if (sys_mem_own(at, &own)) {
-		*kind = VERIFY_OWN;
-		return own < end ? own : end;
+	if (is_anonymous(m)) {
+		if (sys_mem_own(at, &own)) {
+			*kind = VERIFY_OWN;
+			return own < end ? own : end;
+		}
+		if (own < end)
+			end = own;
 	}
-	if (own < end)
-		end = own;
 	r = region_next(&mm->left, at);
 	if (r == NULL)
 		return end;
 	if (r->start > at)
 		return r->start < end ? r->start : end;
-	*kind = (enum verify_kind)r->flags;
+	/* what was forgotten by a call that we did not see is not what is there now */
+	if (is_anonymous(m) == (r->flags == VERIFY_BEFORE || r->flags == VERIFY_STACK))
+		*kind = (enum verify_kind)r->flags;
 	return r->end < end ? r->end : end;
 }
 

@@ -9,8 +9,9 @@
  * writable anonymous memory must be managed, or not be for a reason.
  *
  * Reasons that the kernel does not tell are kept while the program runs, when
- * somebody will ask (MM_LEFT): mm->left holds what was there before us and what
- * was mapped as a stack.
+ * somebody will ask (MM_LEFT): mm->left holds what was there before us, what
+ * was mapped as a stack, and mappings of files that were chosen and are the
+ * kernel's all the same.
  */
 #ifndef FL_VERIFY_H
 #define FL_VERIFY_H
@@ -23,15 +24,19 @@ struct mm;
 
 enum verify_kind {
 	VERIFY_MANAGED,
-	VERIFY_BEFORE, /* private anonymous, from before us; flags of a region of mm->left */
-	VERIFY_STACK,  /* [stack], MAP_STACK, MAP_GROWSDOWN; the same */
-	VERIFY_HUGE,   /* huge pages that the program asked for */
+	VERIFY_MANAGED_FILE, /* mappings of files */
+	VERIFY_BEFORE,	     /* private anonymous, from before us; flags of a region of mm->left */
+	VERIFY_STACK,	     /* [stack], MAP_STACK, MAP_GROWSDOWN; the same */
+	VERIFY_HUGE,	     /* huge pages that the program asked for */
 	VERIFY_SHARED, /* shared memory without a file of the program's: anonymous, System V, memfd */
 	VERIFY_FILE_SHARED,
 	VERIFY_FILE_PRIVATE,
-	VERIFY_CLOSED,	/* private anonymous, not writable */
-	VERIFY_OWN,	/* ours */
-	VERIFY_UNKNOWN, /* private anonymous, writable, not managed for no known reason */
+	VERIFY_CHOSEN_SHARED, /* of files that were chosen (choose.h), and left to the kernel: shared; */
+	VERIFY_CHOSEN_CODE, /* code; */
+	VERIFY_CHOSEN_LEFT, /* of a kind that cannot be managed.  Flags of a region of mm->left */
+	VERIFY_CLOSED,	    /* private anonymous, not writable */
+	VERIFY_OWN,	    /* ours */
+	VERIFY_UNKNOWN,	    /* private anonymous, writable, not managed for no known reason */
 	VERIFY_KINDS,
 };
 

@@ -16,6 +16,7 @@
  * Accepted: a file that others shorten between our look at its size and the
  * write of a page is made longer again by that write.
  */
+#include "detour.h"
 #include "do.h"
 #include "mm.h"
 #include "pager.h"
@@ -201,6 +202,8 @@ void files_round(struct pager *p)
 		cache_bury(mm);
 	if (f->first == NULL)
 		return;
+	if (f->reading != 0)
+		detour_round(p, sys_now());
 	if (f->drained == 0 && over_share(mm))
 		f->drained = mm->limit / 16;
 	if (f->drained != 0 && f->dirty <= f->drained)
@@ -235,10 +238,12 @@ uint64_t files_timeout(const struct mm *mm)
 	uint64_t at = UINT64_MAX;
 	uint64_t now;
 
+	if (f->reading != 0)
+		at = DETOUR_NS;
 	if (f->dirty == 0 && f->nbus == 0)
 		return at;
 	now = sys_now();
-	if (f->dirty != 0)
+	if (f->dirty != 0 && (f->next_tick <= now || f->next_tick - now < at))
 		at = f->next_tick > now ? f->next_tick - now : 1;
 	if (f->nbus != 0 && at > BUS_NS)
 		at = BUS_NS;

@@ -135,6 +135,13 @@ tests_unit_test_zpool_SOURCES = tests/unit/test-zpool.c tests/unit/test.h
 tests_unit_test_zpool_CPPFLAGS = $(test_cppflags)
 tests_unit_test_zpool_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-choose
+unit_tests += tests/unit/test-choose
+
+tests_unit_test_choose_SOURCES = tests/unit/test-choose.c tests/unit/test.h
+tests_unit_test_choose_CPPFLAGS = $(test_cppflags)
+tests_unit_test_choose_LDADD = $(test_ldadd)
+
 tests_unit_test_uffd_SOURCES = tests/unit/test-uffd.c tests/unit/test.h
 tests_unit_test_uffd_CPPFLAGS = $(test_cppflags)
 tests_unit_test_uffd_LDADD = $(test_ldadd)
@@ -150,6 +157,10 @@ live_tests += tests/live/test-mmap-conform tests/live/test-live-files
 tests_live_test_live_files_SOURCES = tests/live/test-live-files.c tests/live/live.h tests/unit/test.h
 tests_live_test_live_files_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_files_LDADD = $(live_ldadd)
+
+tests_live_test_run_files_SOURCES = tests/live/test-run-files.c tests/unit/test.h
+tests_live_test_run_files_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
+tests_live_test_run_files_LDADD = $(CMOCKA_LIBS) -lpthread
 
 tests_live_test_mmap_conform_SOURCES = tests/live/test-mmap-conform.c tests/live/live.h tests/unit/test.h
 tests_live_test_mmap_conform_CPPFLAGS = $(live_cppflags)
@@ -246,6 +257,8 @@ live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run
 live_tests += tests/live/test-debug.sh tests/live/test-exec.sh tests/live/test-habits.sh
 live_tests += tests/live/test-mappings.sh tests/live/test-near.sh tests/live/test-signals
 live_tests += tests/live/test-group.sh
+test_programs += tests/live/test-run-files
+live_tests += tests/live/test-run-files tests/live/test-run-conform.sh
 unit_tests += tests/unit/test-imports.sh
 live_tests += tests/live/test-top.sh tests/live/test-snapshot.sh
 check_PROGRAMS += tests/live/affinity tests/live/deny \
@@ -257,7 +270,7 @@ test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-h
 	tests/live/test-debug.sh tests/live/test-group.sh tests/live/test-mappings.sh \
 	tests/live/test-near.sh \
 	tests/unit/test-imports.sh
-test_scripts += tests/live/test-top.sh tests/live/test-snapshot.sh
+test_scripts += tests/live/test-top.sh tests/live/test-snapshot.sh tests/live/test-run-conform.sh
 
 tests_live_snapshot_writer_SOURCES = tests/live/snapshot-writer.c
 tests_live_snapshot_writer_LDADD = -lpthread
@@ -317,7 +330,8 @@ tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/
 tests_store_test_peek_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
 
-test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh
+test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh \
+	tests/store/test-store-mapped.sh tests/store/test-store-shared.sh
 if STORE_SERVER
 test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view \
 	tests/store/test-runtimes
@@ -330,7 +344,8 @@ test_programs += tests/store/test-confine
 store_tests += tests/store/test-confine
 endif
 if INTERCEPT
-store_tests += tests/store/test-clients
+store_tests += tests/store/test-clients tests/store/test-store-mapped.sh
+store_tests += tests/store/test-store-shared.sh
 endif
 store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh tests/store/test-io.sh
 store_tests += tests/store/test-boot.sh
@@ -437,9 +452,11 @@ tests_fuzz_fuzz_options_LDADD = $(test_ldadd) -lm
 paged_tests = \
 	tests/programs/test-bash.sh \
 	tests/programs/test-containers.sh \
+	tests/programs/test-databases.sh \
 	tests/programs/test-git.sh \
 	tests/programs/test-java.sh \
 	tests/programs/test-make.sh \
+	tests/programs/test-mapped.sh \
 	tests/programs/test-multiprocessing.sh \
 	tests/programs/test-node.sh \
 	tests/programs/test-openssl.sh \
@@ -454,6 +471,8 @@ paged_tests = \
 	tests/programs/test-sqlite3-files.sh \
 	tests/programs/test-stress-ng.sh
 test_scripts += $(paged_tests)
+check_PROGRAMS += tests/programs/mapped
+tests_programs_mapped_SOURCES = tests/programs/mapped.c
 EXTRA_DIST += \
 	tests/programs/bgsave.sh \
 	tests/programs/containers.cpp \

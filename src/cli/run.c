@@ -9,6 +9,7 @@
  */
 #include "cli.h"
 
+#include "choose.h"
 #include "group.h"
 #include "log.h"
 #include "options.h"
@@ -142,6 +143,52 @@ static int take_swap(const struct option_def *def, const char *value, char *why,
 	return 0;
 }
 
+/*
+ * One --files: patterns that begin with neither / nor * are of this directory,
+ * whose name is taken as it is.
+ */
+static int take_files(const struct option_def *def, const char *value, char *why, size_t why_size)
+{
+	static char text[OPT_TEXT_MAX];
+	static bool any;
+	const char *end;
+	size_t n = 0;
+
+	for (const char *p = value;; p = end + 1) {
+		char cwd[PATH_MAX];
+		size_t len;
+
+		end = choose_end(p);
+		len = (size_t)(end - p);
+		if (*p != '/' && *p != '*' && len != 0) {
+			if (getcwd(cwd, sizeof(cwd)) == NULL) {
+				snprintf(why, why_size, "%s", strerror(errno));
+				return -EINVAL;
+			}
+			for (const char *c = cwd; *c != '\0' && n + 3 < sizeof(text); c++) {
+				if (strchr("*?[\\:", *c) != NULL)
+					text[n++] = '\\';
+				text[n++] = *c;
+			}
+			if (n != 0 && text[n - 1] != '/' && n + 1 < sizeof(text))
+				text[n++] = '/';
+		}
+		if (n + len + 2 > sizeof(text)) {
+			snprintf(why, why_size, "too long");
+			return -EINVAL;
+		}
+		memcpy(text + n, p, len);
+		n += len;
+		text[n++] = *end;
+		if (*end == '\0')
+			break;
+	}
+	if (!any) /* the command line replaces what the environment names */
+		options_forget_files(&options);
+	any = true;
+	return options_set(&options, def, text, why, why_size);
+}
+
 /* One option of the command line: into `options`, and into the program's environment. */
 static int take(const struct option_def *def, const char *value, char *why, size_t why_size)
 {
@@ -155,6 +202,9 @@ static int take(const struct option_def *def, const char *value, char *why, size
 	if (strcmp(def->name, "swap") == 0) {
 		r = take_swap(def, value, why, why_size);
 		value = swap_var;
+	} else if (strcmp(def->name, "files") == 0) {
+		r = take_files(def, value, why, why_size);
+		value = options.files;
 	} else {
 		if (is_path && value[0] != '\0') {
 			if (!absolute(value, whole)) {

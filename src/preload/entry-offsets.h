@@ -17,6 +17,11 @@
 #define SIGNAL_THUNK_SIZE 16
 #define SIGNAL_RECORD_SHIFT 5
 
+/* SIGBUS, BUS_MCEERR_AR, and where a siginfo_t has its code. */
+#define SIGNAL_BUS 7
+#define SIGNAL_BUS_POISON 4
+#define SIGINFO_CODE 8
+
 /* The stack where a hook returns; entry.S draws it. */
 #define TRAMPOLINE 152 /* from the trampoline's return to the site's stack */
 

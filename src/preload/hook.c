@@ -271,6 +271,16 @@ static int serve(struct hook_call *c, long nr)
 	case SYS_munlockall:
 		c->result = mm_munlockall(mm);
 		return SERVED;
+	case SYS_msync:
+		c->result = mm_msync(mm, addr, len, (int)a[2]);
+		return SERVED;
+	case SYS_mincore:
+		c->result = mm_mincore(mm, addr, len, (unsigned char *)a[2]);
+		return SERVED;
+	case SYS_truncate:
+	case SYS_ftruncate:
+		c->result = mm_truncate(mm, nr, a);
+		return SERVED;
 	case SYS_rt_sigaction:
 		c->result = signal_action(a);
 		return SERVED;
@@ -300,6 +310,19 @@ static int serve(struct hook_call *c, long nr)
 	default:
 		return IN_PLACE;
 	}
+}
+
+void hook_files(void)
+{
+	static const short calls[] = {SYS_msync, SYS_mincore, SYS_truncate, SYS_ftruncate};
+
+	for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		entry_want((unsigned)calls[i]);
+}
+
+bool hook_is_file(uintptr_t addr)
+{
+	return hook_mm != NULL && mm_is_file(hook_mm, addr);
 }
 
 void hook_no_children(void)

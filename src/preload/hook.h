@@ -5,6 +5,7 @@
 #ifndef FL_HOOK_H
 #define FL_HOOK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct mm;
@@ -30,6 +31,12 @@ int hook_call(struct hook_call *c, long nr);
  * memory calls; 0: not.
  */
 void hook_init(struct mm *mm, uint64_t verify_every);
+
+/* The calls that concern mappings of files are wanted as well; before the program is patched. */
+void hook_files(void);
+
+/* A managed mapping of a file is there; from anywhere. */
+bool hook_is_file(uintptr_t addr);
 
 /* Forked children are left to the kernel, where that is possible: when they are not paged yet. */
 void hook_no_children(void);

@@ -126,6 +126,7 @@ static const struct wrapper {
 		YOUNG, /* younger than the oldest C library that we know */
 		WATCH,
 		NEAR, /* what tells of an affinity, or hands it on */
+		FILES, /* concerns mappings of files: where these are managed */
 	} role;
 } wrappers[] = {
 	{"mmap", SYS_mmap, 96, NEEDED},
@@ -150,6 +151,10 @@ static const struct wrapper {
 	{"__libc_sigaction", SYS_rt_sigaction, 320, NEEDED},
 	{"prctl", SYS_prctl, 128, NEEDED},
 	{"syscall", NR_ANY, 96, NEEDED},
+	{"msync", SYS_msync, 192, FILES},
+	{"mincore", SYS_mincore, 96, FILES},
+	{"truncate", SYS_truncate, 96, FILES},
+	{"ftruncate", SYS_ftruncate, 96, FILES},
 	{"_exit", SYS_exit_group, 96, WATCH},
 	{"close", SYS_close, 96, WATCH},
 	{"__close_nocancel", SYS_close, 32, WATCH},
@@ -706,7 +711,8 @@ static int find_sites(bool watch, struct site_list *l, char *why, size_t why_siz
 		uint32_t version = 0;
 		byte *entry;
 
-		if (w->role == WATCH && !watch)
+		if ((w->role == WATCH && !watch) ||
+		    (w->role == FILES && !entry_wants((unsigned)w->nr)))
 			continue;
 		if (w->role == NEAR) {
 			sees_affinity &= find_versions(w, &libs.libc, l);

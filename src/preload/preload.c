@@ -25,6 +25,7 @@
 #include "grant.h"
 #include "group.h"
 #include "hook.h"
+#include "mmap.h"
 #include "log.h"
 #include "near.h"
 #include "open.h"
@@ -180,6 +181,10 @@ static int start(const char *command, char **envp, pid_t main_process, char *why
 		r = join_group(mm, command, envp, why, why_size);
 	if (r != 0)
 		return r;
+	if (options.files != NULL || options.fl.store != NULL) {
+		mm_choose_files(mm, options.files, options.fl.store);
+		hook_files();
+	}
 	entry_init();
 	signal_init();
 	hook_init(mm, options.verify_every);

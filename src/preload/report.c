@@ -103,12 +103,16 @@ static void add_memory(struct text *t, const struct verify *v)
 {
 	static const char *const labels[VERIFY_KINDS] = {
 		[VERIFY_MANAGED] = "  managed                   ",
+		[VERIFY_MANAGED_FILE] = "  managed, of files         ",
 		[VERIFY_BEFORE] = "  there before the start    ",
 		[VERIFY_STACK] = "  stacks                    ",
 		[VERIFY_HUGE] = "  huge pages                ",
 		[VERIFY_SHARED] = "  shared memory             ",
 		[VERIFY_FILE_SHARED] = "  files, shared             ",
 		[VERIFY_FILE_PRIVATE] = "  files, private            ",
+		[VERIFY_CHOSEN_SHARED] = "  chosen files, shared      ",
+		[VERIFY_CHOSEN_CODE] = "  chosen files, code        ",
+		[VERIFY_CHOSEN_LEFT] = "  chosen files, others      ",
 		[VERIFY_CLOSED] = "  not writable              ",
 		[VERIFY_OWN] = "  faultline's own           ",
 		[VERIFY_UNKNOWN] = "  for no known reason       ",
@@ -142,6 +146,35 @@ static bool compresses(const struct fl_stats *s)
 	return s->pool != 0 || s->compress_rejects != 0 || s->faults_compressed != 0;
 }
 
+/* Mappings of chosen files, over all the time. */
+static void add_made(struct text *t)
+{
+	static const char *const labels[CHOICES] = {
+		[CHOICE_TAKE] = "mappings of files, managed  ",
+		[CHOICE_SHARED] = "  not managed: shared       ",
+		[CHOICE_CODE] = "  not managed: code         ",
+		[CHOICE_KIND] = "  not managed: other        ",
+	};
+
+	for (unsigned i = CHOICE_TAKE; i < CHOICES; i++) {
+		uint64_t n = mm_files_made(report.mm, (enum choice)i);
+
+		if (n != 0)
+			add_count(t, labels[i], n);
+	}
+}
+
+static void add_files(struct text *t, const struct fl_stats *s)
+{
+	add_size(t, "pages of files cached       ", s->cache_pages);
+	add_count(t, "faults in files, no read    ", s->file_minor);
+	add_count(t, "  and with one              ", s->file_major);
+	add_size(t, "read from files             ", s->file_read_pages);
+	add_count(t, "  in requests               ", s->file_reads);
+	add_count(t, "  cached pages dropped      ", s->file_dropped);
+	add_count(t, "errors of files             ", s->file_errors);
+}
+
 static void compose(struct text *t, const struct fl_stats *s, const struct verify *v)
 {
 	t->len = 0;
@@ -157,6 +190,7 @@ static void compose(struct text *t, const struct fl_stats *s, const struct verif
 	add_size(t, "mapped at the end           ", s->mapped);
 	if (v != NULL)
 		add_memory(t, v);
+	add_made(t);
 	if (report.verify)
 		add_count(t, "differences found           ", report.differences);
 	if (s->armed == 0)
@@ -196,6 +230,8 @@ static void compose(struct text *t, const struct fl_stats *s, const struct verif
 	add_count(t, "  and not used              ", s->readahead_misses);
 	add_count(t, "swap slots in use           ", s->slots_used);
 	add_count(t, "errors of swap              ", s->io_errors + s->csum_errors);
+	if (s->file_minor + s->file_major != 0)
+		add_files(t, s);
 	if (s->faults_minor + s->faults_major != 0) {
 		add_time(t, "half of the faults within   ", percentile(s, 500));
 		add_time(t, "90 % within                 ", percentile(s, 900));

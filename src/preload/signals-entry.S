@@ -32,7 +32,9 @@ signal_thunks:
 	.balign	16
 signal_entry:
 	.cfi_startproc
-	mov	signal_state@gottpoff(%rip), %rcx
+	cmp	$SIGNAL_BUS, %edi
+	je	2f
+3:	mov	signal_state@gottpoff(%rip), %rcx
 	cmpl	$0, %fs:STATE_HELD(%rcx)
 	jne	1f
 	shl	$SIGNAL_RECORD_SHIFT, %eax
@@ -42,6 +44,32 @@ signal_entry:
 	jmp	*%rcx
 1:	mov	%eax, %ecx
 	jmp	signal_arrived
+	/* what a page raised that we made poisonous is to look as the kernel's own would */
+2:	cmpl	$SIGNAL_BUS_POISON, SIGINFO_CODE(%rsi)
+	jne	3b
+	push	%rax
+	.cfi_adjust_cfa_offset 8
+	push	%rdi
+	.cfi_adjust_cfa_offset 8
+	push	%rsi
+	.cfi_adjust_cfa_offset 8
+	push	%rdx
+	.cfi_adjust_cfa_offset 8
+	sub	$8, %rsp
+	.cfi_adjust_cfa_offset 8
+	mov	%rsi, %rdi
+	call	signal_bus
+	add	$8, %rsp
+	.cfi_adjust_cfa_offset -8
+	pop	%rdx
+	.cfi_adjust_cfa_offset -8
+	pop	%rsi
+	.cfi_adjust_cfa_offset -8
+	pop	%rdi
+	.cfi_adjust_cfa_offset -8
+	pop	%rax
+	.cfi_adjust_cfa_offset -8
+	jmp	3b
 	.cfi_endproc
 	.size	signal_entry, . - signal_entry
 

@@ -65,6 +65,7 @@ static uint32_t nrecords; /* atomic; may pass SIGNAL_RECORDS */
 extern const unsigned char signal_thunks[] __attribute__((visibility("hidden")));
 
 void signal_arrived(int sig, void *info, struct signal_context *context, unsigned index);
+void signal_bus(siginfo_t *info);
 void signal_deliver(const struct program *p, unsigned char *fp, struct signal_frame *here,
 		    struct signal_context *enter);
 
@@ -73,6 +74,8 @@ _Static_assert(offsetof(struct signal_state, waits) == STATE_WAITS, "entry-offse
 _Static_assert(offsetof(struct signal_state, xfeatures) == STATE_XFEATURES, "entry-offsets.h");
 _Static_assert(offsetof(struct signal_state, fp_size) == STATE_FP_SIZE, "entry-offsets.h");
 _Static_assert(sizeof(struct signal_record) == 1 << SIGNAL_RECORD_SHIFT, "entry-offsets.h");
+_Static_assert(SIGBUS == SIGNAL_BUS && BUS_MCEERR_AR == SIGNAL_BUS_POISON, "entry-offsets.h");
+_Static_assert(offsetof(siginfo_t, si_code) == SIGINFO_CODE, "entry-offsets.h");
 _Static_assert(sizeof(struct signal_context) == 304, "the kernel's ucontext");
 _Static_assert(sizeof(struct signal_frame) == 440, "the kernel's rt_sigframe");
 _Static_assert(FRAME_BELOW >= sizeof(struct signal_frame) && FRAME_BELOW % 16 == 8,
@@ -153,6 +156,19 @@ long signal_action(const long *arg)
 		old->flags &= was->flags | ~FLAG_SIGINFO;
 	}
 	return r;
+}
+
+/*
+ * Called by signal_entry for a SIGBUS of a poisoned page.  In a mapping of a file
+ * we poison what lies beyond the end, and what cannot be read: for both the kernel
+ * says BUS_ADRERR.
+ */
+void signal_bus(siginfo_t *info)
+{
+	if (!hook_is_file((uintptr_t)info->si_addr))
+		return;
+	info->si_code = BUS_ADRERR;
+	info->si_addr_lsb = 0;
 }
 
 /* ---- a signal in a hook ---- */

@@ -186,6 +186,7 @@ static const int allowed[] = {
 	SCMP_SYS(unlinkat),
 	SCMP_SYS(renameat2),
 	SCMP_SYS(chmod),
+	SCMP_SYS(fchmod),
 	SCMP_SYS(fchmodat),
 	SCMP_SYS(fchownat),
 	SCMP_SYS(utimensat),

@@ -199,8 +199,13 @@ static int set_size(struct node *n, const struct handle *h, off_t size)
 		if (h == NULL)
 			close(fd);
 	}
-	if (err == -ENOENT)
-		return h != NULL ? ftruncate(h->fd, size) : truncate(p.text, size);
+	if (err == -ENOENT) {
+		err = h != NULL ? ftruncate(h->fd, size) : truncate(p.text, size);
+		/* it may be mapped by now */
+		if (err == 0)
+			shared_look(n);
+		return err;
+	}
 	errno = -err;
 	return err != 0 ? -1 : 0;
 }

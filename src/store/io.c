@@ -14,7 +14,7 @@
  * and write(2) may be; a read goes on until the end of the file, as the kernel
  * takes a short one for that.
  */
-#include "server.h"
+#include "shared.h"
 
 #include <errno.h>
 #include <liburing.h>
@@ -30,6 +30,7 @@
 struct io {
 	fuse_req_t req;
 	enum tally_op op;
+	const struct node *node; /* writes; the request keeps it */
 	int fd;
 	void *mem; /* to be freed */
 	char *buf;
@@ -99,6 +100,9 @@ static void io_answer(struct io *io, int res)
 		tally_add(&tally.read_bytes, n);
 		fuse_reply_buf(io->req, io->buf, n);
 	} else if (io->op == TALLY_write) {
+		/* it may have been mapped meanwhile */
+		if (io->node != NULL)
+			shared_written(io->node, io->fd, io->buf, (size_t)res, io->off, io->append);
 		tally_add(&tally.written_bytes, (uint64_t)res);
 		fuse_reply_write(io->req, (size_t)res);
 	} else {
@@ -254,8 +258,8 @@ int io_ahead(int fd, char *buf, size_t size, off_t off, void (*done)(void *arg, 
 	return 0;
 }
 
-void io_write(fuse_req_t req, int fd, void *mem, const char *buf, size_t size, off_t off,
-	      bool append)
+void io_write(fuse_req_t req, const struct node *n, int fd, void *mem, const char *buf, size_t size,
+	      off_t off, bool append)
 {
 	struct io *io = io_new(req, TALLY_write, fd);
 
@@ -266,6 +270,7 @@ void io_write(fuse_req_t req, int fd, void *mem, const char *buf, size_t size, o
 	}
 	io->mem = mem;
 	io->buf = (char *)mem + (buf - (const char *)mem);
+	io->node = n;
 	io->size = size;
 	io->off = off;
 	io->append = append;

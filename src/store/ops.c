@@ -248,7 +248,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 			 append, (fi->flags & (O_SYNC | O_DSYNC)) != 0))
 		return;
 	if (!in_view(ino) || !view_write(req, ino, buf, size, off, handle_of(fi)))
-		io_write(req, handle_of(fi)->fd, ops_steal_buffer(), buf, size, off, append);
+		io_write(req, in_view(ino) ? NULL : node_of(ino), handle_of(fi)->fd,
+			 ops_steal_buffer(), buf, size, off, append);
 }
 
 /* The host's errors of close(2), those of network filesystems above all. */
@@ -387,9 +388,10 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 		return;
 	if (shared_fallocate(req, node_of(ino), handle_of(fi)->fd, mode, off, len))
 		return;
+	/* it may be mapped by now */
 	if (fallocate(handle_of(fi)->fd, mode, off, len) != 0)
 		ops_error(req, TALLY_fallocate, errno);
-	else
+	else if (!shared_fallocate(req, node_of(ino), handle_of(fi)->fd, mode, off, len))
 		fuse_reply_err(req, 0);
 }
 
@@ -431,6 +433,9 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		ops_error(req, TALLY_lseek, EINVAL);
 		return;
 	}
+	/* data that are not written yet may lie where the host has a hole */
+	if (whence == SEEK_DATA || whence == SEEK_HOLE)
+		shared_sync(node_of(ino));
 	at = lseek(handle_of(fi)->fd, off, whence);
 	if (at < 0)
 		ops_error(req, TALLY_lseek, errno);

@@ -125,9 +125,9 @@ int io_thread(struct why *why); /* and who answers its completions */
 /* Wait until nothing is in flight, and end the thread. */
 void io_stop(void);
 void io_read(fuse_req_t req, int fd, size_t size, off_t off);
-/* mem is freed when the data are written; they lie at buf. */
-void io_write(fuse_req_t req, int fd, void *mem, const char *buf, size_t size, off_t off,
-	      bool append);
+/* mem is freed when the data are written; they lie at buf.  n: of MNT/files, or NULL. */
+void io_write(fuse_req_t req, const struct node *n, int fd, void *mem, const char *buf, size_t size,
+	      off_t off, bool append);
 /* A read for nobody but the caller: done() is called by the thread that answers, with bytes or -errno. */
 int io_ahead(int fd, char *buf, size_t size, off_t off, void (*done)(void *arg, int res), void *arg);
 void io_fsync(fuse_req_t req, int fd, bool datasync, enum tally_op op);

@@ -27,7 +27,8 @@
 struct cached {
 	struct cached *next;
 	uint64_t dev, ino;
-	uint64_t mapped; /* how often it was opened for a mapping */
+	uint64_t mapped;  /* how often it was opened for a mapping */
+	unsigned opening; /* of these, not opened yet: it is not forgotten */
 };
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -46,10 +47,11 @@ static struct cached **slot_of(uint64_t dev, uint64_t ino)
 	return at;
 }
 
-/* It is about to be mapped. */
-static bool note(uint64_t dev, uint64_t ino)
+/* It is about to be opened for a mapping, until noted_open(): 0 or -ENOMEM. */
+static int note(uint64_t dev, uint64_t ino)
 {
 	struct cached **at, *c = calloc(1, sizeof(*c));
+	int r = 0;
 
 	pthread_mutex_lock(&table_lock);
 	at = slot_of(dev, ino);
@@ -60,12 +62,22 @@ static bool note(uint64_t dev, uint64_t ino)
 		c = NULL;
 		__atomic_fetch_add(&ncached, 1, __ATOMIC_SEQ_CST);
 	}
-	if (*at != NULL)
+	if (*at != NULL) {
 		(*at)->mapped++;
-	at = *at != NULL ? at : NULL;
+		(*at)->opening++;
+	} else {
+		r = -ENOMEM;
+	}
 	pthread_mutex_unlock(&table_lock);
 	free(c);
-	return at != NULL;
+	return r;
+}
+
+static void noted_open(uint64_t dev, uint64_t ino)
+{
+	pthread_mutex_lock(&table_lock);
+	(*slot_of(dev, ino))->opening--;
+	pthread_mutex_unlock(&table_lock);
 }
 
 /* How often it was opened for mappings; 0: nothing of it is cached. */
@@ -91,7 +103,7 @@ static void forget(uint64_t dev, uint64_t ino, uint64_t mapped)
 	pthread_mutex_lock(&table_lock);
 	at = slot_of(dev, ino);
 	c = *at;
-	if (c != NULL && c->mapped == mapped) {
+	if (c != NULL && c->mapped == mapped && c->opening == 0) {
 		*at = c->next;
 		__atomic_fetch_sub(&ncached, 1, __ATOMIC_SEQ_CST);
 	} else {
@@ -174,6 +186,17 @@ void shared_stop(void)
 {
 	if (mm != NULL)
 		hop_run(mm, close_all, NULL);
+}
+
+void shared_count(struct shared_counts *c)
+{
+	struct fl_stats s;
+
+	memset(c, 0, sizeof(*c));
+	if (mm == NULL)
+		return;
+	mm_stats(mm, &s);
+	*c = (struct shared_counts){s.limit, s.cache_pages, s.cache_dirty, s.file_errors};
 }
 
 /* --- clients --- */
@@ -302,22 +325,23 @@ static int take_file(struct order *o, struct wire_msg *m, const int *fds, unsign
 		     unsigned *nout)
 {
 	struct node *n = NULL;
+	struct stat st;
+	bool marked = false;
 	long r = 0;
 
 	o->write = (m->flags & WIRE_WRITE) != 0;
 	if (nfds == 1)
 		r = o->fd = host_file(fds[0], o->write, &n);
 	if (r >= 0 && nfds == 1) {
-		struct stat st;
-
 		/* known before anything is cached */
-		if (fstat(o->fd, &st) != 0)
-			r = -errno;
-		else if (!note(st.st_dev, st.st_ino))
-			r = -ENOMEM;
+		r = fstat(o->fd, &st) == 0 ? note(st.st_dev, st.st_ino) : -errno;
+		marked = r == 0;
 	}
 	if (r >= 0)
 		r = hop_run(mm, do_open, o);
+	if (marked)
+		noted_open(st.st_dev, st.st_ino);
+	/* what the kernel has cached from before; from now on it asks */
 	if (r >= 0 && n != NULL)
 		server_forget_data((fuse_ino_t)(uintptr_t)n);
 	if (o->fd >= 0)
@@ -508,6 +532,31 @@ bool shared_write(fuse_req_t req, const struct node *n, int fd, char *buf, size_
 	return true;
 }
 
+void shared_written(const struct node *n, int fd, char *buf, size_t size, off_t off, bool append)
+{
+	struct filedata d = data_of(n);
+	struct stat st;
+
+	if (!shared_maybe(n))
+		return;
+	if (append && fstat(fd, &st) == 0)
+		off = st.st_size - (off_t)size;
+	d.off = (uint64_t)off;
+	d.size = size;
+	d.buf = buf;
+	d.have = calloc(size / 4096 + 2, sizeof(bool));
+	if (d.have != NULL)
+		run(filedata_written, &d);
+	free(d.have);
+}
+
+void shared_look(const struct node *n)
+{
+	struct filedata d = data_of(n);
+
+	run(filedata_dirty, &d);
+}
+
 bool shared_fallocate(fuse_req_t req, const struct node *n, int fd, int mode, off_t off, off_t len)
 {
 	struct filedata d = data_of(n);
@@ -561,8 +610,9 @@ double shared_attr(dev_t dev, ino_t ino, struct stat *st)
 	struct filedata d = {.dev = dev, .ino = ino};
 	long r = noted(dev, ino) != 0 ? run(filedata_dirty, &d) : -ENOENT;
 
+	/* one that is about to be mapped is asked for again */
 	if (r == -ENOENT)
-		return ATTR_SECONDS;
+		return noted(dev, ino) != 0 ? 0 : ATTR_SECONDS;
 	if (r == 1)
 		clock_gettime(CLOCK_REALTIME, &st->st_mtim);
 	return 0;

@@ -31,6 +31,12 @@ void shared_start(void);
 /* When no client is connected any more: write everything. */
 void shared_stop(void);
 
+/* Pages: how many may be cached, are, and are dirty; how often one could not be read or written. */
+struct shared_counts {
+	uint64_t limit, pages, dirty, errors;
+};
+void shared_count(struct shared_counts *c);
+
 /* For attach.c.  A connection's HELLO; uffd is taken over when that is 0. */
 int shared_hello(struct peer **peer, int uffd, int sock);
 /*
@@ -49,6 +55,9 @@ bool shared_read(fuse_req_t req, const struct node *n, int fd, size_t size, off_
 /* sync: and make it durable. */
 bool shared_write(fuse_req_t req, const struct node *n, int fd, char *buf, size_t size, off_t off,
 		  bool append, bool sync);
+/* What was written, and cut, while nothing was cached: in case that something is by now. */
+void shared_written(const struct node *n, int fd, char *buf, size_t size, off_t off, bool append);
+void shared_look(const struct node *n);
 bool shared_fallocate(fuse_req_t req, const struct node *n, int fd, int mode, off_t off, off_t len);
 /* -ENOENT: nothing is cached. */
 int shared_truncate(const struct node *n, int fd, off_t size);

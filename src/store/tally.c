@@ -5,6 +5,7 @@
  */
 #include "attach.h"
 #include "clients.h"
+#include "shared.h"
 #include "view-proc.h"
 
 #include "config.h"
@@ -39,9 +40,11 @@ char *tally_stats(const struct store *s, size_t *len)
 	char *text = NULL;
 	FILE *f = open_memstream(&text, len);
 	unsigned long long calls = 0, errors = 0;
+	struct shared_counts c;
 
 	if (f == NULL)
 		return NULL;
+	shared_count(&c);
 	for (unsigned i = 0; i < TALLY_COUNT; i++) {
 		calls += get(&tally.calls[i]);
 		errors += get(&tally.errors[i]);
@@ -54,6 +57,9 @@ char *tally_stats(const struct store *s, size_t *len)
 	fprintf(f, "clients: %u\n", clients_count());
 	fprintf(f, "inflight: %llu\nnodes: %llu\nhandles: %llu\n", get(&tally.inflight),
 		get(&tally.nodes), get(&tally.handles));
+	fprintf(f, "cache_limit: %llu\ncache_pages: %llu\ncache_dirty: %llu\ncache_errors: %llu\n",
+		(unsigned long long)c.limit, (unsigned long long)c.pages,
+		(unsigned long long)c.dirty, (unsigned long long)c.errors);
 	proc_stats(f);
 	if (fclose(f) != 0) {
 		free(text);
@@ -121,9 +127,11 @@ char *tally_metrics(const struct store *s, size_t *len)
 	char *text = NULL;
 	FILE *f = open_memstream(&text, len);
 	struct area_lines l = {.f = f, .s = s};
+	struct shared_counts c;
 
 	if (f == NULL)
 		return NULL;
+	shared_count(&c);
 	header(f, "requests_total", "counter", "Requests of the kernel, by kind.");
 	for (unsigned i = 0; i < TALLY_COUNT; i++)
 		fprintf(f, "faultline_store_requests_total{op=\"%s\"} %llu\n", names[i],
@@ -139,6 +147,11 @@ char *tally_metrics(const struct store *s, size_t *len)
 	single(f, "inflight", "gauge", "Reads, writes and syncs under way.", get(&tally.inflight));
 	single(f, "nodes", "gauge", "Inodes that the kernel knows.", get(&tally.nodes));
 	single(f, "handles", "gauge", "Open files and directories.", get(&tally.handles));
+	single(f, "cache_limit", "gauge", "Pages of mapped files that may be cached.", c.limit);
+	single(f, "cache_pages", "gauge", "Pages of mapped files that are.", c.pages);
+	single(f, "cache_dirty", "gauge", "Of these, pages that are to be written.", c.dirty);
+	single(f, "cache_errors_total", "counter", "Reads and writes of mapped files that failed.",
+	       c.errors);
 	single(f, "uptime_seconds", "gauge", "Seconds since the server began.", uptime());
 	header(f, "area_slots", "gauge", "Slots of an area.");
 	area_each(s->swap_fd, area_line, &l);

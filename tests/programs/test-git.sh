@@ -12,6 +12,8 @@ export HOME GIT_CONFIG_NOSYSTEM GIT_CONFIG_GLOBAL LC_ALL TZ GIT_AUTHOR_DATE GIT_
 python3 "$FL_SRC/tests/programs/history.py" "${FL_GIT_COMMITS:-50}" >"$dir/history"
 
 limit=8192
+FAULTLINE_FILES=$dir/*
+export FAULTLINE_FILES
 native git sh "$FL_SRC/tests/programs/work-git.sh" "$dir/history" "$dir"
 [ "$(cat "$dir/git.native.status")" -eq 0 ] || fail "git: $(cat "$dir/git.native.err")"
 rm -rf "$dir/work"

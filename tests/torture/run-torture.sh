@@ -67,5 +67,11 @@ for run in auto:uring:1:none sync:sync:1:none off:uring:2:none auto:uring:1:lz4,
 		--pagers "$pagers" --compress="$compress" -- "$build/tests/torture/torture-fork" --seconds "$each" \
 		--seed "$seed"
 done
+for run in auto:uring:1:none off:sync:2:lz4,512K; do
+	parts "$run"
+	repeat "$build/src/cli/faultline" run --limit 2M --files '*/torture-fork-*' --wp "$wp" \
+		--engine "$engine" --pagers "$pagers" --compress="$compress" -- \
+		"$build/tests/torture/torture-fork" --seconds "$each" --seed "$seed" --file
+done
 repeat "$build/src/cli/faultline" run --limit 12M --limit-group -- \
 	"$build/tests/torture/torture-fork" --seconds "$each" --seed "$seed" --refused

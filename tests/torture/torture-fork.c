@@ -11,12 +11,16 @@
  * SIGKILL in the middle of anything.  A timer's signal handler works on an arena
  * of its own and maps and unmaps memory wherever it interrupts.
  *
+ * With --file arenas are private mappings of a file without a name, here and there
+ * of anonymous memory: pages that are dropped are the file's again.
+ *
  * With --refused a fork may fail for want of memory, as it does in a group that
  * has no more for another process.
  *
- * usage: torture-fork [--seconds N] [--seed N] [--threads N] [--pages N] [--depth N] [--refused]
+ * usage: torture-fork [--seconds N] [--seed N] [--threads N] [--pages N] [--depth N] [--refused] [--file]
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <sched.h>
@@ -63,6 +67,7 @@ struct worker {
 	unsigned depth; /* 0: of the first process */
 	uint64_t rng;
 	char *mem, *shadow;
+	uint32_t *from; /* which page of the file each page began as, plus one; 0: none */
 	uint64_t ops, forks;
 	struct child child[CHILDREN];
 };
@@ -71,6 +76,7 @@ static atomic_bool stop;
 static size_t pages = 1024; /* of each worker */
 static unsigned max_depth = 3;
 static bool may_refuse;
+static int file = -1; /* that arenas map; -1: none */
 static char self[4096];
 
 static uint64_t next(uint64_t *s)
@@ -171,12 +177,29 @@ static void map_wait(void)
 		sched_yield();
 }
 
+/* What pages are that were never written: zeros, or the file's. */
+static void begin(struct worker *w, size_t first, size_t n)
+{
+	for (size_t p = first; p < first + n; p++)
+		if (w->from[p] == 0)
+			memset(w->shadow + p * PG, 0, PG);
+		else if (pread(file, w->shadow + p * PG, PG, (off_t)((w->from[p] - 1) * PG)) !=
+			 (ssize_t)PG)
+			die(w, "the file cannot be read: %s", strerror(errno));
+}
+
 static void map_fixed(struct worker *w, size_t first, size_t n)
 {
-	if (mmap(w->mem + first * PG, n * PG, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+	bool of_file = file >= 0 && next(&w->rng) % 4 != 0;
+	size_t at = of_file ? next(&w->rng) % (pages - n) : 0;
+	int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE | (of_file ? 0 : MAP_ANONYMOUS);
+
+	if (mmap(w->mem + first * PG, n * PG, PROT_READ | PROT_WRITE, flags, of_file ? file : -1,
+		 (off_t)(at * PG)) == MAP_FAILED)
 		die(w, "mmap over: %s", strerror(errno));
-	memset(w->shadow + first * PG, 0, n * PG);
+	for (size_t p = 0; p < n; p++)
+		w->from[first + p] = of_file ? (uint32_t)(at + p + 1) : 0;
+	begin(w, first, n);
 }
 
 static void move(struct worker *w, size_t a, size_t b, size_t n)
@@ -190,6 +213,7 @@ static void move(struct worker *w, size_t a, size_t b, size_t n)
 		return;
 	}
 	memcpy(w->shadow + b * PG, w->shadow + a * PG, n * PG);
+	memcpy(w->from + b, w->from + a, n * sizeof(*w->from));
 	map_fixed(w, a, n);
 	holes--;
 }
@@ -211,9 +235,9 @@ static void change(struct worker *w)
 	} else if (dice < 61) {
 		fill_some(w, a, n, next(&w->rng) % 4 == 0 ? 0 : next(&w->rng));
 	} else if (dice < 66) {
-		if (next(&w->rng) % 2) {
+		if (file >= 0 || next(&w->rng) % 2) {
 			must(w, "madvise", madvise(at, n * PG, MADV_DONTNEED));
-			memset(w->shadow + a * PG, 0, n * PG);
+			begin(w, a, n);
 		} else {
 			/* what is freed may stay or go: what is written then is there */
 			must(w, "madvise", madvise(at, n * PG, MADV_FREE));
@@ -433,6 +457,27 @@ static char *arena(size_t n)
 	return p;
 }
 
+/* A file that has lost its name, of as many pages as an arena, each with content of its own. */
+static void make_file(uint64_t seed)
+{
+	const char *dir = getenv("TMPDIR");
+	uint64_t page[WORDS];
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/torture-fork-XXXXXX", dir != NULL ? dir : "/var/tmp");
+	file = mkostemp(path, O_CLOEXEC);
+	if (file < 0 || unlink(path) != 0)
+		exit(1);
+	for (size_t p = 0; p < pages; p++) {
+		uint64_t rng = seed + p + 1;
+
+		for (size_t i = 0; i < WORDS; i++)
+			page[i] = p % 7 == 0 ? rng : next(&rng);
+		if (write(file, page, PG) != (ssize_t)PG)
+			exit(1);
+	}
+}
+
 /* A private mapping of a file, of zeros. */
 static char *oracle(size_t n)
 {
@@ -461,10 +506,11 @@ int main(int argc, char **argv)
 	static const struct option longs[] = {
 		{"seconds", 1, NULL, 's'}, {"seed", 1, NULL, 'r'},  {"threads", 1, NULL, 't'},
 		{"pages", 1, NULL, 'p'},   {"depth", 1, NULL, 'd'}, {"refused", 0, NULL, 'R'},
-		{NULL, 0, NULL, 0},
+		{"file", 0, NULL, 'f'},	   {NULL, 0, NULL, 0},
 	};
 	struct sigaction sa = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
 	unsigned nthreads = 3;
+	bool of_file = false;
 	double seconds = 20, end;
 	uint64_t seed = 1, ops = 0, forks = 0;
 	struct worker *w;
@@ -496,10 +542,15 @@ int main(int argc, char **argv)
 		case 'R':
 			may_refuse = true;
 			break;
+		case 'f':
+			of_file = true;
+			break;
 		default:
 			return 2;
 		}
 	}
+	if (of_file)
+		make_file(seed);
 	signal_mem = arena(SIGNAL_PAGES);
 	signal_shadow = oracle(SIGNAL_PAGES);
 	w = calloc(nthreads, sizeof(*w));
@@ -508,6 +559,11 @@ int main(int argc, char **argv)
 		w[i].rng = seed * 0x9e3779b97f4a7c15UL + i + 1;
 		w[i].mem = arena(pages);
 		w[i].shadow = oracle(pages);
+		w[i].from = calloc(pages, sizeof(*w[i].from));
+		if (w[i].from == NULL)
+			return 1;
+		if (of_file)
+			map_fixed(&w[i], 0, pages / 2);
 	}
 	sigaction(SIGALRM, &sa, NULL);
 	start_timer(true);
@@ -532,6 +588,8 @@ int main(int argc, char **argv)
 	       "signals\n",
 	       (unsigned long)seed, (unsigned long)ops, (unsigned long)forks,
 	       (unsigned long)atomic_load(&signals));
+	for (unsigned i = 0; i < nthreads; i++)
+		free(w[i].from);
 	free(w);
 	return 0;
 }

@@ -331,6 +331,33 @@ static void environment(void **state)
 	assert_null(options_getenv(NULL, "PATH"));
 }
 
+static void files(void **state)
+{
+	char *env[] = {(char[]){"FAULTLINE_FILES=/e/*:*.log"}, NULL};
+	static char pattern[OPT_TEXT_MAX];
+
+	(void)state;
+	assert_null(opts.files);
+	refuses("files", "", "'' begins with neither / nor *");
+	refuses("files", "data.db", "'data.db' begins with neither / nor *");
+	refuses("files", "/a:", "'' begins with neither / nor *");
+	refuses("files", "/a::/b", "':/b' begins with neither / nor *");
+	assert_null(opts.files);
+	accepts("files", "/a/*");
+	accepts("files", "*.db:/x\\:y");
+	assert_string_equal(opts.files, "/a/*:*.db:/x\\:y");
+	options_forget_files(&opts);
+	assert_null(opts.files);
+	assert_int_equal(options_environment(&opts, env, why, sizeof(why)), 0);
+	assert_string_equal(opts.files, "/e/*:*.log");
+	/* there is an end to it */
+	memset(pattern, '/', sizeof(pattern) - 1);
+	refuses("files", pattern, "too long");
+	pattern[3000] = '\0';
+	accepts("files", pattern);
+	refuses("files", pattern, "too long");
+}
+
 static void bad_environment(void **state)
 {
 	static const struct {
@@ -397,6 +424,7 @@ int main(void)
 		cmocka_unit_test_setup(words_and_numbers, fresh),
 		cmocka_unit_test_setup(compression, fresh),
 		cmocka_unit_test_setup(environment, fresh),
+		cmocka_unit_test_setup(files, fresh),
 		cmocka_unit_test(bad_environment),
 		cmocka_unit_test_setup(short_messages, fresh),
 		cmocka_unit_test(variables),

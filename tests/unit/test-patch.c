@@ -68,6 +68,12 @@ __asm__(".text\n"
 	".size spoil_vectors, . - spoil_vectors\n");
 void spoil_vectors(unsigned bytes);
 
+bool hook_is_file(uintptr_t addr)
+{
+	(void)addr;
+	return false;
+}
+
 int hook_call(struct hook_call *c, long nr)
 {
 	hook.calls++;

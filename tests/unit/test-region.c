@@ -413,11 +413,32 @@ static void overlaps_is_right_while_the_tree_moves(void **state)
 	region_tree_fini(&tree);
 }
 
+static void files_are_told_apart(void **state)
+{
+	struct region_users users = {0};
+	struct region_tree t;
+
+	(void)state;
+	region_tree_init(&t);
+	assert_false(region_is_file(&t, BASE));
+	assert_int_equal(region_insert_file(&t, BASE, BASE + 4 * PG, 3, 0, &users, 0), 0);
+	assert_int_equal(region_insert(&t, BASE + 4 * PG, BASE + 6 * PG, 3, 0), 0);
+	assert_false(region_is_file(&t, BASE - 1));
+	assert_true(region_is_file(&t, BASE));
+	assert_true(region_is_file(&t, BASE + 4 * PG - 1));
+	assert_false(region_is_file(&t, BASE + 4 * PG));
+	assert_int_equal(region_remove(&t, BASE, BASE + PG), 0);
+	assert_false(region_is_file(&t, BASE));
+	assert_true(region_is_file(&t, BASE + PG));
+	region_tree_fini(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_changes_agree_with_a_map),
 		cmocka_unit_test(neighbours_merge_and_split),
+		cmocka_unit_test(files_are_told_apart),
 		cmocka_unit_test(without_memory_nothing_changes),
 		cmocka_unit_test(overlaps_is_right_while_the_tree_moves),
 	};
