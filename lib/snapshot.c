@@ -196,12 +196,13 @@ static void end(struct snapshot *s)
 	mm->snaps.pages = 0;
 	mm->snaps.bytes = 0;
 	__atomic_store_n(&mm->snaps.result, result_of(s), __ATOMIC_RELAXED);
-	/* Release: who sees it counted sees its result; pairs with fl_snapshot_wait(). */
-	__atomic_fetch_add(&mm->snaps.ended, 1, __ATOMIC_RELEASE);
-	futex_wake(&mm->snaps.ended, INT32_MAX);
+	/* before the count: who waited finds the event */
 	if (s->event_fd >= 0)
 		SYS3(write, s->event_fd, &one, sizeof(one));
 	close_fd(s->event_fd);
+	/* Release: who sees it counted sees its result; pairs with fl_snapshot_wait(). */
+	__atomic_fetch_add(&mm->snaps.ended, 1, __ATOMIC_RELEASE);
+	futex_wake(&mm->snaps.ended, INT32_MAX);
 	free_memory(s);
 }
 
