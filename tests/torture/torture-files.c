@@ -249,16 +249,23 @@ static void op_load(struct worker *w)
 	GUARDED(w, (char *)p, compare(w, "shared", p, page, w->version[page]));
 }
 
+/* Not inlined: what its caller counts with must outlive a jump. */
+static __attribute__((noinline)) uint64_t first_word(struct worker *w, const uint64_t *p)
+{
+	volatile uint64_t have = 0;
+
+	GUARDED(w, (const char *)p, have = *(const volatile uint64_t *)p);
+	return have;
+}
+
 static void op_run(struct worker *w)
 {
 	size_t at = next(&w->rng) % pages, n = next(&w->rng) % 300;
 	const char *base = any_map(w);
 
 	for (size_t page = at; page < at + n && page < pages; page++) {
-		const uint64_t *p = (const void *)(base + page * PG);
-		uint64_t have = 0;
+		uint64_t have = first_word(w, (const void *)(base + page * PG));
 
-		GUARDED(w, (const char *)p, have = *(volatile const uint64_t *)p);
 		if (have >> 32 != page)
 			die(w, "another's page", page, (uint64_t)page << 32, have);
 	}
