@@ -424,7 +424,7 @@ void mem_check_all(struct mem *m, const char *what)
 void mem_fill(struct mem *m, size_t page, bool same)
 {
 	const uint64_t v = mem_random(m);
-	const uint64_t step = same ? 0 : m->soft && page % 4 != 0 ? 1 : 0x9e3779b97f4a7c15U;
+	uint64_t step;
 
 	if (m->readonly[page] || !touch_begin(m, page))
 		return;
@@ -432,6 +432,7 @@ void mem_fill(struct mem *m, size_t page, bool same)
 		note_lost(m, page, "filling");
 		return;
 	}
+	step = same ? 0 : m->soft && page % 4 != 0 ? 1 : 0x9e3779b97f4a7c15U;
 	for (size_t i = 0; i < PG / 8; i++) {
 		words(m->base, page)[i] = v + i * step;
 		words(m->shadow, page)[i] = v + i * step;

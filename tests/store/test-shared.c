@@ -42,7 +42,8 @@
 
 /* --- content --- */
 
-static uint64_t word(uint64_t page, uint64_t version, size_t i)
+/* Not inlined: nothing of it is to live across a sigsetjmp(). */
+static __attribute__((noinline)) uint64_t word(uint64_t page, uint64_t version, size_t i)
 {
 	uint64_t x = page << 32 | version;
 
