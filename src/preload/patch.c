@@ -226,16 +226,28 @@ static bool match_load(byte *p, int nr, struct site *s)
 	return true;
 }
 
+/* Which of 16 bytes at p are the beginning of a system call instruction: all ones. */
+static __m128i syscalls_in(const byte *p)
+{
+	const __m128i first = _mm_set1_epi8(0x0f), second = _mm_set1_epi8(0x05);
+	__m128i a = _mm_loadu_si128((const __m128i *)p);
+	__m128i b = _mm_loadu_si128((const __m128i *)(p + 1));
+
+	return _mm_and_si128(_mm_cmpeq_epi8(a, first), _mm_cmpeq_epi8(b, second));
+}
+
 /* The next system call instruction in [p, end), or NULL. */
 static byte *next_syscall(byte *p, const byte *end)
 {
-	const __m128i first = _mm_set1_epi8(0x0f), second = _mm_set1_epi8(0x05);
+	for (; end - p > 64; p += 64) {
+		__m128i low = _mm_or_si128(syscalls_in(p), syscalls_in(p + 16));
+		__m128i high = _mm_or_si128(syscalls_in(p + 32), syscalls_in(p + 48));
 
-	for (; p + 17 <= end; p += 16) {
-		__m128i a = _mm_loadu_si128((const __m128i *)p);
-		__m128i b = _mm_loadu_si128((const __m128i *)(p + 1));
-		int hits = _mm_movemask_epi8(
-			_mm_and_si128(_mm_cmpeq_epi8(a, first), _mm_cmpeq_epi8(b, second)));
+		if (_mm_movemask_epi8(_mm_or_si128(low, high)) != 0)
+			break;
+	}
+	for (; end - p > 16; p += 16) {
+		int hits = _mm_movemask_epi8(syscalls_in(p));
 
 		if (hits != 0)
 			return p + __builtin_ctz((unsigned)hits);
@@ -320,10 +332,16 @@ static bool find_in_wrapper(const struct wrapper *w, byte *entry, const struct t
 	bool found = false;
 	struct site s;
 
-	for (byte *p = entry; p + SITE_SIZE <= end; p++) {
-		bool load = w->nr == SYS_exit_group && match_load(p, w->nr, &s);
+	for (byte *p = entry; w->nr == SYS_exit_group && p + SITE_SIZE <= end; p++)
+		if (match_load(p, w->nr, &s)) {
+			if (!list_add(l, &s))
+				return false;
+			found = true;
+		}
+	for (byte *call = entry; (call = next_syscall(call, end)) != NULL; call += 2) {
+		byte *p = call - INSN_SIZE;
 
-		if (!load && !match_call(p, &s))
+		if (p < entry || !match_call(p, &s))
 			continue;
 		if (w->role == WATCH && s.nr != w->nr)
 			continue; /* a neighbour's */
