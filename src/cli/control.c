@@ -133,11 +133,12 @@ static bool read_left(int mnt_fd, const struct progress *p, uint64_t *left)
 static void show_progress(const char *title, uint64_t left, uint64_t of)
 {
 	unsigned part = of != 0 && left < of ? (unsigned)((of - left) * BAR / of) : 0;
+	char bar[BAR + 1];
 
-	fprintf(stderr, "\r%s [", title);
-	for (unsigned i = 0; i < BAR; i++)
-		fputc(i < part ? '#' : '.', stderr);
-	fprintf(stderr, "] %llu MiB left \033[K", (unsigned long long)(left / 256));
+	memset(bar, '.', BAR);
+	memset(bar, '#', part);
+	bar[BAR] = '\0';
+	fprintf(stderr, "\r%s [%s] %llu MiB left \033[K", title, bar, (unsigned long long)(left / 256));
 }
 
 /* The result of the write, an errno; shown on a terminal from FIRST_MS on. */
