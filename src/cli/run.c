@@ -227,6 +227,7 @@ static int take(const struct option_def *def, const char *value, char *why, size
 static int parse(int argc, char **argv)
 {
 	struct option longs[OPTIONS_MAX] = {{0}};
+	static char yes[] = "1", none[] = "-";
 	char why[LOG_LINE_MAX];
 	int opt;
 
@@ -253,7 +254,7 @@ static int parse(int argc, char **argv)
 		}
 		def = &option_defs[opt - 256];
 		if (optarg == NULL)
-			optarg = (char[]){def->argument == NULL ? '1' : '-', '\0'};
+			optarg = def->argument == NULL ? yes : none;
 		if (take(def, optarg, why, sizeof(why)) != 0) {
 			cli_error("--%s: %s", def->name, why);
 			return -1;
