@@ -351,7 +351,7 @@ def arguments():
     p.add_argument("--build", type=pathlib.Path, default=pathlib.Path("."), help="build tree")
     p.add_argument("--work-dir", default="/var/tmp", help="where the store lies")
     p.add_argument("--parts", default=",".join(PARTS), help=f"of {','.join(PARTS)}")
-    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--mib", type=int, default=1024, help="memory of the program that swaps")
     p.add_argument("--mem-mib", type=int, default=1024, help="memory that is read from outside")
     p.add_argument("--file-mib", type=int, default=1024, help="size of the file that is read")
@@ -373,7 +373,7 @@ def main():
     args = arguments()
     for sig in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sig, lambda n, _: sys.exit(128 + n))
-    rows, notes, failed = [], [], False
+    rows, notes, failed, text = [], [], False, []
     try:
         with sides.work_dir(args.work_dir, say) as work:
             text = device.machine(work)
@@ -387,8 +387,9 @@ def main():
                     notes.append(f"{part}: FAILED: {e}")
                     failed = True
             text += [f"load after it: {sides.read('/proc/loadavg').split()[0]}"]
-    except KeyboardInterrupt:
-        return 130
+    except (KeyboardInterrupt, SystemExit):
+        notes.append("ENDED before everything was measured")
+        failed = True
     except (sides.NotMeasured, sides.Failed, OSError) as e:
         print(f"faultline: bench: {e}", file=sys.stderr)
         return 1
