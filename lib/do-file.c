@@ -131,9 +131,17 @@ long do_mmap_file(struct mm *mm, const struct map_file *m)
 static long map_again(struct mm *mm, const struct region *r, uintptr_t addr, size_t len, int flags,
 		      uint64_t page)
 {
+	bool locked = r->flags & REGION_LOCKED;
+	long at;
+
 	if (r->flags & REGION_REMOTE)
-		return share_map_more(mm, r, addr, len, flags, page);
-	return map_pages(mm, addr, len, r->prot, flags, cache_of(r), page, r->flags);
+		at = share_map_more(mm, r, addr, len, flags, page);
+	else
+		at = map_pages(mm, addr, len, r->prot, flags, cache_of(r), page, r->flags);
+	/* the kernel may refuse what it counts twice for a moment; the pages stay all the same */
+	if (!sys_err(at) && locked)
+		SYS3(mlock2, at, len, MLOCK_ONFAULT);
+	return at;
 }
 
 long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
@@ -406,14 +414,32 @@ void do_resized(struct mm *mm)
 		cache_look_at_size(pc);
 }
 
-long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
+long cut_hole(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t stop)
 {
 	const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	long err;
+
+	pc->handles++;
+	cache_look_at_size(pc);
+	while (cache_next(pc, page, CACHE_WRITEBACK | CACHE_LOCKED) < stop)
+		pager_pump(p);
+	pc->handles--;
+	err = SYS4(fallocate, pc->fd, how, page << PAGE_SHIFT, (stop - page) << PAGE_SHIFT);
+	if (sys_err(err))
+		return err;
+	for (uint64_t i = page; (i = cache_next(pc, i, CACHE_UPTODATE)) < stop; i++)
+		if (!cache_drop(pc, i, 1))
+			memset(cache_addr(pc, i), 0, PAGE_SIZE); /* as the file's are */
+	return 0;
+}
+
+long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
+{
 	struct mm *mm = p->mm;
 	const struct region *r;
 	uint64_t page, stop;
 
-	for (uintptr_t at = start; at < end; at = r->end < end ? r->end : end) {
+	for (uintptr_t at = start, next; at < end; at = next) {
 		struct pagecache *pc;
 		long err;
 
@@ -422,60 +448,81 @@ long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
 			return -ENOMEM;
 		if (!(r->flags & REGION_SHARED) || !(r->prot & PROT_WRITE))
 			return r->users != NULL ? -EACCES : -EINVAL;
-		if (r->flags & REGION_REMOTE)
-			return -EOPNOTSUPP;
 		if (r->flags & REGION_LOCKED)
 			return -EINVAL;
-		pc = cache_of(r);
-		if (pc->source != NULL)
-			return -EOPNOTSUPP;
-		next_shared(mm, at, end, &page, &stop);
-		cache_look_at_size(pc);
-		while (cache_next(pc, page, CACHE_WRITEBACK | CACHE_LOCKED) < stop) {
-			pager_pump(p);
-			r = region_find(&mm->regions, at);
-			if (r == NULL || cache_of(r) != pc)
-				return -EAGAIN;
+		next = r->end < end ? r->end : end;
+		if (r->flags & REGION_REMOTE) {
+			err = share_advise(mm, at, next, WIRE_REMOVE);
+		} else {
+			pc = cache_of(r);
+			if (pc->source != NULL)
+				return -EOPNOTSUPP;
+			next_shared(mm, at, end, &page, &stop);
+			err = cut_hole(p, pc, page, stop);
 		}
-		err = SYS4(fallocate, pc->fd, how, page << PAGE_SHIFT, (stop - page) << PAGE_SHIFT);
-		if (sys_err(err))
+		if (err != 0)
 			return err;
-		for (uint64_t i = page; (i = cache_next(pc, i, CACHE_UPTODATE)) < stop; i++)
-			if (!cache_drop(pc, i, 1))
-				memset(cache_addr(pc, i), 0, PAGE_SIZE); /* as the file's are */
 	}
 	return 0;
 }
 
 /* ---- advice ---- */
 
-static void advise(struct pager *p, const struct region *r, uint64_t page, uint64_t stop,
-		   int advice)
+/* Of pages that several processes have, one does not say that they are cold. */
+static bool is_others(const struct pagecache *pc, uint64_t page)
 {
-	struct pagecache *pc = cache_of(r);
+	unsigned maps = 0;
+	uint64_t n;
+	vpn_t vpn;
 
+	if (!(pc->mm->flags & MM_SERVER))
+		return false;
+	for (const struct region *r = pc->users.first; r != NULL && maps < 2; r = r->user_next)
+		maps += cache_part(r, page, 1, &vpn, &n);
+	return maps > 1;
+}
+
+static bool takes_advice(const struct pagecache *pc, uint64_t page)
+{
+	uint32_t w = cache_get(pc, page);
+
+	return (w & CACHE_UPTODATE) && !(w & (CACHE_LOCKED | CACHE_WRITEBACK)) &&
+	       !cache_is_locked(pc, page) && !is_others(pc, page);
+}
+
+/* Pages from one that takes it on, n at most, that are clean or dirty as it is: how many were seen to. */
+static uint64_t make_cold(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n,
+			  bool out)
+{
+	bool dirty = cache_get(pc, page) & CACHE_DIRTY;
+	uint64_t run = 1;
+
+	if (dirty && out)
+		run = cache_write(p, pc, page, n);
+	while (!dirty && run < n && run < CACHE_BLOCK && takes_advice(pc, page + run) &&
+	       !(cache_get(pc, page + run) & CACHE_DIRTY))
+		run++;
+	if (run == 0)
+		run = 1;
+	if (!dirty && out)
+		cache_forget(pc, page, page + run);
+	cache_unmap(pc, page, run);
+	for (uint64_t i = page; i < page + run; i++)
+		if (cache_get(pc, i) & CACHE_UPTODATE)
+			cache_set(pc, i, (cache_get(pc, i) & ~CACHE_YOUNG) | CACHE_IDLE);
+	return run;
+}
+
+void cache_advise(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t stop, int advice)
+{
 	if (advice == MADV_WILLNEED) {
 		file_prefetch(p, pc, page, stop - page);
 		return;
 	}
-	for (uint64_t i = page; (i = cache_next(pc, i, CACHE_UPTODATE)) < stop;) {
-		uint32_t w = cache_get(pc, i);
-		uint32_t n = 1;
-
-		if (!(w & (CACHE_LOCKED | CACHE_WRITEBACK)) && !cache_is_locked(pc, i)) {
-			if ((w & CACHE_DIRTY) && advice == MADV_PAGEOUT)
-				n = cache_write(p, pc, i, stop - i);
-			if (n == 0)
-				n = 1;
-			cache_unmap(pc, i, n);
-			for (uint32_t k = 0; k < n; k++)
-				cache_set(pc, i + k,
-					  (cache_get(pc, i + k) & ~CACHE_YOUNG) | CACHE_IDLE);
-		}
-		i += n;
-	}
-	if (advice == MADV_PAGEOUT)
-		cache_forget(pc, page, stop);
+	while ((page = cache_next(pc, page, CACHE_UPTODATE)) < stop)
+		page += takes_advice(pc, page)
+				? make_cold(p, pc, page, stop - page, advice == MADV_PAGEOUT)
+				: 1;
 }
 
 void file_advice(struct pager *p, uintptr_t start, uintptr_t end, int advice)
@@ -495,7 +542,8 @@ void file_advice(struct pager *p, uintptr_t start, uintptr_t end, int advice)
 		if (advice == MADV_DONTNEED)
 			cache_renew(cache_of(r));
 		else if ((r->flags & REGION_SHARED) || advice == MADV_WILLNEED)
-			advise(p, r, vpn_of(s) + r->delta, vpn_of(e) + r->delta, advice);
+			cache_advise(p, cache_of(r), vpn_of(s) + r->delta, vpn_of(e) + r->delta,
+				     advice);
 	}
 }
 

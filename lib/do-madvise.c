@@ -169,8 +169,10 @@ long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int 
 	default:
 		break;
 	}
-	if (p != NULL)
+	if (p != NULL) {
 		file_advice(p, addr, end, advice);
+		share_madvise(mm, addr, end, advice);
+	}
 	return r;
 }
 
@@ -188,12 +190,14 @@ static bool has_shared(const struct mm *mm, uintptr_t start, uintptr_t end)
 /*
  * The kernel is asked to lock on fault, for its limits and its answer; the
  * caller brings the pages in afterwards.  A part of the limit stays free of
- * locked pages, or nothing else could make progress.
+ * locked pages, or nothing else could make progress; of what the store's server
+ * pages, of the server's.
  */
 long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 {
 	uintptr_t start = addr & PAGE_MASK;
 	size_t span = page_up(addr + len) - start;
+	uint64_t pages = (span >> PAGE_SHIFT) - share_pages(mm, start, start + span);
 	long r;
 
 	/* pages are brought in by a system call, which such memory must not go to */
@@ -201,15 +205,18 @@ long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 	     q != NULL && q->start < start + span; q = region_next(&mm->regions, q->end))
 		if (q->flags & REGION_IN_THREAD)
 			return -EINVAL;
-	if (mm->armed &&
-	    mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_lockable(mm, mm_budget(mm)))
-		grant_more(mm, (span >> PAGE_SHIFT) / 3 * 4 + 64);
-	if (mm->armed &&
-	    mm->regions.locked_pages + (span >> PAGE_SHIFT) > mm_lockable(mm, mm_budget(mm)))
+	if (mm->armed && mm->regions.locked_pages + pages > mm_lockable(mm, mm_budget(mm)))
+		grant_more(mm, pages / 3 * 4 + 64);
+	if (mm->armed && pages != 0 &&
+	    mm->regions.locked_pages + pages > mm_lockable(mm, mm_budget(mm)))
 		return -ENOMEM;
-	r = SYS3(mlock2, addr, len, mm->armed ? flags | MLOCK_ONFAULT : flags);
-	if (sys_err(r))
+	r = share_advise(mm, start, start + span, WIRE_LOCK);
+	if (r == 0)
+		r = SYS3(mlock2, addr, len, mm->armed ? flags | MLOCK_ONFAULT : flags);
+	if (sys_err(r)) {
+		share_relock(mm, start, start + span);
 		return r;
+	}
 	r = set_flags(mm, start, span,
 		      REGION_LOCKED | (flags & MLOCK_ONFAULT ? REGION_LOCKONFAULT : 0),
 		      flags & MLOCK_ONFAULT ? 0 : REGION_LOCKONFAULT);
@@ -223,8 +230,11 @@ long do_munlock(struct mm *mm, uintptr_t addr, size_t len)
 
 	if (sys_err(r))
 		return r;
-	return set_flags(mm, start, page_up(addr + len) - start, 0,
-			 REGION_LOCKED | REGION_LOCKONFAULT);
+	r = set_flags(mm, start, page_up(addr + len) - start, 0,
+		      REGION_LOCKED | REGION_LOCKONFAULT);
+	if (r == 0)
+		share_relock(mm, start, page_up(addr + len));
+	return r;
 }
 
 static bool has_slot(swp_t swp)

@@ -82,6 +82,10 @@ long cut_file(struct pager *p, struct pagecache *pc, int fd, long size);
 void do_resized(struct mm *mm);
 /* MADV_REMOVE: zeros in the file. */
 long do_punch(struct pager *p, uintptr_t start, uintptr_t end);
+/* The same for pages [page, stop) of a cache that is open for writing. */
+long cut_hole(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t stop);
+/* MADV_WILLNEED, MADV_COLD or MADV_PAGEOUT for these. */
+void cache_advise(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t stop, int advice);
 /* Advice for the file regions of a range. */
 void file_advice(struct pager *p, uintptr_t start, uintptr_t end, int advice);
 long do_backing_open(struct mm *mm, struct map_file *m);

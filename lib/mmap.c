@@ -19,6 +19,7 @@
 #include "open.h"
 #include "pager.h"
 #include "proc.h"
+#include "share.h"
 #include "sys.h"
 #include "verify.h"
 
@@ -245,9 +246,9 @@ static long replace(struct mm *mm, uintptr_t addr, size_t len, long nr, const lo
 /*
  * Whether that much more may be locked, asked before anything is mapped: a
  * mapping that is refused must leave what was there.  The kernel is asked with
- * a mapping that it cannot populate.
+ * a mapping that it cannot populate.  own: it counts to our limit.
  */
-static long may_lock(const struct mm *mm, size_t len)
+static long may_lock(const struct mm *mm, size_t len, bool own)
 {
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_LOCKED;
 	long r = SYS6(mmap, 0, len, PROT_NONE, flags, -1, 0);
@@ -256,7 +257,7 @@ static long may_lock(const struct mm *mm, size_t len)
 		return r;
 	if (!sys_err(r))
 		SYS2(munmap, r, len);
-	if (mm_armed(mm) && mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) >
+	if (own && mm_armed(mm) && mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) >
 				    mm_lockable(mm, grant_budget_most(mm)))
 		return -EAGAIN;
 	return 0;
@@ -302,7 +303,10 @@ static long map_file(struct mm *mm, const struct map_file *want)
 		SYS2(munmap, r, want->len);
 	}
 	if (want->flags & MAP_LOCKED) {
-		r = may_lock(mm, want->len);
+		bool shared = (want->flags & MAP_TYPE) != MAP_PRIVATE &&
+			      !(want->flags & FL_MAP_HOLD);
+
+		r = may_lock(mm, want->len, !shared || want->fd < 0 || !share_would(mm, want->fd));
 		if (r != 0)
 			return r;
 	}
@@ -400,7 +404,7 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 	if (off & (long)~PAGE_MASK)
 		return -EINVAL;
 	if (flags & MAP_LOCKED) {
-		err = may_lock(mm, len);
+		err = may_lock(mm, len, true);
 		if (err != 0)
 			return err;
 	}

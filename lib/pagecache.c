@@ -616,7 +616,8 @@ void cache_forget(struct pagecache *pc, uint64_t page, uint64_t end)
 	while ((page = cache_next(pc, page, FRAME)) < end) {
 		uint64_t n = 0;
 
-		while (page + n < end && n < CACHE_BLOCK && is_free_to_go(cache_get(pc, page + n)))
+		while (page + n < end && n < CACHE_BLOCK &&
+		       is_free_to_go(cache_get(pc, page + n)) && !cache_is_locked(pc, page + n))
 			n++;
 		if (n != 0)
 			cache_drop(pc, page, n);

@@ -11,7 +11,6 @@
 #include "do.h"
 #include "fault.h"
 #include "mm.h"
-#include "store-wire.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -249,8 +248,8 @@ int peer_fork(const struct peer *parent, int sock, struct peer **out)
 	child->nfiles = parent->nfiles;
 	for (uintptr_t at = 0; err == 0 && (r = region_next(&parent->regions, at)) != NULL;
 	     at = r->end)
-		err = region_insert_file(&child->regions, r->start, r->end, r->prot, r->flags,
-					 r->users, r->delta);
+		err = region_insert_file(&child->regions, r->start, r->end, r->prot,
+					 r->flags & ~REGION_LOCKED, r->users, r->delta);
 	if (err != 0) {
 		child->sock = -1;
 		peer_end(child);
@@ -331,8 +330,33 @@ static bool is_range(uint64_t addr, uint64_t len)
 	       len <= ADDRESS_END - addr;
 }
 
-int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint32_t file)
+/* What is locked of all files, in pages. */
+static uint64_t locked_pages(const struct mm *mm)
 {
+	uint64_t sum = 0;
+
+	for (const struct pagecache *pc = mm->files.first; pc != NULL; pc = pc->next) {
+		uint64_t n = 0;
+
+		for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
+			if (r->flags & REGION_LOCKED)
+				n += vpn_of(r->end - r->start);
+		sum += n < cache_pages(pc) ? n : cache_pages(pc);
+	}
+	return sum;
+}
+
+static bool too_many_locked(const struct mm *mm)
+{
+	return locked_pages(mm) > mm_lockable(mm, mm_budget(mm));
+}
+
+int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint32_t file,
+	     uint32_t flags)
+{
+	uint32_t rflags = REGION_SHARED | (flags & WIRE_LOCKED ? REGION_LOCKED : 0) |
+			  (flags & WIRE_IN_ORDER ? REGION_SEQUENTIAL : 0) |
+			  (flags & WIRE_NO_ORDER ? REGION_RANDOM : 0);
 	const struct peer_file *f = file_of(peer, file);
 	uint64_t pages = len >> PAGE_SHIFT;
 	int r;
@@ -345,8 +369,12 @@ int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint
 	r = cache_cover(f->pc, page + pages);
 	if (r == 0)
 		r = region_insert_file(&peer->regions, addr, addr + len,
-				       PROT_READ | (f->write ? PROT_WRITE : 0), REGION_SHARED,
+				       PROT_READ | (f->write ? PROT_WRITE : 0), rflags,
 				       &f->pc->users, page - vpn_of(addr));
+	if (r == 0 && (flags & WIRE_LOCKED) && too_many_locked(peer->mm)) {
+		region_remove(&peer->regions, addr, addr + len);
+		r = -ENOMEM;
+	}
 	return r;
 }
 
@@ -371,6 +399,81 @@ int peer_unmap(struct peer *peer, uint64_t addr, uint64_t len)
 	if (peer->uffd >= 0)
 		uffd_wake(peer->uffd, addr, len);
 	return 0;
+}
+
+/* ---- advice ---- */
+
+static int change(struct peer *peer, uint64_t addr, uint64_t len, uint32_t set, uint32_t clear)
+{
+	if (set != 0 && peer->regions.count + 2 > PEER_REGIONS_MAX)
+		return -ENOMEM;
+	return region_change(&peer->regions, addr, addr + len, -1, set, clear);
+}
+
+static int lock_range(struct peer *peer, uint64_t addr, uint64_t len)
+{
+	int r = change(peer, addr, len, REGION_LOCKED, 0);
+
+	/* what of it was locked before is for the peer to say again */
+	if (r == 0 && too_many_locked(peer->mm)) {
+		change(peer, addr, len, 0, REGION_LOCKED);
+		r = -ENOMEM;
+	}
+	return r;
+}
+
+/* What is done to the pages of a range, mapping by mapping. */
+static long each_part(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len,
+		      enum wire_advice what)
+{
+	const struct region *r;
+
+	for (uintptr_t at = addr, end;
+	     (r = region_next(&peer->regions, at)) != NULL && r->start < addr + len; at = end) {
+		uint64_t page = vpn_of(r->start > at ? r->start : at) + r->delta;
+		uint64_t stop;
+		long err = 0;
+
+		end = r->end < addr + len ? r->end : addr + len;
+		stop = vpn_of(end) + r->delta;
+		if (what == WIRE_WILLNEED)
+			cache_advise(p, cache_of(r), page, stop, MADV_WILLNEED);
+		else if (what != WIRE_REMOVE)
+			cache_advise(p, cache_of(r), page, stop,
+				     what == WIRE_COLD ? MADV_COLD : MADV_PAGEOUT);
+		else
+			err = r->prot & PROT_WRITE ? cut_hole(p, cache_of(r), page, stop) : -EACCES;
+		if (err != 0)
+			return err;
+	}
+	return 0;
+}
+
+long peer_advise(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len,
+		 enum wire_advice what)
+{
+	if (!is_range(addr, len))
+		return -EPROTO;
+	switch (what) {
+	case WIRE_LOCK:
+		return lock_range(peer, addr, len);
+	case WIRE_UNLOCK:
+		return change(peer, addr, len, 0, REGION_LOCKED);
+	case WIRE_NORMAL:
+		return change(peer, addr, len, 0, REGION_SEQUENTIAL | REGION_RANDOM);
+	case WIRE_SEQUENTIAL:
+		return change(peer, addr, len, REGION_SEQUENTIAL, REGION_RANDOM);
+	case WIRE_RANDOM:
+		return change(peer, addr, len, REGION_RANDOM, REGION_SEQUENTIAL);
+	case WIRE_WILLNEED:
+	case WIRE_COLD:
+	case WIRE_PAGEOUT:
+	case WIRE_REMOVE:
+		return each_part(p, peer, addr, len, what);
+	case WIRE_ADVICE_END:
+		break;
+	}
+	return -EPROTO;
 }
 
 /* ---- faults ---- */

@@ -17,6 +17,10 @@
  * 2. A peer outlives its connection for as long as an I/O that it waited for is in
  *    flight; it has no regions and no descriptor then.
  *
+ * What peers lock is a part of the cache only (mm_lockable()), or nothing else
+ * could be read.  Accepted: pages that several lock count once for each of them, up
+ * to the size of their file.
+ *
  * Nothing that a peer says is believed: ranges are checked, a descriptor is read
  * without waiting, and what fails on it is that peer's loss.
  *
@@ -27,6 +31,7 @@
 
 #include "pool.h"
 #include "region.h"
+#include "store-wire.h"
 #include "uffd.h"
 
 #include <stdbool.h>
@@ -83,8 +88,13 @@ long peer_open(struct peer *peer, int fd, bool write);
 /* Copies of its memfds for the peer: what it may not write it gets for reading. */
 int peer_descriptors(const struct peer *peer, uint32_t file, int fds[2]);
 void peer_close(struct peer *peer, uint32_t file);
-int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint32_t file);
+/* flags: WIRE_LOCKED, ... */
+int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint32_t file,
+	     uint32_t flags);
 int peer_unmap(struct peer *peer, uint64_t addr, uint64_t len);
+/* Advice and locks; what reads or writes is under way then, a hole is made. */
+long peer_advise(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len,
+		 enum wire_advice what);
 /* Write what is dirty of a range, make it durable, and tell the peer. */
 int peer_sync(struct peer *peer, uint64_t addr, uint64_t len, uint32_t request);
 

@@ -73,7 +73,7 @@ struct region_tree {
 	struct pool pool;
 	uint32_t seq;	   /* odd while the tree changes; see above */
 	size_t count;
-	uint64_t pages;	   /* of all regions */
+	uint64_t pages;	   /* of all regions; those that follow are not of REGION_REMOTE */
 	uint64_t open_pages; /* of those that are accessible: what may become frames */
 	uint64_t locked_pages;
 };

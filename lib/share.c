@@ -20,6 +20,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -343,16 +347,25 @@ uint32_t share_word(const struct region *r, uint64_t page)
 /* ---- mapping ---- */
 
 static int tell_range(struct mm *mm, struct share_file *f, enum wire_type type, uintptr_t start,
-		      uintptr_t end, uint64_t page)
+		      uintptr_t end, uint64_t page, uint32_t flags)
 {
 	struct wire_msg m;
 
 	wire_init(&m, type);
+	m.flags = flags;
 	m.member = f->number;
 	m.mm_addr = start;
 	m.bytes = end - start;
 	m.slots = page;
 	return ask_plain(mm, f->link, &m);
+}
+
+/* What the server is to know of a region beside where it is. */
+static uint32_t map_flags(uint32_t rflags)
+{
+	return (rflags & REGION_LOCKED ? WIRE_LOCKED : 0) |
+	       (rflags & REGION_SEQUENTIAL ? WIRE_IN_ORDER : 0) |
+	       (rflags & REGION_RANDOM ? WIRE_NO_ORDER : 0);
 }
 
 static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags,
@@ -390,7 +403,7 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 		SYS3(madvise, start, end - start, MADV_DONTFORK);
 		SYS3(madvise, start, end - start, MADV_DONTDUMP);
 		/* from here on the server knows; only then can it be touched */
-		err = tell_range(mm, f, WIRE_MAP, start, end, page);
+		err = tell_range(mm, f, WIRE_MAP, start, end, page, map_flags(rflags));
 	}
 	if (err == 0 && prot != PROT_NONE)
 		err = SYS3(mprotect, start, end - start, prot);
@@ -477,7 +490,7 @@ void share_leave(struct mm *mm, uintptr_t start, uintptr_t end)
 	if (mm->share == NULL)
 		return;
 	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e)
-		if (tell_range(mm, file_of(r), WIRE_UNMAP, s, e, 0) != 0)
+		if (tell_range(mm, file_of(r), WIRE_UNMAP, s, e, 0, 0) != 0)
 			lose(mm, file_of(r)->link);
 }
 
@@ -489,8 +502,92 @@ void share_return(struct mm *mm, uintptr_t start, uintptr_t end)
 	if (mm->share == NULL)
 		return;
 	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e)
-		if (tell_range(mm, file_of(r), WIRE_MAP, s, e, vpn_of(s) + r->delta) != 0)
+		if (tell_range(mm, file_of(r), WIRE_MAP, s, e, vpn_of(s) + r->delta,
+			       map_flags(r->flags)) != 0)
 			lose(mm, file_of(r)->link);
+}
+
+uint64_t share_pages(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	uint64_t n = 0;
+	uintptr_t s, e;
+
+	if (mm->share == NULL)
+		return 0;
+	for (uintptr_t at = start; next_remote(mm, at, end, &s, &e) != NULL; at = e)
+		n += vpn_of(e - s);
+	return n;
+}
+
+bool share_would(const struct mm *mm, int fd)
+{
+	struct stat st;
+
+	return mm->store != NULL && !sys_err(SYS2(fstat, fd, &st)) && is_stored(mm, &st);
+}
+
+long share_advise(struct mm *mm, uintptr_t start, uintptr_t end, enum wire_advice what)
+{
+	const struct region *r;
+	uintptr_t s, e;
+	long err = 0;
+
+	if (mm->share == NULL)
+		return 0;
+	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e) {
+		int told = tell_range(mm, file_of(r), WIRE_ADVISE, s, e, 0, what);
+
+		/* without a server nothing leaves memory, and nothing comes */
+		if (told == -ENOTCONN)
+			told = what == WIRE_REMOVE ? -EIO : 0;
+		if (err == 0)
+			err = told;
+	}
+	return err;
+}
+
+void share_madvise(struct mm *mm, uintptr_t start, uintptr_t end, int advice)
+{
+	switch (advice) {
+	case MADV_NORMAL:
+		share_advise(mm, start, end, WIRE_NORMAL);
+		break;
+	case MADV_SEQUENTIAL:
+		share_advise(mm, start, end, WIRE_SEQUENTIAL);
+		break;
+	case MADV_RANDOM:
+		share_advise(mm, start, end, WIRE_RANDOM);
+		break;
+	case MADV_WILLNEED:
+		share_advise(mm, start, end, WIRE_WILLNEED);
+		break;
+	case MADV_COLD:
+		share_advise(mm, start, end, WIRE_COLD);
+		break;
+	case MADV_PAGEOUT:
+		share_advise(mm, start, end, WIRE_PAGEOUT);
+		break;
+	default:
+		break;
+	}
+}
+
+long share_relock(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	const struct region *r;
+	uintptr_t s, e;
+	long err = 0;
+
+	if (mm->share == NULL)
+		return 0;
+	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e) {
+		long told = share_advise(mm, s, e,
+					 r->flags & REGION_LOCKED ? WIRE_LOCK : WIRE_UNLOCK);
+
+		if (err == 0)
+			err = told;
+	}
+	return err;
 }
 
 void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_t end,

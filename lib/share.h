@@ -18,6 +18,9 @@
  * zeros, never a wait for ever.  A connection that is lost stays so; what is mapped
  * afterwards has another one, to the server that came next.
  *
+ * What madvise(2) says of such a mapping is told to the server, and so is what is
+ * locked: there, for what a process may lock is for its kernel to say first.
+ *
  * The server's answer is waited for when a mapping comes or goes, and when the
  * process forks, for WAIT_NS at most: then the server counts as gone.
  *
@@ -27,6 +30,7 @@
 #define FL_SHARE_H
 
 #include "region.h"
+#include "store-wire.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -51,6 +55,18 @@ void share_return(struct mm *mm, uintptr_t start, uintptr_t end);
 
 /* Whether any of [start, end) is paged by the server. */
 bool share_has(struct mm *mm, uintptr_t start, uintptr_t end);
+/* Pages of it that are. */
+uint64_t share_pages(struct mm *mm, uintptr_t start, uintptr_t end);
+/* Whether a shared mapping of the file would be; on an application thread. */
+bool share_would(const struct mm *mm, int fd);
+
+/* Have advice followed there: 0 or the first -errno.  Of REMOVE [start, end) is one region's. */
+long share_advise(struct mm *mm, uintptr_t start, uintptr_t end, enum wire_advice what);
+/* The same for what madvise(2) was told; what says nothing to the server is passed over. */
+void share_madvise(struct mm *mm, uintptr_t start, uintptr_t end, int advice);
+/* Tell which parts are locked, as their regions say: 0 or the first -errno. */
+long share_relock(struct mm *mm, uintptr_t start, uintptr_t end);
+
 /* Write and make durable what is dirty of [start, end) of a region; counts in wait. */
 void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_t end,
 		struct sync_wait *wait);

@@ -30,6 +30,7 @@ static const struct rule {
 	[WIRE_FORK]	= {true,  false, 0, 0},
 	[WIRE_ANSWER]	= {false, false, 0, 2},
 	[WIRE_UNBUS]	= {false, false, 0, 0},
+	[WIRE_ADVISE]	= {true,  false, 0, 0},
 };
 /* clang-format on */
 
@@ -107,6 +108,11 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 	case WIRE_FILE:
 		return (m->flags & ~WIRE_WRITE) == 0;
 	case WIRE_MAP:
+		return (m->flags & ~(WIRE_LOCKED | WIRE_IN_ORDER | WIRE_NO_ORDER)) == 0 &&
+		       is_range(m->mm_addr, m->bytes);
+	case WIRE_ADVISE:
+		return m->flags != 0 && m->flags < WIRE_ADVICE_END &&
+		       is_range(m->mm_addr, m->bytes);
 	case WIRE_UNMAP:
 	case WIRE_SYNC:
 	case WIRE_UNBUS:

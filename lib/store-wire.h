@@ -27,6 +27,8 @@
  *	                  ◀──────────── ANSWER    its number; memfd, its pages' words
  *	MAP, UNMAP  a range ──────────────────▶
  *	                  ◀──────────── ANSWER
+ *	ADVISE a range, and what of it ───────▶
+ *	                  ◀──────────── ANSWER    when it is done, or under way
  *	CLOSE  a file that it maps no more ───▶
  *	SYNC   a range ───────────────────────▶
  *	                  ◀──────────── ANSWER    when it is on the disk
@@ -69,6 +71,7 @@ enum wire_type {
 	WIRE_FORK,
 	WIRE_ANSWER,
 	WIRE_UNBUS,
+	WIRE_ADVISE,
 	WIRE_TYPE_END
 };
 
@@ -82,18 +85,37 @@ enum wire_type {
 /* Of FILE. */
 #define WIRE_WRITE 1U /* it is to be written, too */
 
+/* Of MAP: what madvise(2) and mlock(2) said of it before. */
+#define WIRE_LOCKED 1U
+#define WIRE_IN_ORDER 2U
+#define WIRE_NO_ORDER 4U
+
+/* Of ADVISE, what madvise(2) and mlock(2) call so. */
+enum wire_advice {
+	WIRE_WILLNEED = 1,
+	WIRE_COLD,
+	WIRE_PAGEOUT,
+	WIRE_REMOVE,
+	WIRE_NORMAL,
+	WIRE_SEQUENTIAL,
+	WIRE_RANDOM,
+	WIRE_LOCK,
+	WIRE_UNLOCK,
+	WIRE_ADVICE_END
+};
+
 struct wire_msg {
 	uint32_t version;
 	uint32_t type;
-	uint32_t flags;
+	uint32_t flags;	  /* HELLO, FILE, MAP; ADVISE: enum wire_advice */
 	uint32_t count;	  /* HELLO: HELD messages that follow; ATTACHED: areas that the store has */
 	uint32_t member;  /* AREA; FILE, MAP, CLOSE, ANSWER: a file's number */
 	int32_t prio;	  /* AREA, HELD */
 	int32_t error;	  /* DONE, ERROR, ANSWER: a negative errno, but for ERROR also 0 */
 	uint32_t request; /* SWAPOFF, LIMIT, what ANSWER answers; DONE, ANSWER: which it answers */
 	uint64_t slots;	  /* AREA, HELD: header's page included; MAP: the file's first page */
-	uint64_t bytes;	  /* LIMIT; MAP, UNMAP, SYNC, UNBUS: how many */
-	uint64_t mm_addr; /* HELLO; MAP, UNMAP, SYNC, UNBUS: from where */
+	uint64_t bytes;	  /* LIMIT; MAP, UNMAP, SYNC, UNBUS, ADVISE: how many */
+	uint64_t mm_addr; /* HELLO; MAP, UNMAP, SYNC, UNBUS, ADVISE: from where */
 	char name
 		[WIRE_NAME_MAX]; /* HELLO: the process's; AREA, HELD, SWAPOFF: an area's; ERROR: why */
 };

@@ -255,10 +255,11 @@ static long do_rest(struct pager *p, void *arg)
 	struct order *o = arg;
 	const struct wire_msg *m = o->m;
 
-	(void)p;
 	switch ((enum wire_type)m->type) {
 	case WIRE_MAP:
-		return peer_map(o->peer, m->mm_addr, m->bytes, m->slots, m->member);
+		return peer_map(o->peer, m->mm_addr, m->bytes, m->slots, m->member, m->flags);
+	case WIRE_ADVISE:
+		return peer_advise(p, o->peer, m->mm_addr, m->bytes, (enum wire_advice)m->flags);
 	case WIRE_UNMAP:
 		return peer_unmap(o->peer, m->mm_addr, m->bytes);
 	case WIRE_SYNC:

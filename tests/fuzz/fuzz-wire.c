@@ -15,7 +15,7 @@
 static bool of_client(uint32_t type)
 {
 	return (type >= WIRE_HELLO && type <= WIRE_DONE) ||
-	       (type >= WIRE_FILE && type <= WIRE_FORK);
+	       (type >= WIRE_FILE && type <= WIRE_FORK) || type == WIRE_ADVISE;
 }
 
 static bool is_range(uint64_t addr, uint64_t len)
@@ -32,7 +32,7 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	size_t n = 0;
 
 	if (len != sizeof(*m) || m->version != WIRE_VERSION || m->type < WIRE_HELLO ||
-	    m->type > WIRE_UNBUS || client != from_client)
+	    m->type > WIRE_ADVISE || client != from_client)
 		return false;
 	while (n < sizeof(m->name) && m->name[n] != '\0')
 		n++;
@@ -73,6 +73,10 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	case WIRE_ANSWER:
 		return nfds <= 2 && m->error <= 0 && m->error >= -4095;
 	case WIRE_MAP:
+		return nfds == 0 && m->flags < 8 && is_range(m->mm_addr, m->bytes);
+	case WIRE_ADVISE:
+		return nfds == 0 && m->flags >= WIRE_WILLNEED && m->flags <= WIRE_UNLOCK &&
+		       is_range(m->mm_addr, m->bytes);
 	case WIRE_UNMAP:
 	case WIRE_SYNC:
 	case WIRE_UNBUS:
@@ -85,15 +89,17 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 /* A message as one side or the other would send it. */
 static unsigned make(struct wire_msg *m)
 {
-	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 0};
+	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 0, 0};
 
-	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_UNBUS)));
+	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_ADVISE)));
 	m->count = fuzz_below(3);
 	m->slots = 2 + fuzz_below(1000);
 	m->bytes = WIRE_LIMIT_MIN + fuzz_below(1U << 30);
 	m->prio = (int32_t)fuzz_below(100) - 50;
 	m->error = m->type == WIRE_ERROR ? -ENOMEM : 0;
 	m->mm_addr = fuzz_random();
+	if (m->type == WIRE_ADVISE)
+		m->flags = WIRE_WILLNEED + fuzz_below(WIRE_UNLOCK);
 	if (m->type >= WIRE_FILE) {
 		m->mm_addr = m->mm_addr >> 17 & ~(uint64_t)4095;
 		m->bytes &= ~(uint64_t)4095;
