@@ -26,6 +26,7 @@
 #endif
 #define ADDRESS_END ((uint64_t)1 << 47)
 #define READY_MAX 32
+#define LOCKS_COMPARED 256U
 #define ASIDE_BYTES ((size_t)CACHE_BLOCK * PAGE_SIZE)
 
 /* Who waits until some files are written and durable. */
@@ -330,25 +331,58 @@ static bool is_range(uint64_t addr, uint64_t len)
 	       len <= ADDRESS_END - addr;
 }
 
-/* What is locked of all files, in pages. */
-static uint64_t locked_pages(const struct mm *mm)
+/* The next run of locked pages of a file from *page on, which becomes its first; 0: none. */
+static uint64_t locked_run(const struct pagecache *pc, uint64_t *page)
 {
+	uint64_t next = CACHE_NONE;
+	uint64_t end = *page;
+
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next) {
+		uint64_t first = vpn_of(r->start) + r->delta;
+		uint64_t stop = vpn_of(r->end) + r->delta;
+
+		if (!(r->flags & REGION_LOCKED) || stop <= *page)
+			continue;
+		if (first <= *page)
+			end = stop > end ? stop : end;
+		else if (first < next)
+			next = first;
+	}
+	if (end > *page)
+		return end - *page;
+	if (next == CACHE_NONE)
+		return 0;
+	*page = next;
+	return locked_run(pc, page);
+}
+
+static uint64_t locked_pages(const struct pagecache *pc)
+{
+	unsigned maps = 0;
 	uint64_t sum = 0;
+	uint64_t n;
 
-	for (const struct pagecache *pc = mm->files.first; pc != NULL; pc = pc->next) {
-		uint64_t n = 0;
-
-		for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
-			if (r->flags & REGION_LOCKED)
-				n += vpn_of(r->end - r->start);
-		sum += n < cache_pages(pc) ? n : cache_pages(pc);
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next) {
+		if (!(r->flags & REGION_LOCKED))
+			continue;
+		sum += vpn_of(r->end - r->start);
+		maps++;
+	}
+	if (maps > 1 && maps <= LOCKS_COMPARED) {
+		sum = 0;
+		for (uint64_t page = 0; (n = locked_run(pc, &page)) != 0; page += n)
+			sum += n;
 	}
 	return sum;
 }
 
 static bool too_many_locked(const struct mm *mm)
 {
-	return locked_pages(mm) > mm_lockable(mm, mm_budget(mm));
+	uint64_t sum = 0;
+
+	for (const struct pagecache *pc = mm->files.first; pc != NULL; pc = pc->next)
+		sum += locked_pages(pc);
+	return sum > mm_lockable(mm, mm_budget(mm));
 }
 
 int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint32_t file,
@@ -428,12 +462,14 @@ static long each_part(struct pager *p, struct peer *peer, uint64_t addr, uint64_
 {
 	const struct region *r;
 
-	for (uintptr_t at = addr, end;
-	     (r = region_next(&peer->regions, at)) != NULL && r->start < addr + len; at = end) {
-		uint64_t page = vpn_of(r->start > at ? r->start : at) + r->delta;
-		uint64_t stop;
+	for (uintptr_t at = addr, end; at < addr + len; at = end) {
+		uint64_t page, stop;
 		long err = 0;
 
+		r = region_next(&peer->regions, at);
+		if (r == NULL || r->start >= addr + len)
+			break;
+		page = vpn_of(r->start > at ? r->start : at) + r->delta;
 		end = r->end < addr + len ? r->end : addr + len;
 		stop = vpn_of(end) + r->delta;
 		if (what == WIRE_WILLNEED)

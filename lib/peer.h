@@ -18,8 +18,8 @@
  *    flight; it has no regions and no descriptor then.
  *
  * What peers lock is a part of the cache only (mm_lockable()), or nothing else
- * could be read.  Accepted: pages that several lock count once for each of them, up
- * to the size of their file.
+ * could be read.  Pages that several lock count once, but where that takes too long
+ * to tell.
  *
  * Nothing that a peer says is believed: ranges are checked, a descriptor is read
  * without waiting, and what fails on it is that peer's loss.

@@ -335,8 +335,11 @@ test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh \
 if STORE_SERVER
 test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view \
 	tests/store/test-runtimes
-test_programs += tests/store/test-shared
-store_tests += tests/store/test-store-files tests/store/test-view tests/store/test-shared \
+shared_tests = tests/store/test-shared tests/store/test-shared-advice \
+	tests/store/test-shared-hostile \
+	tests/store/test-shared-random
+test_programs += $(shared_tests)
+store_tests += tests/store/test-store-files tests/store/test-view $(shared_tests) \
 	tests/store/test-runtimes
 check_PROGRAMS += tests/store/pages tests/store/slow
 if STORE_CONFINED
@@ -362,10 +365,20 @@ tests_store_test_clients_SOURCES = tests/store/test-clients.c tests/store/mounte
 tests_store_test_clients_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_clients_LDADD = $(test_ldadd)
 
-tests_store_test_shared_SOURCES = tests/store/test-shared.c tests/store/mounted.h tests/unit/test.h \
-	lib/api.c lib/api-files.c lib/backing.c
+shared_test_sources = tests/store/shared.h tests/store/mounted.h tests/unit/test.h lib/api.c \
+	lib/api-files.c lib/backing.c
+tests_store_test_shared_SOURCES = tests/store/test-shared.c $(shared_test_sources)
 tests_store_test_shared_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_shared_LDADD = $(test_ldadd) -lpthread
+tests_store_test_shared_advice_SOURCES = tests/store/test-shared-advice.c $(shared_test_sources)
+tests_store_test_shared_advice_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_shared_advice_LDADD = $(test_ldadd) -lpthread
+tests_store_test_shared_hostile_SOURCES = tests/store/test-shared-hostile.c $(shared_test_sources)
+tests_store_test_shared_hostile_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_shared_hostile_LDADD = $(test_ldadd) -lpthread
+tests_store_test_shared_random_SOURCES = tests/store/test-shared-random.c $(shared_test_sources)
+tests_store_test_shared_random_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_shared_random_LDADD = $(test_ldadd) -lpthread
 
 tests_store_pages_SOURCES = tests/store/pages.c
 

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test-shared-advice.c - madvise(2) and mlock(2) of shared mappings that the
+ * store's server pages: what is locked stays, whoever else wants memory; advice
+ * does what it says, and keeps what was stored.
+ *
+ * usage: test-shared-advice [TEST]
+ */
+#include "shared.h"
+
+#include <time.h>
+
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define LOCK_ALL 0, 0
+#define CROWD 1000UL /* pages before those that crowd the cache */
+
+/* All that is behind them comes, and what nobody touches or locks leaves. */
+static void crowd(const struct process *p)
+{
+	for (unsigned i = 0; i < 2; i++)
+		OK(p, CHECK, CROWD, PAGES - CROWD, 1, 1);
+}
+
+static int64_t cached(const struct process *p, uint64_t page, uint64_t n)
+{
+	return DO(p, CACHED, page, n, 0, 0);
+}
+
+static bool is_late(time_t since)
+{
+	return time(NULL) - since > PATIENCE;
+}
+
+static void begin_two(struct process p[2], const char *cache)
+{
+	serve(cache);
+	make_file(PAGES);
+	for (unsigned i = 0; i < 2; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, PAGES, 0, 1);
+	}
+}
+
+static void what_is_locked_stays(void **state)
+{
+	struct process p[2], c;
+
+	(void)state;
+	begin_two(p, CACHE);
+	OK(&p[0], LOCK, 0, 200, LOCK_ALL);
+	assert_int_equal(cached(&p[0], 0, 200), 200);
+	assert_int_equal(DO(&p[0], LOCKED, 0, 0, 0, 0), 200 * 4);
+	OK(&p[0], STORE, 0, 100, 1, 2);
+	crowd(&p[1]);
+	assert_int_equal(cached(&p[1], 0, 200), 200);
+	/* it is locked as long as anybody locks it */
+	OK(&p[1], LOCK, 100, 200, LOCK_ALL);
+	OK(&p[0], UNLOCK, 0, 200, 0, 0);
+	assert_int_equal(DO(&p[0], LOCKED, 0, 0, 0, 0), 0);
+	crowd(&p[1]);
+	assert_int_equal(cached(&p[0], 100, 200), 200);
+	assert_true(cached(&p[0], 0, 100) < 100);
+	/* a child locks nothing, and one that was killed neither */
+	c = child_of(&p[1]);
+	assert_int_equal(DO(&c, LOCKED, 0, 0, 0, 0), 0);
+	crowd(&c);
+	assert_int_equal(cached(&c, 100, 200), 200);
+	kill_it(&p[1]);
+	crowd(&c);
+	assert_true(cached(&c, 100, 200) < 200);
+	OK(&c, CHECK, 0, 100, 1, 2);
+	OK(&p[0], CHECK, 0, 100, 1, 2);
+	kill_it(&c);
+	finish(&p[0]);
+}
+
+static void locks_come_with_mappings(void **state)
+{
+	struct process p[2], q;
+
+	(void)state;
+	begin_two(p, CACHE);
+	OK(&p[0], MORE, 0, 100, 0, MAP_POPULATE);
+	assert_int_equal(cached(&p[0], 0, 100), 100);
+	OK(&p[0], MORE, 200, 100, 0, MAP_LOCKED);
+	assert_int_equal(cached(&p[0], 200, 100), 100);
+	assert_int_equal(DO(&p[0], LOCKED, 0, 0, 0, 0), 100 * 4);
+	OK(&p[0], UNLOCK, 250, 50, 0, 0);
+	crowd(&p[1]);
+	assert_int_equal(cached(&p[0], 200, 50), 50);
+	assert_true(cached(&p[0], 250, 50) < 50);
+	/* it moves and grows with it */
+	start(&q);
+	OK(&q, MAP, 300, 50, 0, 1);
+	OK(&q, LOCK, 300, 50, LOCK_ALL);
+	OK(&q, MOVE, 0, 60, 0, 0);
+	assert_int_equal(DO(&q, LOCKED, 0, 0, 0, 0), 60 * 4);
+	OK(&q, CHECK, 300, 60, 1, 1);
+	crowd(&p[1]);
+	assert_int_equal(cached(&q, 300, 60), 60);
+	finish(&q);
+	/* on fault: nothing comes, but what came stays */
+	OK(&p[0], LOCK, 500, 100, 0, MLOCK_ONFAULT);
+	assert_true(cached(&p[0], 500, 100) < 100);
+	OK(&p[0], CHECK, 500, 100, 1, 1);
+	crowd(&p[1]);
+	assert_int_equal(cached(&p[0], 500, 100), 100);
+	/* what is mapped over is not locked any more */
+	OK(&p[0], COVER, 200, 50, 0, 0);
+	OK(&p[0], UNMAP, 500, 100, 0, 0);
+	crowd(&p[1]);
+	assert_true(cached(&p[1], 200, 50) < 50);
+	assert_true(cached(&p[1], 500, 100) < 100);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
+/* A part of the cache stays for who locks nothing. */
+static void too_much_cannot_be_locked(void **state)
+{
+	struct process p[2];
+
+	(void)state;
+	begin_two(p, CACHE);
+	assert_int_equal(DO(&p[0], LOCK, 0, 2000, LOCK_ALL), -ENOMEM);
+	assert_int_equal(DO(&p[0], LOCKED, 0, 0, 0, 0), 0);
+	assert_int_equal(DO(&p[0], MORE, 0, 2000, 0, MAP_LOCKED), -EAGAIN);
+	OK(&p[0], MAP, 0, PAGES, 0, 1);
+	/* what several lock is there once; what one of them has is not lost when it wants more */
+	for (unsigned i = 0; i < 2; i++)
+		OK(&p[i], LOCK, 0, 500, LOCK_ALL);
+	assert_int_equal(DO(&p[0], LOCK, 200, 1000, LOCK_ALL), -ENOMEM);
+	assert_int_equal(DO(&p[0], LOCKED, 0, 0, 0, 0), 500 * 4);
+	OK(&p[1], UNLOCK, 0, 500, 0, 0);
+	crowd(&p[1]);
+	assert_int_equal(cached(&p[0], 0, 500), 500);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
+static void advice_is_followed(void **state)
+{
+	struct process p[2];
+	time_t since = time(NULL);
+
+	(void)state;
+	begin_two(p, "cache=32M");
+	OK(&p[0], ADVISE, 0, 1000, 0, MADV_RANDOM);
+	OK(&p[0], CHECK, 500, 1, 1, 1);
+	assert_int_equal(cached(&p[0], 400, 200), 1);
+	/* of this one's mapping only */
+	OK(&p[1], ADVISE, 0, 1000, 0, MADV_SEQUENTIAL);
+	OK(&p[1], CHECK, 700, 1, 1, 1);
+	while (cached(&p[0], 700, 100) < 16)
+		assert_false(is_late(since));
+	OK(&p[0], ADVISE, 0, 1000, 0, MADV_NORMAL);
+	OK(&p[0], ADVISE, 1000, 100, 0, MADV_WILLNEED);
+	while (cached(&p[0], 1000, 100) < 100)
+		assert_false(is_late(since));
+	OK(&p[0], ADVISE, 1200, 100, 0, MADV_POPULATE_READ);
+	assert_int_equal(cached(&p[0], 1200, 100), 100);
+	OK(&p[0], ADVISE, 1300, 100, 0, MADV_POPULATE_WRITE);
+	assert_int_equal(cached(&p[0], 1300, 100), 100);
+	OK(&p[1], CHECK, 1000, 500, 1, 1);
+	assert_int_equal(DO(&p[0], ADVISE, 0, 100, 0, MADV_FREE), -EINVAL);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
+static void advice_loses_nothing(void **state)
+{
+	static const int all[] = {MADV_DONTNEED, MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED,
+				  MADV_POPULATE_WRITE};
+	static uint64_t buf[WORDS];
+	struct process p[2];
+	time_t since = time(NULL);
+
+	(void)state;
+	begin_two(p, CACHE);
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		OK(&p[0], STORE, 0, 200, 1, 2 + i);
+		OK(&p[0], ADVISE, 0, 200, 0, all[i]);
+		OK(&p[0], CHECK, 0, 200, 1, 2 + i);
+		OK(&p[1], CHECK, 0, 200, 1, 2 + i);
+		/* while the other one stores */
+		tell(&p[1], (struct order){STORE, 0, 200, 1, 20 + i});
+		for (unsigned k = 0; k < 20; k++)
+			OK(&p[0], ADVISE, 0, 200, 0, all[i]);
+		assert_int_equal(hear(&p[1]), 0);
+		OK(&p[0], CHECK, 0, 200, 1, 20 + i);
+	}
+	/* what another has mapped does not leave because this one says so */
+	OK(&p[0], ADVISE, 300, 10, 0, MADV_POPULATE_READ);
+	OK(&p[0], ADVISE, 300, 10, 0, MADV_PAGEOUT);
+	assert_int_equal(cached(&p[0], 300, 10), 10);
+	finish(&p[1]);
+	OK(&p[0], ADVISE, 300, 10, 0, MADV_PAGEOUT);
+	assert_int_equal(cached(&p[0], 300, 10), 0);
+	/* what was stored is written, and then leaves, too */
+	OK(&p[0], STORE, 300, 10, 1, 5);
+	do {
+		OK(&p[0], ADVISE, 300, 10, 0, MADV_PAGEOUT);
+		assert_false(is_late(since));
+	} while (cached(&p[0], 300, 10) != 0);
+	for (uint64_t page = 300; page < 310; page++) {
+		page_of("store/files/data", page, buf);
+		assert_int_equal(differs(buf, page, 5), WORDS);
+	}
+	OK(&p[0], CHECK, 300, 10, 1, 5);
+	finish(&p[0]);
+}
+
+static void removed_pages_are_holes(void **state)
+{
+	static uint64_t buf[WORDS];
+	struct process p[3];
+
+	(void)state;
+	begin_two(p, CACHE);
+	start(&p[2]);
+	OK(&p[2], MAP, 0, PAGES, 0, 0);
+	assert_int_equal(DO(&p[2], ADVISE, 10, 10, 0, MADV_REMOVE), -EACCES);
+	OK(&p[0], STORE, 0, 30, 1, 2);
+	OK(&p[0], SYNC, 0, 5, 0, 0);
+	OK(&p[0], ADVISE, 10, 10, 0, MADV_REMOVE);
+	for (unsigned i = 0; i < 3; i++) {
+		OK(&p[i], CHECK, 0, 10, 1, 2);
+		OK(&p[i], CHECK, 20, 10, 1, 2);
+		for (uint64_t page = 10; page < 20; page++)
+			assert_int_equal(DO(&p[i], WORD, page, 0, page, 0), 0);
+	}
+	page_of("store/files/data", 12, buf);
+	for (size_t i = 0; i < WORDS; i++)
+		assert_true(buf[i] == 0);
+	OK(&p[1], STORE, 15, 1, 1, 3);
+	OK(&p[0], CHECK, 15, 1, 1, 3);
+	OK(&p[0], LOCK, 10, 1, LOCK_ALL);
+	assert_int_equal(DO(&p[0], ADVISE, 10, 10, 0, MADV_REMOVE), -EINVAL);
+	assert_int_equal(DO(&p[0], ADVISE, 10, 10, 0, MADV_DONTNEED), -EINVAL);
+	OK(&p[0], UNLOCK, 10, 1, 0, 0);
+	OK(&p[0], CHECK, 15, 1, 1, 3);
+	/* without a server nothing is promised but that what is there stays */
+	kill_server();
+	OK(&p[0], ADVISE, 0, 10, 0, MADV_WILLNEED);
+	OK(&p[0], ADVISE, 0, 10, 0, MADV_PAGEOUT);
+	OK(&p[0], LOCK, 0, 10, LOCK_ALL);
+	assert_int_equal(DO(&p[0], LOCK, PAGES - 10, 10, LOCK_ALL), -ENOMEM);
+	assert_int_equal(DO(&p[0], ADVISE, 20, 10, 0, MADV_REMOVE), -EIO);
+	OK(&p[0], CHECK, 20, 10, 1, 2);
+	serve(CACHE);
+	for (unsigned i = 0; i < 3; i++)
+		finish(&p[i]);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(what_is_locked_stays, begin, end),
+		cmocka_unit_test_setup_teardown(locks_come_with_mappings, begin, end),
+		cmocka_unit_test_setup_teardown(too_much_cannot_be_locked, begin, end),
+		cmocka_unit_test_setup_teardown(advice_is_followed, begin, end),
+		cmocka_unit_test_setup_teardown(advice_loses_nothing, begin, end),
+		cmocka_unit_test_setup_teardown(removed_pages_are_holes, begin, end),
+	};
+
+	RUN_TESTS(argc, argv, tests);
+}

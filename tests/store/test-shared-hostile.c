@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test-shared-hostile.c - clients of a store's page cache that do not keep to
+ * what is agreed: they lose, and nobody else.
+ *
+ * usage: test-shared-hostile [TEST]
+ */
+#include "shared.h"
+
+#include "store-wire.h"
+#include "uffd.h"
+
+#include <sys/fsuid.h>
+#include <sys/un.h>
+
+static int connect_raw(void)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	size_t n = (size_t)snprintf(to.sun_path, sizeof(to.sun_path), "%s/store/socket", base);
+
+	assert_true(sock >= 0 && n < sizeof(to.sun_path));
+	assert_int_equal(connect(sock, (struct sockaddr *)&to, sizeof(to)), 0);
+	return sock;
+}
+
+static void send_raw(int sock, struct wire_msg m, int with)
+{
+	struct iovec iov = {&m, sizeof(m)};
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {.head = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	m.version = WIRE_VERSION;
+	wire_convert(&m);
+	if (with >= 0) {
+		memcpy(CMSG_DATA(&control.head), &with, sizeof(int));
+		h.msg_control = &control;
+		h.msg_controllen = sizeof(control);
+	}
+	assert_int_equal(sendmsg(sock, &h, MSG_NOSIGNAL), (ssize_t)sizeof(m));
+}
+
+/* The next message; type 0: the connection was closed. */
+static struct wire_msg hear_raw(int sock, int fds[2])
+{
+	struct pollfd f = {.fd = sock, .events = POLLIN};
+	struct wire_msg m = {.type = 0};
+	struct iovec iov = {&m, sizeof(m)};
+	char control[CMSG_SPACE(2 * sizeof(int))];
+	struct msghdr h = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = control,
+			   .msg_controllen = sizeof(control)};
+
+	fds[0] = fds[1] = -1;
+	assert_int_equal(poll(&f, 1, PATIENCE * 1000), 1);
+	if (recvmsg(sock, &h, MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(m))
+		m.type = 0;
+	else if (h.msg_controllen == CMSG_LEN(2 * sizeof(int)))
+		memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&h)), 2 * sizeof(int));
+	wire_convert(&m);
+	return m;
+}
+
+static const struct wire_msg hello_files = {.type = WIRE_HELLO, .flags = WIRE_FILES};
+
+/* A file that is asked for: how that is answered. */
+static int ask_file(int sock, int with, uint32_t flags)
+{
+	int fds[2];
+	struct wire_msg m;
+
+	send_raw(sock, (struct wire_msg){.type = WIRE_FILE, .flags = flags, .request = 9}, with);
+	m = hear_raw(sock, fds);
+	assert_int_equal(m.type, WIRE_ANSWER);
+	assert_int_equal(m.request, 9);
+	if (m.error == 0) {
+		/* nobody makes what others map smaller */
+		assert_int_equal(ftruncate(fds[0], 0), -1);
+		assert_int_equal(ftruncate(fds[1], 0), -1);
+		/* nor do words become others, nor pages without the right to that */
+		assert_int_equal(fcntl(fds[1], F_GETFL) & O_ACCMODE, O_RDONLY);
+		assert_int_equal(fcntl(fds[0], F_GETFL) & O_ACCMODE,
+				 flags & WIRE_WRITE ? O_RDWR : O_RDONLY);
+		if (geteuid() == 0) {
+			setfsuid(65534);
+			for (unsigned i = 0; i < 2; i++) {
+				char path[64];
+
+				snprintf(path, sizeof(path), "/proc/self/fd/%d", fds[i]);
+				assert_int_equal(open(path, O_RDWR | O_CLOEXEC), -1);
+			}
+			setfsuid(0);
+		}
+		close(fds[0]);
+		close(fds[1]);
+	}
+	return m.error;
+}
+
+static void hostile_clients(void **state)
+{
+	int sock, uffd, fds[2], f, pair[2];
+	struct process p;
+	char *own;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	start(&p);
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
+	assert_true(f >= 0);
+	/* no userfaultfd */
+	assert_int_equal(pipe(pair), 0);
+	sock = connect_raw();
+	send_raw(sock, hello_files, pair[0]);
+	assert_int_equal(hear_raw(sock, fds).type, WIRE_ERROR);
+	assert_int_equal(hear_raw(sock, fds).type, 0);
+	close(sock);
+	close(pair[0]);
+	close(pair[1]);
+	/* one that waits when it is read, and of which nothing was asked */
+	uffd = (int)uffd_open(uffd_device());
+	assert_true(uffd >= 0);
+	assert_int_equal(fcntl(uffd, F_SETFL, 0), 0);
+	own = mmap(NULL, 64 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(own, MAP_FAILED);
+	assert_int_equal(uffd_register(uffd, (uintptr_t)own, 64 * PG, false), 0);
+	sock = connect_raw();
+	send_raw(sock, hello_files, uffd);
+	assert_int_equal(hear_raw(sock, fds).type, WIRE_ATTACHED);
+	/* files that are not its to share */
+	{
+		int passwd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+		int dir = open(in_base("mnt/files"), O_RDONLY | O_CLOEXEC);
+		int host = open(in_base("store/files/data"), O_RDWR | O_CLOEXEC);
+		int path = open(in_base("mnt/files/data"), O_PATH | O_CLOEXEC);
+		int read_only = open(in_base("mnt/files/data"), O_RDONLY | O_CLOEXEC);
+
+		assert_true(ask_file(sock, passwd, 0) < 0);
+		assert_true(ask_file(sock, dir, 0) < 0);
+		assert_true(ask_file(sock, host, WIRE_WRITE) < 0);
+		assert_true(ask_file(sock, path, 0) < 0);
+		assert_true(ask_file(sock, read_only, WIRE_WRITE) < 0);
+		assert_int_equal(ask_file(sock, read_only, 0), 0);
+		close(passwd);
+		close(dir);
+		close(host);
+		close(path);
+		close(read_only);
+	}
+	assert_int_equal(ask_file(sock, f, WIRE_WRITE), 0);
+	/* ranges where it has nothing, or something else: file 1 is for writing */
+	send_raw(sock,
+		 (struct wire_msg){.type = WIRE_MAP,
+				   .request = 1,
+				   .member = 1,
+				   .mm_addr = 1UL << 40,
+				   .bytes = PAGES * PG},
+		 -1);
+	assert_int_equal(hear_raw(sock, fds).error, 0);
+	send_raw(sock,
+		 (struct wire_msg){.type = WIRE_MAP,
+				   .request = 2,
+				   .member = 1,
+				   .mm_addr = (uintptr_t)own,
+				   .bytes = 64 * PG},
+		 -1);
+	assert_int_equal(hear_raw(sock, fds).error, 0);
+	/* what others store is written, and what they load is right */
+	OK(&p, STORE, 0, PAGES, 1, 3);
+	OK(&p, CHECK, 0, PAGES, 1, 3);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	check_file("store/files/data", 0, PAGES, 1, 3);
+	/* a file that it does not have ends it */
+	send_raw(sock,
+		 (struct wire_msg){.type = WIRE_MAP,
+				   .request = 3,
+				   .member = 77,
+				   .mm_addr = 1UL << 41,
+				   .bytes = PG},
+		 -1);
+	assert_int_equal(hear_raw(sock, fds).type, WIRE_ERROR);
+	assert_int_equal(hear_raw(sock, fds).type, 0);
+	close(sock);
+	OK(&p, STORE, 0, PAGES, 1, 4);
+	check_file("mnt/files/data", 0, PAGES, 1, 4);
+	close(uffd);
+	munmap(own, 64 * PG);
+	close(f);
+	finish(&p);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(hostile_clients, begin, end),
+	};
+
+	RUN_TESTS(argc, argv, tests);
+}
