@@ -236,6 +236,7 @@ static long check_msync(struct mm *mm, uintptr_t addr, uintptr_t end, int flags)
 		struct pagecache *pc = cache_of(r);
 
 		cache_look_at_size(pc);
+		cache_look_again(pc, page, stop);
 		if (flags & MS_SYNC)
 			for (; (page = cache_next(pc, page, CACHE_DIRTY)) < stop; page++)
 				cache_set(pc, page, cache_get(pc, page) | CACHE_SYNC);

@@ -192,7 +192,8 @@ void fault_retry(struct pager *p)
 	}
 	mm->ndefer = kept;
 	/* There are frames, but no memory for a page table or a request, and that lasts. */
-	if (kept == n && !mm->closing && sys_now() - mm->defer[0].t0 > STARVED && !reclaim_io(mm))
+	if (kept == n && !mm->closing && sys_now() - mm->defer[0].t0 > STARVED && !reclaim_io(mm) &&
+	    !files_settling(mm))
 		out_of_memory(mm);
 	if (kept < n || mm->closing || mm_frames(mm) < mm_budget(mm) || !reclaim_stuck(p) ||
 	    grant_relax(mm)) {

@@ -297,6 +297,7 @@ static bool may_lock(struct pager *p, struct hold_sync *j, uint64_t page, bool *
 		note_error(j, -ENOMEM, page);
 		return false;
 	}
+	cache_look_again(pc, page, page + 1);
 	w = cache_get(pc, page);
 	if (w == 0)
 		return true;

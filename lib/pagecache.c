@@ -27,6 +27,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define RECENT_TICK 10000000U /* ns */
 #define FRAME (CACHE_UPTODATE | CACHE_LOCKED)
 #define LEAD_BATCH 256U
 #define REVOLUTIONS 3U
@@ -71,6 +75,8 @@ static void chunk_free(struct cache_chunk *c)
 		SYS2(munmap, c->alias, CHUNK_BYTES);
 	if (c->word != NULL)
 		SYS2(munmap, c->word, CHUNK_PAGES * sizeof(*c->word));
+	if (c->sum != NULL)
+		sys_mem_free(c->sum, CHUNK_PAGES * sizeof(*c->sum));
 	sys_mem_free(c, sizeof(*c));
 }
 
@@ -129,8 +135,10 @@ static void recount(struct pagecache *pc, uint64_t page, uint32_t was, uint32_t 
 	count(&f->dirty, was & CACHE_DIRTY, dirty);
 	count(&f->writeback, was & CACHE_WRITEBACK, word & CACHE_WRITEBACK);
 	count(&f->idle, was & CACHE_IDLE, word & CACHE_IDLE);
+	count(&f->recent, was & CACHE_RECENT, word & CACHE_RECENT);
 	count(&pc->frames, was & FRAME, frame);
 	count(&pc->dirty, was & CACHE_DIRTY, dirty);
+	count(&pc->recent, was & CACHE_RECENT, word & CACHE_RECENT);
 	c->block[b].frames = (uint16_t)(c->block[b].frames + frame - ((was & FRAME) != 0));
 	c->block[b].dirty = (uint16_t)(c->block[b].dirty + dirty - ((was & CACHE_DIRTY) != 0));
 }
@@ -442,7 +450,7 @@ void files_forked(struct mm *mm)
 	/* what is in flight is the parent's; pages that raise SIGBUS do so here, too */
 	pool_fini(&f->io_pool);
 	pool_init(&f->io_pool, sizeof(struct file_io), (size_t)64 << 10);
-	f->frames = f->dirty = f->writeback = f->idle = 0;
+	f->frames = f->dirty = f->writeback = f->idle = f->recent = 0;
 	f->jobs = f->reading = 0;
 	f->lead = f->tail = NULL;
 	f->next_tick = f->drained = 0;
@@ -459,10 +467,12 @@ int cache_forked(struct pagecache *pc, int fd)
 			continue;
 		/* the alias was not inherited, and the words are the parent's */
 		SYS2(munmap, c->word, CHUNK_PAGES * sizeof(*c->word));
+		if (c->sum != NULL)
+			sys_mem_free(c->sum, CHUNK_PAGES * sizeof(*c->sum));
 		sys_mem_free(c, sizeof(*c));
 		pc->chunk[i] = NULL;
 	}
-	pc->chunks = pc->memfd_pages = pc->frames = pc->dirty = 0;
+	pc->chunks = pc->memfd_pages = pc->frames = pc->dirty = pc->recent = 0;
 	pc->inflight = pc->reading = pc->handles = pc->nfds = 0;
 	pc->writable = false;
 	pc->memfd = pc->state_fd = pc->fd = pc->rd.fd = pc->wr.fd = pc->tail.fd = -1;
@@ -479,7 +489,10 @@ void cache_sweep(struct pager *p)
 
 	for (struct pagecache *pc = p->mm->files.first; pc != NULL; pc = next) {
 		next = pc->next;
-		if (pc->users.count == 0 && pc->handles == 0 && pc->inflight == 0 && pc->dirty == 0)
+		if (pc->users.count != 0 || pc->handles != 0 || pc->inflight != 0 || pc->dirty != 0)
+			continue;
+		cache_look_again(pc, 0, CACHE_NONE);
+		if (pc->dirty == 0)
 			cache_free(pc);
 	}
 }
@@ -488,7 +501,8 @@ void cache_sweep(struct pager *p)
 
 static bool is_free_to_go(uint32_t w)
 {
-	return (w & CACHE_UPTODATE) && !(w & (CACHE_LOCKED | CACHE_DIRTY | CACHE_WRITEBACK));
+	return (w & CACHE_UPTODATE) &&
+	       !(w & (CACHE_LOCKED | CACHE_DIRTY | CACHE_WRITEBACK | CACHE_RECENT));
 }
 
 bool cache_part(const struct region *r, uint64_t page, uint64_t n, vpn_t *vpn, uint64_t *part)
@@ -625,6 +639,77 @@ void cache_forget(struct pagecache *pc, uint64_t page, uint64_t end)
 	}
 }
 
+/* ---- what devices store ---- */
+
+/* For how long, so that a cache can be written through at 256 MiB a second. */
+static uint64_t recent_ns(const struct mm *mm)
+{
+	uint64_t ns = mm->limit * 1000000000U >> (28 - PAGE_SHIFT);
+
+	return ns < RECENT_MIN ? RECENT_MIN : ns < RECENT_MAX ? ns : RECENT_MAX;
+}
+
+static uint64_t *sum_of(const struct pagecache *pc, uint64_t page)
+{
+	return &chunk_of(pc, page)->sum[page % CHUNK_PAGES];
+}
+
+static bool is_as_written(const struct pagecache *pc, uint64_t page)
+{
+	return XXH3_64bits(cache_addr(pc, page), PAGE_SIZE) == *sum_of(pc, page);
+}
+
+int cache_note(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	struct files *f = &pc->mm->files;
+	uint64_t now = sys_now();
+	uint32_t tick = (uint32_t)(now / RECENT_TICK) << CACHE_TICK_SHIFT;
+	struct cache_chunk *c = chunk_of(pc, page);
+
+	if (c->sum == NULL)
+		c->sum = sys_mem_alloc(CHUNK_PAGES * sizeof(*c->sum));
+	if (c->sum == NULL)
+		return -ENOMEM;
+	for (uint64_t i = page; i < page + n; i++) {
+		uint32_t w = cache_get(pc, i) & ((1U << CACHE_TICK_SHIFT) - 1);
+
+		*sum_of(pc, i) = XXH3_64bits(cache_addr(pc, i), PAGE_SIZE);
+		cache_set(pc, i, w | CACHE_RECENT | tick);
+	}
+	f->recent_until = now + recent_ns(pc->mm) + RECENT_TICK;
+	if (f->next_tick == 0)
+		f->next_tick = now + FILE_TICK;
+	return 0;
+}
+
+bool cache_settled(struct pagecache *pc, uint64_t page)
+{
+	uint32_t w = cache_get(pc, page);
+	uint16_t age = (uint16_t)((uint32_t)(sys_now() / RECENT_TICK) - (w >> CACHE_TICK_SHIFT));
+
+	if (!(w & CACHE_RECENT))
+		return true;
+	/* the tick that it began in was not whole */
+	if ((w & CACHE_WRITEBACK) || age <= recent_ns(pc->mm) / RECENT_TICK ||
+	    cache_is_locked(pc, page))
+		return false;
+	if (!is_as_written(pc, page)) {
+		cache_dirty(pc, page);
+		return false;
+	}
+	cache_set(pc, page, w & ~CACHE_RECENT & ((1U << CACHE_TICK_SHIFT) - 1));
+	return true;
+}
+
+void cache_look_again(struct pagecache *pc, uint64_t page, uint64_t stop)
+{
+	if (pc->recent == 0)
+		return;
+	for (; (page = cache_next(pc, page, CACHE_RECENT)) < stop; page++)
+		if (!is_as_written(pc, page))
+			cache_dirty(pc, page);
+}
+
 void cache_dirty(struct pagecache *pc, uint64_t page)
 {
 	struct files *f = &pc->mm->files;
@@ -632,7 +717,7 @@ void cache_dirty(struct pagecache *pc, uint64_t page)
 	uint64_t now = sys_now();
 
 	if (!(w & CACHE_DIRTY)) {
-		w &= (1U << CACHE_TICK_SHIFT) - 1;
+		w &= ((1U << CACHE_TICK_SHIFT) - 1) & ~CACHE_RECENT;
 		w |= CACHE_DIRTY | (uint32_t)(now / FILE_TICK) << CACHE_TICK_SHIFT;
 		if (f->next_tick == 0)
 			f->next_tick = now + FILE_TICK;
@@ -686,7 +771,8 @@ void cache_resize(struct pagecache *pc, uint64_t size)
 
 		/* what is behind the old end is the file's now */
 		if (old % PAGE_SIZE != 0) {
-			if (is_free_to_go(cache_get(pc, last)))
+			cache_look_again(pc, last, last + 1);
+			if (is_free_to_go(cache_get(pc, last) & ~CACHE_RECENT))
 				cache_drop(pc, last, 1);
 			drop_private_clean(pc, last);
 		}
@@ -810,12 +896,15 @@ static bool lead(struct pager *p)
 			if (n == 0 || (mm->flags & MM_SERVER))
 				continue;
 		}
+		if ((mm->flags & MM_SERVER) && !cache_settled(pc, page))
+			continue;
 		while (n < LEAD_BATCH && !(w & CACHE_DIRTY) &&
 		       cache_next(pc, page + n, FRAME) == page + n) {
 			uint32_t q = cache_get(pc, page + n);
 
 			if ((q & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE | CACHE_YOUNG |
 				  CACHE_DIRTY)) ||
+			    ((mm->flags & MM_SERVER) && !cache_settled(pc, page + n)) ||
 			    cache_is_locked(pc, page + n) ||
 			    traits_cached(pc, page + n) != priority)
 				break;
@@ -845,7 +934,8 @@ static uint64_t follow_lead(struct mm *mm, uint64_t want)
 		while (n < want - left && n < CACHE_BLOCK) {
 			uint32_t w = cache_get(pc, page + n);
 
-			if (!(w & CACHE_IDLE) || !is_free_to_go(w) || cache_is_locked(pc, page + n))
+			if (!(w & CACHE_IDLE) || !is_free_to_go(w & ~CACHE_RECENT) ||
+			    cache_is_locked(pc, page + n) || !cache_settled(pc, page + n))
 				break;
 			n++;
 		}

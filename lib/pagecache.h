@@ -24,10 +24,18 @@
  *
  * Frames.  Every page that is UPTODATE or LOCKED is a frame of the runtime.
  *
- * Accepted simplifications.  A device that writes into a page (direct I/O of the
- * application) is not noticed between the write-protection and its end: such
- * pages are to be locked.  What others write to the file is seen when a page is
- * read the next time.
+ * Devices.  A read with O_DIRECT into a shared mapping has pages that were writable
+ * when it began, and stores into them when it ends; in between they may have been
+ * written, protected and thought clean.  The kernel tells nobody which pages
+ * are in use so.  What it stores would be lost with the page, or not be
+ * written: so for a time after its write a page is RECENT: it is not dropped,
+ * nor put aside, and when that time is over, and before each sync, its bytes
+ * are compared by checksum with those that were written.  Where they differ it is
+ * dirty.  A page that is locked stays RECENT until it is not.
+ *
+ * Accepted simplifications.  What lasts longer than RECENT_MAX (less, in a small
+ * cache: recent_ns()), and ends in a page that is not locked, is not noticed.
+ * What others write to the file is seen when a page is read the next time.
  *
  * Mappings of other processes (peer.h) are mappings of the same memfd: their regions
  * are in the same list, with the userfaultfd that they are registered with.  Their
@@ -66,7 +74,8 @@ struct source;
 #define CACHE_DEMAND 0x100U    /* a thread waits for it */
 #define CACHE_SYNC 0x200U      /* fl_msync() waits for its write */
 #define CACHE_GONE 0x400U      /* truncated while it was read or written */
-#define CACHE_TICK_SHIFT 16    /* when it became dirty */
+#define CACHE_RECENT 0x800U    /* clean, but a device may still store into it; below */
+#define CACHE_TICK_SHIFT 16    /* when it became dirty; RECENT: when it was write-protected */
 
 #define CHUNK_PAGES ((uint64_t)1 << 18)
 #define CHUNK_BYTES ((size_t)CHUNK_PAGES * PAGE_SIZE)
@@ -78,6 +87,7 @@ struct source;
 struct cache_chunk {
 	char *alias;
 	uint32_t *word; /* CHUNK_PAGES */
+	uint64_t *sum;	/* CHUNK_PAGES, of what was written of RECENT ones; NULL: of none yet */
 	struct {
 		uint16_t frames, dirty;
 	} block[CHUNK_PAGES / CACHE_BLOCK];
@@ -103,7 +113,7 @@ struct pagecache {
 	uint32_t reading;    /* reads in flight, */
 	uint64_t read_since; /* and when one last began alone, or ended, ns (detour.h) */
 	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
-	uint64_t frames, dirty;
+	uint64_t frames, dirty, recent;
 	int error; /* of a write, not told yet */
 	uint32_t
 		failures; /* of writes, so far: each peer is told once of those that it has not heard of */
@@ -138,12 +148,15 @@ struct file_io {
 
 #define BUS_MAX 64U
 #define FILE_TICK 250000000U /* ns: how finely the age of dirty pages is told */
+#define RECENT_MAX 2000000000U
+#define RECENT_MIN 40000000U
 
 /* What a runtime has of files. */
 struct files {
 	struct pagecache *first;
 	struct pool io_pool;
-	uint64_t frames, dirty, writeback, idle;
+	uint64_t frames, dirty, writeback, idle, recent;
+	uint64_t recent_until; /* by then what is RECENT will not be, but for what is locked, ns */
 	uint32_t jobs;	/* of sources, in flight */
 	uint32_t reading; /* reads of files and sources, in flight */
 	uint32_t event; /* futex: grows when a write or a sync ended */
@@ -225,6 +238,13 @@ bool cache_drop(struct pagecache *pc, uint64_t page, uint64_t n);
 /* The same for clean ones that may be in use: as far as they are free to go. */
 void cache_forget(struct pagecache *pc, uint64_t page, uint64_t end);
 
+/* About to be written, and write-protected: they are RECENT.  0 or -ENOMEM. */
+int cache_note(struct pagecache *pc, uint64_t page, uint64_t n);
+/* Whether nothing will store into a clean page any more without being noticed; it may be dirty then. */
+bool cache_settled(struct pagecache *pc, uint64_t page);
+/* Find what devices stored into clean pages of [page, stop): they are dirty. */
+void cache_look_again(struct pagecache *pc, uint64_t page, uint64_t stop);
+
 /* A write fault was answered. */
 void cache_dirty(struct pagecache *pc, uint64_t page);
 
@@ -247,6 +267,8 @@ void cache_io_end(struct file_io *io);
 uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n);
 /* Background write-back, errors of pages, SIGBUS that ends; after a round of the pager's loop. */
 void files_round(struct pager *p);
+/* Whether pages that were written will be free to go before long. */
+bool files_settling(const struct mm *mm);
 /* How long a pager may sleep, ns. */
 uint64_t files_timeout(const struct mm *mm);
 /* Write all of one and wait; 0 or the first error.  What cannot be written is given up, and told in the log. */

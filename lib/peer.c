@@ -706,6 +706,7 @@ static int add_job(struct mm *mm, struct sync_call *call, struct pagecache *pc, 
 	if (job == NULL)
 		return -ENOMEM;
 	cache_look_at_size(pc);
+	cache_look_again(pc, from, stop);
 	for (uint64_t i = from; (i = cache_next(pc, i, CACHE_DIRTY)) < stop; i++)
 		cache_set(pc, i, cache_get(pc, i) | CACHE_SYNC);
 	job->call = call;

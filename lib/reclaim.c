@@ -540,7 +540,7 @@ bool reclaim_stuck(struct pager *p)
 {
 	struct mm *mm = p->mm;
 
-	if (reclaim_io(mm))
+	if (reclaim_io(mm) || files_settling(mm))
 		return false;
 	return frames_coming(mm) == 0 && !reclaim_make_room(p, 1) && frames_coming(mm) == 0;
 }

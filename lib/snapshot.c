@@ -487,7 +487,7 @@ static int make_room(struct pager *p, const struct snapshot *s)
 			idle = 0;
 		if (mm_frames(mm) <= mm_budget(mm))
 			break;
-		if (reclaim_io(mm))
+		if (reclaim_io(mm) || files_settling(mm))
 			pager_pump(p);
 		else if (++idle > ROOM_IDLE)
 			return -ENOMEM;

@@ -208,7 +208,7 @@ long do_set_limit(struct pager *p, uint64_t pages)
 			idle = 0;
 		if (mm_frames(mm) <= mm_budget(mm))
 			break;
-		if (inflight(mm) != 0) {
+		if (inflight(mm) != 0 || files_settling(mm)) {
 			pager_pump(p);
 		} else if (++idle > 4) {
 			mm->limit = old;

@@ -202,7 +202,7 @@ static uint64_t shrink_cached(struct pager *p, const struct region *r, vpn_t *at
 		if (w & CACHE_YOUNG)
 			cache_set(pc, page, w & ~CACHE_YOUNG);
 		else if (w & CACHE_IDLE)
-			left += cache_drop(pc, page, 1);
+			left += cache_settled(pc, page) && cache_drop(pc, page, 1);
 		else {
 			cache_unmap(pc, page, 1);
 			cache_set(pc, page, w | CACHE_IDLE);

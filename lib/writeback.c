@@ -125,6 +125,11 @@ uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint6
 		pool_put(&mm->files.io_pool, io);
 		return 0;
 	}
+	if (cache_note(pc, page, run) != 0) {
+		/* dirty as they are, and protected: a store is a fault as good as any */
+		pool_put(&mm->files.io_pool, io);
+		return 0;
+	}
 	for (uint64_t i = 0; i < run; i++)
 		cache_set(pc, page + i,
 			  (cache_get(pc, page + i) & ~(CACHE_DIRTY | CACHE_SYNC)) |
@@ -186,6 +191,13 @@ static void give_up(struct pagecache *pc)
 		cache_set(pc, page, cache_get(pc, page) & ~CACHE_DIRTY);
 }
 
+/* What was written long enough ago is clean, or dirty after all. */
+static void settle(struct pagecache *pc)
+{
+	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_RECENT)) != CACHE_NONE; page++)
+		cache_settled(pc, page);
+}
+
 static bool over_share(const struct mm *mm)
 {
 	return mm->files.dirty > mm->limit / 8;
@@ -210,11 +222,18 @@ void files_round(struct pager *p)
 		f->drained = 0;
 	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
 		orphans |= pc->users.count == 0 && pc->handles == 0;
-	if (f->nbus == 0 && !orphans && f->drained == 0 && f->dirty == 0)
+	if (f->nbus == 0 && !orphans && f->drained == 0 && f->dirty == 0 && f->recent == 0)
 		return;
 	now = sys_now();
 	if (f->nbus != 0)
 		file_sigbus_end(mm, now);
+	if (f->recent != 0 && now >= f->next_tick) {
+		for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
+			if (pc->recent != 0)
+				settle(pc);
+		if (f->dirty == 0)
+			f->next_tick = now + FILE_TICK;
+	}
 	if (f->dirty != 0 &&
 	    (now >= f->next_tick || orphans || (f->drained != 0 && f->writeback < IN_FLIGHT / 2))) {
 		uint32_t tick = (uint32_t)(now / FILE_TICK);
@@ -232,6 +251,11 @@ void files_round(struct pager *p)
 	cache_sweep(p);
 }
 
+bool files_settling(const struct mm *mm)
+{
+	return mm->files.recent != 0 && sys_now() < mm->files.recent_until;
+}
+
 uint64_t files_timeout(const struct mm *mm)
 {
 	const struct files *f = &mm->files;
@@ -240,10 +264,12 @@ uint64_t files_timeout(const struct mm *mm)
 
 	if (f->reading != 0)
 		at = DETOUR_NS;
-	if (f->dirty == 0 && f->nbus == 0)
+	if (f->dirty == 0 && f->nbus == 0 && f->recent == 0)
 		return at;
 	now = sys_now();
-	if (f->dirty != 0 && (f->next_tick <= now || f->next_tick - now < at))
+	/* of what is locked there is nothing to wait for */
+	if ((f->dirty != 0 || (f->recent != 0 && now < f->recent_until + FILE_TICK)) &&
+	    (f->next_tick <= now || f->next_tick - now < at))
 		at = f->next_tick > now ? f->next_tick - now : 1;
 	if (f->nbus != 0 && at > BUS_NS)
 		at = BUS_NS;
@@ -257,6 +283,7 @@ int cache_flush(struct pager *p, struct pagecache *pc)
 	int err;
 
 	pc->handles++;
+	cache_look_again(pc, 0, CACHE_NONE);
 	for (unsigned tries = 0; tries < CLOSE_TRIES && pc->dirty != 0; tries++) {
 		cache_look_at_size(pc);
 		for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE;) {

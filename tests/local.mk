@@ -336,7 +336,7 @@ if STORE_SERVER
 test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view \
 	tests/store/test-runtimes
 shared_tests = tests/store/test-shared tests/store/test-shared-advice \
-	tests/store/test-shared-hostile \
+	tests/store/test-shared-direct tests/store/test-shared-hostile \
 	tests/store/test-shared-random
 test_programs += $(shared_tests)
 store_tests += tests/store/test-store-files tests/store/test-view $(shared_tests) \
@@ -373,6 +373,9 @@ tests_store_test_shared_LDADD = $(test_ldadd) -lpthread
 tests_store_test_shared_advice_SOURCES = tests/store/test-shared-advice.c $(shared_test_sources)
 tests_store_test_shared_advice_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_shared_advice_LDADD = $(test_ldadd) -lpthread
+tests_store_test_shared_direct_SOURCES = tests/store/test-shared-direct.c $(shared_test_sources)
+tests_store_test_shared_direct_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_shared_direct_LDADD = $(test_ldadd) -lpthread
 tests_store_test_shared_hostile_SOURCES = tests/store/test-shared-hostile.c $(shared_test_sources)
 tests_store_test_shared_hostile_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_shared_hostile_LDADD = $(test_ldadd) -lpthread

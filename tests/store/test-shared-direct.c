@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test-shared-direct.c - a device stores into pages of a shared mapping long after
+ * the read began: what it stores is neither lost nor left unwritten, whatever
+ * became of the page meanwhile.
+ *
+ * The device is a filesystem whose reads end when they are told to (slow.c).
+ *
+ * usage: test-shared-direct [TEST]
+ */
+#include "shared.h"
+
+#include <sys/mount.h>
+#include <time.h>
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+
+#define LONG_KEPT "cache=1G" /* so that a page that was written is kept for as long as it ever is */
+#define PAGE 5UL
+#define OVER_NS 200000000 /* longer than it is in a small cache */
+
+static int gate_fd = -1, begun_fd = -1;
+
+static int begin_slow(void **state)
+{
+	const char *build = getenv("FL_BUILD");
+	char line[4 * PATH_MAX];
+
+	if (begin(state) != 0 || mkdir(in_base("slow"), 0755) != 0 ||
+	    mkfifo(in_base("gate"), 0600) != 0 || mkfifo(in_base("begun"), 0600) != 0)
+		return -1;
+	gate_fd = open(in_base("gate"), O_RDWR | O_CLOEXEC);
+	begun_fd = open(in_base("begun"), O_RDWR | O_CLOEXEC);
+	snprintf(line, sizeof(line), "'%s/tests/store/slow' '%s/gate' '%s/begun' '%s/slow'",
+		 build != NULL ? build : ".", base, base, base);
+	return gate_fd < 0 || begun_fd < 0 || system(line) != 0;
+}
+
+static int end_slow(void **state)
+{
+	/* a read that a failed test left */
+	for (unsigned i = 0; i < 4; i++)
+		if (write(gate_fd, "g", 1) != 1)
+			return -1;
+	umount2(in_base("slow"), MNT_DETACH);
+	close(gate_fd);
+	close(begun_fd);
+	return end(state);
+}
+
+/* A read into the page begins, and its device has been asked. */
+static void bring(const struct process *p)
+{
+	struct pollfd f = {.fd = begun_fd, .events = POLLIN};
+	char c;
+
+	OK(p, BRING, PAGE, 0, 0, 0);
+	assert_int_equal(poll(&f, 1, PATIENCE * 1000), 1);
+	assert_int_equal(read(begun_fd, &c, 1), 1);
+}
+
+static void let_end(const struct process *p)
+{
+	assert_int_equal(write(gate_fd, "g", 1), 1);
+	assert_int_equal(DO(p, BROUGHT, 0, 0, 0, 0), 4);
+}
+
+static bool has_arrived(const uint64_t *buf)
+{
+	return memcmp(buf, "slow", 4) == 0;
+}
+
+static void assert_is_written(void)
+{
+	static uint64_t buf[WORDS];
+
+	page_of("store/files/data", PAGE, buf);
+	assert_true(has_arrived(buf));
+	/* and the rest is what it was */
+	buf[0] = word(PAGE, 2, 0);
+	assert_int_equal(differs(buf, PAGE, 2), WORDS);
+}
+
+static void assert_arrived(const struct process *p)
+{
+	uint64_t w = (uint64_t)DO(p, WORD, PAGE, 0, 0, 0);
+
+	assert_true(has_arrived(&w));
+}
+
+static void start_some(struct process *p, unsigned n, const char *cache)
+{
+	serve(cache);
+	make_file(PAGES);
+	for (unsigned i = 0; i < n; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, PAGES, 0, 1);
+	}
+	OK(&p[0], STORE, PAGE, 1, 1, 2);
+}
+
+/* The page is written while the read is under way. */
+static void what_arrives_after_a_sync_is_written(void **state)
+{
+	struct process p[2];
+
+	(void)state;
+	start_some(p, 2, LONG_KEPT);
+	bring(&p[0]);
+	OK(&p[1], SYNC, 0, 10, 0, 0);
+	check_file("store/files/data", PAGE, 1, 1, 2);
+	let_end(&p[0]);
+	for (unsigned i = 0; i < 2; i++)
+		assert_arrived(&p[i]);
+	OK(&p[1], SYNC, 0, 10, 0, 0);
+	assert_is_written();
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
+/* Nobody syncs: it is written when nobody maps it any more. */
+static void what_arrives_is_written_in_the_end(void **state)
+{
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, LONG_KEPT);
+	bring(&p);
+	OK(&p, SYNC, 0, 10, 0, 0);
+	let_end(&p);
+	kill_it(&p);
+	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	assert_is_written();
+	serve(CACHE);
+}
+
+/* The page is to leave, and would if the read were not. */
+static void what_is_read_into_does_not_leave(void **state)
+{
+	static uint64_t buf[WORDS];
+	struct process p;
+	time_t since = time(NULL);
+
+	(void)state;
+	start_some(&p, 1, LONG_KEPT);
+	bring(&p);
+	do {
+		OK(&p, ADVISE, 0, 10, 0, MADV_PAGEOUT);
+		page_of("store/files/data", PAGE, buf);
+		assert_true(time(NULL) - since < PATIENCE);
+	} while (differs(buf, PAGE, 2) != WORDS);
+	for (unsigned i = 0; i < 3; i++)
+		OK(&p, ADVISE, 0, 10, 0, MADV_PAGEOUT);
+	let_end(&p);
+	assert_arrived(&p);
+	OK(&p, SYNC, 0, 10, 0, 0);
+	assert_is_written();
+	finish(&p);
+}
+
+/* What is locked is kept for as long as it takes, however small the cache is. */
+static void what_is_locked_may_take_long(void **state)
+{
+	struct process p[2];
+	struct timespec t0, t;
+
+	(void)state;
+	start_some(p, 2, CACHE);
+	OK(&p[0], LOCK, PAGE, 1, 0, 0);
+	bring(&p[0]);
+	OK(&p[1], SYNC, 0, 10, 0, 0);
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	do {
+		OK(&p[1], STORE, 1000, PAGES - 1000, 1, 3);
+		clock_gettime(CLOCK_MONOTONIC, &t);
+	} while ((t.tv_sec - t0.tv_sec) * 1000000000 + t.tv_nsec - t0.tv_nsec < OVER_NS);
+	let_end(&p[0]);
+	for (unsigned i = 0; i < 2; i++)
+		assert_arrived(&p[i]);
+	OK(&p[1], SYNC, 0, 10, 0, 0);
+	assert_is_written();
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(what_arrives_after_a_sync_is_written, begin_slow,
+						end_slow),
+		cmocka_unit_test_setup_teardown(what_arrives_is_written_in_the_end, begin_slow,
+						end_slow),
+		cmocka_unit_test_setup_teardown(what_is_read_into_does_not_leave, begin_slow,
+						end_slow),
+		cmocka_unit_test_setup_teardown(what_is_locked_may_take_long, begin_slow, end_slow),
+	};
+
+	RUN_TESTS(argc, argv, tests);
+}
