@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -30,6 +31,7 @@
 
 #define WAIT_NS 30000000000ULL
 #define SYNCS_MAX 128U
+#define PATH_ROOM 512U
 
 /* A connection, and the userfaultfd that goes with it. */
 struct link {
@@ -54,6 +56,14 @@ struct share_file {
 	bool write;
 	uint64_t dev, ino;
 	int memfd, state_fd; /* -1: to be asked for */
+	uint64_t birth;	     /* when the file was made, by the server's word; 0: not known */
+	/* of one that is written, when the server has gone */
+	int marks_fd;	      /* what was stored since; -1: of a server that is there */
+	bool stored;	      /* there are marks */
+	bool returned;	      /* what was stored before them is in the file */
+	bool waits;	      /* and for a server, nobody maps it any more */
+	bool told;	      /* that it could not be given back */
+	char path[PATH_ROOM]; /* as it was when it was opened; empty: too long */
 };
 
 struct share {
@@ -100,9 +110,17 @@ static void lose(struct mm *mm, struct link *l)
 			continue;
 		mm_log(mm, FL_LOG_ERROR,
 		       "the store's server has gone: of mapped files what is in memory stays, and "
-		       "is "
-		       "not written any more; a touch of the rest raises SIGBUS");
+		       "is not written before there is another one; a touch of the rest raises "
+		       "SIGBUS");
 		break;
+	}
+	for (struct share_file *f = mm->share->files; f != NULL; f = f->next) {
+		long fd = f->link == l && f->write && f->memfd >= 0
+				  ? SYS2(memfd_create, "faultline-marks", MFD_CLOEXEC)
+				  : -1;
+
+		if (fd >= 0)
+			f->marks_fd = (int)fd;
 	}
 	l->faults = true;
 	if (fork_watch(mm, l->uffd, false) != 0)
@@ -246,7 +264,9 @@ static void close_fds(struct share_file *f)
 		SYS1(close, f->memfd);
 	if (f->state_fd >= 0)
 		SYS1(close, f->state_fd);
-	f->memfd = f->state_fd = -1;
+	if (f->marks_fd >= 0)
+		SYS1(close, f->marks_fd);
+	f->memfd = f->state_fd = f->marks_fd = -1;
 }
 
 /* Have the server open a file, or (fd -1) hand out the descriptors of one that we have. */
@@ -269,6 +289,8 @@ static int fetch(struct mm *mm, struct share_file *f, int fd)
 		return -EPROTO;
 	}
 	f->number = m.member;
+	if (fd >= 0)
+		f->birth = m.slots;
 	f->memfd = got[0];
 	f->state_fd = got[1];
 	return 0;
@@ -281,6 +303,17 @@ static bool is_stored(const struct mm *mm, const struct stat *st)
 
 	return !sys_err(SYS4(fstatat, AT_FDCWD, stored_mount(mm->store), &mnt, 0)) &&
 	       mnt.st_dev == st->st_dev && S_ISREG(st->st_mode);
+}
+
+/* By what name it can be opened again. */
+static void note_path(const struct mm *mm, struct share_file *f, int fd)
+{
+	char link[48];
+	long n;
+
+	log_format(link, sizeof(link), "thread-self/fd/%d", fd);
+	n = SYS4(readlink, mm->proc_fd, link, f->path, sizeof(f->path));
+	f->path[!sys_err(n) && n < (long)sizeof(f->path) ? n : 0] = '\0';
 }
 
 static int open_file(struct mm *mm, int fd, const struct map_file *m, struct share_file **out)
@@ -320,7 +353,8 @@ static int open_file(struct mm *mm, int fd, const struct map_file *m, struct sha
 		f->write = write;
 		f->dev = st.st_dev;
 		f->ino = st.st_ino;
-		f->memfd = f->state_fd = -1;
+		f->memfd = f->state_fd = f->marks_fd = -1;
+		note_path(mm, f, fd);
 		r = fetch(mm, f, fd);
 		if (r != 0) {
 			sys_mem_free(f, sizeof(*f));
@@ -581,8 +615,8 @@ long share_relock(struct mm *mm, uintptr_t start, uintptr_t end)
 	if (mm->share == NULL)
 		return 0;
 	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e) {
-		long told = share_advise(mm, s, e,
-					 r->flags & REGION_LOCKED ? WIRE_LOCK : WIRE_UNLOCK);
+		long told =
+			share_advise(mm, s, e, r->flags & REGION_LOCKED ? WIRE_LOCK : WIRE_UNLOCK);
 
 		if (err == 0)
 			err = told;
@@ -634,12 +668,20 @@ bool share_ready(struct mm *mm, int fd)
 	return false;
 }
 
+/* A page is about to be stored to without a server: false: that cannot be noted. */
+static bool mark(struct share_file *f, uint64_t page)
+{
+	f->stored = true;
+	return f->marks_fd < 0 || SYS4(pwrite, f->marks_fd, "\1", 1, page) == 1;
+}
+
 /* A fault that the server will not answer. */
 static void answer(struct mm *mm, struct link *l, const struct uffd_msg *m)
 {
 	uintptr_t addr = m->arg.pagefault.address & PAGE_MASK;
 	const struct region *r = region_find(&mm->regions, addr);
 	enum uffd_result res;
+	bool write, marked;
 	uint32_t w = 0;
 	size_t done;
 
@@ -647,16 +689,18 @@ static void answer(struct mm *mm, struct link *l, const struct uffd_msg *m)
 		uffd_wake(l->uffd, addr, PAGE_SIZE);
 		return;
 	}
-	if (m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
+	write = m->arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_WRITE);
+	marked = !write || mark(file_of(r), vpn_of(addr) + r->delta);
+	if (marked && (m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP)) {
 		if (uffd_writeprotect(l->uffd, addr, PAGE_SIZE, false) != UFFD_OK)
 			uffd_wake(l->uffd, addr, PAGE_SIZE);
 		return;
 	}
-	if (m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_MINOR)
+	if (marked && (m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_MINOR))
 		w = share_word(r, vpn_of(addr) + r->delta);
 	if ((w & CACHE_UPTODATE) && !(w & (CACHE_LOCKED | CACHE_GONE))) {
-		res = uffd_continue(l->uffd, addr, PAGE_SIZE, false, &done);
-		if (res == UFFD_EXIST)
+		res = uffd_continue(l->uffd, addr, PAGE_SIZE, !write, &done);
+		if (res == UFFD_EXIST && write)
 			uffd_writeprotect(l->uffd, addr, PAGE_SIZE, false);
 		if (res != UFFD_OK)
 			uffd_wake(l->uffd, addr, PAGE_SIZE);
@@ -707,14 +751,112 @@ static void receive_all(struct mm *mm, struct link *l)
 	}
 }
 
-/* Files that nothing maps any more. */
-static void sweep(struct share *s)
+/* ---- what was stored without a server ---- */
+
+/* The file, if that is what has the name by now. */
+static long open_again(const struct mm *mm, const struct share_file *f)
 {
+	struct stat st;
+	long fd, r;
+
+	if (f->path[0] == '\0')
+		return -ENAMETOOLONG;
+	fd = SYS4(openat, AT_FDCWD, f->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
+	if (sys_err(fd))
+		return fd;
+	r = SYS2(fstat, fd, &st);
+	if (!sys_err(r) && is_stored(mm, &st) && st.st_ino == f->ino)
+		return fd;
+	SYS1(close, fd);
+	return sys_err(r) ? r : -ESTALE;
+}
+
+/* 0; -ENOTCONN: there is no server; else why it cannot be. */
+static long give_back(struct mm *mm, struct share_file *f)
+{
+	int got[WIRE_FDS_MAX];
+	int fds[4] = {-1, f->memfd, f->state_fd, f->marks_fd};
+	struct wire_msg m;
+	struct link *l;
+	unsigned n = 0;
+	long r = link_get(mm, &l);
+
+	if (r != 0)
+		return -ENOTCONN;
+	r = open_again(mm, f);
+	if (sys_err(r))
+		return r;
+	fds[0] = (int)r;
+	wire_init(&m, WIRE_RETURN);
+	m.slots = f->birth;
+	r = ask(mm, l, &m, fds, 4, got, &n);
+	for (unsigned i = 0; i < n; i++)
+		SYS1(close, got[i]);
+	SYS1(close, fds[0]);
+	return r;
+}
+
+/* What is stored from here on is a fault again, and marked. */
+static bool protect(const struct share_file *f)
+{
+	for (const struct region *r = f->users.first; r != NULL; r = r->user_next)
+		if (uffd_writeprotect(f->link->uffd, r->start, r->end - r->start, true) != UFFD_OK)
+			return false;
+	return true;
+}
+
+/* last: the process is about to have no such mappings any more.  False: it is to be tried again. */
+static bool return_file(struct mm *mm, struct share_file *f, bool last)
+{
+	long r;
+
+	if (f->marks_fd < 0 || f->told || (f->returned && !f->stored))
+		return true;
+	r = protect(f) ? give_back(mm, f) : -ENOMEM;
+	if (r == 0) {
+		SYS2(ftruncate, f->marks_fd, 0);
+		f->returned = true;
+		f->stored = false;
+		mm_log(mm, FL_LOG_INFO,
+		       "what was stored in %s without the store's server is in the file", f->path);
+		return true;
+	}
+	if (r == -ENOTCONN && !last)
+		return false;
+	f->told = true;
+	mm_log(mm, FL_LOG_ERROR,
+	       "what was stored in %s without the store's server is not in the file: %s", f->path,
+	       r == -EBUSY ? "it was changed since, by others" : log_strerror((int)r));
+	return true;
+}
+
+void share_come_back(struct mm *mm)
+{
+	struct share *s = mm->share;
+
+	if (s == NULL)
+		return;
+	/* what it had may be the one before this */
+	for (struct link *l = s->links; l != NULL; l = l->next) {
+		l->pending |= l->sock >= 0;
+		receive_all(mm, l);
+	}
+	for (struct share_file *f = s->files; f != NULL; f = f->next)
+		f->waits = !return_file(mm, f, false);
+}
+
+/* Files that nothing maps any more. */
+static void sweep(struct mm *mm, bool last)
+{
+	struct share *s = mm->share;
+
 	for (struct share_file **link = &s->files; *link != NULL;) {
 		struct share_file *f = *link;
 		struct wire_msg m;
 
-		if (f->users.count != 0) {
+		if (f->users.count == 0 && (last || !f->waits))
+			f->waits = !return_file(mm, f, last);
+		if (f->users.count != 0 || f->waits) {
 			link = &f->next;
 			continue;
 		}
@@ -739,7 +881,7 @@ void share_round(struct pager *p)
 		if (l->faults && l->sock < 0)
 			serve_lost(mm, l);
 	}
-	sweep(mm->share);
+	sweep(mm, false);
 }
 
 void share_close(struct mm *mm)
@@ -754,7 +896,7 @@ void share_close(struct mm *mm)
 	while ((r = next_remote(mm, 0, addr_of(VPN_MAX), &start, &end)) != NULL)
 		if (sys_err(do_munmap(mm, start, end - start)))
 			log_fatal("no memory to forget a mapping");
-	sweep(s);
+	sweep(mm, true);
 	while ((l = s->links) != NULL) {
 		s->links = l->next;
 		if (l->sock >= 0)
@@ -797,7 +939,7 @@ int share_forked(struct mm *mm, int sock)
 	}
 	/* descriptors are the parent's numbers */
 	for (struct share_file *f = s->files; f != NULL; f = f->next)
-		f->memfd = f->state_fd = -1;
+		f->memfd = f->state_fd = f->marks_fd = -1;
 	for (struct link *l = s->links; l != NULL; l = l->next) {
 		long r = uffd_open(mm->device >= 0 ? mm->device : -ENOENT);
 

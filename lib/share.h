@@ -14,9 +14,12 @@
  * memfd.  Never being writable, it shows the cached pages all the same.
  *
  * When the server has gone the client answers: what is cached stays, and can be
- * written (to nowhere but this memory), and what is not raises SIGBUS; never
- * zeros, never a wait for ever.  A connection that is lost stays so; what is mapped
- * afterwards has another one, to the server that came next.
+ * written, and what is not raises SIGBUS; never zeros, never a wait for ever.  A
+ * connection that is lost stays so; what is mapped afterwards has another one, to the
+ * server that came next.  That one is given what was stored and is not in the file:
+ * when it comes, and again when the mappings end.  The memfd has the bytes; which
+ * pages they are the words say, and for what was stored since then
+ * a memfd of marks, a byte for each page.
  *
  * What madvise(2) says of such a mapping is told to the server, and so is what is
  * locked: there, for what a process may lock is for its kernel to say first.
@@ -73,6 +76,9 @@ void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_
 
 /* The word of a cached page (pagecache.h). */
 uint32_t share_word(const struct region *r, uint64_t page);
+
+/* There is a server again, which may be another one. */
+void share_come_back(struct mm *mm);
 
 /* fd is one of ours, and has something to say. */
 bool share_ready(struct mm *mm, int fd);

@@ -448,6 +448,7 @@ static void handle(struct mm *mm, struct pager *p, const struct wire_msg *m, int
 		if (s->said)
 			mm_log(mm, FL_LOG_INFO, "store %s: attached again", s->mnt);
 		s->said = false;
+		share_come_back(mm);
 		return;
 	case WIRE_ERROR:
 		s->refused = true;

@@ -31,6 +31,7 @@ static const struct rule {
 	[WIRE_ANSWER]	= {false, false, 0, 2},
 	[WIRE_UNBUS]	= {false, false, 0, 0},
 	[WIRE_ADVISE]	= {true,  false, 0, 0},
+	[WIRE_RETURN]	= {true,  false, 4, 4},
 };
 /* clang-format on */
 
@@ -122,6 +123,7 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 	case WIRE_SWAPOFF:
 	case WIRE_CLOSE:
 	case WIRE_FORK:
+	case WIRE_RETURN:
 		return true;
 	case WIRE_TYPE_END:
 		break;

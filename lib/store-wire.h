@@ -29,6 +29,10 @@
  *	                  ◀──────────── ANSWER
  *	ADVISE a range, and what of it ───────▶
  *	                  ◀──────────── ANSWER    when it is done, or under way
+ *	RETURN a file, and of a server before
+ *	       this one memfd and words; what
+ *	       was stored without one ────────▶
+ *	                  ◀──────────── ANSWER    when it is in the file
  *	CLOSE  a file that it maps no more ───▶
  *	SYNC   a range ───────────────────────▶
  *	                  ◀──────────── ANSWER    when it is on the disk
@@ -50,7 +54,7 @@
 
 #define WIRE_VERSION 1U
 #define WIRE_NAME_MAX 256U /* terminator included */
-#define WIRE_FDS_MAX 3U
+#define WIRE_FDS_MAX 4U
 #define WIRE_AREAS_MAX 32U
 #define WIRE_LIMIT_MIN ((uint64_t)2 << 20)
 
@@ -72,6 +76,7 @@ enum wire_type {
 	WIRE_ANSWER,
 	WIRE_UNBUS,
 	WIRE_ADVISE,
+	WIRE_RETURN,
 	WIRE_TYPE_END
 };
 
@@ -113,7 +118,8 @@ struct wire_msg {
 	int32_t prio;	  /* AREA, HELD */
 	int32_t error;	  /* DONE, ERROR, ANSWER: a negative errno, but for ERROR also 0 */
 	uint32_t request; /* SWAPOFF, LIMIT, what ANSWER answers; DONE, ANSWER: which it answers */
-	uint64_t slots;	  /* AREA, HELD: header's page included; MAP: the file's first page */
+	uint64_t slots;	  /* AREA, HELD: header's page included; MAP: the file's first page;
+			   * ANSWER to FILE, RETURN: when the file was made, ns */
 	uint64_t bytes;	  /* LIMIT; MAP, UNMAP, SYNC, UNBUS, ADVISE: how many */
 	uint64_t mm_addr; /* HELLO; MAP, UNMAP, SYNC, UNBUS, ADVISE: from where */
 	char name

@@ -13,10 +13,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,6 +39,7 @@ static unsigned ncached; /* atomic */
 
 static struct mm *mm; /* NULL: clients page by themselves */
 static dev_t mount_dev;
+static struct timespec started;
 
 static struct cached **slot_of(uint64_t dev, uint64_t ino)
 {
@@ -155,7 +158,11 @@ void shared_start(void)
 	};
 	char why[LOG_LINE_MAX], line[LOG_LINE_MAX + 64];
 	struct statx st;
-	int err = statx(AT_FDCWD, server.mnt, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_INO, &st);
+	int err;
+
+	/* no finer than the times of files may be */
+	clock_gettime(CLOCK_REALTIME_COARSE, &started);
+	err = statx(AT_FDCWD, server.mnt, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_INO, &st);
 
 	snprintf(why, sizeof(why), "the mount cannot be looked at: %s", strerror(errno));
 	if (err == 0) {
@@ -322,6 +329,17 @@ static int host_file(int fd, bool write, struct node **n)
 	return node_open_path(server.files->dev, st.stx_ino, n);
 }
 
+/* When it was made: another file may get its number. */
+static uint64_t birth_of(int fd)
+{
+	struct statx st;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BTIME, &st) != 0 ||
+	    (st.stx_mask & STATX_BTIME) == 0)
+		return 0;
+	return (uint64_t)st.stx_btime.tv_sec * 1000000000U + st.stx_btime.tv_nsec;
+}
+
 static int take_file(struct order *o, struct wire_msg *m, const int *fds, unsigned nfds,
 		     unsigned *nout)
 {
@@ -345,6 +363,7 @@ static int take_file(struct order *o, struct wire_msg *m, const int *fds, unsign
 	/* what the kernel has cached from before; from now on it asks */
 	if (r >= 0 && n != NULL)
 		server_forget_data((fuse_ino_t)(uintptr_t)n);
+	m->slots = o->fd >= 0 ? birth_of(o->fd) : 0;
 	if (o->fd >= 0)
 		close(o->fd);
 	m->member = r >= 0 ? (uint32_t)r : 0;
@@ -372,39 +391,6 @@ static int take_fork(struct order *o, unsigned *nout, int *child_sock)
 	o->out[0] = pair[1];
 	*nout = 1;
 	return 0;
-}
-
-int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned nfds, int out[2],
-		unsigned *nout, struct peer **child, int *child_sock)
-{
-	struct order o = {.peer = peer, .m = m, .fd = -1, .sock = -1};
-	uint32_t request = m->request, type = m->type;
-	int err;
-
-	*nout = 0;
-	*child = NULL;
-	if (type == WIRE_FILE)
-		err = take_file(&o, m, fds, nfds, nout);
-	else if (type == WIRE_FORK)
-		err = take_fork(&o, nout, child_sock);
-	else
-		err = (int)hop_run(mm, do_rest, &o);
-	*child = o.child;
-	for (unsigned i = 0; i < nfds; i++)
-		close(fds[i]);
-	for (unsigned i = 0; i < *nout; i++)
-		out[i] = o.out[i];
-	/* a range that is none: what it says cannot be relied on */
-	if (err == -EPROTO)
-		return err;
-	if (type == WIRE_CLOSE || (type == WIRE_SYNC && err == 0))
-		return 0;
-	nfds = m->member;
-	wire_init(m, WIRE_ANSWER);
-	m->request = request;
-	m->error = err;
-	m->member = type == WIRE_FILE ? nfds : 0;
-	return 1;
 }
 
 /* --- requests --- */
@@ -469,6 +455,238 @@ static int write_rest(const struct filedata *d, int fd, uint64_t *size)
 	}
 	return 0;
 }
+
+/* --- what was stored while there was no server --- */
+
+/*
+ * A server that was killed leaves pages that were not written yet in memfds of
+ * which its clients have copies, with their words; the client that comes first brings
+ * these.  Only one memfd of a file is taken, as often as it is brought, and only
+ * while nobody else changed the file.
+ */
+struct returned {
+	struct returned *next;
+	uint64_t dev, ino;
+	struct stat memfd;
+	struct timespec changed; /* st_ctim afterwards */
+};
+
+static struct returned *all_returned; /* attach.c's thread's */
+static unsigned nreturned;
+
+#define RETURN_PAGES 64U
+#define RETURNED_MAX 65536U
+#define RETURN_DIRTY (CACHE_DIRTY | CACHE_WRITEBACK | CACHE_RECENT)
+
+static bool is_before(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
+}
+
+/* Memory of the kernel's: what is read there cannot keep us. */
+static bool is_memfd(int fd)
+{
+	struct statfs fs;
+
+	return fcntl(fd, F_GET_SEALS) >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
+/* Whether what that memfd has is newer than the file; then *out is where that is noted. */
+static int may_return(const struct stat *st, const struct stat *memfd, struct returned **out)
+{
+	struct returned *r = all_returned;
+
+	while (r != NULL && (r->dev != st->st_dev || r->ino != st->st_ino))
+		r = r->next;
+	if (r == NULL ? !is_before(&st->st_ctim, &started)
+		      : r->memfd.st_dev != memfd->st_dev || r->memfd.st_ino != memfd->st_ino ||
+				memcmp(&r->changed, &st->st_ctim, sizeof(r->changed)) != 0)
+		return -EBUSY;
+	if (r == NULL) {
+		r = nreturned < RETURNED_MAX ? calloc(1, sizeof(*r)) : NULL;
+		if (r == NULL)
+			return -ENOMEM;
+		nreturned++;
+		r->dev = st->st_dev;
+		r->ino = st->st_ino;
+		r->memfd = *memfd;
+		r->changed = st->st_ctim;
+		r->next = all_returned;
+		all_returned = r;
+	}
+	*out = r;
+	return 0;
+}
+
+/* Through the page cache, if somebody has it mapped by now. */
+static int put_back(const struct stat *st, int fd, char *buf, size_t size, uint64_t off)
+{
+	bool have[RETURN_PAGES] = {false};
+	struct filedata d = {.dev = st->st_dev,
+			     .ino = st->st_ino,
+			     .fd = fd,
+			     .off = off,
+			     .size = size,
+			     .buf = buf,
+			     .have = have};
+	uint64_t done = 0;
+	long r = run(filedata_write, &d);
+
+	if (r == 0 || r == -ENOENT)
+		r = write_rest(&d, fd, &done);
+	if (r == 0 && done != size)
+		r = -EIO;
+	if (r == 0)
+		run(filedata_written, &d);
+	return (int)r;
+}
+
+/* Pages [page, page + n) of the memfd, as far as the file goes and has other bytes. */
+static int return_run(const struct stat *st, int fd, int memfd, uint64_t page, unsigned n)
+{
+	static char stored[RETURN_PAGES * 4096], was[RETURN_PAGES * 4096];
+	uint64_t off = page * 4096;
+	size_t size = n * 4096UL;
+	ssize_t have;
+
+	if (off >= (uint64_t)st->st_size)
+		return 0;
+	if (size > (uint64_t)st->st_size - off)
+		size = (uint64_t)st->st_size - off;
+	if (pread(memfd, stored, size, (off_t)off) != (ssize_t)size)
+		return -EIO;
+	have = pread(fd, was, size, (off_t)off);
+	if (have == (ssize_t)size && memcmp(stored, was, size) == 0)
+		return 0;
+	return put_back(st, fd, stored, size, off);
+}
+
+/* Whether a page was stored to and is there: a hole would read as zeros. */
+static bool is_stored_to(int memfd, uint64_t page, uint32_t word, char marked)
+{
+	if (!(word & CACHE_UPTODATE) || (word & (CACHE_LOCKED | CACHE_GONE)) ||
+	    ((word & RETURN_DIRTY) == 0 && marked == 0))
+		return false;
+	return lseek(memfd, (off_t)(page * 4096), SEEK_DATA) == (off_t)(page * 4096);
+}
+
+static int return_all(const struct stat *st, int fd, int memfd, int state_fd, int marks_fd)
+{
+	enum { STEP = 4096 };
+	static uint32_t word[STEP];
+	static char mark[STEP];
+	uint64_t pages = ((uint64_t)st->st_size + 4095) / 4096;
+	int err = 0;
+
+	for (uint64_t page = 0; err == 0 && page < pages; page += STEP) {
+		/* what is not there costs nothing, whatever length it is said to have */
+		off_t data = lseek(memfd, (off_t)(page * 4096), SEEK_DATA);
+		unsigned run_of = 0;
+
+		if (data < 0)
+			return errno == ENXIO ? 0 : -errno;
+		page = (uint64_t)data / 4096 / STEP * STEP;
+		/* what is not there was never cached, or not stored to */
+		memset(word, 0, sizeof(word));
+		memset(mark, 0, sizeof(mark));
+		if (pread(state_fd, word, sizeof(word), (off_t)(page * sizeof(word[0]))) < 0 ||
+		    pread(marks_fd, mark, sizeof(mark), (off_t)page) < 0)
+			return -EIO;
+		for (unsigned i = 0; err == 0 && i <= STEP; i++) {
+			bool is = i < STEP && is_stored_to(memfd, page + i, word[i], mark[i]);
+
+			if (run_of != 0 && (!is || run_of == RETURN_PAGES)) {
+				err = return_run(st, fd, memfd, page + i - run_of, run_of);
+				run_of = 0;
+			}
+			run_of += is;
+		}
+	}
+	return err;
+}
+
+static int take_return(const struct wire_msg *m, const int *fds)
+{
+	char path[32], line[WIRE_NAME_MAX];
+	struct returned *noted;
+	struct stat st, memfd;
+	struct node *n = NULL;
+	int fd = host_file(fds[0], true, &n), rw, err;
+
+	/* a server that is killed with a file of its own mount waits for itself */
+	close(fds[0]);
+	if (fd < 0)
+		return fd;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	rw = open(path, O_RDWR | O_CLOEXEC);
+	err = rw < 0 || fstat(rw, &st) != 0 || fstat(fds[1], &memfd) != 0 ? -errno : 0;
+	if (err == 0 && (!is_memfd(fds[1]) || !is_memfd(fds[2]) || !is_memfd(fds[3])))
+		err = -EBADF;
+	if (err == 0 && (m->slots == 0 || birth_of(rw) != m->slots))
+		err = -ESTALE;
+	if (err == 0)
+		err = may_return(&st, &memfd, &noted);
+	if (err == -EBUSY) {
+		snprintf(line, sizeof(line),
+			 "a file (inode %lu) was changed, or given back by another program, since "
+			 "this server began: what a program had stored there before is not taken",
+			 (unsigned long)st.st_ino);
+		say(NULL, FL_LOG_WARN, line);
+	}
+	if (err == 0) {
+		err = return_all(&st, rw, fds[1], fds[2], fds[3]);
+		if (err == 0 && fsync(rw) != 0)
+			err = -errno;
+		if (fstat(rw, &st) == 0)
+			noted->changed = st.st_ctim;
+		/* the kernel may have cached what it was */
+		server_forget_data((fuse_ino_t)(uintptr_t)n);
+	}
+	if (rw >= 0)
+		close(rw);
+	close(fd);
+	return err;
+}
+
+int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned nfds, int out[2],
+		unsigned *nout, struct peer **child, int *child_sock)
+{
+	struct order o = {.peer = peer, .m = m, .fd = -1, .sock = -1};
+	uint32_t request = m->request, type = m->type;
+	uint64_t birth;
+	int err;
+
+	*nout = 0;
+	*child = NULL;
+	if (type == WIRE_RETURN)
+		err = take_return(m, fds);
+	else if (type == WIRE_FILE)
+		err = take_file(&o, m, fds, nfds, nout);
+	else if (type == WIRE_FORK)
+		err = take_fork(&o, nout, child_sock);
+	else
+		err = (int)hop_run(mm, do_rest, &o);
+	*child = o.child;
+	for (unsigned i = type == WIRE_RETURN; i < nfds; i++)
+		close(fds[i]);
+	for (unsigned i = 0; i < *nout; i++)
+		out[i] = o.out[i];
+	/* a range that is none: what it says cannot be relied on */
+	if (err == -EPROTO)
+		return err;
+	if (type == WIRE_CLOSE || (type == WIRE_SYNC && err == 0))
+		return 0;
+	nfds = m->member;
+	birth = type == WIRE_FILE && err == 0 ? m->slots : 0;
+	wire_init(m, WIRE_ANSWER);
+	m->request = request;
+	m->error = err;
+	m->member = type == WIRE_FILE ? nfds : 0;
+	m->slots = birth;
+	return 1;
+}
+
+/* --- requests, answered --- */
 
 bool shared_read(fuse_req_t req, const struct node *n, int fd, size_t size, off_t off)
 {

@@ -15,7 +15,8 @@
 static bool of_client(uint32_t type)
 {
 	return (type >= WIRE_HELLO && type <= WIRE_DONE) ||
-	       (type >= WIRE_FILE && type <= WIRE_FORK) || type == WIRE_ADVISE;
+	       (type >= WIRE_FILE && type <= WIRE_FORK) || type == WIRE_ADVISE ||
+	       type == WIRE_RETURN;
 }
 
 static bool is_range(uint64_t addr, uint64_t len)
@@ -32,7 +33,7 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	size_t n = 0;
 
 	if (len != sizeof(*m) || m->version != WIRE_VERSION || m->type < WIRE_HELLO ||
-	    m->type > WIRE_ADVISE || client != from_client)
+	    m->type > WIRE_RETURN || client != from_client)
 		return false;
 	while (n < sizeof(m->name) && m->name[n] != '\0')
 		n++;
@@ -68,6 +69,8 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	case WIRE_CLOSE:
 	case WIRE_FORK:
 		return nfds == 0;
+	case WIRE_RETURN:
+		return nfds == 4;
 	case WIRE_FILE:
 		return nfds <= 1 && m->flags <= WIRE_WRITE;
 	case WIRE_ANSWER:
@@ -89,9 +92,9 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 /* A message as one side or the other would send it. */
 static unsigned make(struct wire_msg *m)
 {
-	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 0, 0};
+	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 0, 0, 4};
 
-	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_ADVISE)));
+	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_RETURN)));
 	m->count = fuzz_below(3);
 	m->slots = 2 + fuzz_below(1000);
 	m->bytes = WIRE_LIMIT_MIN + fuzz_below(1U << 30);
@@ -134,7 +137,7 @@ static void spoil(struct wire_msg *m, unsigned *nfds, size_t *len)
 			m->name[fuzz_below(sizeof(m->name))] = "/\n.\0x"[fuzz_below(5)];
 			break;
 		case 6:
-			*nfds = fuzz_below(5);
+			*nfds = fuzz_below(6);
 			break;
 		case 7:
 			*len = fuzz_below(2 * sizeof(*m));

@@ -24,23 +24,28 @@ static int connect_raw(void)
 	return sock;
 }
 
-static void send_raw(int sock, struct wire_msg m, int with)
+static void send_many(int sock, struct wire_msg m, const int *with, size_t n)
 {
 	struct iovec iov = {&m, sizeof(m)};
 	union {
 		struct cmsghdr head;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {.head = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+		char room[CMSG_SPACE(4 * sizeof(int))];
+	} control = {.head = {CMSG_LEN(n * sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
 	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
 
 	m.version = WIRE_VERSION;
 	wire_convert(&m);
-	if (with >= 0) {
-		memcpy(CMSG_DATA(&control.head), &with, sizeof(int));
+	if (n != 0) {
+		memcpy(CMSG_DATA(&control.head), with, n * sizeof(int));
 		h.msg_control = &control;
-		h.msg_controllen = sizeof(control);
+		h.msg_controllen = CMSG_SPACE(n * sizeof(int));
 	}
 	assert_int_equal(sendmsg(sock, &h, MSG_NOSIGNAL), (ssize_t)sizeof(m));
+}
+
+static void send_raw(int sock, struct wire_msg m, int with)
+{
+	send_many(sock, m, &with, with >= 0);
 }
 
 /* The next message; type 0: the connection was closed. */
@@ -99,6 +104,80 @@ static int ask_file(int sock, int with, uint32_t flags)
 		close(fds[1]);
 	}
 	return m.error;
+}
+
+/* Pages that are said to be newer than the file: how that is answered. */
+static int give_back(int sock, uint64_t birth, int file, int memfd, int words, int marks)
+{
+	const int with[4] = {file, memfd, words, marks};
+	struct wire_msg m;
+	int fds[2];
+
+	send_many(sock, (struct wire_msg){.type = WIRE_RETURN, .request = 4, .slots = birth}, with,
+		  4);
+	m = hear_raw(sock, fds);
+	assert_int_equal(m.type, WIRE_ANSWER);
+	assert_int_equal(m.request, 4);
+	return m.error;
+}
+
+static uint64_t birth_of(const char *path)
+{
+	struct statx st;
+
+	assert_int_equal(statx(AT_FDCWD, path, 0, STATX_BTIME, &st), 0);
+	return (uint64_t)st.stx_btime.tv_sec * 1000000000U + st.stx_btime.tv_nsec;
+}
+
+/* Who brings pages of a file must be allowed to write it, and bring what can be read without waiting. */
+static void hostile_returns(void **state)
+{
+	static const uint32_t stored[2] = {5, 5}; /* up to date and dirty, so it says */
+	int pair[2], sock, uffd, memfd, words, f, read_only;
+	static uint64_t buf[WORDS];
+	uint64_t birth;
+	int fds[2];
+
+	(void)state;
+	make_file(8);
+	birth = birth_of(in_base("store/files/data"));
+	serve(CACHE);
+	f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
+	read_only = open(in_base("mnt/files/data"), O_RDONLY | O_CLOEXEC);
+	assert_int_equal(pipe(pair), 0);
+	memfd = memfd_create("pages", MFD_CLOEXEC);
+	words = memfd_create("words", MFD_CLOEXEC);
+	fill(buf, 1, 3);
+	assert_int_equal(pwrite(memfd, buf, PG, PG), (ssize_t)PG);
+	assert_int_equal(ftruncate(memfd, 1L << 50), 0);
+	assert_int_equal(pwrite(words, stored, sizeof(stored), 0), (ssize_t)sizeof(stored));
+	assert_int_equal(ftruncate(words, 1L << 50), 0);
+	uffd = (int)uffd_open(uffd_device());
+	sock = connect_raw();
+	send_raw(sock, hello_files, uffd);
+	assert_int_equal(hear_raw(sock, fds).type, WIRE_ATTACHED);
+	assert_true(give_back(sock, birth, read_only, memfd, words, words) < 0);
+	assert_true(give_back(sock, birth, f, pair[0], words, words) < 0);
+	assert_true(give_back(sock, birth, f, memfd, pair[0], words) < 0);
+	assert_true(give_back(sock, birth, f, memfd, words, pair[0]) < 0);
+	assert_int_equal(give_back(sock, birth + 1, f, memfd, words, words), -ESTALE);
+	assert_int_equal(give_back(sock, 0, f, memfd, words, words), -ESTALE);
+	check_file("mnt/files/data", 0, 8, 1, 1);
+	/* what it may write by write(2) it may bring so; what is no page of the memfd's is none */
+	assert_int_equal(give_back(sock, birth, f, memfd, words, words), 0);
+	check_file("mnt/files/data", 0, 1, 1, 1);
+	check_file("mnt/files/data", 1, 1, 1, 3);
+	check_file("store/files/data", 2, 6, 1, 1);
+	/* another memfd for the same file */
+	assert_int_equal(give_back(sock, birth, f, words, memfd, words), -EBUSY);
+	close(sock);
+	close(uffd);
+	close(memfd);
+	close(words);
+	close(f);
+	close(read_only);
+	close(pair[0]);
+	close(pair[1]);
 }
 
 static void hostile_clients(void **state)
@@ -199,6 +278,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(hostile_clients, begin, end),
+		cmocka_unit_test_setup_teardown(hostile_returns, begin, end),
 	};
 
 	RUN_TESTS(argc, argv, tests);

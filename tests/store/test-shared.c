@@ -9,6 +9,7 @@
 #include "shared.h"
 
 #include <sys/mount.h>
+#include <time.h>
 
 static void two_see_one_copy(void **state)
 {
@@ -225,8 +226,122 @@ static void a_server_that_is_killed(void **state)
 	start(&p[0]);
 	OK(&p[0], MAP, 0, PAGES, 0, 1);
 	OK(&p[0], CHECK, 0, 40, 1, 3);
+	OK(&p[0], CHECK, 60, 40, 1, 3);
 	OK(&p[0], CHECK, 100, PAGES - 100, 1, 1);
+	/* what was not written, and what was stored without a server */
+	OK(&p[0], CHECK, 40, 10, 1, 5);
+	OK(&p[0], CHECK, 50, 10, 1, 4);
 	finish(&p[0]);
+}
+
+/* Pages are of the version that is stored, when the client has noticed that there is a server. */
+static void await_file(uint64_t from, uint64_t n, uint64_t version)
+{
+	static uint64_t buf[WORDS];
+	time_t since = time(NULL);
+
+	for (uint64_t page = from; page < from + n;) {
+		page_of("mnt/files/data", page, buf);
+		page += differs(buf, page, version) == WORDS;
+		assert_true(time(NULL) - since < PATIENCE);
+	}
+}
+
+/*
+ * Servers come and go while processes keep their mappings: what is stored
+ * before, between and after is in the file when there is a server.
+ */
+static void servers_come_and_go(void **state)
+{
+	struct process p[2];
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	for (unsigned i = 0; i < 2; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, PAGES, 0, 1);
+	}
+	OK(&p[1], CHECK, 0, 400, 1, 1);
+	OK(&p[0], STORE, 0, 100, 1, 3);
+	kill_server();
+	OK(&p[1], STORE, 200, 50, 1, 4);
+	OK(&p[0], STORE, 300, 50, 1, 4);
+	serve(CACHE);
+	await_file(0, 100, 3);
+	await_file(200, 50, 4);
+	await_file(300, 50, 4);
+	/* the mappings are still those of before: what is stored there is given back in the end */
+	OK(&p[0], STORE, 50, 10, 1, 5);
+	OK(&p[1], CHECK, 50, 10, 1, 5);
+	OK(&p[1], STORE, 60, 10, 1, 6);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+	check_file("mnt/files/data", 0, 50, 1, 3);
+	check_file("mnt/files/data", 50, 10, 1, 5);
+	check_file("mnt/files/data", 60, 10, 1, 6);
+	check_file("mnt/files/data", 70, 30, 1, 3);
+	check_file("mnt/files/data", 100, 100, 1, 1);
+	check_file("store/files/data", 200, 50, 1, 4);
+	check_file("store/files/data", 350, PAGES - 350, 1, 1);
+}
+
+/* A file that others changed first stays as it is; so does one that is not the same any more. */
+static void what_others_changed_is_kept(void **state)
+{
+	static uint64_t buf[WORDS], was[100][WORDS];
+	struct process p, q;
+	int f;
+
+	(void)state;
+	for (unsigned round = 0; round < 3; round++) {
+		serve(CACHE);
+		make_file(PAGES);
+		start(&p);
+		OK(&p, MAP, 0, PAGES, 0, 1);
+		OK(&p, STORE, 0, 100, 1, 3);
+		kill_server();
+		OK(&p, STORE, 50, 10, 1, 4);
+		/* it is not the first that the server hears of */
+		kill(p.pid, SIGSTOP);
+		/* an area that it does not hold */
+		if (round == 1)
+			assert_int_equal(
+				run_faultline("mkswap --size 16M \"$BASE/store/swap/disk1\""), 0);
+		serve(CACHE);
+		if (round == 0) {
+			f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
+			fill(buf, 5, 9);
+			assert_int_equal(pwrite(f, buf, PG, 5 * PG), (ssize_t)PG);
+			close(f);
+		} else if (round == 1) {
+			start(&q);
+			OK(&q, MAP, 0, PAGES, 0, 1);
+			OK(&q, STORE, 5, 1, 1, 9);
+			OK(&q, SYNC, 5, 1, 0, 0);
+			finish(&q);
+		} else {
+			assert_int_equal(unlink(in_base("mnt/files/data")), 0);
+			make_file(PAGES);
+			f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
+			fill(buf, 5, 9);
+			assert_int_equal(pwrite(f, buf, PG, 5 * PG), (ssize_t)PG);
+			close(f);
+		}
+		/* the server that was killed may have written some of it */
+		for (uint64_t page = 0; page < 100; page++)
+			page_of("store/files/data", page, was[page]);
+		assert_int_equal(differs(was[5], 5, 9), WORDS);
+		kill(p.pid, SIGCONT);
+		finish(&p);
+		for (uint64_t page = 0; page < 100; page++) {
+			page_of("store/files/data", page, buf);
+			assert_memory_equal(buf, was[page], PG);
+		}
+		check_file("mnt/files/data", 5, 1, 1, 9);
+		assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	}
+	serve(CACHE);
 }
 
 /* A child has the mappings of its parent, and the pages that are not there. */
@@ -384,6 +499,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(both_ways, begin, end),
 		cmocka_unit_test_setup_teardown(cut_and_grown, begin, end),
 		cmocka_unit_test_setup_teardown(a_server_that_is_killed, begin, end),
+		cmocka_unit_test_setup_teardown(servers_come_and_go, begin, end),
+		cmocka_unit_test_setup_teardown(what_others_changed_is_kept, begin, end),
 		cmocka_unit_test_setup_teardown(moved_about, begin, end),
 		cmocka_unit_test_setup_teardown(forked, begin, end),
 		cmocka_unit_test_setup_teardown(one_copy_in_memory, begin, end),
