@@ -350,11 +350,50 @@ static void synced_is_kept(void **state)
 	serve(CACHE);
 }
 
+/* The same, but that one process is left, which had it all mapped: nothing that was stored is lost. */
+static void stored_is_kept(void **state)
+{
+	uint64_t seed = 7, rounds = 3;
+
+	(void)state;
+	number_of("FL_STORE_ROUNDS", &rounds);
+	for (uint64_t i = 0; i < rounds; i++) {
+		struct process p[OWNERS], holder;
+		siginfo_t stopped;
+
+		serve("cache=3M");
+		begin_torture(p, &seed);
+		start(&holder);
+		OK(&holder, MAP, 0, STEADY + TAIL, 0, 1);
+		poll(NULL, 0, (int)(next() % 500));
+		for (unsigned k = 0; k < OWNERS; k++) {
+			kill(p[k].pid, SIGSTOP);
+			assert_int_equal(
+				waitid(P_PID, (id_t)p[k].pid, &stopped, WSTOPPED | WNOWAIT), 0);
+			assert_int_equal(stopped.si_code, CLD_STOPPED);
+		}
+		/* children of theirs may be reading */
+		set(&shadow->quiet, 1);
+		kill_server();
+		for (unsigned k = 0; k < OWNERS; k++)
+			kill_it(&p[k]);
+		serve("cache=3M");
+		finish(&holder);
+		check_shadow("mnt/files/data", true);
+		assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+		check_shadow("store/files/data", true);
+		munmap(shadow, sizeof(*shadow));
+		seed += 100;
+	}
+	serve(CACHE);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(all_at_once, begin, end),
 		cmocka_unit_test_setup_teardown(synced_is_kept, begin, end),
+		cmocka_unit_test_setup_teardown(stored_is_kept, begin, end),
 	};
 
 	shared_run = torture;
