@@ -75,6 +75,34 @@ static void bring(struct pager *p, struct pagecache *pc, uint64_t page)
 	}
 }
 
+/* Whether one of the pages that threads wait for is in a shared mapping. */
+static bool is_awaited(const struct pagecache *pc)
+{
+	uint64_t part;
+	vpn_t vpn;
+
+	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DEMAND)) != CACHE_NONE; page++)
+		for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
+			if ((cache_get(pc, page) & CACHE_LOCKED) && (r->flags & REGION_SHARED) &&
+			    cache_part(r, page, 1, &vpn, &part))
+				return true;
+	return false;
+}
+
+/* What is being read of a file is there without the read. */
+static void leave_all(struct pagecache *pc)
+{
+	char copy[PAGE_SIZE] __attribute__((aligned(64)));
+
+	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_LOCKED)) != CACHE_NONE; page++) {
+		if ((cache_get(pc, page) & (CACHE_LEFT | CACHE_WRITEBACK)) ||
+		    page >= cache_pages(pc) || read_mapped(pc, page, copy, PAGE_SIZE) != 0)
+			continue;
+		if (cache_leave(pc, page, copy) == 0)
+			cache_wake(pc, page, 1);
+	}
+}
+
 void detour_round(struct pager *p, uint64_t now)
 {
 	/* a store's server: who writes through the mount does not hold the lock of the file behind it */
@@ -87,7 +115,10 @@ void detour_round(struct pager *p, uint64_t now)
 		pc->rd.fd = pc->fd;
 		for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DEMAND)) != CACHE_NONE;
 		     page++)
-			if ((cache_get(pc, page) & CACHE_LOCKED) && page < cache_pages(pc))
+			if ((cache_get(pc, page) & (CACHE_LOCKED | CACHE_LEFT)) &&
+			    page < cache_pages(pc))
 				bring(p, pc, page);
+		if (is_awaited(pc))
+			leave_all(pc);
 	}
 }

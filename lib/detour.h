@@ -8,9 +8,10 @@
  * first, a read of it waits for that lock: for ever.  The kernel's own faults do
  * not take it.  So a read that does not end for DETOUR_NS is left behind: the
  * pages that threads wait for are taken from a mapping of the file that the
- * kernel serves, and copied to where they are missing.
- *
- * For private mappings, whose pages need not come from the page cache.
+ * kernel serves, and copied to where they are missing.  Pages of private mappings
+ * need not come from the page cache for that; those of shared ones get other frames
+ * there (cache_leave()), all that are being read of the file, since it is not known
+ * when the read will end.
  *
  * Called with the mm lock held.
  */

@@ -422,7 +422,7 @@ long cut_hole(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t sto
 
 	pc->handles++;
 	cache_look_at_size(pc);
-	while (cache_next(pc, page, CACHE_WRITEBACK | CACHE_LOCKED) < stop)
+	while (cache_next(pc, page, CACHE_WRITEBACK | CACHE_LOCKED | CACHE_LEFT) < stop)
 		pager_pump(p);
 	pc->handles--;
 	err = SYS4(fallocate, pc->fd, how, page << PAGE_SHIFT, (stop - page) << PAGE_SHIFT);
@@ -487,7 +487,7 @@ static bool takes_advice(const struct pagecache *pc, uint64_t page)
 {
 	uint32_t w = cache_get(pc, page);
 
-	return (w & CACHE_UPTODATE) && !(w & (CACHE_LOCKED | CACHE_WRITEBACK)) &&
+	return (w & CACHE_UPTODATE) && !(w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_LEFT)) &&
 	       !cache_is_locked(pc, page) && !is_others(pc, page);
 }
 

@@ -185,8 +185,8 @@ static uint64_t cached_run(const struct pagecache *pc, uint64_t page, uint64_t n
 	while (run < n) {
 		uint32_t w = cache_get(pc, page + run);
 
-		if (!(w & CACHE_UPTODATE) || (w & CACHE_GONE) || (w & CACHE_AHEAD) != ahead ||
-		    (!ahead && (w & CACHE_IDLE)))
+		if (!(w & CACHE_UPTODATE) || (w & (CACHE_GONE | CACHE_LEFT)) ||
+		    (w & CACHE_AHEAD) != ahead || (!ahead && (w & CACHE_IDLE)))
 			break;
 		run++;
 	}
@@ -454,6 +454,8 @@ static void read_singly(struct file_io *io)
 				  .t0 = io->t0};
 		const struct region *r = peer_region(p->mm, io->peer, f.addr);
 
+		if (cache_left(pc, page))
+			continue;
 		cache_drop(pc, page, 1);
 		if (!(w & CACHE_DEMAND))
 			continue;
@@ -493,10 +495,20 @@ void file_lost(struct file_io *io, int err)
 	cache_io_end(io);
 }
 
+/* Whether pages of it were left, so that it must not begin again. */
+static bool was_left(const struct file_io *io)
+{
+	return cache_next(io->pc, io->page, CACHE_LEFT) < io->page + io->n;
+}
+
 static bool failed(struct file_io *io, int res)
 {
 	struct pagecache *pc = io->pc;
 
+	if (was_left(io)) {
+		read_singly(io);
+		return false;
+	}
 	if (res == -EINVAL && pc->source == NULL && pc->rd.fd != pc->fd) {
 		/* what cannot be read directly after all is read buffered from now on */
 		pc->rd.fd = pc->fd;
@@ -543,6 +555,8 @@ static void read_done(struct file_io *io, int res)
 	for (uint64_t page = io->page; page < io->page + io->n; page++) {
 		uint32_t w = cache_get(pc, page);
 
+		if (cache_left(pc, page))
+			continue;
 		if ((w & CACHE_GONE) || page >= end) {
 			cache_drop(pc, page, 1);
 			cache_wake(pc, page, 1);
@@ -672,13 +686,16 @@ enum fault_result fault_file(struct pager *p, const struct fault *f, const struc
 		cache_look_at_size(pc);
 	w = cache_get(pc, page);
 	if (w & (CACHE_LOCKED | CACHE_GONE)) {
-		if ((w & CACHE_GONE) && !(w & (CACHE_LOCKED | CACHE_WRITEBACK))) {
+		if ((w & CACHE_GONE) && !(w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_LEFT))) {
 			cache_drop(pc, page, 1);
 			peer_wake(mm, f->peer, vpn);
 			return FAULT_DONE;
 		}
 		return fault_waits(p, r, page);
 	}
+	/* for a private mapping it would be copied from where it is not */
+	if ((w & CACHE_LEFT) && !(r->flags & REGION_SHARED))
+		return fault_waits(p, r, page);
 	if (page >= cache_pages(pc)) {
 		file_sigbus(mm, f->peer, vpn);
 		return FAULT_DONE;

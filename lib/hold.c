@@ -302,7 +302,7 @@ static bool may_lock(struct pager *p, struct hold_sync *j, uint64_t page, bool *
 	if (w == 0)
 		return true;
 	*wait = true;
-	if (w & (CACHE_LOCKED | CACHE_WRITEBACK))
+	if (w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_LEFT))
 		return false;
 	if ((w & CACHE_DIRTY) && !(w & CACHE_GONE)) {
 		/* stored through another mapping: that first */

@@ -254,8 +254,9 @@ static long serve(struct pager *p, const struct hop_slot *s)
 			share_leave(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
 		if (a[3] & REGION_HELD)
 			share_return(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
-		r = a[2] & REGION_LOCKED ? share_advise(mm, (uintptr_t)a[0], (uintptr_t)a[1], WIRE_LOCK)
-					 : 0;
+		r = a[2] & REGION_LOCKED
+			    ? share_advise(mm, (uintptr_t)a[0], (uintptr_t)a[1], WIRE_LOCK)
+			    : 0;
 		if (r == 0)
 			r = region_change(&mm->regions, (uintptr_t)a[0], (uintptr_t)a[1], -1,
 					  (uint32_t)a[2], (uint32_t)a[3]);

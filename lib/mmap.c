@@ -257,8 +257,9 @@ static long may_lock(const struct mm *mm, size_t len, bool own)
 		return r;
 	if (!sys_err(r))
 		SYS2(munmap, r, len);
-	if (own && mm_armed(mm) && mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) >
-				    mm_lockable(mm, grant_budget_most(mm)))
+	if (own && mm_armed(mm) &&
+	    mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) >
+		    mm_lockable(mm, grant_budget_most(mm)))
 		return -EAGAIN;
 	return 0;
 }
@@ -303,8 +304,8 @@ static long map_file(struct mm *mm, const struct map_file *want)
 		SYS2(munmap, r, want->len);
 	}
 	if (want->flags & MAP_LOCKED) {
-		bool shared = (want->flags & MAP_TYPE) != MAP_PRIVATE &&
-			      !(want->flags & FL_MAP_HOLD);
+		bool shared =
+			(want->flags & MAP_TYPE) != MAP_PRIVATE && !(want->flags & FL_MAP_HOLD);
 
 		r = may_lock(mm, want->len, !shared || want->fd < 0 || !share_would(mm, want->fd));
 		if (r != 0)

@@ -502,7 +502,7 @@ void cache_sweep(struct pager *p)
 static bool is_free_to_go(uint32_t w)
 {
 	return (w & CACHE_UPTODATE) &&
-	       !(w & (CACHE_LOCKED | CACHE_DIRTY | CACHE_WRITEBACK | CACHE_RECENT));
+	       !(w & (CACHE_LOCKED | CACHE_DIRTY | CACHE_WRITEBACK | CACHE_RECENT | CACHE_LEFT));
 }
 
 bool cache_part(const struct region *r, uint64_t page, uint64_t n, vpn_t *vpn, uint64_t *part)
@@ -623,6 +623,58 @@ bool cache_drop(struct pagecache *pc, uint64_t page, uint64_t n)
 	}
 	stat_add(&pc->mm->stats.file_dropped, n);
 	return true;
+}
+
+int cache_leave(struct pagecache *pc, uint64_t page, const void *bytes)
+{
+	char *place = cache_addr(pc, page);
+	long r = SYS6(mmap, place, PAGE_SIZE, PROT_READ | PROT_WRITE,
+		      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (sys_err(r))
+		return (int)r;
+	SYS3(madvise, place, PAGE_SIZE, MADV_DONTFORK);
+	SYS3(madvise, place, PAGE_SIZE, MADV_DONTDUMP);
+	cache_set(pc, page, cache_get(pc, page) | CACHE_LEFT);
+	if (!punch(pc, page, 1))
+		return -EIO;
+	r = SYS4(pwrite, pc->memfd, bytes, PAGE_SIZE, page << PAGE_SHIFT);
+	if (r != (long)PAGE_SIZE)
+		return sys_err(r) ? (int)r : -EIO;
+	cache_set(pc, page, CACHE_UPTODATE | CACHE_LEFT | (cache_get(pc, page) & CACHE_GONE));
+	return 0;
+}
+
+bool cache_left(struct pagecache *pc, uint64_t page)
+{
+	char *place = cache_addr(pc, page);
+	uint32_t w = cache_get(pc, page);
+
+	if (!(w & CACHE_LEFT))
+		return false;
+	if (sys_err(SYS6(mmap, place, PAGE_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_FIXED | MAP_SHARED | MAP_NORESERVE, pc->memfd, page << PAGE_SHIFT)))
+		log_fatal("no memory to map a page of a file again");
+	SYS3(madvise, place, PAGE_SIZE, MADV_DONTFORK);
+	SYS3(madvise, place, PAGE_SIZE, MADV_DONTDUMP);
+	SYS3(madvise, place, PAGE_SIZE, MADV_NOHUGEPAGE);
+	cache_set(pc, page, w & ~(CACHE_LEFT | CACHE_DEMAND));
+	/* one that could not be given its bytes, or was cut off meanwhile */
+	if (!(w & CACHE_UPTODATE) || (w & CACHE_GONE))
+		cache_drop(pc, page, 1);
+	cache_wake(pc, page, 1);
+	return true;
+}
+
+/* From a byte of a cached page on there are zeros. */
+static void zero_rest(const struct pagecache *pc, uint64_t page, size_t from)
+{
+	static const char zeros[PAGE_SIZE];
+
+	if (cache_get(pc, page) & CACHE_LEFT)
+		SYS4(pwrite, pc->memfd, zeros, PAGE_SIZE - from, (page << PAGE_SHIFT) + from);
+	else
+		memset(cache_addr(pc, page) + from, 0, PAGE_SIZE - from);
 }
 
 void cache_forget(struct pagecache *pc, uint64_t page, uint64_t end)
@@ -780,15 +832,14 @@ void cache_resize(struct pagecache *pc, uint64_t size)
 		return;
 	}
 	if (size % PAGE_SIZE != 0 && (cache_get(pc, size >> PAGE_SHIFT) & CACHE_UPTODATE))
-		memset(cache_addr(pc, size >> PAGE_SHIFT) + size % PAGE_SIZE, 0,
-		       PAGE_SIZE - size % PAGE_SIZE);
+		zero_rest(pc, size >> PAGE_SHIFT, size % PAGE_SIZE);
 	if (size % PAGE_SIZE != 0)
 		drop_private_clean(pc, size >> PAGE_SHIFT);
 	for (uint64_t page = first; (page = cache_next(pc, page, FRAME)) != CACHE_NONE; page++) {
 		uint32_t w = cache_get(pc, page);
 
 		cache_unmap(pc, page, 1);
-		if (w & (CACHE_LOCKED | CACHE_WRITEBACK))
+		if (w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_LEFT))
 			cache_set(pc, page, (w & ~(CACHE_DIRTY | CACHE_SYNC)) | CACHE_GONE);
 		else if (!cache_drop(pc, page, 1))
 			cache_set(pc, page, (w & ~(CACHE_DIRTY | CACHE_SYNC)) | CACHE_GONE);
@@ -882,7 +933,7 @@ static bool lead(struct pager *p)
 		if (priority == FL_PRIORITY_HOT && rounds < 2)
 			continue;
 		seen++;
-		if ((w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE)) ||
+		if ((w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE | CACHE_LEFT)) ||
 		    cache_is_locked(pc, page))
 			continue;
 		if ((w & CACHE_YOUNG) && priority != FL_PRIORITY_COLD) {
@@ -903,7 +954,7 @@ static bool lead(struct pager *p)
 			uint32_t q = cache_get(pc, page + n);
 
 			if ((q & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE | CACHE_YOUNG |
-				  CACHE_DIRTY)) ||
+				  CACHE_DIRTY | CACHE_LEFT)) ||
 			    ((mm->flags & MM_SERVER) && !cache_settled(pc, page + n)) ||
 			    cache_is_locked(pc, page + n) ||
 			    traits_cached(pc, page + n) != priority)

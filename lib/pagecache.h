@@ -37,6 +37,11 @@
  * cache: recent_ns()), and ends in a page that is not locked, is not noticed.
  * What others write to the file is seen when a page is read the next time.
  *
+ * A read that was left behind (detour.h) stores into the pages' place in the alias,
+ * or into the frames that it had there, when it ends; nobody is to see that.
+ * So the pages get other frames, and that place other memory until then.  A LEFT
+ * page is neither written nor dropped, and not looked at through the alias.
+ *
  * Mappings of other processes (peer.h) are mappings of the same memfd: their regions
  * are in the same list, with the userfaultfd that they are registered with.  Their
  * pages cannot be unmapped from here; a clean one leaves every mapping when it is taken
@@ -75,6 +80,7 @@ struct source;
 #define CACHE_SYNC 0x200U      /* fl_msync() waits for its write */
 #define CACHE_GONE 0x400U      /* truncated while it was read or written */
 #define CACHE_RECENT 0x800U    /* clean, but a device may still store into it; below */
+#define CACHE_LEFT 0x1000U     /* there, but its read was left behind and has not ended: below */
 #define CACHE_TICK_SHIFT 16    /* when it became dirty; RECENT: when it was write-protected */
 
 #define CHUNK_PAGES ((uint64_t)1 << 18)
@@ -233,6 +239,10 @@ bool cache_is_locked(const struct pagecache *pc, uint64_t page); /* mlock(2) */
 void cache_unmap(struct pagecache *pc, uint64_t page, uint64_t n);
 bool cache_protect(struct pagecache *pc, uint64_t page, uint64_t n);
 void cache_wake(struct pagecache *pc, uint64_t page, uint64_t n);
+/* A page whose read goes on gets its bytes all the same, and is LEFT: 0 or -errno. */
+int cache_leave(struct pagecache *pc, uint64_t page, const void *bytes);
+/* The read of the page has ended: false if it was not left. */
+bool cache_left(struct pagecache *pc, uint64_t page);
 /* Drop pages that nothing is in flight for; false: the kernel refused. */
 bool cache_drop(struct pagecache *pc, uint64_t page, uint64_t n);
 /* The same for clean ones that may be in use: as far as they are free to go. */

@@ -193,7 +193,8 @@ static uint64_t shrink_cached(struct pager *p, const struct region *r, vpn_t *at
 	for (; left < want && (page = cache_next(pc, page, CACHE_UPTODATE)) < stop; page++) {
 		uint32_t w = cache_get(pc, page);
 
-		if ((w & (CACHE_LOCKED | CACHE_WRITEBACK)) || cache_is_locked(pc, page))
+		if ((w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_LEFT)) ||
+		    cache_is_locked(pc, page))
 			continue;
 		if (w & CACHE_DIRTY) {
 			cache_write(p, pc, page, 64);

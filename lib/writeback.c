@@ -107,7 +107,7 @@ uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint6
 	while (run < n) {
 		uint32_t w = cache_get(pc, page + run);
 
-		if (!(w & CACHE_DIRTY) || (w & (CACHE_WRITEBACK | CACHE_LOCKED)))
+		if (!(w & CACHE_DIRTY) || (w & (CACHE_WRITEBACK | CACHE_LOCKED | CACHE_LEFT)))
 			break;
 		/* alone: what may fail again, and the tail */
 		if (run != 0 && ((w & CACHE_ERROR) || is_tail(pc, page + run)))

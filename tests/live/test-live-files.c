@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define LIMIT (4 * MIB)
@@ -562,6 +563,83 @@ static void others_writes_are_seen_after_invalidation(void **state)
 	end_file(fd);
 }
 
+struct adder {
+	uint64_t *word;
+	bool stop; /* atomic */
+	uint64_t added;
+};
+
+static void *add(void *arg)
+{
+	struct adder *a = arg;
+
+	while (!__atomic_load_n(&a->stop, __ATOMIC_RELAXED)) {
+		__atomic_fetch_add(a->word, 1, __ATOMIC_RELAXED);
+		a->added++;
+	}
+	return NULL;
+}
+
+/*
+ * Whoever writes holds the lock of the file that a direct read of it would wait for.
+ * What is stored meanwhile, and as soon as the page is there, is kept.
+ */
+static void a_file_is_written_from_its_own_mapping(void **state)
+{
+	static uint64_t page[WORDS];
+
+	(void)state;
+	for (unsigned both = 0; both < 2; both++) {
+		struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+		int fd = make_file(512);
+		char *p = map_fd(fl, fd, 512, RW, MAP_SHARED);
+		char *q = map_fd(fl, fd, 512, RW, MAP_PRIVATE);
+		struct adder a = {.word = &live_page(p, 500)[7]};
+		uint64_t was = *a.word;
+		pthread_t t;
+
+		assert_int_equal(pthread_create(&t, NULL, add, &a), 0);
+		for (size_t i = 0; i < 3; i++) {
+			size_t from = i * 150 + 3;
+
+			/* from both at once, of which one page is in the way of the other */
+			if (both)
+				assert_int_equal(
+					pwritev(fd,
+						(struct iovec[]){{q + from * PG, PG},
+								 {p + (from + 1) * PG, PG}},
+						2, (off_t)((512 + 2 * i) * PG)),
+					2 * PG);
+			else
+				assert_int_equal(pwrite(fd, p + from * PG, 2 * PG,
+							(off_t)((512 + 2 * i) * PG)),
+						 2 * PG);
+			live_fill(p, from, 2, 4);
+		}
+		__atomic_store_n(&a.stop, true, __ATOMIC_RELAXED);
+		pthread_join(t, NULL);
+		assert_int_equal(fl_msync(fl, p, 512 * PG, MS_SYNC), 0);
+		assert_int_equal(*a.word, was + a.added);
+		for (size_t i = 0; i < 3; i++) {
+			size_t from = i * 150 + 3;
+
+			live_check(p, from, 2, 4);
+			live_check(p, from + 2, 60, 3);
+			for (size_t k = 0; k < 2; k++) {
+				off_t at = (off_t)((512 + 2 * i + k) * PG);
+
+				assert_int_equal(pread(fd, page, PG, at), PG);
+				assert_int_equal(page[9], live_word(3 * 1000003 + from + k, 9));
+				at = (off_t)((from + k) * PG);
+				assert_int_equal(pread(fd, page, PG, at), PG);
+				assert_memory_equal(page, live_page(p, from + k), PG);
+			}
+		}
+		assert_int_equal(fl_close(fl), 0);
+		end_file(fd);
+	}
+}
+
 static void forward_reading_is_read_ahead(void **state)
 {
 	const size_t n = 4 * LIMIT_PAGES;
@@ -724,6 +802,7 @@ int main(void)
 		cmocka_unit_test(a_file_for_reading_becomes_one_for_writing),
 		cmocka_unit_test(a_file_that_is_no_longer_allowed),
 		cmocka_unit_test(others_writes_are_seen_after_invalidation),
+		cmocka_unit_test(a_file_is_written_from_its_own_mapping),
 		cmocka_unit_test(forward_reading_is_read_ahead),
 		cmocka_unit_test(interleaved_streams_keep_theirs),
 		cmocka_unit_test(random_reading_reads_single_pages),
