@@ -696,9 +696,13 @@ void cache_forget(struct pagecache *pc, uint64_t page, uint64_t end)
 /* For how long, so that a cache can be written through at 256 MiB a second. */
 static uint64_t recent_ns(const struct mm *mm)
 {
-	uint64_t ns = mm->limit * 1000000000U >> (28 - PAGE_SHIFT);
+	const uint64_t a_second = (uint64_t)1 << (28 - PAGE_SHIFT); /* pages */
+	uint64_t ns;
 
-	return ns < RECENT_MIN ? RECENT_MIN : ns < RECENT_MAX ? ns : RECENT_MAX;
+	if (mm->limit / a_second >= RECENT_MAX / 1000000000U)
+		return RECENT_MAX;
+	ns = mm->limit * 1000000000U / a_second;
+	return ns > RECENT_MIN ? ns : RECENT_MIN;
 }
 
 static uint64_t *sum_of(const struct pagecache *pc, uint64_t page)

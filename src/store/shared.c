@@ -608,7 +608,7 @@ static int return_all(const struct stat *st, int fd, int memfd, int state_fd, in
 static int take_return(const struct wire_msg *m, const int *fds)
 {
 	char path[32], line[WIRE_NAME_MAX];
-	struct returned *noted;
+	struct returned *noted = NULL;
 	struct stat st, memfd;
 	struct node *n = NULL;
 	int fd = host_file(fds[0], true, &n), rw, err;
