@@ -395,44 +395,48 @@ tests_store_test_confine_LDADD = $(store_test_ldadd)
 
 # fault
 
-fault_drive = tests/fault/drive.c tests/fault/drive.h tests/unit/test.h lib/api.c lib/api-files.c \
-	lib/backing.c
+# The library's entry points are among what they share: they replace what is inside.
+tests_fault_libdrive_la_SOURCES = tests/fault/drive.c tests/fault/drive.h tests/fault/mapped.c \
+	tests/fault/mapped.h tests/fault/rows.c tests/fault/rows.h tests/unit/test.h \
+	lib/api.c lib/api-files.c lib/backing.c
+tests_fault_libdrive_la_CPPFLAGS = $(test_cppflags)
+fault_ldadd = tests/fault/libdrive.la $(test_ldadd)
 fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-files tests/fault/test-fault-full tests/fault/test-fault-hold
 fault_programs += tests/fault/test-fault-snapshot
 test_programs += $(fault_programs)
 fault_tests += $(fault_programs) $(tier_fault_tests)
 
-tests_fault_test_fault_calls_SOURCES = tests/fault/test-fault-calls.c $(fault_drive)
+tests_fault_test_fault_calls_SOURCES = tests/fault/test-fault-calls.c
 tests_fault_test_fault_calls_CPPFLAGS = $(test_cppflags)
-tests_fault_test_fault_calls_LDADD = $(test_ldadd)
+tests_fault_test_fault_calls_LDADD = $(fault_ldadd)
 
-tests_fault_test_fault_fork_SOURCES = tests/fault/test-fault-fork.c $(fault_drive)
+tests_fault_test_fault_fork_SOURCES = tests/fault/test-fault-fork.c
 tests_fault_test_fault_fork_CPPFLAGS = $(test_cppflags)
-tests_fault_test_fault_fork_LDADD = $(test_ldadd)
+tests_fault_test_fault_fork_LDADD = $(fault_ldadd)
 
-tests_fault_test_fault_io_SOURCES = tests/fault/test-fault-io.c $(fault_drive)
+tests_fault_test_fault_io_SOURCES = tests/fault/test-fault-io.c
 tests_fault_test_fault_io_CPPFLAGS = $(test_cppflags)
-tests_fault_test_fault_io_LDADD = $(test_ldadd)
+tests_fault_test_fault_io_LDADD = $(fault_ldadd)
 
-tests_fault_test_fault_tier_SOURCES = tests/fault/test-fault-tier.c $(fault_drive)
+tests_fault_test_fault_tier_SOURCES = tests/fault/test-fault-tier.c
 tests_fault_test_fault_tier_CPPFLAGS = $(test_cppflags)
-tests_fault_test_fault_tier_LDADD = $(test_ldadd)
-tests_fault_test_fault_files_SOURCES = tests/fault/test-fault-files.c $(fault_drive)
+tests_fault_test_fault_tier_LDADD = $(fault_ldadd)
+tests_fault_test_fault_files_SOURCES = tests/fault/test-fault-files.c
 tests_fault_test_fault_files_CPPFLAGS = $(test_cppflags)
-tests_fault_test_fault_files_LDADD = $(test_ldadd)
+tests_fault_test_fault_files_LDADD = $(fault_ldadd)
 
-tests_fault_test_fault_hold_SOURCES = tests/fault/test-fault-hold.c $(fault_drive)
+tests_fault_test_fault_hold_SOURCES = tests/fault/test-fault-hold.c
 tests_fault_test_fault_hold_CPPFLAGS = $(test_cppflags)
-tests_fault_test_fault_hold_LDADD = $(test_ldadd)
+tests_fault_test_fault_hold_LDADD = $(fault_ldadd)
 
 tests_fault_test_fault_snapshot_SOURCES = tests/fault/test-fault-snapshot.c \
-	src/cli/image-read.c src/cli/image-read.h $(fault_drive)
+	src/cli/image-read.c src/cli/image-read.h
 tests_fault_test_fault_snapshot_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/src/cli $(LIBXXHASH_CFLAGS)
-tests_fault_test_fault_snapshot_LDADD = $(test_ldadd)
+tests_fault_test_fault_snapshot_LDADD = $(fault_ldadd)
 
-tests_fault_test_fault_full_SOURCES = tests/fault/test-fault-full.c $(fault_drive)
+tests_fault_test_fault_full_SOURCES = tests/fault/test-fault-full.c
 tests_fault_test_fault_full_CPPFLAGS = $(test_cppflags)
-tests_fault_test_fault_full_LDADD = $(test_ldadd)
+tests_fault_test_fault_full_LDADD = $(fault_ldadd)
 
 # fuzz
 
@@ -538,6 +542,7 @@ tests_measure_SOURCES = tests/measure.c
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(test_programs)
+check_LTLIBRARIES += tests/fault/libdrive.la
 TESTS += $(unit_tests) $(live_tests) $(store_tests) $(fault_tests) $(fuzz_tests) $(program_tests) $(torture_tests)
 else
 check-local:

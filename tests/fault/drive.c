@@ -21,6 +21,7 @@
 #define EXIT_WRONG 90
 #define EXIT_REFUSED 91
 #define FILES_MAX 8U
+#define LANES 4U /* cases mostly wait: for the disk, or for patience to end */
 
 struct report *report;
 
@@ -39,14 +40,14 @@ const char *case_file(unsigned number)
 }
 
 /* Wait for the child; false when its time is over, and it is gone then too. */
-static bool wait_bounded(pid_t pid, unsigned seconds, int *status)
+static bool wait_bounded(pid_t pid, int *status)
 {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	struct pollfd pfd = {.fd = fd, .events = POLLIN};
 	int n;
 
 	assert_true(fd >= 0);
-	while ((n = poll(&pfd, 1, (int)seconds * 1000)) < 0 && errno == EINTR)
+	while ((n = poll(&pfd, 1, HANG_SECONDS * 1000)) < 0 && errno == EINTR)
 		;
 	close(fd);
 	if (n == 0)
@@ -55,12 +56,13 @@ static bool wait_bounded(pid_t pid, unsigned seconds, int *status)
 	return n != 0;
 }
 
-static enum ending judge(bool in_time, unsigned seconds, int status)
+static enum ending judge(bool in_time, int status)
 {
 	unsigned lines = 0;
 
 	if (!in_time) {
-		snprintf(report->wrong, sizeof(report->wrong), "no end after %u seconds", seconds);
+		snprintf(report->wrong, sizeof(report->wrong), "no end after %d seconds",
+			 HANG_SECONDS);
 		return END_BAD;
 	}
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
@@ -83,7 +85,7 @@ static enum ending judge(bool in_time, unsigned seconds, int status)
 	return END_BAD;
 }
 
-enum ending run_case(void (*body)(void *), void *arg, unsigned seconds, struct report **out)
+enum ending run_case(void (*body)(void *), void *arg, struct report **out)
 {
 	int err_fd = memfd_create("stderr", MFD_CLOEXEC);
 	enum ending end;
@@ -109,16 +111,50 @@ enum ending run_case(void (*body)(void *), void *arg, unsigned seconds, struct r
 		body(arg);
 		_exit(0);
 	}
-	in_time = wait_bounded(case_pid, seconds, &status);
+	in_time = wait_bounded(case_pid, &status);
 	n = pread(err_fd, report->stderr_text, sizeof(report->stderr_text) - 1, 0);
 	report->stderr_text[n > 0 ? n : 0] = '\0';
 	close(err_fd);
-	end = judge(in_time, seconds, status);
+	end = judge(in_time, status);
 	for (unsigned i = 0; i < FILES_MAX; i++)
 		unlink(case_file(i));
 	case_pid = 0;
 	*out = report;
 	return end;
+}
+
+struct tally in_lanes(const void *cases, unsigned n,
+		      void (*one)(const void *cases, unsigned i, struct tally *t))
+{
+	struct tally *t =
+		mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct tally seen;
+	pid_t lane[LANES];
+
+	assert_ptr_not_equal(t, MAP_FAILED);
+	fflush(stdout);
+	fflush(stderr);
+	for (unsigned l = 0; l < LANES; l++) {
+		lane[l] = fork();
+		assert_true(lane[l] >= 0);
+		if (lane[l] != 0)
+			continue;
+		report = NULL; /* one of its own */
+		for (unsigned i = l; i < n; i += LANES)
+			one(cases, i, t);
+		fflush(stdout);
+		fflush(stderr);
+		_exit(0);
+	}
+	for (unsigned l = 0; l < LANES; l++) {
+		int status;
+
+		assert_int_equal(waitpid(lane[l], &status, 0), lane[l]);
+		assert_int_equal(status, 0);
+	}
+	seen = *t;
+	munmap(t, sizeof(*t));
+	return seen;
 }
 
 void wrong(const char *fmt, ...)
@@ -136,12 +172,25 @@ void refused(void)
 	_exit(EXIT_REFUSED);
 }
 
+void at(const char *what)
+{
+	snprintf(report->at, sizeof(report->at), "%s", what);
+}
+
+bool answered(const char *what, int r)
+{
+	if (r == 0)
+		return true;
+	count_refusal(what, r);
+	return false;
+}
+
 /* What the manual pages of the calls name. */
 void count_refusal(const char *what, long err)
 {
-	static const int documented[] = {ENOMEM, EAGAIN, EPERM,	 EACCES, EFAULT, EIO,	 ENOSPC,
-					 ENFILE, EMFILE, EINVAL, ENOSYS, EBUSY,	 ENODEV, ENOENT,
-					 EOPNOTSUPP};
+	static const int documented[] = {ENOMEM, EAGAIN, EPERM,	 EACCES, EFAULT,
+					 EIO,	 ENOSPC, ENFILE, EMFILE, EINVAL,
+					 ENOSYS, EBUSY,	 ENODEV, ENOENT, EOPNOTSUPP};
 
 	report->refused++;
 	snprintf(report->last_refusal, sizeof(report->last_refusal), "%s: %s", what,

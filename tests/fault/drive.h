@@ -50,14 +50,27 @@ enum ending {
 	END_BAD,     /* anything else; report->wrong says what */
 };
 
-/* Run body(arg) in a child for at most `seconds`; the report is good until the next call. */
-enum ending run_case(void (*body)(void *), void *arg, unsigned seconds, struct report **report);
+/* Run body(arg) in a child, for HANG_SECONDS at most; the report is good until the next call. */
+enum ending run_case(void (*body)(void *), void *arg, struct report **report);
+
+/* What the cases of a test came to, whichever process ran them. */
+struct tally {
+	unsigned hit, bad, lost;
+};
+
+/* one(cases, i, t) for each i below n, in several processes at a time. */
+struct tally in_lanes(const void *cases, unsigned n,
+		      void (*one)(const void *cases, unsigned i, struct tally *t));
 
 /* In the child. */
 extern struct report *report;
 __attribute__((format(printf, 1, 2))) _Noreturn void wrong(const char *fmt, ...);
 _Noreturn void refused(void); /* ends the child as END_REFUSED */
+void at(const char *what);    /* what it does now */
 void count_refusal(const char *what, long err);
+/* What a call answered; true when it was done. */
+bool answered(const char *what, int r);
+#define did(what, call) (at(what), answered(what, call))
 void collect_line(void *arg, enum fl_log_level level, const char *line);
 unsigned lines_with(const struct report *r, const char *text);
 
@@ -87,7 +100,7 @@ struct mem {
 	bool *lost; /* poisoned: its bytes are nobody's */
 	bool *readonly;
 	int map_flags; /* FL_MAP_IN_THREAD, or 0 */
-	bool soft; /* of four pages that are filled, three compress */
+	bool soft;     /* of four pages that are filled, three compress */
 	uint64_t rng;
 };
 

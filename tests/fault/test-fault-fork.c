@@ -18,7 +18,6 @@
 #include <sys/wait.h>
 
 #define PAGES 1500U
-#define SECONDS 30U
 #define EACH_MAX 12U /* of a row, so many calls are failed */
 
 struct load {
@@ -124,7 +123,7 @@ static void without_a_failure(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
 		load.engine = i == 0 ? FL_ENGINE_SYNC : FL_ENGINE_URING;
-		if (run_case(body, &load, SECONDS, &r) != END_WELL || r->lost != 0 ||
+		if (run_case(body, &load, &r) != END_WELL || r->lost != 0 ||
 		    r->refused != 0)
 			fail_msg("%s at %s: %s %s", r->wrong, r->at, r->line[0], r->stderr_text);
 		memcpy(of_fork, r->calls, sizeof(of_fork));
@@ -148,7 +147,7 @@ static void row_fails(void **state)
 
 		if (load.err == 0)
 			load.err = row->err[0];
-		end = run_case(body, &load, SECONDS, &r);
+		end = run_case(body, &load, &r);
 		hits += r->hits != 0;
 		children += r->lost;
 		if (end == END_WELL && (r->lost == 0 || r->nlines != 0))

@@ -11,7 +11,6 @@
 
 #define SLOTS 64U
 #define LIMIT (FL_LIMIT_MIN / PG)
-#define SECONDS 20U
 
 static struct fl *open_tiny(void)
 {
@@ -119,7 +118,7 @@ static void over_the_brim(void *arg)
 static void brim(void **state)
 {
 	struct report *r;
-	enum ending end = run_case(up_to_the_brim, NULL, SECONDS, &r);
+	enum ending end = run_case(up_to_the_brim, NULL, &r);
 
 	(void)state;
 	if (end != END_WELL)
@@ -132,7 +131,7 @@ static void brim(void **state)
 static void refusal(void **state)
 {
 	struct report *r;
-	enum ending end = run_case(too_much, NULL, SECONDS, &r);
+	enum ending end = run_case(too_much, NULL, &r);
 
 	(void)state;
 	if (end != END_WELL)
@@ -142,7 +141,7 @@ static void refusal(void **state)
 static void over(void **state)
 {
 	struct report *r;
-	enum ending end = run_case(over_the_brim, NULL, SECONDS, &r);
+	enum ending end = run_case(over_the_brim, NULL, &r);
 
 	(void)state;
 	if (end != END_KILLED)

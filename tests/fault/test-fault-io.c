@@ -16,8 +16,6 @@
 #include <sys/mman.h>
 
 #define PAGES 720U
-#define SECONDS 20U
-#define LANES 4U
 #define NTH_MAX 24U
 
 #ifndef MADV_PAGEOUT
@@ -224,18 +222,15 @@ static void workload(void *arg)
 
 /* ---- the cases ---- */
 
-struct tally {
-	unsigned hit, bad, lost;
-};
-
 static const char *const kinds[] = {"an error", "a short transfer", "a torn write",
 				    "a flipped bit"};
 
-static void one(const struct io_case *c, struct tally *t)
+static void one(const void *cases, unsigned i, struct tally *t)
 {
+	const struct io_case *c = &((const struct io_case *)cases)[i];
 	struct io_case copy = *c;
 	struct report *r;
-	enum ending end = run_case(workload, &copy, SECONDS, &r);
+	enum ending end = run_case(workload, &copy, &r);
 	const char *why = NULL;
 
 	if (r->hits != 0)
@@ -262,34 +257,8 @@ static void one(const struct io_case *c, struct tally *t)
 
 static void run_all(const struct io_case *c, unsigned n, bool must_lose)
 {
-	struct tally *t =
-		mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pid_t lane[LANES];
-	struct tally seen;
+	struct tally seen = in_lanes(c, n, one);
 
-	assert_ptr_not_equal(t, MAP_FAILED);
-	fflush(stdout);
-	fflush(stderr);
-	for (unsigned l = 0; l < LANES; l++) {
-		lane[l] = fork();
-		assert_true(lane[l] >= 0);
-		if (lane[l] != 0)
-			continue;
-		report = NULL; /* one of its own */
-		for (unsigned i = l; i < n; i += LANES)
-			one(&c[i], t);
-		fflush(stdout);
-		fflush(stderr);
-		_exit(0);
-	}
-	for (unsigned l = 0; l < LANES; l++) {
-		int status;
-
-		assert_int_equal(waitpid(lane[l], &status, 0), lane[l]);
-		assert_int_equal(status, 0);
-	}
-	seen = *t;
-	munmap(t, sizeof(*t));
 	if (seen.bad != 0)
 		fail_msg("%u of %u cases", seen.bad, n);
 	if (seen.hit * 2 < n)
@@ -306,7 +275,7 @@ static void workload_alone(void **state)
 	for (int e = FL_ENGINE_URING; e <= FL_ENGINE_SYNC; e++) {
 		struct io_case c = {.engine = (enum fl_engine)e};
 		struct report *r;
-		enum ending end = run_case(workload, &c, SECONDS, &r);
+		enum ending end = run_case(workload, &c, &r);
 
 		if (end != END_WELL || r->lost != 0 || r->nlines != 0)
 			fail_msg("without a failure: %s (%u lost) %s %s", r->wrong, r->lost,
@@ -458,7 +427,7 @@ static void area_goes_off(void **state)
 	for (int e = FL_ENGINE_URING; e <= FL_ENGINE_SYNC; e++) {
 		struct io_case c = {.engine = (enum fl_engine)e, .second = true};
 		struct report *r;
-		enum ending end = run_case(failing_first, &c, SECONDS, &r);
+		enum ending end = run_case(failing_first, &c, &r);
 
 		if (end != END_WELL || r->lost != 0)
 			fail_msg("%s (%u lost) %s %s", r->wrong, r->lost, r->line[0],
@@ -483,7 +452,7 @@ static void nowhere_to_write(void **state)
 			.persist = true,
 		};
 		struct report *r;
-		enum ending end = run_case(failing_area, &c, SECONDS, &r);
+		enum ending end = run_case(failing_area, &c, &r);
 
 		if (end != END_KILLED)
 			fail_msg("ending %d: %s %s %s", (int)end, r->wrong, r->line[0],

@@ -14,9 +14,7 @@
 #include <sys/mman.h>
 
 #define PAGES 720U
-#define SECONDS 20U
 #define FIRST 3U
-#define LANES 4U
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
@@ -66,11 +64,6 @@ static void io_inject_data(const struct blk_req *req)
 {
 	if (now->io == IO_FLIP && due(BLK_READ, req->dev))
 		((unsigned char *)req->iov[0].iov_base)[1234] ^= 0x10;
-}
-
-static void at(const char *what)
-{
-	snprintf(report->at, sizeof(report->at), "%s", what);
 }
 
 /* Hold an image against what memory was. */
@@ -189,7 +182,7 @@ static void one(const struct scene *s, const char *what)
 {
 	struct scene scene = *s;
 	struct report *r;
-	enum ending end = run_case(play, &scene, SECONDS, &r);
+	enum ending end = run_case(play, &scene, &r);
 
 	seen_hits += r->hits != 0;
 	seen_refusals += r->refused != 0;

@@ -12,7 +12,6 @@
 #include <sys/mman.h>
 
 #define PAGES 640U
-#define SECONDS 20U
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
@@ -102,7 +101,7 @@ static void a_touch_finds_it(void **state)
 		struct report *r;
 		enum fl_compress kind = kinds[k];
 
-		if (run_case(touched, &kind, SECONDS, &r) != END_WELL)
+		if (run_case(touched, &kind, &r) != END_WELL)
 			fail_msg("%s", r->wrong);
 		assert_int_equal(r->lost, 8);
 		assert_int_equal(r->stats.csum_errors, 8);
@@ -153,7 +152,7 @@ static void writing_through_finds_it(void **state)
 		struct report *r;
 		enum fl_compress kind = kinds[k];
 
-		if (run_case(written, &kind, SECONDS, &r) != END_WELL)
+		if (run_case(written, &kind, &r) != END_WELL)
 			fail_msg("%s", r->wrong);
 		assert_int_equal(r->lost, 8);
 		assert_int_equal(lines_with(r, "the page is lost (SIGBUS)"), 8);

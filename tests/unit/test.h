@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test.h - cmocka with the headers that it wants before it.
+ * test.h - cmocka with the headers that it wants before it, and what all tests share.
  */
 #ifndef FL_TEST_H
 #define FL_TEST_H
@@ -18,6 +18,12 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/*
+ * How long a test waits for what is there in a moment, however busy the machine
+ * is: a guard against hangs, and below TEST_TIMEOUT.
+ */
+#define HANG_SECONDS 300
 
 /*
  * Run fn(arg) in a child; its wait status, and what it wrote to standard error
