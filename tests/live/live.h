@@ -26,7 +26,6 @@
 #define MIB (1UL << 20)
 #define RW (PROT_READ | PROT_WRITE)
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
-#define WAIT_SECONDS 20
 
 #ifndef MADV_COLD
 #define MADV_COLD 20
@@ -230,10 +229,10 @@ static inline double live_now(void)
 /* Until the condition holds; the test fails when it does not come. */
 #define live_until(cond)                                                                           \
 	do {                                                                                       \
-		double end_ = live_now() + WAIT_SECONDS;                                           \
+		double end_ = live_now() + HANG_SECONDS;                                           \
 		while (!(cond)) {                                                                  \
 			if (live_now() > end_)                                                     \
-				fail_msg("waited %d s for: %s", WAIT_SECONDS, #cond);              \
+				fail_msg("waited %d s for: %s", HANG_SECONDS, #cond);              \
 			sched_yield();                                                             \
 		}                                                                                  \
 	} while (0)

@@ -84,7 +84,7 @@ fl print first->next->next->number
 fl print items[1234].text[160]@9
 fl print *(long *)8
 END
-timeout -k 5 120 gdb -q -batch -nx -p "$pid" -x "$work/commands" "$work/subject" >"$work/gdb" 2>&1 || :
+timeout -k 5 300 gdb -q -batch -nx -p "$pid" -x "$work/commands" "$work/subject" >"$work/gdb" 2>&1 || :
 for answer in '^\$1 = 50$' '^\$2 = 41980$' '^\$3 = "item 1974' \
 	'Cannot access memory at address 0x8$'; do
 	grep -q "$answer" "$work/gdb" || fail "gdb does not say '$answer'"

@@ -16,7 +16,7 @@ finish() {
 run() {
 	name=$1
 	shift
-	if ! timeout -k 5 120 "$FL_BUILD/examples/$name" "$@" >"$work/out" 2>&1; then
+	if ! timeout -k 5 300 "$FL_BUILD/examples/$name" "$@" >"$work/out" 2>&1; then
 		echo "examples/$name $* failed:"
 		cat "$work/out"
 		failed=1

@@ -637,7 +637,7 @@ static int be_subject(const char *name)
 		{"poison", subject_poison}, {"descriptors", subject_descriptors},
 	};
 
-	alarm(120); /* a guard against hangs */
+	alarm(HANG_SECONDS); /* a guard against hangs */
 	if (strcmp(name, "true") == 0)
 		return 0;
 	for (size_t i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++)

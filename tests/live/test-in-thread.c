@@ -410,7 +410,7 @@ static void handlers_child(void *arg)
 		live_fill(p, 0, ARENA, round);
 		live_check(p, 0, ARENA, round);
 	}
-	end = live_now() + WAIT_SECONDS;
+	end = live_now() + HANG_SECONDS;
 	while (handled_times < 600 && live_now() < end)
 		live_check(p, 0, ARENA, 2);
 	timer_delete(timer);

@@ -41,7 +41,7 @@ static uint64_t wait_told(int fd)
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	uint64_t n = 0;
 
-	assert_int_equal(poll(&p, 1, WAIT_SECONDS * 1000), 1);
+	assert_int_equal(poll(&p, 1, HANG_SECONDS * 1000), 1);
 	assert_int_equal(read(fd, &n, sizeof(n)), sizeof(n));
 	return n;
 }

@@ -28,7 +28,7 @@ run() {
 	want=$1
 	shift
 	status=0
-	timeout -k 5 60 "$faultline" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+	timeout -k 5 300 "$faultline" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
 	[ "$status" -eq "$want" ] || fail "faultline $*: status $status instead of $want"
 }
 

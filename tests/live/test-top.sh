@@ -111,7 +111,7 @@ refuses 1 "no store is mounted there" top "$work"
 refuses 1 "no store is mounted there" top "$work/none"
 
 # On a terminal, which script(1) makes: a screen, and q leaves it.
-echo q | timeout 60 script -qec "stty cols 80 rows 24; '$faultline' top --delay 0.2 --sort pid" \
+echo q | timeout 300 script -qec "stty cols 80 rows 200; '$faultline' top --delay 0.2 --sort pid" \
 	/dev/null >"$work/out" 2>"$work/err" || fail "top did not end by q"
 grep -aq 'by pid' "$work/out" || fail "top: nothing on the screen"
 grep -aq 'perl' "$work/out" || fail "top: the program is not on the screen"

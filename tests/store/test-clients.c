@@ -23,7 +23,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PATIENCE 60 /* seconds */
 #define CROWD 20
 
 /* --- the store --- */
@@ -98,7 +97,7 @@ static long long processes(const char *area)
 /* Wait for something that comes to be by itself. */
 #define EVENTUALLY(what)                                                                           \
 	do {                                                                                       \
-		time_t until = time(NULL) + PATIENCE;                                              \
+		time_t until = time(NULL) + HANG_SECONDS;                                          \
                                                                                                    \
 		while (!(what)) {                                                                  \
 			if (time(NULL) > until)                                                    \
@@ -115,7 +114,7 @@ static void kill_and_wait(pid_t pid)
 
 	assert_true(fd >= 0);
 	kill(pid, SIGKILL);
-	assert_int_equal(poll(&p, 1, PATIENCE * 1000), 1);
+	assert_int_equal(poll(&p, 1, HANG_SECONDS * 1000), 1);
 	close(fd);
 }
 
@@ -182,7 +181,7 @@ static void hear(const struct program *p, const char *want)
 	size_t n = 0;
 
 	while (n + 1 < sizeof(heard)) {
-		if (poll(&fd, 1, PATIENCE * 1000) != 1)
+		if (poll(&fd, 1, HANG_SECONDS * 1000) != 1)
 			fail_msg("process %d says nothing", (int)p->pid);
 		if (read(p->out, line + n, 1) != 1)
 			fail_msg("process %d has ended", (int)p->pid);

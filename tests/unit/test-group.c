@@ -21,7 +21,6 @@
 #include <time.h>
 
 #define LIMIT 16384U /* pages */
-#define WAIT_SECONDS 20
 
 static struct group *join(char *handle)
 {
@@ -49,7 +48,7 @@ static unsigned *said;
 static pid_t process(void (*fn)(char *), char *handle)
 {
 	unsigned before = __atomic_load_n(said, __ATOMIC_ACQUIRE);
-	time_t until = time(NULL) + WAIT_SECONDS;
+	time_t until = time(NULL) + HANG_SECONDS;
 	pid_t parent = getpid();
 	pid_t pid = fork();
 
@@ -177,7 +176,7 @@ static void who_comes_at_once_meets(void **state)
 			pid[i] = fork();
 			assert_true(pid[i] >= 0);
 			if (pid[i] == 0) {
-				time_t until = time(NULL) + WAIT_SECONDS;
+				time_t until = time(NULL) + HANG_SECONDS;
 				struct group *g;
 
 				__atomic_fetch_add(&counts[0], 1, __ATOMIC_SEQ_CST);
@@ -246,7 +245,7 @@ static void become_another(char *handle)
 static void pages_of_the_dead_come_back(void **state)
 {
 	char handle[GROUP_HANDLE_MAX];
-	time_t until = time(NULL) + WAIT_SECONDS;
+	time_t until = time(NULL) + HANG_SECONDS;
 	struct group *g;
 	pid_t pid;
 
@@ -295,7 +294,7 @@ static void a_number_has_one_member(void **state)
 /* Another limit, for which there is room. */
 static void set_limit(struct group *g, uint64_t pages)
 {
-	time_t until = time(NULL) + WAIT_SECONDS;
+	time_t until = time(NULL) + HANG_SECONDS;
 
 	assert_int_equal(group_aim(g, pages), 0);
 	while (group_follow(g) != 0)
@@ -553,7 +552,7 @@ static void hold_most(char *handle)
 	fd = (struct pollfd){.fd = group_listen(g), .events = POLLIN};
 	assert_true(fd.fd >= 0);
 	__atomic_fetch_add(said, 1, __ATOMIC_RELEASE);
-	while (poll(&fd, 1, WAIT_SECONDS * 1000) == 1) {
+	while (poll(&fd, 1, HANG_SECONDS * 1000) == 1) {
 		group_heard(g);
 		n = group_asked(g);
 		group_give(g, n);
@@ -564,7 +563,7 @@ static void hold_most(char *handle)
 static void who_has_more_than_its_share_is_asked(void **state)
 {
 	char handle[GROUP_HANDLE_MAX];
-	time_t until = time(NULL) + WAIT_SECONDS;
+	time_t until = time(NULL) + HANG_SECONDS;
 	uint64_t share;
 	struct group *g;
 	pid_t pid;
