@@ -3,15 +3,16 @@
 #
 # redis-server without saves: load it, change much of it in another order than
 # it was loaded, read everything back, and compare that and DEBUG DIGEST.
+# FL_REDIS_KEYS (default 36000) values of 1 kB.
 . "${FL_SRC:-.}/tests/programs/paged.sh"
 
 needs redis-server redis-cli awk
 socket=$dir/redis.sock
+keys=${FL_REDIS_KEYS:-36000}
 
 # Commands of the inline protocol: $1 is load or read.
 commands() {
-	awk -v what="$1" 'BEGIN {
-		n = 90000
+	awk -v what="$1" -v n="$keys" 'BEGIN {
 		x = 1
 		for (i = 0; i < 64; i++) {
 			s = ""
@@ -67,7 +68,7 @@ session() {
 session native
 set_limit redis
 session managed
-[ "$(wc -l <"$dir/contents.native")" -gt 90000 ] || fail "redis-server: the contents were not read"
+[ "$(wc -l <"$dir/contents.native")" -gt "$keys" ] || fail "redis-server: the contents were not read"
 cmp "$dir/contents.native" "$dir/contents.managed" >&2 ||
 	fail "redis-server: contents differ from native"
 same redis
