@@ -156,7 +156,8 @@ static void workload(void *arg)
 	at_random(&m, 40);
 	protect(&m, 100, 80, PROT_READ);
 	at_random(&m, 40);
-	mem_check_all(&m, "with a part read-only");
+	for (size_t i = 80; i < 200; i++)
+		mem_check(&m, i, "with a part read-only");
 	protect(&m, 100, 80, PROT_READ | PROT_WRITE);
 	empty(&m, 300, 40, MADV_DONTNEED);
 	empty(&m, 500, 30, MADV_FREE);
@@ -224,7 +225,8 @@ static const struct row rows[] = {
 	 .lasting = {-ENOMEM, ERR_PARTIAL}},
 	{ROW(uffd_zeropage), .err = {-EAGAIN, -ENOMEM, ERR_PARTIAL},
 	 .lasting = {-ENOMEM, ERR_PARTIAL}},
-	{ROW(uffd_move), .err = {-EBUSY, -EAGAIN, -EINVAL, -ENOENT, -ENOMEM, ERR_PARTIAL, ERR_UNTOLD},
+	{ROW(uffd_move),
+	 .err = {-EBUSY, -EAGAIN, -EINVAL, -ENOENT, -ENOMEM, ERR_PARTIAL, ERR_UNTOLD},
 	 .lasting = {-EBUSY, -EINVAL, ERR_PARTIAL, ERR_UNTOLD}},
 	{ROW(uffd_writeprotect), .err = {-EAGAIN, -ENOENT, -ENOMEM}},
 	{ROW(uffd_writeprotect), .wp = FL_WP_SYNC, .err = {-EAGAIN, -ENOENT, -ENOMEM}},
@@ -285,7 +287,7 @@ int main(void)
 		.lacks = lacks,
 		.rows = rows,
 		.nrows = sizeof(rows) / sizeof(rows[0]),
-		.first = 8,
+		.first = 5,
 		.sample = 4,
 		.every = 2,
 		.begins = 0,

@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define PAGES 1500U
+#define PAGES 900U
 #define EACH_MAX 12U /* of a row, so many calls are failed */
 
 struct load {
@@ -123,8 +123,7 @@ static void without_a_failure(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
 		load.engine = i == 0 ? FL_ENGINE_SYNC : FL_ENGINE_URING;
-		if (run_case(body, &load, &r) != END_WELL || r->lost != 0 ||
-		    r->refused != 0)
+		if (run_case(body, &load, &r) != END_WELL || r->lost != 0 || r->refused != 0)
 			fail_msg("%s at %s: %s %s", r->wrong, r->at, r->line[0], r->stderr_text);
 		memcpy(of_fork, r->calls, sizeof(of_fork));
 	}
