@@ -32,7 +32,7 @@ repeat()
 	echo "$*"
 	status=0
 	# what is checked at the end takes a while, too
-	timeout -k 10 $((each + 120)) "$@" || status=$?
+	timeout -k 10 $((each + 300)) "$@" || status=$?
 	if [ "$status" -ne 0 ]; then
 		echo "faultline: torture failed with $status: $*" >&2
 		exit 1
