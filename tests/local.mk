@@ -13,7 +13,9 @@ LOG_COMPILER = timeout
 AM_LOG_FLAGS = -k 10 $(TEST_TIMEOUT)
 SH_LOG_COMPILER = timeout
 AM_SH_LOG_FLAGS = -k 10 $(TEST_TIMEOUT) $(SHELL)
+# A test that runs make is not to take this one's options and jobs.
 AM_TESTS_ENVIRONMENT = \
+	unset MAKEFLAGS MFLAGS MAKELEVEL; \
 	CMOCKA_MESSAGE_OUTPUT=TAP; export CMOCKA_MESSAGE_OUTPUT; \
 	FL_SRC='$(abs_top_srcdir)'; export FL_SRC; \
 	FL_BUILD='$(abs_top_builddir)'; export FL_BUILD; \
@@ -549,6 +551,19 @@ check-local:
 	@echo 'faultline: the tests need cmocka; on Debian: apt-get install libcmocka-dev' >&2; exit 1
 endif
 EXTRA_DIST += $(test_scripts) tests/summary .ci/run scripts/common.sh scripts/demo scripts/test
+
+# make check-together: all, JOBS of them at a time, the longest first; those that look at what
+# the machine has to spare come afterwards, one by one.
+JOBS = 2
+long_tests = tests/fault/test-fault-calls tests/torture/run-torture.sh tests/bench/test-bench.sh
+lone_tests = tests/live/test-near.sh
+crowd_tests = $(filter $(TESTS),$(long_tests)) $(filter-out $(long_tests) $(lone_tests),$(TESTS))
+.PHONY: check-together
+check-together:
+	status=0; \
+	$(MAKE) $(AM_MAKEFLAGS) -j$(JOBS) -O check TESTS='$(crowd_tests)' || status=$$?; \
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(filter $(lone_tests),$(TESTS))' || status=$$?; \
+	exit $$status
 
 # make check-io: what pages, with the swap on a store: its areas, then through its mount.
 # Not those whose matter is a private area, or how a machine is that has no store.

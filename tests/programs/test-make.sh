@@ -9,8 +9,6 @@ needs make gcc ar python3
 limit=12288
 mkdir "$dir/project" "$dir/kept"
 python3 "$FL_SRC/tests/programs/project.py" "$dir/project" "${FL_MAKE_FILES:-6}" 36
-# make of make check hands its own options on
-unset MAKEFLAGS MFLAGS MAKELEVEL
 
 native make make -s -j4 -C "$dir/project" CC=gcc
 mv "$dir/project"/*.o "$dir/project/libunits.a" "$dir/project/program" "$dir/kept"
