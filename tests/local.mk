@@ -550,7 +550,7 @@ else
 check-local:
 	@echo 'faultline: the tests need cmocka; on Debian: apt-get install libcmocka-dev' >&2; exit 1
 endif
-EXTRA_DIST += $(test_scripts) tests/summary .ci/run scripts/common.sh scripts/demo scripts/test
+EXTRA_DIST += $(test_scripts) tests/functions.sh tests/summary .ci/run scripts/common.sh scripts/demo scripts/test
 
 # make check-together: all, JOBS of them at a time, the longest first; those that look at what
 # the machine has to spare come afterwards, one by one.

@@ -4,24 +4,10 @@
 # Debuggers and paged programs: gdb attaches and prints what was swapped out, and
 # the program goes on as if nothing had been; strace traces it; a core dump is a
 # core dump, of about the size of a native one.
-set -eu
-
-faultline=$FL_BUILD/src/cli/faultline
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
-	unset "$variable"
-done
-[ -z "${FL_STORE:-}" ] || export FAULTLINE_STORE="$FL_STORE"
+. "${FL_SRC:-.}/tests/functions.sh"
+bare_environment
+use_store
 export FAULTLINE_SWAP_DIR="$work"
-
-fail() {
-	echo "$*"
-	for file in out err gdb; do
-		[ ! -e "$work/$file" ] || sed "s/^/  $file: /" "$work/$file" | tail -n 20
-	done
-	exit 1
-}
 
 cat >"$work/subject.c" <<'END'
 #include <stdio.h>
@@ -87,7 +73,7 @@ END
 timeout -k 5 300 gdb -q -batch -nx -p "$pid" -x "$work/commands" "$work/subject" >"$work/gdb" 2>&1 || :
 for answer in '^\$1 = 50$' '^\$2 = 41980$' '^\$3 = "item 1974' \
 	'Cannot access memory at address 0x8$'; do
-	grep -q "$answer" "$work/gdb" || fail "gdb does not say '$answer'"
+	grep -q "$answer" "$work/gdb" || fail "gdb says $(tail -n 20 "$work/gdb"), not '$answer'"
 done
 echo >&6
 exec 6>&-

@@ -5,23 +5,13 @@
 # by whatever way it was started, and is paged itself; a static one and one that
 # gains privilege simply run.  An area that a process has taken is not there for
 # the programs that it starts: they swap to a private file.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 
-faultline=$FL_BUILD/src/cli/faultline
 live=$FL_BUILD/tests/live
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 mkdir "$work/swap"
-for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
-	unset "$variable"
-done
-[ -z "${FL_STORE:-}" ] || export FAULTLINE_STORE="$FL_STORE"
+bare_environment
+use_store
 export FAULTLINE_SWAP_DIR="$work/swap"
-
-fail() {
-	echo "$*"
-	exit 1
-}
 
 # paged COMMAND...: under a limit that the command passes
 paged() {

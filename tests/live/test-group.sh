@@ -12,22 +12,13 @@ if [ "$(id -u)" -eq 0 ] && [ -z "${own_ipc:-}" ]; then
 fi
 unset own_ipc
 
-faultline=$FL_BUILD/src/cli/faultline
+. "${FL_SRC:-.}/tests/functions.sh"
+
 held=$FL_BUILD/tests/held
 tree=$FL_BUILD/tests/live/group-tree
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/faultline-group.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
-	unset "$variable"
-done
-[ -z "${FL_STORE:-}" ] || export FAULTLINE_STORE="$FL_STORE"
+bare_environment
+use_store
 export FAULTLINE_SWAP_DIR="$work" tree work
-
-fail() {
-	echo "$*"
-	sed 's/^/  /' "$work/out" "$work/err"
-	exit 1
-}
 
 # group STATUS LIMIT ARGUMENT...
 group() {

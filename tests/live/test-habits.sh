@@ -5,23 +5,17 @@
 # they close all descriptors, become daemons, call the kernel past the C library,
 # have no randomised addresses.  An ordinary user is told how to get access to
 # the device, and with the group of the udev rule runs what is installed.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 
-faultline=$FL_BUILD/src/cli/faultline
 habits=$FL_BUILD/tests/live/habits
-work=$(mktemp -d)
 made= # a directory that was not there
-trap 'rm -rf "$work"; [ -z "$made" ] || rmdir "$made"' EXIT
-chmod 755 "$work"
-for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
-	unset "$variable"
-done
-[ -z "${FL_STORE:-}" ] || export FAULTLINE_STORE="$FL_STORE"
-
-fail() {
-	echo "$*"
-	exit 1
+finish() {
+	remove_work
+	[ -z "$made" ] || rmdir "$made"
 }
+chmod 755 "$work"
+bare_environment
+use_store
 
 # same WHAT COMMAND...: equal output, errors and status both ways
 same() {

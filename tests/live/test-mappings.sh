@@ -4,21 +4,11 @@
 # Every kind of memory that a program may map (mappings.c), paged and not yet
 # paged: results as natively, and after each call what is mapped is what is
 # managed, or is not managed for a reason.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 
-faultline=$FL_BUILD/src/cli/faultline
 mappings=$FL_BUILD/tests/live/mappings
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
-	unset "$variable"
-done
-[ -z "${FL_STORE:-}" ] || export FAULTLINE_STORE="$FL_STORE"
-
-fail() {
-	echo "$*"
-	exit 1
-}
+bare_environment
+use_store
 
 status=0
 "$mappings" 24 >"$work/native" 2>&1 || status=$?

@@ -5,21 +5,11 @@
 # program (affinity.c) never sees it: not in its own affinity, not in that of
 # what it starts, and what it chooses for itself stays.  Another thread, looking
 # through /proc, does see it, unless --near=no.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 
-faultline=$FL_BUILD/src/cli/faultline
 affinity=$FL_BUILD/tests/live/affinity
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
-	unset "$variable"
-done
-[ -z "${FL_STORE:-}" ] || export FAULTLINE_STORE="$FL_STORE"
-
-fail() {
-	echo "$*"
-	exit 1
-}
+bare_environment
+use_store
 
 # paged NEAR: the same output as natively; $bound: how often the binding was seen
 paged() {

@@ -4,33 +4,12 @@
 # 'faultline run': the program's own status, output, descriptors and
 # environment come through; what cannot be run is told in one line with status
 # 125 (126 and 127: the program's fault); the summary; nothing is left behind.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 
-faultline=$FL_BUILD/src/cli/faultline
 deny=$FL_BUILD/tests/live/deny
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 mkdir "$work/swap"
-for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
-	unset "$variable"
-done
+bare_environment
 export FAULTLINE_SWAP_DIR="$work/swap"
-
-fail() {
-	echo "$*"
-	sed 's/^/  out: /' "$work/out"
-	sed 's/^/  err: /' "$work/err"
-	exit 1
-}
-
-# expect STATUS COMMAND...
-expect() {
-	want=$1
-	shift
-	status=0
-	"$@" >"$work/out" 2>"$work/err" || status=$?
-	[ "$status" -eq "$want" ] || fail "$*: status $status instead of $want"
-}
 
 # run STATUS ARGUMENT...: as it should be, so nothing is said
 run() {
@@ -45,9 +24,7 @@ refuses() {
 	want=$1 text=$2
 	shift 2
 	expect "$want" "$@"
-	[ ! -s "$work/out" ] || fail "$*: standard output is not empty"
-	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "$*: not one line"
-	grep -q -e "^faultline: .*$text" "$work/err" || fail "$*: does not say '$text'"
+	one_line "$text" "$@"
 }
 
 output() {

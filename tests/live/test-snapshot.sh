@@ -4,32 +4,20 @@
 # 'faultline snapshot' of programs under `faultline run`: images of a program whose threads
 # write and that forks all the time are each of one instant; what is in them is
 # shown, cut out and checked; one line and no file for what cannot be done.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 export LC_ALL=C.UTF-8
 
-faultline=$FL_BUILD/src/cli/faultline
-work=$(mktemp -d /var/tmp/faultline-snapshot.XXXXXX)
 finish() {
 	exec 3>&- 4>&-
 	wait
-	rm -rf "$work"
-}
-trap finish EXIT
-
-fail() {
-	echo "$*"
-	sed 's/^/  out: /' "$work/out"
-	sed 's/^/  err: /' "$work/err"
-	exit 1
+	remove_work
 }
 
 # run STATUS ARGUMENT...
 run() {
 	want=$1
 	shift
-	status=0
-	timeout -k 5 300 "$faultline" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
-	[ "$status" -eq "$want" ] || fail "faultline $*: status $status instead of $want"
+	expect "$want" timeout -k 5 300 "$faultline" "$@" </dev/null
 }
 
 # refuses STATUS TEXT ARGUMENT...: one line
@@ -38,9 +26,7 @@ refuses() {
 	text=$2
 	shift 2
 	run "$want" "$@"
-	[ ! -s "$work/out" ] || fail "faultline $*: standard output is not empty"
-	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "faultline $*: not one line"
-	grep -q -e "^faultline: .*$text" "$work/err" || fail "faultline $*: does not say '$text'"
+	one_line "$text" "$@"
 }
 
 # --- a program that writes and forks ---

@@ -4,32 +4,20 @@
 # 'faultline map' and 'faultline top' of a program that pages: sums agree, each
 # line is well formed, the screen is painted and left by q; one line for who
 # cannot be shown.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 export LC_ALL=C.UTF-8 TERM=xterm
 
-faultline=$FL_BUILD/src/cli/faultline
-work=$(mktemp -d /var/tmp/faultline-top.XXXXXX)
 finish() {
 	exec 3>&-
 	wait
-	rm -rf "$work"
-}
-trap finish EXIT
-
-fail() {
-	echo "$*"
-	sed 's/^/  out: /' "$work/out"
-	sed 's/^/  err: /' "$work/err"
-	exit 1
+	remove_work
 }
 
 # run STATUS ARGUMENT...
 run() {
 	want=$1
 	shift
-	status=0
-	"$faultline" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
-	[ "$status" -eq "$want" ] || fail "faultline $*: status $status instead of $want"
+	expect "$want" "$faultline" "$@" </dev/null
 }
 
 # refuses STATUS TEXT ARGUMENT...: one line
@@ -38,9 +26,7 @@ refuses() {
 	text=$2
 	shift 2
 	run "$want" "$@"
-	[ ! -s "$work/out" ] || fail "faultline $*: standard output is not empty"
-	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "faultline $*: not one line"
-	grep -q -e "^faultline: .*$text" "$work/err" || fail "faultline $*: does not say '$text'"
+	one_line "$text" "$@"
 }
 
 # A program that holds some 40 MiB in 8, until its standard input ends.

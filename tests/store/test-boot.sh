@@ -4,26 +4,7 @@
 # How a machine that boots mounts a store: the lines of dist/fstab.example, by
 # mount(8) and mount.fuse3(8), and dist/faultline-store@.service, as systemd would
 # run it.  Only the paths are changed.
-set -eu
-
-faultline=$FL_BUILD/src/cli/faultline
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/faultline-boot.XXXXXX")
-sandbox=
-if grep -q -e __asan_init -e __tsan_init "$faultline"; then
-	sandbox=--no-sandbox
-fi
-
-finish() {
-	"$faultline" umount --lazy "$work/mnt" 2>/dev/null || true
-	rm -rf "$work"
-}
-trap finish EXIT
-
-fail() {
-	echo "$*"
-	sed 's/^/  /' "$work"/out* 2>/dev/null
-	exit 1
-}
+. "${FL_SRC:-.}/tests/functions.sh"
 
 mounted() {
 	grep -q " $work/mnt fuse.faultline " /proc/self/mounts

@@ -3,10 +3,7 @@
 #
 # Some of the tests that page, with their swap on a store: its areas, and again
 # through its mount (io=fuse).  `make check-io` does the same with all of them.
-set -eu
-
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/faultline-io.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+. "${FL_SRC:-.}/tests/functions.sh"
 
 # through IO COMMAND: what went through the mount is $written, in bytes
 through() {

@@ -4,16 +4,11 @@
 # A program's private mappings of the store's files are managed without being
 # named: a sort and a search, through the mount and paged to the store, say what
 # they say of the file itself.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 
-faultline=$FL_BUILD/src/cli/faultline
 mapped=$FL_BUILD/tests/programs/mapped
-work=$(mktemp -d /var/tmp/faultline-store.XXXXXX)
 mkdir "$work/mnt"
-trap '"$faultline" umount --lazy "$work/mnt" || true; rm -rf "$work"' EXIT
-for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
-	unset "$variable"
-done
+bare_environment
 
 "$faultline" store init "$work/store"
 "$faultline" mkswap --size 64M "$work/store/swap/disk0"

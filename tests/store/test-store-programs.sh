@@ -3,16 +3,9 @@
 #
 # git, sqlite3 and rsync on MNT/files, with the checks that they have
 # themselves; what they leave is the same in DIR/files.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 
-faultline=$FL_BUILD/src/cli/faultline
-work=$(mktemp -d /var/tmp/faultline-store.XXXXXX)
 mkdir "$work/mnt"
-sandbox=
-if grep -q -e __asan_init -e __tsan_init "$faultline"; then
-	sandbox=--no-sandbox
-fi
-trap '"$faultline" umount --lazy "$work/mnt" || true; rm -rf "$work"' EXIT
 export HOME="$work" GIT_CONFIG_NOSYSTEM=1
 export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
 

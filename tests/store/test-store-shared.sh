@@ -4,15 +4,10 @@
 # Unmodified programs that map one file of a store share its pages: what one
 # stores the other loads, and so does who reads the file; a child has the mapping
 # of its parent; one that is killed has lost nothing.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 
-faultline=$FL_BUILD/src/cli/faultline
-work=$(mktemp -d /var/tmp/faultline-store.XXXXXX)
 mkdir "$work/mnt"
-trap '"$faultline" umount --lazy "$work/mnt" || true; rm -rf "$work"' EXIT
-for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
-	unset "$variable"
-done
+bare_environment
 
 "$faultline" store init "$work/store"
 "$faultline" mkswap --size 64M "$work/store/swap/disk0"

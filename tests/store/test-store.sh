@@ -3,15 +3,9 @@
 #
 # 'faultline store', 'mount' and 'umount': what is made and shown, one line for
 # each bad input, and no mount or process left, however the server ends.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 
-faultline=$FL_BUILD/src/cli/faultline
-work=$(mktemp -d /var/tmp/faultline-store.XXXXXX)
 chmod 755 "$work"
-sandbox=
-if grep -q -e __asan_init -e __tsan_init "$faultline"; then
-	sandbox=--no-sandbox
-fi
 
 finish() {
 	for mnt in "$work"/mnt*; do
@@ -19,23 +13,13 @@ finish() {
 	done
 	rm -rf "$work"
 }
-trap finish EXIT
 mkdir "$work/mnt" "$work/mnt2"
-
-fail() {
-	echo "$*"
-	sed 's/^/  out: /' "$work/out"
-	sed 's/^/  err: /' "$work/err"
-	exit 1
-}
 
 # run STATUS ARGUMENT...
 run() {
 	want=$1
 	shift
-	status=0
-	"$faultline" "$@" >"$work/out" 2>"$work/err" || status=$?
-	[ "$status" -eq "$want" ] || fail "faultline $*: status $status instead of $want"
+	expect "$want" "$faultline" "$@"
 }
 
 # refuses TEXT ARGUMENT...: one line, status 1
@@ -43,9 +27,7 @@ refuses() {
 	text=$1
 	shift
 	run 1 "$@"
-	[ ! -s "$work/out" ] || fail "faultline $*: standard output is not empty"
-	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "faultline $*: not one line"
-	grep -q -e "^faultline: .*$text" "$work/err" || fail "faultline $*: does not say '$text'"
+	one_line "$text" "$@"
 }
 
 mount_store() {

@@ -7,26 +7,11 @@
 #
 # The status is the command's; or 1, when it left slots in use or a store that
 # `faultline store check` finds something wrong with.
-set -eu
+: "${FL_BUILD:=$PWD}"
+. "$(dirname "$0")/../functions.sh"
 
 io=$1
 shift
-: "${FL_BUILD:=$PWD}"
-faultline=$FL_BUILD/src/cli/faultline
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/faultline-with-store.XXXXXX")
-sandbox=
-if grep -q -e __asan_init -e __tsan_init "$faultline"; then
-	sandbox=--no-sandbox
-fi
-
-finish() {
-	"$faultline" umount --lazy "$work/mnt" 2>/dev/null || true
-	rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 mkdir "$work/mnt"
 "$faultline" store init "$work/store"

@@ -4,27 +4,15 @@
 # faultline(1)'s manners: help on standard output and status 0; what is not
 # understood, one line on standard error and status 2; doctor says missing, and
 # fails, where something is missing.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 
-faultline=$FL_BUILD/src/cli/faultline
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
-
-fail() {
-	echo "$*"
-	sed 's/^/  out: /' "$work/out"
-	sed 's/^/  err: /' "$work/err"
-	exit 1
-}
 
 # run STATUS ARGUMENT...
 run() {
 	want=$1
 	shift
-	status=0
-	"$faultline" "$@" >"$work/out" 2>"$work/err" || status=$?
-	[ "$status" -eq "$want" ] || fail "faultline $*: status $status instead of $want"
+	expect "$want" "$faultline" "$@"
 }
 
 helps() {
@@ -38,9 +26,7 @@ refuses() {
 	text=$1
 	shift
 	run 2 "$@"
-	[ ! -s "$work/out" ] || fail "faultline $*: standard output is not empty"
-	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "faultline $*: not one line"
-	grep -q "^faultline: .*$text" "$work/err" || fail "faultline $*: does not say '$text'"
+	one_line "$text" "$@"
 }
 
 helps --help
