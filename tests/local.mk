@@ -160,7 +160,7 @@ tests_live_test_live_files_SOURCES = tests/live/test-live-files.c tests/live/liv
 tests_live_test_live_files_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_files_LDADD = $(live_ldadd)
 
-tests_live_test_run_files_SOURCES = tests/live/test-run-files.c tests/unit/test.h
+tests_live_test_run_files_SOURCES = tests/live/test-run-files.c tests/live/subjects.h tests/unit/test.h
 tests_live_test_run_files_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
 tests_live_test_run_files_LDADD = $(CMOCKA_LIBS) -lpthread
 
@@ -277,15 +277,15 @@ test_scripts += tests/live/test-top.sh tests/live/test-snapshot.sh tests/live/te
 tests_live_snapshot_writer_SOURCES = tests/live/snapshot-writer.c
 tests_live_snapshot_writer_LDADD = -lpthread
 
-tests_live_test_signals_SOURCES = tests/live/test-signals.c tests/unit/test.h
+tests_live_test_signals_SOURCES = tests/live/test-signals.c tests/live/subjects.h tests/unit/test.h
 tests_live_test_signals_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
 tests_live_test_signals_LDADD = $(CMOCKA_LIBS) -lpthread
 
-tests_live_test_fork_SOURCES = tests/live/test-fork.c tests/unit/test.h
+tests_live_test_fork_SOURCES = tests/live/test-fork.c tests/live/subjects.h tests/unit/test.h
 tests_live_test_fork_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
 tests_live_test_fork_LDADD = $(CMOCKA_LIBS)
 
-tests_live_test_intercept_SOURCES = tests/live/test-intercept.c tests/unit/test.h
+tests_live_test_intercept_SOURCES = tests/live/test-intercept.c tests/live/subjects.h tests/unit/test.h
 tests_live_test_intercept_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
 tests_live_test_intercept_LDADD = $(CMOCKA_LIBS)
 

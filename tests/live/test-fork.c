@@ -6,7 +6,7 @@
  * and with a subject's name as its argument; a subject checks by itself that
  * parent and children see what fork(2) says, byte for byte.
  */
-#include "test.h"
+#include "subjects.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,11 +27,6 @@
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
-
-#define PAGE 4096UL
-#define WORDS (PAGE / sizeof(uint64_t))
-
-static char self[4096], tool[4096];
 
 #define CHECK(cond)                                                                                \
 	do {                                                                                       \
@@ -155,7 +150,7 @@ static void subject_deep(void)
 
 static void subject_bomb(void)
 {
-	const size_t pages = 1024;
+	const size_t pages = 640;
 	uint64_t *mem = map(pages);
 
 	for (size_t p = 0; p < pages; p++)
@@ -210,7 +205,7 @@ static void subject_threads(void)
 	racing = map(N);
 	for (uintptr_t i = 0; i < 4; i++)
 		CHECK(pthread_create(&t[i], NULL, race, (void *)i) == 0);
-	for (unsigned round = 0; round < 30; round++) {
+	for (unsigned round = 0; round < 15; round++) {
 		pid_t pid = fork();
 
 		CHECK(pid >= 0);
@@ -625,10 +620,7 @@ static void subject_poison(void)
 
 static int be_subject(const char *name)
 {
-	static const struct {
-		const char *name;
-		void (*fn)(void);
-	} subjects[] = {
+	static const struct subject subjects[] = {
 		{"full", subject_full},	    {"own-stack", subject_own_stack},
 		{"sides", subject_sides},   {"deep", subject_deep},
 		{"bomb", subject_bomb},	    {"threads", subject_threads},
@@ -640,12 +632,7 @@ static int be_subject(const char *name)
 	alarm(HANG_SECONDS); /* a guard against hangs */
 	if (strcmp(name, "true") == 0)
 		return 0;
-	for (size_t i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++)
-		if (strcmp(name, subjects[i].name) == 0) {
-			subjects[i].fn();
-			return 0;
-		}
-	return 2;
+	return be_one_of(subjects, sizeof(subjects) / sizeof(subjects[0]), name);
 }
 
 /* ---- cases ---- */
@@ -678,7 +665,6 @@ static void run(const char *subject, const char *limit, const char *const *more)
 	char stats_option[80];
 	unsigned n = 4;
 	int status;
-	pid_t pid;
 
 	snprintf(stats_option, sizeof(stats_option), "--stats=%s", stats);
 	unlink(stats);
@@ -689,13 +675,7 @@ static void run(const char *subject, const char *limit, const char *const *more)
 	argv[n++] = self;
 	argv[n++] = subject;
 	argv[n] = NULL;
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		execv(tool, (char *const *)(uintptr_t)argv);
-		_exit(127);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
+	status = spawn(argv);
 	if (status != 0)
 		fail_msg("%s: wait status %x", subject, (unsigned)status);
 	assert_true(summary("pages evicted") > 100);
@@ -817,20 +797,16 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_full_table_is_no_obstacle),
 		cmocka_unit_test(a_lost_page_is_lost_to_both),
 	};
-	const char *build = getenv("FL_BUILD");
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	int failed;
 
-	if (n < 0)
+	if (!know_self())
 		return 2;
 	if (argc == 2)
 		return be_subject(argv[1]);
-	if (build == NULL) {
-		fprintf(stderr, "test-fork: FL_BUILD is not set\n");
+	if (know_build() == NULL)
 		return 2;
-	}
-	snprintf(tool, sizeof(tool), "%s/src/cli/faultline", build);
 	snprintf(stats, sizeof(stats), "/tmp/test-fork-%d", (int)getpid());
-	n = cmocka_run_group_tests_name("fork", tests, NULL, NULL);
+	failed = cmocka_run_group_tests_name("fork", tests, NULL, NULL);
 	unlink(stats);
-	return (int)n;
+	return failed;
 }

@@ -12,7 +12,7 @@
  *
  * runs any program so, and prints what escapes.
  */
-#include "test.h"
+#include "subjects.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -33,8 +33,6 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
-
-#define PAGE 4096UL
 
 /* ---- the tracer ---- */
 
@@ -280,7 +278,7 @@ static void run_traced(char *const argv[], char *const envp[])
 	}
 }
 
-static char self[4096], preload[4200];
+static char preload[4200];
 
 static void traced_program(char *const argv[])
 {
@@ -744,10 +742,7 @@ static void subject_quiet(void)
 	CHECK(getenv("FAULTLINE_MAIN") == NULL);
 }
 
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} subjects[] = {
+static const struct subject subjects[] = {
 	{"calls", subject_calls},	{"threads", subject_threads}, {"dlopen", subject_dlopen},
 	{"signals", subject_signals},	{"true", subject_true},	      {"cancel", subject_cancel},
 	{"children", subject_children}, {"escape", subject_escape},   {"quiet", subject_quiet},
@@ -756,12 +751,7 @@ static const struct {
 
 static int be_subject(const char *name)
 {
-	for (size_t i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++)
-		if (strcmp(subjects[i].name, name) == 0) {
-			subjects[i].fn();
-			return 0;
-		}
-	return 2;
+	return be_one_of(subjects, sizeof(subjects) / sizeof(subjects[0]), name);
 }
 
 /* ---- cases ---- */
@@ -873,18 +863,16 @@ int main(int argc, char **argv)
 		cmocka_unit_test(real_programs),     cmocka_unit_test(code_of_the_program),
 		cmocka_unit_test(code_of_a_library),
 	};
-	const char *build = getenv("FL_BUILD");
+	const char *build;
 	char path[4096];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
-	if (n < 0)
+	if (!know_self())
 		return 2;
 	if (argc == 2)
 		return be_subject(argv[1]);
-	if (build == NULL) {
-		fprintf(stderr, "test-intercept: FL_BUILD is not set\n");
+	build = know_build();
+	if (build == NULL)
 		return 2;
-	}
 	snprintf(preload, sizeof(preload),
 		 "LD_PRELOAD=%s/src/preload/.libs/libfaultline-preload.so", build);
 	snprintf(path, sizeof(path), "%s/tests/live/.libs/inline-sites.so", build);

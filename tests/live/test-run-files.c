@@ -7,7 +7,7 @@
  * subject checks by itself that memory is what mmap(2) and fork(2) say, byte for
  * byte; the same must hold both times.
  */
-#include "test.h"
+#include "subjects.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -32,13 +32,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE 4096UL
-#define WORDS (PAGE / sizeof(uint64_t))
 #define RW (PROT_READ | PROT_WRITE)
 #define N 4096UL /* pages: 16 MiB, at a limit of 4 */
 #define H 1024UL /* where processes are many, at a limit of 2 */
 
-static char self[4096], tool[4096], lib[4096];
+static char lib[4096];
 static const char *dir;
 
 #define CHECK(cond)                                                                                \
@@ -821,10 +819,7 @@ static void subject_library(void)
 
 static int be_subject(const char *name)
 {
-	static const struct {
-		const char *name;
-		void (*fn)(void);
-	} subjects[] = {
+	static const struct subject subjects[] = {
 		{"private", subject_private},	{"threads", subject_threads},
 		{"fork", subject_fork},		{"many", subject_many},
 		{"exec", subject_exec},		{"descriptors", subject_descriptors},
@@ -835,12 +830,7 @@ static int be_subject(const char *name)
 		{"poison", subject_poison},	{"old", subject_old},
 	};
 
-	for (size_t i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++)
-		if (strcmp(name, subjects[i].name) == 0) {
-			subjects[i].fn();
-			_exit(0);
-		}
-	return 2;
+	_exit(be_one_of(subjects, sizeof(subjects) / sizeof(subjects[0]), name));
 }
 
 static char work[64], stats[96], pattern[96];
@@ -866,20 +856,6 @@ static double summary(const char *label)
 	}
 	fclose(f);
 	return v;
-}
-
-static int spawn(const char *const *argv)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		execv(argv[0], (char *const *)(uintptr_t)argv);
-		_exit(127);
-	}
-	assert_true(pid > 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return status;
 }
 
 static void managed(const char *subject, const char *limit, const char *const *more)
@@ -1110,22 +1086,20 @@ int main(int argc, char **argv)
 		cmocka_unit_test(others_are_the_kernels),
 		cmocka_unit_test(what_is_cached_is_used_until_it_changes),
 	};
-	const char *build = getenv("FL_BUILD");
+	const char *build;
 	const char *tmp = getenv("TMPDIR");
 	char command[128];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	int failed;
 
-	if (n < 0)
+	if (!know_self())
 		return 2;
 	if (argc == 3) {
 		dir = argv[2];
 		return be_subject(argv[1]);
 	}
-	if (build == NULL) {
-		fprintf(stderr, "test-run-files: FL_BUILD is not set\n");
+	build = know_build();
+	if (build == NULL)
 		return 2;
-	}
-	snprintf(tool, sizeof(tool), "%s/src/cli/faultline", build);
 	snprintf(lib, sizeof(lib), "%s/tests/live/.libs/inline-sites.so", build);
 	snprintf(work, sizeof(work), "%.40s/run-files-XXXXXX", tmp != NULL ? tmp : "/var/tmp");
 	if (mkdtemp(work) == NULL)
@@ -1134,8 +1108,8 @@ int main(int argc, char **argv)
 	snprintf(pattern, sizeof(pattern), "%s/*", work);
 	dir = work;
 	close(make_named("old", 64));
-	n = cmocka_run_group_tests_name("run-files", tests, NULL, NULL);
+	failed = cmocka_run_group_tests_name("run-files", tests, NULL, NULL);
 	unlink(stats);
 	snprintf(command, sizeof(command), "rm -rf '%s'", work);
-	return system(command) == 0 ? (int)n : 2;
+	return system(command) == 0 ? failed : 2;
 }

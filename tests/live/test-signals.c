@@ -9,7 +9,7 @@
  * what it prints must be the same in all three.  The environment tells it when
  * its limit is a small one.
  */
-#include "test.h"
+#include "subjects.h"
 
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -26,21 +26,19 @@
 #include <sys/ucontext.h>
 #include <time.h>
 
-#define PAGE 4096UL
 #define LIMIT "4M"
 #define BALLAST 2048UL /* pages: twice the small limit */
 #define WINDOW 16UL    /* pages */
-#define WORDS (PAGE / sizeof(uint64_t))
 
-#define HITS 3000U    /* of a timer */
-#define JUMPS 100000U /* out of a handler; TEST_JUMPS=1000000 is a minute a side */
+#define HITS 3000U   /* of a timer */
+#define JUMPS 40000U /* out of a handler; TEST_JUMPS=1000000 is a minute a side */
 #define CANCELS 200U
 #define FAULTS 2000U
 #define CROWD 400U
 #define CROWD_CYCLES 20U
 #define QUEUED 5000U
 
-static char self[256], tool[256], stats[64];
+static char stats[64];
 
 /* ---- what subjects share ---- */
 
@@ -846,10 +844,7 @@ static void subject_filter_all_threads_armed(void)
 
 static int be_subject(const char *name)
 {
-	static const struct {
-		const char *name;
-		void (*fn)(void);
-	} subjects[] = {
+	static const struct subject subjects[] = {
 		{"timer", subject_timer},
 		{"jump", subject_jump},
 		{"state", subject_state},
@@ -864,12 +859,7 @@ static int be_subject(const char *name)
 		{"filter-all-threads-armed", subject_filter_all_threads_armed},
 	};
 
-	for (size_t i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++)
-		if (strcmp(name, subjects[i].name) == 0) {
-			subjects[i].fn();
-			return 0;
-		}
-	return 2;
+	return be_one_of(subjects, sizeof(subjects) / sizeof(subjects[0]), name);
 }
 
 /* ---- the cases ---- */
@@ -1038,20 +1028,16 @@ int main(int argc, char **argv)
 		cmocka_unit_test(strict_filters),
 		cmocka_unit_test(a_filter_that_comes_first),
 	};
-	const char *build = getenv("FL_BUILD");
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	int failed;
 
-	if (n < 0)
+	if (!know_self())
 		return 2;
 	if (argc == 2)
 		return be_subject(argv[1]);
-	if (build == NULL) {
-		fprintf(stderr, "test-signals: FL_BUILD is not set\n");
+	if (know_build() == NULL)
 		return 2;
-	}
-	snprintf(tool, sizeof(tool), "%s/src/cli/faultline", build);
 	snprintf(stats, sizeof(stats), "/tmp/test-signals-%d", (int)getpid());
-	n = cmocka_run_group_tests_name("signals", tests, NULL, NULL);
+	failed = cmocka_run_group_tests_name("signals", tests, NULL, NULL);
 	unlink(stats);
-	return (int)n;
+	return failed;
 }
