@@ -262,7 +262,7 @@ live_tests += tests/live/test-group.sh
 test_programs += tests/live/test-run-files
 live_tests += tests/live/test-run-files tests/live/test-run-conform.sh
 unit_tests += tests/unit/test-imports.sh
-live_tests += tests/live/test-top.sh tests/live/test-snapshot.sh
+live_tests += tests/live/test-top.sh tests/live/test-snapshot-command.sh
 check_PROGRAMS += tests/live/affinity tests/live/deny \
 	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits \
 	tests/live/group-tree tests/live/mappings tests/live/snapshot-writer
@@ -272,7 +272,8 @@ test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-h
 	tests/live/test-debug.sh tests/live/test-group.sh tests/live/test-mappings.sh \
 	tests/live/test-near.sh \
 	tests/unit/test-imports.sh
-test_scripts += tests/live/test-top.sh tests/live/test-snapshot.sh tests/live/test-run-conform.sh
+test_scripts += tests/live/test-top.sh tests/live/test-snapshot-command.sh \
+	tests/live/test-run-conform.sh
 
 tests_live_snapshot_writer_SOURCES = tests/live/snapshot-writer.c
 tests_live_snapshot_writer_LDADD = -lpthread
@@ -546,6 +547,11 @@ if HAVE_CMOCKA
 check_PROGRAMS += $(test_programs)
 check_LTLIBRARIES += tests/fault/libdrive.la
 TESTS += $(unit_tests) $(live_tests) $(store_tests) $(fault_tests) $(fuzz_tests) $(program_tests) $(torture_tests)
+# A test has its results by its name, less .sh: of two of one name only the first would be run.
+check-local:
+	@same='$(words $(sort $(TESTS))) $(words $(sort $(TESTS:.sh=)))'; \
+	[ "$${same% *}" -eq "$${same#* }" ] || { \
+		echo 'faultline: two tests have one name, but for .sh: one of them is not run' >&2; exit 1; }
 else
 check-local:
 	@echo 'faultline: the tests need cmocka; on Debian: apt-get install libcmocka-dev' >&2; exit 1

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A program whose memory test-snapshot.sh takes images of.
+ * A program whose memory test-snapshot-command.sh takes images of.
  *
  *	snapshot-writer PAGES
  *
