@@ -95,7 +95,8 @@ struct transit {
 
 struct staging {
 	uintptr_t base; /* STAGE_BLOCK_PAGES pages, registered */
-	char *buffer;	/* STAGE_BUFFER_MAX pages */
+	char *buffer;	/* STAGE_BUFFER_MAX pages, within */
+	char *buffer_map;
 	struct stage_page *page;
 	struct stage_block block[STAGE_BLOCKS];
 	struct transit transit;
@@ -105,6 +106,7 @@ struct staging {
 	uint32_t spares;     /* how many */
 	uint32_t spares_wanted; /* blocks that first touches could have used */
 	uint32_t buffer_pages; /* of the buffer, as the limit allows */
+	uint32_t buffer_huge;  /* of these, the first that may be huge pages */
 	uint32_t buffer_used;
 	uint32_t buffer_reading; /* of those, with I/O in flight */
 	uint32_t buffer_touched; /* pages of it that ever held anything: the rest has no frames */
