@@ -930,7 +930,8 @@ uint32_t stage_buffer_get(struct mm *mm, uint32_t want, uint32_t *first)
 			at = 0;
 			run = 0;
 		}
-		if (buf[at].state == STAGE_FREE || buf[at].state == STAGE_CACHED) {
+		if (buf[at].state == STAGE_FREE ||
+		    (buf[at].state == STAGE_CACHED && !(buf[at].flags & STAGE_DEMAND))) {
 			if (++run > best) {
 				best = run;
 				best_at = at + 1 - run;

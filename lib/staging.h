@@ -63,6 +63,7 @@ enum stage_state {
 #define STAGE_AHEAD 0x4U    /* read beside what was asked for */
 #define STAGE_WRITE 0x8U    /* the thread that waits wants to write */
 #define STAGE_CLUSTER 0x10U /* read along by slot */
+#define STAGE_WINDOW 0x20U  /* read with others of a range */
 
 struct stage_page {
 	uint64_t vpn : 40;
