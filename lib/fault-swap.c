@@ -61,8 +61,7 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write,
 	/* what is at hand is saved now; where the buffer is full, a write waits for it */
 	unsaved = snapshot_unsaved_any(mm, vpn, n) && snapshot_save(p, vpn, n) < n;
 	keep = !swap_half_full(&mm->swap, sp->swp);
-	wp = mm->opt.wp == FL_WP_SYNC ? !write || !alone :
-					!write && keep && fault_wp_wanted(mm, r);
+	wp = mm->opt.wp == FL_WP_SYNC ? !write || !alone : !write && keep && fault_wp_wanted(mm, r);
 	wp = wp || unsaved;
 	res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp, &done);
 	if (res == UFFD_GONE && done == 0 && n > 1) {
@@ -274,6 +273,30 @@ uint32_t fault_window(struct mm *mm, const struct region *r, vpn_t vpn, struct s
 	return window;
 }
 
+/*
+ * The n pages from vpn are about to come by a stream.  What streams brought before
+ * leaves for them: else a scan of more than there are frames would push out all
+ * others, and find nothing of itself when it comes again.
+ */
+static void bring(struct pager *p, const struct stream *s, vpn_t vpn, vpn_t n)
+{
+	if (n == 1)
+		return;
+	reclaim_trail(p, n);
+	if (vpn >= s->stays)
+		trail_add(&p->mm->ra.trail, vpn, n);
+}
+
+/*
+ * Pages [vpn, vpn + n) of a stream are read again.  Where they left so late that the
+ * frames would have held them they come to stay, for it may come once more.
+ */
+static void look_back(struct mm *mm, struct stream *s, vpn_t vpn, uint32_t n)
+{
+	if (reclaim_was_late(mm, pte_get(&mm->ptes, vpn)))
+		s->stays = vpn + n;
+}
+
 enum fault_result fault_swap(struct pager *p, const struct fault *f, struct region *r)
 {
 	struct mm *mm = p->mm;
@@ -286,10 +309,12 @@ enum fault_result fault_swap(struct pager *p, const struct fault *f, struct regi
 	uint32_t n;
 
 	window = fault_window(mm, r, vpn, &stream);
+	look_back(mm, stream, vpn, window);
 	n = read_window(p, vpn, window, flags, f->t0);
 	if (n == 0)
 		return FAULT_DEFER;
 	stream_done(stream, vpn + n);
+	bring(p, stream, vpn, n);
 	if (window == 1 && !(r->flags & REGION_RANDOM))
 		read_cluster(p, vpn, swp);
 	else if (n >= AHEAD_MIN)
@@ -305,9 +330,10 @@ enum fault_result fault_swap(struct pager *p, const struct fault *f, struct regi
  * Read ahead of a reader that comes to `next`: a window, and more of them where
  * that takes nobody's place in the buffer and the device has not enough to do.
  */
-static void read_ahead(struct pager *p, vpn_t next, vpn_t end, uint32_t window)
+static void read_ahead(struct pager *p, struct stream *s, vpn_t next, vpn_t end)
 {
 	struct mm *mm = p->mm;
+	uint32_t window = s->window;
 	vpn_t one = next + window;
 	vpn_t last = next + AHEAD_WINDOWS * window;
 
@@ -322,6 +348,7 @@ static void read_ahead(struct pager *p, vpn_t next, vpn_t end, uint32_t window)
 		if (next >= one && (blkio_inflight(p->io) >= AHEAD_REQUESTS ||
 				    mm->staging.buffer_used + n > mm->staging.buffer_pages / 4 * 3))
 			break;
+		look_back(mm, s, next, n);
 		n = read_window(p, next, n, STAGE_AHEAD, 0);
 		if (n == 0)
 			break;
@@ -341,7 +368,7 @@ static struct stream *follow_stream(struct pager *p, vpn_t vpn, vpn_t next, cons
 
 	stream_done(stream, next);
 	if (window != 1 && !(r->flags & REGION_RANDOM))
-		read_ahead(p, next, vpn_of(r->end), window);
+		read_ahead(p, stream, next, vpn_of(r->end));
 	return stream;
 }
 
@@ -384,40 +411,40 @@ static uint32_t cached_at(struct mm *mm, vpn_t vpn)
 	return (uint32_t)pte_payload(pte);
 }
 
-/* Install what is there of [vpn, end) and asked for; how many pages. */
-static uint32_t install_asked(struct pager *p, vpn_t vpn, vpn_t end, bool write)
+/* Install what is there of [vpn, end) and asked for; up to where nothing is left to be installed. */
+static vpn_t install_asked(struct pager *p, vpn_t vpn, vpn_t end, bool write)
 {
 	struct mm *mm = p->mm;
 	bool alone = end - vpn == 1;
-	uint32_t total = 0;
-	bool all = true;
 
-	for (vpn_t v = vpn; all && v < end;) {
-		uint32_t index = cached_at(mm, v);
+	while (vpn < end) {
+		uint32_t index = cached_at(mm, vpn);
 		struct stage_page *sp = &mm->staging.page[index];
 		uint32_t n = 1;
 		uint32_t got;
 
 		if (index == 0) {
-			v++;
+			vpn++;
 			continue;
 		}
-		while (n < end - v && index + n < STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX &&
-		       sp[n].state == STAGE_CACHED && sp[n].vpn == v + n)
+		while (n < end - vpn && index + n < STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX &&
+		       sp[n].state == STAGE_CACHED && sp[n].vpn == vpn + n)
 			n++;
 		got = install(p, index, n, write, alone);
-		all = got == n && sp[n - 1].state == STAGE_FREE;
-		total += got;
-		v += n;
+		if (got < n || sp[n - 1].state != STAGE_FREE) {
+			vpn += got;
+			break;
+		}
+		vpn += n;
 	}
 	/* no frame for the rest: it stays cached */
-	for (vpn_t v = vpn; !all && v < end; v++) {
+	for (vpn_t v = vpn; v < end; v++) {
 		uint32_t index = cached_at(mm, v);
 
 		if (index != 0)
 			mm->staging.page[index].flags &= (uint16_t)~STAGE_DEMAND;
 	}
-	return total;
+	return vpn;
 }
 
 /*
@@ -434,8 +461,13 @@ static enum fault_result fault_buffered(struct pager *p, const struct fault *f,
 	vpn_t end = vpn + 1;
 	bool there = sp->state == STAGE_CACHED;
 	struct stream *stream;
-	uint32_t got;
+	vpn_t done;
 
+	/* a fault that is deferred is no step of a stream */
+	if (there && mm_frames(mm) >= mm_budget(mm) && !(sp->flags & STAGE_CLUSTER))
+		reclaim_trail(p, 1);
+	if (there && reclaim_some_room(p, 1) == 0)
+		return FAULT_DEFER;
 	if (!there && f->write)
 		sp->flags |= STAGE_WRITE;
 	/* one read serves all who wait */
@@ -449,11 +481,12 @@ static enum fault_result fault_buffered(struct pager *p, const struct fault *f,
 		stream = follow_stream(p, vpn, end, r);
 		if (!blkio_is_sync(p->io))
 			blkio_flush(p->io);
-		got = install_asked(p, vpn, end, f->write);
-		if (there && got == 0) {
-			stream_done(stream, vpn);
+		bring(p, stream, vpn, end - vpn);
+		done = install_asked(p, vpn, end, f->write);
+		if (done < end)
+			stream_done(stream, done);
+		if (there && done == vpn)
 			return FAULT_DEFER;
-		}
 	}
 	if (!there) {
 		stat_add(&mm->stats.faults_major, 1);

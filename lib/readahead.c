@@ -64,6 +64,7 @@ uint32_t stream_fault(struct stream_set *set, uint64_t vpn, uint32_t max, struct
 	s->used = set->tick;
 	s->window = 1;
 	s->next = vpn + 1;
+	s->stays = 0;
 	*out = s;
 	return 1;
 }
@@ -71,6 +72,38 @@ uint32_t stream_fault(struct stream_set *set, uint64_t vpn, uint32_t max, struct
 void stream_done(struct stream *s, uint64_t next)
 {
 	s->next = next;
+}
+
+void trail_add(struct trail *t, uint64_t vpn, uint64_t n)
+{
+	struct trail_run *last = &t->run[(t->first + t->count - 1) % TRAIL_RUNS];
+
+	t->pages += n;
+	if (t->count != 0 && last->vpn + last->n == vpn) {
+		last->n += n;
+		return;
+	}
+	if (t->count == TRAIL_RUNS)
+		trail_cut(t, t->run[t->first].n);
+	t->run[(t->first + t->count++) % TRAIL_RUNS] = (struct trail_run){vpn, n};
+}
+
+const struct trail_run *trail_oldest(const struct trail *t)
+{
+	return t->count != 0 ? &t->run[t->first] : NULL;
+}
+
+void trail_cut(struct trail *t, uint64_t n)
+{
+	struct trail_run *r = &t->run[t->first];
+
+	t->pages -= n;
+	r->vpn += n;
+	r->n -= n;
+	if (r->n == 0) {
+		t->first = (t->first + 1) % TRAIL_RUNS;
+		t->count--;
+	}
 }
 
 uint32_t cluster_window(struct readahead *ra)

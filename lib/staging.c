@@ -956,7 +956,8 @@ uint32_t stage_buffer_get(struct mm *mm, uint32_t want, uint32_t *first)
 		s->buffer_touched = s->buffer_hand;
 		/* a huge page comes as a whole */
 		if (s->buffer_touched < s->buffer_huge)
-			s->buffer_touched = (s->buffer_touched + HUGE_PAGES - 1) & ~(HUGE_PAGES - 1);
+			s->buffer_touched =
+				(s->buffer_touched + HUGE_PAGES - 1) & ~(HUGE_PAGES - 1);
 	}
 	*first = STAGE_BLOCK_PAGES + best_at;
 	return best;

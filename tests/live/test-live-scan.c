@@ -2,7 +2,8 @@
 /*
  * test-live-scan.c - what is touched again and again stays while a scan of many
  * times the limit goes by: a hot fifth of the limit keeps nine of ten hits,
- * whichever of the two is a file; and reading in patterns is read ahead.
+ * whichever of the two is a file; a scan that comes again finds a part of itself,
+ * or all of it where that fits; and reading in patterns is read ahead.
  */
 #include "memsource.h"
 
@@ -113,6 +114,74 @@ static void a_hot_file_and_a_scan_of_a_file(void **state)
 	of_memory(true, true, "file, file");
 }
 
+/* ---- scans of memory that come again ---- */
+
+static uint64_t pages_read(struct fl *fl, char *mem, size_t n)
+{
+	uint64_t before = live_stats(fl).read_pages;
+
+	live_check(mem, 0, n, 3);
+	return live_stats(fl).read_pages - before;
+}
+
+/* Of a scan of four times the limit a part stays, for when it comes again. */
+static void a_scan_finds_a_part_of_itself(void **state)
+{
+	struct fl *fl = runtime();
+	const size_t n = 4 * LIMIT_PAGES;
+	char *p = live_map(fl, n);
+	uint64_t read = 0;
+
+	(void)state;
+	live_fill(p, 0, n, 3);
+	live_check(p, 0, n, 3);
+	for (unsigned round = 0; round < 3; round++)
+		read += pages_read(fl, p, n);
+	print_message("%zu pages three times: %lu were read\n", n, (unsigned long)read);
+	assert_true(read <= 3 * n - 3 * n / 8);
+	assert_int_equal(fl_close(fl), 0);
+}
+
+/* A scan of half of the limit, beside memory that nobody touches, comes to stay. */
+static void a_scan_that_fits_comes_to_stay(void **state)
+{
+	struct fl *fl = runtime();
+	const size_t n = LIMIT_PAGES / 2;
+	char *p = live_map(fl, n);
+	char *cold = live_map(fl, 2 * LIMIT_PAGES);
+	uint64_t read = 0;
+
+	(void)state;
+	live_fill(p, 0, n, 3);
+	live_fill(cold, 0, 2 * LIMIT_PAGES, 3);
+	for (unsigned round = 0; round < 8; round++)
+		read = pages_read(fl, p, n);
+	print_message("%zu pages for the eighth time: %lu were read\n", n, (unsigned long)read);
+	assert_true(read <= n / 8);
+	live_check(cold, 0, 2 * LIMIT_PAGES, 3);
+	assert_int_equal(fl_close(fl), 0);
+}
+
+/* Pages that are there already do not end a stream. */
+static void a_scan_passes_over_what_is_there(void **state)
+{
+	struct fl *fl = runtime();
+	const size_t n = LIMIT_PAGES / 2;
+	char *p = live_map(fl, 4 * LIMIT_PAGES);
+	uint64_t faults, began;
+
+	(void)state;
+	live_fill(p, 0, 4 * LIMIT_PAGES, 3);
+	for (size_t i = 0; i < n; i += 3)
+		assert_int_equal(live_wrong(p, (i * 5 + 1) % n, 1, 3), 0);
+	began = live_stats(fl).faults_swap;
+	live_check(p, 0, n, 3);
+	faults = live_stats(fl).faults_swap - began;
+	print_message("%zu pages, each third there: %lu windows\n", n, (unsigned long)faults);
+	assert_true(faults <= n / 8);
+	assert_int_equal(fl_close(fl), 0);
+}
+
 /* ---- reading in patterns ---- */
 
 #define PART 2048U
@@ -197,6 +266,9 @@ int main(void)
 		cmocka_unit_test(hot_memory_and_a_scan_of_a_file),
 		cmocka_unit_test(a_hot_file_and_a_scan_of_memory),
 		cmocka_unit_test(a_hot_file_and_a_scan_of_a_file),
+		cmocka_unit_test(a_scan_finds_a_part_of_itself),
+		cmocka_unit_test(a_scan_that_fits_comes_to_stay),
+		cmocka_unit_test(a_scan_passes_over_what_is_there),
 		cmocka_unit_test(patterns_side_by_side_are_read_ahead),
 		cmocka_unit_test(each_thread_keeps_its_stream),
 	};
