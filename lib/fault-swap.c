@@ -504,11 +504,15 @@ enum fault_result fault_staged(struct pager *p, const struct fault *f, struct re
 	vpn_t vpn = vpn_of(f->addr);
 	pte_t pte = pte_get(&mm->ptes, vpn);
 	struct stage_page *sp = &mm->staging.page[pte_payload(pte)];
+	struct stream *stream;
+	uint32_t window;
 
 	if (sp->state == STAGE_READING || sp->state == STAGE_CACHED)
 		return fault_buffered(p, f, r, sp);
 	if (!stage_refault(p, vpn, pte, f->write))
 		return FAULT_DEFER;
+	window = fault_window(mm, r, vpn, &stream);
+	stream_done(stream, vpn + 1 + stage_refault_run(mm, vpn + 1, window - 1));
 	stat_add(&mm->stats.faults_staged, 1);
 	stat_add(&mm->stats.faults_minor, 1);
 	fault_latency(mm, f->t0);

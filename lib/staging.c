@@ -781,26 +781,76 @@ bool stage_writeout(struct pager *p)
 
 /* ---- back to the application ---- */
 
-bool stage_move_back(struct mm *mm, int fd, int pagemap_fd, vpn_t vpn, pte_t pte)
+/* The frame of a staged page in a block is the application's again. */
+static void moved_back(struct mm *mm, vpn_t vpn, uint32_t index, pte_t bits)
 {
-	uint32_t index = (uint32_t)pte_payload(pte);
 	struct stage_page *sp = &mm->staging.page[index];
 	swp_t swp = sp->swp;
-	size_t done;
 
-	if (sp->state != STAGE_MOVED && sp->state != STAGE_CLEAN && sp->state != STAGE_FILLED)
-		return false;
-	if (uffd_move(fd, pagemap_fd, addr_of(vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
-		      &done) != UFFD_OK)
-		return false;
 	if (sp->state == STAGE_FILLED) {
 		fill_put(&mm->fills, (uint32_t)swp);
 		swp = SWP_NONE;
 	}
-	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG | PTE_WARM));
+	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, bits));
 	sp->state = STAGE_FREE;
 	frame_gone(&mm->staging, &mm->staging.block[index / STAGE_BLOCK]);
+}
+
+static bool can_move_back(const struct stage_page *sp)
+{
+	return sp->state == STAGE_MOVED || sp->state == STAGE_CLEAN || sp->state == STAGE_FILLED;
+}
+
+bool stage_move_back(struct mm *mm, int fd, int pagemap_fd, vpn_t vpn, pte_t pte)
+{
+	uint32_t index = (uint32_t)pte_payload(pte);
+	size_t done;
+
+	if (!can_move_back(&mm->staging.page[index]))
+		return false;
+	if (uffd_move(fd, pagemap_fd, addr_of(vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
+		      &done) != UFFD_OK)
+		return false;
+	moved_back(mm, vpn, index, PTE_YOUNG | PTE_WARM);
 	return true;
+}
+
+uint32_t stage_refault_run(struct mm *mm, vpn_t vpn, uint32_t n)
+{
+	const struct region *r = region_find(&mm->regions, addr_of(vpn));
+	uint32_t total = 0;
+
+	if (r == NULL)
+		return 0;
+	if (n > vpn_of(r->end) - vpn)
+		n = (uint32_t)(vpn_of(r->end) - vpn);
+	while (total < n) {
+		pte_t pte = pte_get(&mm->ptes, vpn + total);
+		uint32_t index = (uint32_t)pte_payload(pte);
+		uint32_t run = 0;
+		uint32_t most;
+		size_t done;
+
+		if (pte_state(pte) != PTE_STAGED || index >= STAGE_BLOCK_PAGES)
+			break;
+		most = STAGE_BLOCK - index % STAGE_BLOCK;
+		if (most > n - total)
+			most = n - total;
+		while (run < most && can_move_back(&mm->staging.page[index + run]) &&
+		       mm->staging.page[index + run].vpn == vpn + total + run &&
+		       !snapshot_unsaved(mm, vpn + total + run))
+			run++;
+		if (run == 0)
+			break;
+		uffd_move(in_thread_uffd_at(mm, addr_of(vpn)), mm->pagemap_fd, addr_of(vpn + total),
+			  (uintptr_t)stage_addr(mm, index), run * PAGE_SIZE, &done);
+		for (uint32_t i = 0; i < done >> PAGE_SHIFT; i++)
+			moved_back(mm, vpn + total + i, index + i, PTE_YOUNG);
+		total += (uint32_t)(done >> PAGE_SHIFT);
+		if (done != run * PAGE_SIZE)
+			break;
+	}
+	return total;
 }
 
 bool stage_refault(struct pager *p, vpn_t vpn, pte_t pte, bool write)

@@ -200,6 +200,12 @@ bool stage_move_back(struct mm *mm, int fd, int pagemap_fd, vpn_t vpn, pte_t pte
  */
 bool stage_refault(struct pager *p, vpn_t vpn, pte_t pte, bool write);
 
+/*
+ * The page at vpn was given back so, and its stream goes on: those behind it that
+ * stand in blocks as it did come back, too, n at most; how many.
+ */
+uint32_t stage_refault_run(struct mm *mm, vpn_t vpn, uint32_t n);
+
 /* A staged page is unmapped or dropped: its entry becomes none. */
 void stage_detach(struct mm *mm, vpn_t vpn);
 
