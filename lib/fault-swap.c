@@ -8,9 +8,11 @@
  * that were read ahead wait as CACHED.
  *
  * Two stages: a fault that meets its stream reads a window and installs all of
- * it; behind the window a second one is read ahead without being installed,
- * and the first touch of it installs it whole and starts the next.  The reader
- * thus faults once a window and finds it read.
+ * it; behind the window others are read ahead without being installed, and the
+ * first touch of one installs it whole and starts one more.  The reader thus
+ * faults once a window and finds it read, and the device has some requests at
+ * once.  A window is a range of addresses: pages of it that are present are
+ * passed over, so that a stream goes on where others were at random.
  *
  * A read that fails, or a page that does not match: the page that a thread
  * waits for is poisoned; a page that was only read ahead goes back to SWAPPED,
@@ -23,15 +25,18 @@
 
 #include <errno.h>
 
-#define AHEAD_MIN 8U /* windows from this size on are read ahead of */
+#define AHEAD_MIN 8U	   /* windows from this size on are read ahead of */
+#define AHEAD_WINDOWS 3U   /* so many, */
+#define AHEAD_REQUESTS 32U /* while fewer requests than this are in flight */
 
 static void read_done(struct blk_req *req, int res);
 
 /*
  * Install n buffer pages from `first`, adjacent in address too, as far as
- * frames allow; how many were.  Pages that stay keep their state.
+ * frames allow; how many were.  Pages that stay keep their state.  alone: one
+ * page, which the fault was for.
  */
-static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
+static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write, bool alone)
 {
 	struct mm *mm = p->mm;
 	struct stage_page *sp = &mm->staging.page[first];
@@ -43,6 +48,7 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 	bool keep; /* the slot, beside the frame */
 	bool wp;
 	bool unsaved;
+	bool warm;
 
 	if (r == NULL)
 		return 0;
@@ -55,7 +61,7 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 	/* what is at hand is saved now; where the buffer is full, a write waits for it */
 	unsaved = snapshot_unsaved_any(mm, vpn, n) && snapshot_save(p, vpn, n) < n;
 	keep = !swap_half_full(&mm->swap, sp->swp);
-	wp = mm->opt.wp == FL_WP_SYNC ? !write || n > 1 : !write && keep && fault_wp_wanted(mm, r);
+	wp = mm->opt.wp == FL_WP_SYNC ? !write || !alone : !write && keep && fault_wp_wanted(mm, r);
 	wp = wp || unsaved;
 	res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp, &done);
 	if (res == UFFD_GONE && done == 0 && n > 1) {
@@ -68,7 +74,7 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 		swp_t swp = sp[i].swp;
 
 		/* A page that is about to be written has no use for its slot; nor has an area that fills up. */
-		if ((write && n == 1) || !keep) {
+		if ((write && alone) || !keep) {
 			if (swap_put(&mm->swap, swp))
 				mm->swap_full = false;
 			swp = SWP_NONE;
@@ -76,10 +82,10 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write)
 		if (sp[i].flags & STAGE_AHEAD)
 			stat_add(&mm->stats.readahead_hits, 1);
 		/* asked for by itself, it is of no scan */
+		warm = alone && !(sp[i].flags & (STAGE_AHEAD | STAGE_WINDOW));
 		pte_set(&mm->ptes, vpn + i,
 			pte_make(PTE_PRESENT, swp,
-				 PTE_YOUNG |
-					 (n == 1 && !(sp[i].flags & STAGE_AHEAD) ? PTE_WARM : 0) |
+				 PTE_YOUNG | (warm ? PTE_WARM : 0) |
 					 (wp && swp != SWP_NONE ? PTE_WP : 0)));
 		stage_buffer_put(mm, first + i);
 	}
@@ -158,15 +164,25 @@ static uint32_t read_start(struct pager *p, vpn_t vpn, uint32_t n, unsigned flag
 	return run;
 }
 
-/* Read what is SWAPPED in the n pages from vpn, in as many runs as their slots make. */
+/*
+ * Read what is SWAPPED in the n pages from vpn, in as many runs as their slots
+ * make, and pass over what is present or staged; how far that went.
+ */
 static uint32_t read_window(struct pager *p, vpn_t vpn, uint32_t n, unsigned flags, uint64_t t0)
 {
 	struct mm *mm = p->mm;
 	uint32_t at = 0;
 
-	while (at < n && pte_state(pte_get(&mm->ptes, vpn + at)) == PTE_SWAPPED) {
-		uint32_t run = read_start(p, vpn + at, n - at, flags, at == 0 ? t0 : 0);
+	if (n > 1)
+		flags |= STAGE_WINDOW;
+	while (at < n) {
+		enum pte_state state = pte_state(pte_get(&mm->ptes, vpn + at));
+		uint32_t run = 1;
 
+		if (state == PTE_SWAPPED)
+			run = read_start(p, vpn + at, n - at, flags, at == 0 ? t0 : 0);
+		else if (state != PTE_PRESENT && state != PTE_STAGED)
+			break;
 		if (run == 0)
 			break;
 		at += run;
@@ -257,10 +273,35 @@ uint32_t fault_window(struct mm *mm, const struct region *r, vpn_t vpn, struct s
 	return window;
 }
 
+/*
+ * The n pages from vpn are about to come by a stream.  What streams brought before
+ * leaves for them: else a scan of more than there are frames would push out all
+ * others, and find nothing of itself when it comes again.
+ */
+static void bring(struct pager *p, const struct stream *s, vpn_t vpn, vpn_t n)
+{
+	if (n == 1)
+		return;
+	reclaim_trail(p, n);
+	if (vpn >= s->stays)
+		trail_add(&p->mm->ra.trail, vpn, n);
+}
+
+/*
+ * Pages [vpn, vpn + n) of a stream are read again.  Where they left so late that the
+ * frames would have held them they come to stay, for it may come once more.
+ */
+static void look_back(struct mm *mm, struct stream *s, vpn_t vpn, uint32_t n)
+{
+	if (reclaim_was_late(mm, pte_get(&mm->ptes, vpn)))
+		s->stays = vpn + n;
+}
+
 enum fault_result fault_swap(struct pager *p, const struct fault *f, struct region *r)
 {
 	struct mm *mm = p->mm;
 	vpn_t vpn = vpn_of(f->addr);
+	vpn_t end = vpn_of(r->end);
 	swp_t swp = pte_swp(pte_get(&mm->ptes, vpn));
 	unsigned flags = STAGE_DEMAND | (f->write ? STAGE_WRITE : 0);
 	struct stream *stream;
@@ -268,14 +309,17 @@ enum fault_result fault_swap(struct pager *p, const struct fault *f, struct regi
 	uint32_t n;
 
 	window = fault_window(mm, r, vpn, &stream);
+	look_back(mm, stream, vpn, window);
 	n = read_window(p, vpn, window, flags, f->t0);
 	if (n == 0)
 		return FAULT_DEFER;
 	stream_done(stream, vpn + n);
+	bring(p, stream, vpn, n);
 	if (window == 1 && !(r->flags & REGION_RANDOM))
 		read_cluster(p, vpn, swp);
-	else if (n >= AHEAD_MIN && vpn + n < vpn_of(r->end))
-		read_window(p, vpn + n, n, STAGE_AHEAD, 0);
+	else if (n >= AHEAD_MIN)
+		read_window(p, vpn + n, end - vpn - n < n ? (uint32_t)(end - vpn) - n : n,
+			    STAGE_AHEAD, 0);
 	mm->filling = false;
 	stat_add(&mm->stats.faults_swap, 1);
 	stat_add(&mm->stats.faults_major, 1);
@@ -283,55 +327,174 @@ enum fault_result fault_swap(struct pager *p, const struct fault *f, struct regi
 }
 
 /*
- * A page that was read along or ahead was asked for at vpn; the pages up to
- * `next` are served.  Where that goes on with a stream, the next window is
- * read ahead, behind what is on its way already.
+ * Read ahead of a reader that comes to `next`: a window, and more of them where
+ * that takes nobody's place in the buffer and the device has not enough to do.
  */
-static void follow_stream(struct pager *p, vpn_t vpn, vpn_t next, const struct region *r)
+static void read_ahead(struct pager *p, struct stream *s, vpn_t next, vpn_t end)
+{
+	struct mm *mm = p->mm;
+	uint32_t window = s->window;
+	vpn_t one = next + window;
+	vpn_t last = next + AHEAD_WINDOWS * window;
+
+	while (next < end && next < last) {
+		uint32_t n = end - next < window ? (uint32_t)(end - next) : window;
+		enum pte_state state = pte_state(pte_get(&mm->ptes, next));
+
+		if (state == PTE_STAGED || state == PTE_PRESENT) {
+			next++;
+			continue;
+		}
+		if (next >= one && (blkio_inflight(p->io) >= AHEAD_REQUESTS ||
+				    mm->staging.buffer_used + n > mm->staging.buffer_pages / 4 * 3))
+			break;
+		look_back(mm, s, next, n);
+		n = read_window(p, next, n, STAGE_AHEAD, 0);
+		if (n == 0)
+			break;
+		next += n;
+	}
+}
+
+/*
+ * A page that was read along or ahead was asked for at vpn; the pages up to
+ * `next` are served.  Where that goes on with a stream, read ahead of it.
+ */
+static struct stream *follow_stream(struct pager *p, vpn_t vpn, vpn_t next, const struct region *r)
 {
 	struct mm *mm = p->mm;
 	struct stream *stream;
 	uint32_t window = stream_fault(&mm->ra.swap, vpn, window_of(mm, r), &stream);
-	vpn_t end = vpn_of(r->end);
 
 	stream_done(stream, next);
-	if (window == 1 || (r->flags & REGION_RANDOM))
-		return;
-	while (next < end && next < vpn + 2 * window &&
-	       pte_state(pte_get(&mm->ptes, next)) == PTE_STAGED)
-		next++;
-	if (next < end && next < vpn + 2 * window)
-		read_window(p, next, end - next < window ? (uint32_t)(end - next) : window,
-			    STAGE_AHEAD, 0);
+	if (window != 1 && !(r->flags & REGION_RANDOM))
+		read_ahead(p, stream, next, vpn_of(r->end));
+	return stream;
+}
+
+/* The staging page of a page that was read in a window, or is being read. */
+static struct stage_page *of_window(struct mm *mm, pte_t pte)
+{
+	struct stage_page *sp;
+
+	if (pte_state(pte) != PTE_STAGED || pte_payload(pte) < STAGE_BLOCK_PAGES)
+		return NULL;
+	sp = &mm->staging.page[pte_payload(pte)];
+	return sp->flags & STAGE_CLUSTER ? NULL : sp;
+}
+
+/* Who touched vpn will come to what follows, up to end: it is asked for, too.  How far that goes. */
+static vpn_t ask_for(struct mm *mm, vpn_t vpn, vpn_t end)
+{
+	for (; vpn < end; vpn++) {
+		pte_t pte = pte_get(&mm->ptes, vpn);
+		struct stage_page *sp;
+
+		if (pte_state(pte) == PTE_PRESENT)
+			continue;
+		sp = of_window(mm, pte);
+		if (sp == NULL)
+			break;
+		sp->flags |= STAGE_DEMAND;
+	}
+	return vpn;
+}
+
+/* The index of the buffer page that holds a page; 0: none does. */
+static uint32_t cached_at(struct mm *mm, vpn_t vpn)
+{
+	pte_t pte = pte_get(&mm->ptes, vpn);
+
+	if (pte_state(pte) != PTE_STAGED ||
+	    mm->staging.page[pte_payload(pte)].state != STAGE_CACHED)
+		return 0;
+	return (uint32_t)pte_payload(pte);
+}
+
+/* Install what is there of [vpn, end) and asked for; up to where nothing is left to be installed. */
+static vpn_t install_asked(struct pager *p, vpn_t vpn, vpn_t end, bool write)
+{
+	struct mm *mm = p->mm;
+	bool alone = end - vpn == 1;
+
+	while (vpn < end) {
+		uint32_t index = cached_at(mm, vpn);
+		struct stage_page *sp = &mm->staging.page[index];
+		uint32_t n = 1;
+		uint32_t got;
+
+		if (index == 0) {
+			vpn++;
+			continue;
+		}
+		while (n < end - vpn && index + n < STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX &&
+		       sp[n].state == STAGE_CACHED && sp[n].vpn == vpn + n)
+			n++;
+		got = install(p, index, n, write, alone);
+		if (got < n || sp[n - 1].state != STAGE_FREE) {
+			vpn += got;
+			break;
+		}
+		vpn += n;
+	}
+	/* no frame for the rest: it stays cached */
+	for (vpn_t v = vpn; v < end; v++) {
+		uint32_t index = cached_at(mm, v);
+
+		if (index != 0)
+			mm->staging.page[index].flags &= (uint16_t)~STAGE_DEMAND;
+	}
+	return vpn;
 }
 
 /*
- * The first touch of a window that was read ahead: all of it that is there is
- * installed.
+ * A touch of a page in the buffer.  Where that is the first one of a window all
+ * of it is installed, now or when it arrives; but first the device is given more
+ * to do.
  */
-static enum fault_result fault_cached(struct pager *p, const struct fault *f, const struct region *r,
-				      uint32_t index)
+static enum fault_result fault_buffered(struct pager *p, const struct fault *f,
+					const struct region *r, struct stage_page *sp)
 {
 	struct mm *mm = p->mm;
-	struct stage_page *buf = mm->staging.page;
 	vpn_t vpn = vpn_of(f->addr);
-	uint32_t n = 1;
-	uint32_t got;
+	vpn_t most = vpn + window_of(mm, r);
+	vpn_t end = vpn + 1;
+	bool there = sp->state == STAGE_CACHED;
+	struct stream *stream;
+	vpn_t done;
 
-	if (buf[index].flags & STAGE_CLUSTER) {
-		cluster_hit(&mm->ra);
-	} else {
-		while (index + n < STAGE_BLOCK_PAGES + mm->staging.buffer_pages &&
-		       buf[index + n].state == STAGE_CACHED && buf[index + n].vpn == vpn + n)
-			n++;
-	}
-	got = install(p, index, n, f->write);
-	if (got == 0)
+	/* a fault that is deferred is no step of a stream */
+	if (there && mm_frames(mm) >= mm_budget(mm) && !(sp->flags & STAGE_CLUSTER))
+		reclaim_trail(p, 1);
+	if (there && reclaim_some_room(p, 1) == 0)
 		return FAULT_DEFER;
+	if (!there && f->write)
+		sp->flags |= STAGE_WRITE;
+	/* one read serves all who wait */
+	if (there || !(sp->flags & STAGE_DEMAND)) {
+		/* asked for, it is not dropped for what is read now */
+		sp->flags |= STAGE_DEMAND;
+		if (sp->flags & STAGE_CLUSTER)
+			cluster_hit(&mm->ra);
+		else
+			end = ask_for(mm, vpn, most < vpn_of(r->end) ? most : vpn_of(r->end));
+		stream = follow_stream(p, vpn, end, r);
+		if (!blkio_is_sync(p->io))
+			blkio_flush(p->io);
+		bring(p, stream, vpn, end - vpn);
+		done = install_asked(p, vpn, end, f->write);
+		if (done < end)
+			stream_done(stream, done);
+		if (there && done == vpn)
+			return FAULT_DEFER;
+	}
+	if (!there) {
+		stat_add(&mm->stats.faults_major, 1);
+		return FAULT_WAITS;
+	}
 	stat_add(&mm->stats.faults_staged, 1);
 	stat_add(&mm->stats.faults_minor, 1);
 	fault_latency(mm, f->t0);
-	follow_stream(p, vpn, vpn + got, r);
 	return FAULT_DONE;
 }
 
@@ -340,33 +503,16 @@ enum fault_result fault_staged(struct pager *p, const struct fault *f, struct re
 	struct mm *mm = p->mm;
 	vpn_t vpn = vpn_of(f->addr);
 	pte_t pte = pte_get(&mm->ptes, vpn);
-	uint32_t index = (uint32_t)pte_payload(pte);
-	struct stage_page *sp = &mm->staging.page[index];
+	struct stage_page *sp = &mm->staging.page[pte_payload(pte)];
+	struct stream *stream;
+	uint32_t window;
 
-	if (sp->state == STAGE_READING) {
-		/* One read serves all who wait. */
-		if (!(sp->flags & STAGE_DEMAND)) {
-			uint32_t n = 1;
-
-			/* a window read ahead is installed whole when it arrives */
-			if (sp->flags & STAGE_CLUSTER)
-				cluster_hit(&mm->ra);
-			else
-				while (index + n < STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX &&
-				       sp[n].state == STAGE_READING && sp[n].vpn == vpn + n)
-					sp[n++].flags |= STAGE_DEMAND;
-			sp->flags |= STAGE_DEMAND;
-			follow_stream(p, vpn, vpn + n, r);
-		}
-		if (f->write)
-			sp->flags |= STAGE_WRITE;
-		stat_add(&mm->stats.faults_major, 1);
-		return FAULT_WAITS;
-	}
-	if (sp->state == STAGE_CACHED)
-		return fault_cached(p, f, r, index);
+	if (sp->state == STAGE_READING || sp->state == STAGE_CACHED)
+		return fault_buffered(p, f, r, sp);
 	if (!stage_refault(p, vpn, pte, f->write))
 		return FAULT_DEFER;
+	window = fault_window(mm, r, vpn, &stream);
+	stream_done(stream, vpn + 1 + stage_refault_run(mm, vpn + 1, window - 1));
 	stat_add(&mm->stats.faults_staged, 1);
 	stat_add(&mm->stats.faults_minor, 1);
 	fault_latency(mm, f->t0);
@@ -481,7 +627,7 @@ static void read_done(struct blk_req *req, int res)
 		while (i + run < n && sp[i + run].state == STAGE_CACHED &&
 		       (sp[i + run].flags & STAGE_DEMAND) && sp[i + run].vpn == sp[i].vpn + run)
 			run++;
-		got = install(p, first + i, run, sp[i].flags & STAGE_WRITE);
+		got = install(p, first + i, run, sp[i].flags & STAGE_WRITE, run == 1);
 		for (uint32_t k = got; k < run; k++) {
 			/* no frame for it: it stays cached, who waits faults again and is deferred */
 			sp[i + k].flags &= (uint16_t)~STAGE_DEMAND;

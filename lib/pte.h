@@ -14,6 +14,7 @@
  *   bits  5-6   PTE_BUSY    visits left before a frame that refused is tried again
  *   bit   7     PTE_SYNC    fl_sync() has taken these very bytes (hold.h)
  *   bits  8-9   PTE_WARM    visits more that a young page stays: it was asked for again
+ *   bits 10-15  PTE_LEFT    SWAPPED: when it left, as reclaim.c counts; 0: not known
  *   bits 16-63  payload     PRESENT, SWAPPED, COMPRESSED: swp_t (PRESENT: SWP_NONE without a
  *                           slot or an object; COMPRESSED: an object)
  *                           STAGED: index of its staging page (which knows the slot)
@@ -60,6 +61,8 @@ enum pte_state {
 #define PTE_SYNC ((pte_t)1 << 7)
 #define PTE_WARM_SHIFT 8
 #define PTE_WARM ((pte_t)3 << PTE_WARM_SHIFT)
+#define PTE_LEFT_SHIFT 10
+#define PTE_LEFT ((pte_t)63 << PTE_LEFT_SHIFT)
 /* what only the clock looks at */
 #define PTE_CLOCK (PTE_YOUNG | PTE_WARM | PTE_BUSY)
 #define PTE_PAYLOAD_SHIFT 16

@@ -9,6 +9,9 @@
 
 #define NOWHERE UINT64_MAX
 
+/* Faults after which a stream that did not go on may have ended. */
+#define STREAM_IDLE 100000U
+
 /* A decision about the cluster window is taken after this many pages were read along. */
 #define CLUSTER_SAMPLE 64U
 /* With the window at 1, one fault in this many reads two pages, to notice a change. */
@@ -20,33 +23,87 @@ void readahead_init(struct readahead *ra)
 	ra->cluster = 2;
 }
 
+/*
+ * Which one gives its place to a stream that begins.  Faults at random begin one
+ * each: half of the places are for streams that went on, unless long ago.
+ */
+static struct stream *stream_victim(struct stream_set *set)
+{
+	struct stream *oldest = NULL;
+	struct stream *other = NULL; /* the oldest that may be no stream */
+	unsigned going = 0;
+
+	for (unsigned i = 0; i < STREAMS; i++) {
+		struct stream *s = &set->s[i];
+		bool goes = s->window > 1 && set->tick - s->used < STREAM_IDLE;
+
+		going += goes;
+		if (oldest == NULL || s->used < oldest->used)
+			oldest = s;
+		if (!goes && (other == NULL || s->used < other->used))
+			other = s;
+	}
+	return going <= STREAMS / 2 ? other : oldest;
+}
+
 uint32_t stream_fault(struct stream_set *set, uint64_t vpn, uint32_t max, struct stream **out)
 {
-	struct stream *oldest = &set->s[0];
+	struct stream *s;
 
 	set->tick++;
 	for (unsigned i = 0; i < STREAMS; i++) {
-		struct stream *s = &set->s[i];
-
+		s = &set->s[i];
 		if (s->next == vpn && s->next != 0) {
 			s->used = set->tick;
 			s->window = s->window < max / 2 ? s->window * 2 : max;
 			*out = s;
 			return s->window;
 		}
-		if (s->used < oldest->used)
-			oldest = s;
 	}
-	oldest->used = set->tick;
-	oldest->window = 1;
-	oldest->next = vpn + 1;
-	*out = oldest;
+	s = stream_victim(set);
+	s->used = set->tick;
+	s->window = 1;
+	s->next = vpn + 1;
+	s->stays = 0;
+	*out = s;
 	return 1;
 }
 
 void stream_done(struct stream *s, uint64_t next)
 {
 	s->next = next;
+}
+
+void trail_add(struct trail *t, uint64_t vpn, uint64_t n)
+{
+	struct trail_run *last = &t->run[(t->first + t->count - 1) % TRAIL_RUNS];
+
+	t->pages += n;
+	if (t->count != 0 && last->vpn + last->n == vpn) {
+		last->n += n;
+		return;
+	}
+	if (t->count == TRAIL_RUNS)
+		trail_cut(t, t->run[t->first].n);
+	t->run[(t->first + t->count++) % TRAIL_RUNS] = (struct trail_run){vpn, n};
+}
+
+const struct trail_run *trail_oldest(const struct trail *t)
+{
+	return t->count != 0 ? &t->run[t->first] : NULL;
+}
+
+void trail_cut(struct trail *t, uint64_t n)
+{
+	struct trail_run *r = &t->run[t->first];
+
+	t->pages -= n;
+	r->vpn += n;
+	r->n -= n;
+	if (r->n == 0) {
+		t->first = (t->first + 1) % TRAIL_RUNS;
+		t->count--;
+	}
 }
 
 uint32_t cluster_window(struct readahead *ra)

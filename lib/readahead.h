@@ -26,6 +26,7 @@ struct stream {
 	uint64_t next;	 /* vpn that goes on with it; 0: unused */
 	uint64_t used;	 /* tick of its last fault */
 	uint32_t window; /* pages */
+	uint64_t stays;	 /* swap-ins: what it reads below comes to stay */
 };
 
 struct stream_set {
@@ -33,10 +34,29 @@ struct stream_set {
 	uint64_t tick;
 };
 
+/*
+ * What streams brought, oldest first: pages that nobody may ask for again, so
+ * that they leave for what is brought next.  Where there are more runs than
+ * places the oldest is forgotten, and its pages are like any other.
+ */
+#define TRAIL_RUNS 1024U
+
+struct trail_run {
+	uint64_t vpn;
+	uint64_t n;
+};
+
+struct trail {
+	struct trail_run run[TRAIL_RUNS];
+	uint32_t first, count;
+	uint64_t pages; /* in all runs */
+};
+
 struct readahead {
 	struct stream_set touch; /* first touches */
 	struct stream_set swap;	 /* swap-ins */
 	struct stream_set wp;	 /* writes to write-protected pages */
+	struct trail trail;
 	/* by slot: */
 	uint32_t cluster;	  /* pages read for one that meets no stream, 1 to CLUSTER_MAX */
 	uint32_t cluster_read;	  /* read along since the last decision */
@@ -103,6 +123,12 @@ void readahead_init(struct readahead *ra);
  * The caller tells with stream_done() how far it came.
  */
 uint32_t stream_fault(struct stream_set *set, uint64_t vpn, uint32_t max, struct stream **out);
+
+void trail_add(struct trail *t, uint64_t vpn, uint64_t n);
+/* The oldest run; NULL when there is none. */
+const struct trail_run *trail_oldest(const struct trail *t);
+/* Its first n pages are in it no longer. */
+void trail_cut(struct trail *t, uint64_t n);
 
 /* The stream goes on at next. */
 void stream_done(struct stream *s, uint64_t next);

@@ -8,6 +8,10 @@
  * full revolution on that does not count.  So a few revolutions see every page
  * without its marks, and one more that finds nothing proves that nothing can
  * leave.
+ *
+ * Before the hand goes, what streams brought leaves for what they bring next
+ * (reclaim_trail()).  The runs of the trail may overlap, and name pages that left or
+ * were unmapped since: it only says where to look.
  */
 #include "reclaim.h"
 
@@ -27,6 +31,9 @@
 #define AHEAD_MAX 1024U /* frames that are kept free ahead of the faults, */
 #define AHEAD_FILL_MAX 4096U /* and of first touches in order, each of which takes hundreds */
 #define STEP 512U	/* pages that leave before the pager looks for faults again */
+#define LEFT_TIMES 63U	/* that an entry can tell of a page that left */
+#define TRAIL_PART 16U	/* what streams brought last is this part of the frames, and stays; */
+#define TRAIL_LEAST 64U /* while frames are short this part alone */
 #define SLICE 32U	/* pages that leave while the one thread waits for a read */
 
 /* Pages that leave without I/O, gathered for one call. */
@@ -45,6 +52,27 @@ static bool is_absent(struct mm *mm, vpn_t vpn)
 	return uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) == 0;
 }
 
+/* A number that goes up with each quarter of the frames that leaves. */
+static uint64_t leaving_time(const struct mm *mm)
+{
+	return mm->stats.evicted / (mm_budget(mm) / 4 + 1) % LEFT_TIMES;
+}
+
+bool reclaim_was_late(const struct mm *mm, pte_t pte)
+{
+	uint64_t then = (pte & PTE_LEFT) >> PTE_LEFT_SHIFT;
+
+	/* 0: not known */
+	return then != 0 && (leaving_time(mm) + LEFT_TIMES - (then - 1)) % LEFT_TIMES < 4;
+}
+
+static pte_t left_now(const struct mm *mm, swp_t swp)
+{
+	pte_t pte = pte_away(swp);
+
+	return pte_state(pte) == PTE_SWAPPED ? pte | (leaving_time(mm) + 1) << PTE_LEFT_SHIFT : pte;
+}
+
 static void drop_one_run(struct mm *mm, uintptr_t start, size_t len, bool dropped)
 {
 	bool failed = !dropped && sys_err(SYS3(madvise, start, len, MADV_DONTNEED));
@@ -57,7 +85,7 @@ static void drop_one_run(struct mm *mm, uintptr_t start, size_t len, bool droppe
 		swp_t swp = pte_swp(pte_get(&mm->ptes, v));
 
 		/* without a slot it equals its file */
-		pte_set(&mm->ptes, v, swp != SWP_NONE ? pte_away(swp) : 0);
+		pte_set(&mm->ptes, v, swp != SWP_NONE ? left_now(mm, swp) : 0);
 		stat_add(&mm->stats.evicted, 1);
 		stat_add(&mm->stats.dropped_clean, 1);
 	}
@@ -518,6 +546,56 @@ void reclaim_balance(struct pager *p)
 	}
 	work_towards(p, have + step < high ? have + step : high);
 	mm->balancing = free_frames(mm) + frames_coming(mm) < high - high / 8;
+}
+
+/* The clean pages of [vpn, stop), n at most, that nothing keeps; where that ended. */
+static vpn_t drop_behind(struct mm *mm, struct drop_list *d, vpn_t vpn, vpn_t stop, uint64_t n,
+			 uint64_t *left)
+{
+	const struct region *r = region_find(&mm->regions, addr_of(vpn));
+
+	if (r == NULL)
+		return vpn + 1;
+	if (stop > vpn_of(r->end))
+		stop = vpn_of(r->end);
+	if ((r->flags & (REGION_LOCKED | REGION_HELD | REGION_SHARED)) ||
+	    traits_priority(mm, r) == FL_PRIORITY_HOT)
+		return stop;
+	for (; vpn < stop && *left < n; vpn++) {
+		pte_t pte = pte_get(&mm->ptes, vpn);
+
+		if (pte_state(pte) == PTE_PRESENT && !(pte & PTE_WARM) && known_clean(mm, r, pte)) {
+			drop_add(mm, d, vpn);
+			*left += 1;
+		}
+	}
+	return vpn;
+}
+
+void reclaim_trail(struct pager *p, uint64_t n)
+{
+	struct mm *mm = p->mm;
+	struct trail *t = &mm->ra.trail;
+	struct drop_list d = {.n = 0};
+	const struct trail_run *run;
+	uint64_t have = free_frames(mm);
+	/* rather less than to wait for frames that are being written */
+	uint64_t keep = mm_budget(mm) / (have < n ? TRAIL_LEAST : TRAIL_PART);
+	uint64_t left = 0;
+
+	if (have + frames_coming(mm) >= frames_ahead(mm) + n && have >= n)
+		return;
+	while (left < n && t->pages > keep && (run = trail_oldest(t)) != NULL) {
+		uint64_t most = t->pages - keep < run->n ? t->pages - keep : run->n;
+		vpn_t end = run->vpn + most;
+		vpn_t vpn = pte_next(&mm->ptes, run->vpn, end, 1U << PTE_PRESENT);
+
+		if (vpn < end)
+			vpn = drop_behind(mm, &d, vpn, end, n, &left);
+		trail_cut(t, vpn - run->vpn);
+		/* a page may be in several runs: what was gathered is PRESENT until this */
+		drop_flush(mm, &d);
+	}
 }
 
 bool reclaim_coming(const struct mm *mm)

@@ -54,6 +54,18 @@ bool reclaim_stuck(struct pager *p);
  */
 uint64_t reclaim_clock(struct pager *p, const struct region *r, vpn_t *at, vpn_t end, uint64_t want);
 
+/*
+ * n pages are about to come by a stream: where frames are short as many leave that
+ * streams brought before, young or not.
+ */
+void reclaim_trail(struct pager *p, uint64_t n);
+
+/*
+ * Whether a page that is SWAPPED left so late that it would have been found, had others
+ * left in its place.
+ */
+bool reclaim_was_late(const struct mm *mm, pte_t pte);
+
 /* madvise(MADV_PAGEOUT): evict what can leave of [vpn, end), young or not. */
 void reclaim_range(struct pager *p, vpn_t vpn, vpn_t end);
 

@@ -30,6 +30,8 @@
 /* An area that failed this often takes no more pages. */
 #define AREA_ERRORS_MAX 16U
 #define SPARES_MAX 16U
+#define HUGE_PAGES 512U /* a huge page has */
+#define BUFFER_BYTES ((STAGE_BUFFER_MAX + HUGE_PAGES) * PAGE_SIZE)
 
 #define DESC_BYTES                                                                                 \
 	(((STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX) * sizeof(struct stage_page) + 4095) & ~(size_t)4095)
@@ -56,15 +58,33 @@ void *stage_addr(const struct mm *mm, uint32_t index)
 	return mm->staging.buffer + (size_t)(index - STAGE_BLOCK_PAGES) * PAGE_SIZE;
 }
 
-static char *buffer_alloc(void)
+/* The read buffer begins where a huge page may. */
+static int buffer_alloc(struct staging *s)
 {
-	char *buffer = sys_mem_alloc(STAGE_BUFFER_MAX * PAGE_SIZE);
+	s->buffer_map = sys_mem_alloc(BUFFER_BYTES);
+	if (s->buffer_map == NULL)
+		return -ENOMEM;
+	s->buffer = s->buffer_map + (-(uintptr_t)s->buffer_map & (HUGE_PAGES * PAGE_SIZE - 1));
+	SYS3(madvise, s->buffer_map, BUFFER_BYTES, MADV_NOHUGEPAGE);
+	SYS3(madvise, s->buffer_map, BUFFER_BYTES, MADV_DONTFORK);
+	s->buffer_huge = 0;
+	return 0;
+}
 
-	if (buffer != NULL) {
-		SYS3(madvise, buffer, STAGE_BUFFER_MAX * PAGE_SIZE, MADV_NOHUGEPAGE);
-		SYS3(madvise, buffer, STAGE_BUFFER_MAX * PAGE_SIZE, MADV_DONTFORK);
-	}
-	return buffer;
+/*
+ * Whole huge pages within the n pages in use may be such: a read then has one
+ * segment instead of hundreds.  Where that is refused the frames are small ones.
+ */
+static void buffer_advise(struct staging *s, uint32_t n)
+{
+	uint32_t huge = n / HUGE_PAGES * HUGE_PAGES;
+
+	if (huge > s->buffer_huge)
+		SYS3(madvise, s->buffer, huge * PAGE_SIZE, MADV_HUGEPAGE);
+	else if (huge < s->buffer_huge)
+		SYS3(madvise, s->buffer + huge * PAGE_SIZE, (s->buffer_huge - huge) * PAGE_SIZE,
+		     MADV_NOHUGEPAGE);
+	s->buffer_huge = huge;
 }
 
 /* Blocks are inherited only by a fork that knows of them (fork.c). */
@@ -81,9 +101,8 @@ int staging_open(struct mm *mm)
 
 	memset(s, 0, sizeof(*s));
 	s->base = (uintptr_t)sys_mem_alloc(STAGE_BLOCK_PAGES * PAGE_SIZE);
-	s->buffer = buffer_alloc();
 	s->page = sys_mem_alloc(DESC_BYTES);
-	if (s->base == 0 || s->buffer == NULL || s->page == NULL)
+	if (s->base == 0 || s->page == NULL || buffer_alloc(s) != 0)
 		return -ENOMEM;
 	SYS3(madvise, s->base, STAGE_BLOCK_PAGES * PAGE_SIZE, MADV_NOHUGEPAGE);
 	r = register_blocks(mm);
@@ -102,7 +121,7 @@ void staging_close(struct mm *mm)
 	struct staging *s = &mm->staging;
 
 	sys_mem_free((void *)s->base, STAGE_BLOCK_PAGES * PAGE_SIZE);
-	sys_mem_free(s->buffer, STAGE_BUFFER_MAX * PAGE_SIZE);
+	sys_mem_free(s->buffer_map, BUFFER_BYTES);
 	sys_mem_free(s->page, DESC_BYTES);
 	memset(s, 0, sizeof(*s));
 }
@@ -169,8 +188,7 @@ int staging_forked(struct mm *mm)
 {
 	struct staging *s = &mm->staging;
 
-	s->buffer = buffer_alloc();
-	if (s->buffer == NULL)
+	if (buffer_alloc(s) != 0)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < STAGE_BUFFER_MAX; i++)
 		if (s->page[STAGE_BLOCK_PAGES + i].state != STAGE_FREE)
@@ -763,26 +781,76 @@ bool stage_writeout(struct pager *p)
 
 /* ---- back to the application ---- */
 
-bool stage_move_back(struct mm *mm, int fd, int pagemap_fd, vpn_t vpn, pte_t pte)
+/* The frame of a staged page in a block is the application's again. */
+static void moved_back(struct mm *mm, vpn_t vpn, uint32_t index, pte_t bits)
 {
-	uint32_t index = (uint32_t)pte_payload(pte);
 	struct stage_page *sp = &mm->staging.page[index];
 	swp_t swp = sp->swp;
-	size_t done;
 
-	if (sp->state != STAGE_MOVED && sp->state != STAGE_CLEAN && sp->state != STAGE_FILLED)
-		return false;
-	if (uffd_move(fd, pagemap_fd, addr_of(vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
-		      &done) != UFFD_OK)
-		return false;
 	if (sp->state == STAGE_FILLED) {
 		fill_put(&mm->fills, (uint32_t)swp);
 		swp = SWP_NONE;
 	}
-	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG | PTE_WARM));
+	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, bits));
 	sp->state = STAGE_FREE;
 	frame_gone(&mm->staging, &mm->staging.block[index / STAGE_BLOCK]);
+}
+
+static bool can_move_back(const struct stage_page *sp)
+{
+	return sp->state == STAGE_MOVED || sp->state == STAGE_CLEAN || sp->state == STAGE_FILLED;
+}
+
+bool stage_move_back(struct mm *mm, int fd, int pagemap_fd, vpn_t vpn, pte_t pte)
+{
+	uint32_t index = (uint32_t)pte_payload(pte);
+	size_t done;
+
+	if (!can_move_back(&mm->staging.page[index]))
+		return false;
+	if (uffd_move(fd, pagemap_fd, addr_of(vpn), (uintptr_t)stage_addr(mm, index), PAGE_SIZE,
+		      &done) != UFFD_OK)
+		return false;
+	moved_back(mm, vpn, index, PTE_YOUNG | PTE_WARM);
 	return true;
+}
+
+uint32_t stage_refault_run(struct mm *mm, vpn_t vpn, uint32_t n)
+{
+	const struct region *r = region_find(&mm->regions, addr_of(vpn));
+	uint32_t total = 0;
+
+	if (r == NULL)
+		return 0;
+	if (n > vpn_of(r->end) - vpn)
+		n = (uint32_t)(vpn_of(r->end) - vpn);
+	while (total < n) {
+		pte_t pte = pte_get(&mm->ptes, vpn + total);
+		uint32_t index = (uint32_t)pte_payload(pte);
+		uint32_t run = 0;
+		uint32_t most;
+		size_t done;
+
+		if (pte_state(pte) != PTE_STAGED || index >= STAGE_BLOCK_PAGES)
+			break;
+		most = STAGE_BLOCK - index % STAGE_BLOCK;
+		if (most > n - total)
+			most = n - total;
+		while (run < most && can_move_back(&mm->staging.page[index + run]) &&
+		       mm->staging.page[index + run].vpn == vpn + total + run &&
+		       !snapshot_unsaved(mm, vpn + total + run))
+			run++;
+		if (run == 0)
+			break;
+		uffd_move(in_thread_uffd_at(mm, addr_of(vpn)), mm->pagemap_fd, addr_of(vpn + total),
+			  (uintptr_t)stage_addr(mm, index), run * PAGE_SIZE, &done);
+		for (uint32_t i = 0; i < done >> PAGE_SHIFT; i++)
+			moved_back(mm, vpn + total + i, index + i, PTE_YOUNG);
+		total += (uint32_t)(done >> PAGE_SHIFT);
+		if (done != run * PAGE_SIZE)
+			break;
+	}
+	return total;
 }
 
 bool stage_refault(struct pager *p, vpn_t vpn, pte_t pte, bool write)
@@ -912,7 +980,8 @@ uint32_t stage_buffer_get(struct mm *mm, uint32_t want, uint32_t *first)
 			at = 0;
 			run = 0;
 		}
-		if (buf[at].state == STAGE_FREE || buf[at].state == STAGE_CACHED) {
+		if (buf[at].state == STAGE_FREE ||
+		    (buf[at].state == STAGE_CACHED && !(buf[at].flags & STAGE_DEMAND))) {
 			if (++run > best) {
 				best = run;
 				best_at = at + 1 - run;
@@ -933,8 +1002,13 @@ uint32_t stage_buffer_get(struct mm *mm, uint32_t want, uint32_t *first)
 	}
 	s->buffer_used += best;
 	s->buffer_hand = best_at + best;
-	if (s->buffer_hand > s->buffer_touched)
+	if (s->buffer_hand > s->buffer_touched) {
 		s->buffer_touched = s->buffer_hand;
+		/* a huge page comes as a whole */
+		if (s->buffer_touched < s->buffer_huge)
+			s->buffer_touched =
+				(s->buffer_touched + HUGE_PAGES - 1) & ~(HUGE_PAGES - 1);
+	}
 	*first = STAGE_BLOCK_PAGES + best_at;
 	return best;
 }
@@ -953,6 +1027,7 @@ void staging_resize(struct mm *mm)
 	uint32_t was = s->buffer_pages;
 
 	s->buffer_pages = pages;
+	buffer_advise(s, pages);
 	/* what is in flight beyond the new end stays until it is done */
 	for (uint32_t i = pages; i < was; i++) {
 		uint32_t index = STAGE_BLOCK_PAGES + i;

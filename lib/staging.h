@@ -63,6 +63,7 @@ enum stage_state {
 #define STAGE_AHEAD 0x4U    /* read beside what was asked for */
 #define STAGE_WRITE 0x8U    /* the thread that waits wants to write */
 #define STAGE_CLUSTER 0x10U /* read along by slot */
+#define STAGE_WINDOW 0x20U  /* read with others of a range */
 
 struct stage_page {
 	uint64_t vpn : 40;
@@ -95,7 +96,8 @@ struct transit {
 
 struct staging {
 	uintptr_t base; /* STAGE_BLOCK_PAGES pages, registered */
-	char *buffer;	/* STAGE_BUFFER_MAX pages */
+	char *buffer;	/* STAGE_BUFFER_MAX pages, within */
+	char *buffer_map;
 	struct stage_page *page;
 	struct stage_block block[STAGE_BLOCKS];
 	struct transit transit;
@@ -105,6 +107,7 @@ struct staging {
 	uint32_t spares;     /* how many */
 	uint32_t spares_wanted; /* blocks that first touches could have used */
 	uint32_t buffer_pages; /* of the buffer, as the limit allows */
+	uint32_t buffer_huge;  /* of these, the first that may be huge pages */
 	uint32_t buffer_used;
 	uint32_t buffer_reading; /* of those, with I/O in flight */
 	uint32_t buffer_touched; /* pages of it that ever held anything: the rest has no frames */
@@ -196,6 +199,12 @@ bool stage_move_back(struct mm *mm, int fd, int pagemap_fd, vpn_t vpn, pte_t pte
  * frame was free, or I/O is in the way.
  */
 bool stage_refault(struct pager *p, vpn_t vpn, pte_t pte, bool write);
+
+/*
+ * The page at vpn was given back so, and its stream goes on: those behind it that
+ * stand in blocks as it did come back, too, n at most; how many.
+ */
+uint32_t stage_refault_run(struct mm *mm, vpn_t vpn, uint32_t n);
 
 /* A staged page is unmapped or dropped: its entry becomes none. */
 void stage_detach(struct mm *mm, vpn_t vpn);

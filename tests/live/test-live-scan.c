@@ -2,7 +2,8 @@
 /*
  * test-live-scan.c - what is touched again and again stays while a scan of many
  * times the limit goes by: a hot fifth of the limit keeps nine of ten hits,
- * whichever of the two is a file; and reading in patterns is read ahead.
+ * whichever of the two is a file; a scan that comes again finds a part of itself,
+ * or all of it where that fits; and reading in patterns is read ahead.
  */
 #include "memsource.h"
 
@@ -113,6 +114,204 @@ static void a_hot_file_and_a_scan_of_a_file(void **state)
 	of_memory(true, true, "file, file");
 }
 
+/* ---- scans of memory that come again ---- */
+
+static uint64_t pages_read(struct fl *fl, char *mem, size_t n)
+{
+	uint64_t before = live_stats(fl).read_pages;
+
+	live_check(mem, 0, n, 3);
+	return live_stats(fl).read_pages - before;
+}
+
+/* Of a scan of four times the limit a part stays, for when it comes again. */
+static void a_scan_finds_a_part_of_itself(void **state)
+{
+	struct fl *fl = runtime();
+	const size_t n = 4 * LIMIT_PAGES;
+	char *p = live_map(fl, n);
+	uint64_t read = 0;
+
+	(void)state;
+	live_fill(p, 0, n, 3);
+	live_check(p, 0, n, 3);
+	for (unsigned round = 0; round < 3; round++)
+		read += pages_read(fl, p, n);
+	print_message("%zu pages three times: %lu were read\n", n, (unsigned long)read);
+	assert_true(read <= 3 * n - 3 * n / 8);
+	assert_int_equal(fl_close(fl), 0);
+}
+
+/* A scan of half of the limit, beside memory that nobody touches, comes to stay. */
+static void a_scan_that_fits_comes_to_stay(void **state)
+{
+	struct fl *fl = runtime();
+	const size_t n = LIMIT_PAGES / 2;
+	char *p = live_map(fl, n);
+	char *cold = live_map(fl, 2 * LIMIT_PAGES);
+	uint64_t read = 0;
+
+	(void)state;
+	live_fill(p, 0, n, 3);
+	live_fill(cold, 0, 2 * LIMIT_PAGES, 3);
+	for (unsigned round = 0; round < 8; round++)
+		read = pages_read(fl, p, n);
+	print_message("%zu pages for the eighth time: %lu were read\n", n, (unsigned long)read);
+	assert_true(read <= n / 8);
+	live_check(cold, 0, 2 * LIMIT_PAGES, 3);
+	assert_int_equal(fl_close(fl), 0);
+}
+
+/* Pages that are there already do not end a stream. */
+static void a_scan_passes_over_what_is_there(void **state)
+{
+	struct fl *fl = runtime();
+	const size_t n = LIMIT_PAGES / 2;
+	char *p = live_map(fl, 4 * LIMIT_PAGES);
+	uint64_t faults, began;
+
+	(void)state;
+	live_fill(p, 0, 4 * LIMIT_PAGES, 3);
+	for (size_t i = 0; i < n; i += 3)
+		assert_int_equal(live_wrong(p, (i * 5 + 1) % n, 1, 3), 0);
+	began = live_stats(fl).faults_swap;
+	live_check(p, 0, n, 3);
+	faults = live_stats(fl).faults_swap - began;
+	print_message("%zu pages, each third there: %lu windows\n", n, (unsigned long)faults);
+	assert_true(faults <= n / 8);
+	assert_int_equal(fl_close(fl), 0);
+}
+
+/* ---- scans among writers ---- */
+
+#define SHARED_PAGES (4 * LIMIT_PAGES)
+#define SCANS 4U
+
+/*
+ * Each word of a page is a key of its own plus the number of the write, which a
+ * writer tells before it begins and after it ended.
+ */
+struct shared {
+	uint64_t (*page)[WORDS];
+	uint32_t began[SHARED_PAGES], ended[SHARED_PAGES];
+	uint32_t stop;
+};
+
+static uint64_t word_key(size_t page, size_t word)
+{
+	return live_word(page, 7) ^ (word * 0x9e3779b97f4a7c15U);
+}
+
+static void write_page(struct shared *s, size_t page)
+{
+	uint32_t version = s->began[page] + 1;
+
+	__atomic_store_n(&s->began[page], version, __ATOMIC_SEQ_CST);
+	for (size_t w = 0; w < WORDS; w++)
+		__atomic_store_n(&s->page[page][w], word_key(page, w) + version, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->ended[page], version, __ATOMIC_SEQ_CST);
+}
+
+static uint64_t draw(uint64_t *x)
+{
+	*x ^= *x << 13;
+	*x ^= *x >> 7;
+	*x ^= *x << 17;
+	return *x;
+}
+
+struct worker {
+	struct shared *s;
+	size_t index;
+	size_t wrong;
+};
+
+static void *write_at_random(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t x = 88172645463325252U + w->index;
+
+	while (!__atomic_load_n(&w->s->stop, __ATOMIC_RELAXED))
+		write_page(w->s, draw(&x) % (SHARED_PAGES / 2) * 2 + w->index);
+	return NULL;
+}
+
+static void *scan_again(void *arg)
+{
+	struct worker *w = arg;
+	struct shared *s = w->s;
+	uint64_t x = 362436069 + w->index;
+
+	for (size_t i = 0; i < SCANS * SHARED_PAGES; i++) {
+		size_t page = (i + w->index * SHARED_PAGES / 2) % SHARED_PAGES;
+		size_t word = draw(&x) % WORDS;
+		uint32_t least = __atomic_load_n(&s->ended[page], __ATOMIC_SEQ_CST);
+		uint64_t got = __atomic_load_n(&s->page[page][word], __ATOMIC_SEQ_CST);
+		uint32_t most = __atomic_load_n(&s->began[page], __ATOMIC_SEQ_CST);
+		uint64_t version = got - word_key(page, word);
+
+		w->wrong += version < least || version > most;
+	}
+	return NULL;
+}
+
+static void scans_among_writers_see_what_was_written(enum fl_wp wp, bool in_thread)
+{
+	struct fl_options o = live_options(LIMIT);
+	struct shared *s = calloc(1, sizeof(*s));
+	struct worker writer[2], reader[2];
+	pthread_t t[4];
+	size_t wrong = 0;
+	struct fl *fl;
+
+	o.wp = wp;
+	fl = live_open(&o);
+	live_arm(fl);
+	assert_non_null(s);
+	s->page = fl_mmap(fl, NULL, SHARED_PAGES * PG, RW,
+			  ANON | (in_thread ? FL_MAP_IN_THREAD : 0), -1, 0);
+	assert_ptr_not_equal(s->page, FL_FAILED);
+	for (size_t i = 0; i < SHARED_PAGES; i++)
+		write_page(s, i);
+	for (unsigned i = 0; i < 2; i++) {
+		writer[i] = reader[i] = (struct worker){.s = s, .index = i};
+		assert_int_equal(pthread_create(&t[i], NULL, scan_again, &reader[i]), 0);
+		assert_int_equal(pthread_create(&t[2 + i], NULL, write_at_random, &writer[i]), 0);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(t[i], NULL);
+	__atomic_store_n(&s->stop, 1, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(t[2 + i], NULL);
+		assert_int_equal(reader[i].wrong, 0);
+	}
+	for (size_t i = 0; i < SHARED_PAGES; i++)
+		for (size_t w = 0; w < WORDS; w++)
+			wrong += s->page[i][w] != word_key(i, w) + s->ended[i];
+	assert_int_equal(wrong, 0);
+	assert_true(live_stats(fl).resident_max <= LIMIT_PAGES);
+	assert_int_equal(fl_close(fl), 0);
+	free(s);
+}
+
+static void scans_among_writers(void **state)
+{
+	(void)state;
+	scans_among_writers_see_what_was_written(FL_WP_AUTO, false);
+}
+
+static void scans_among_writers_exact(void **state)
+{
+	(void)state;
+	scans_among_writers_see_what_was_written(FL_WP_SYNC, false);
+}
+
+static void scans_among_writers_in_thread(void **state)
+{
+	(void)state;
+	scans_among_writers_see_what_was_written(FL_WP_AUTO, true);
+}
+
 /* ---- reading in patterns ---- */
 
 #define PART 2048U
@@ -197,6 +396,12 @@ int main(void)
 		cmocka_unit_test(hot_memory_and_a_scan_of_a_file),
 		cmocka_unit_test(a_hot_file_and_a_scan_of_memory),
 		cmocka_unit_test(a_hot_file_and_a_scan_of_a_file),
+		cmocka_unit_test(a_scan_finds_a_part_of_itself),
+		cmocka_unit_test(a_scan_that_fits_comes_to_stay),
+		cmocka_unit_test(a_scan_passes_over_what_is_there),
+		cmocka_unit_test(scans_among_writers),
+		cmocka_unit_test(scans_among_writers_exact),
+		cmocka_unit_test(scans_among_writers_in_thread),
 		cmocka_unit_test(patterns_side_by_side_are_read_ahead),
 		cmocka_unit_test(each_thread_keeps_its_stream),
 	};

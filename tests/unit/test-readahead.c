@@ -114,6 +114,41 @@ static void random_faults_stay_at_one_page(void **state)
 	assert_in_range(longer, 0, 20);
 }
 
+static void streams_outlive_faults_at_random(void **state)
+{
+	struct readahead ra;
+	uint64_t vpn = 1000, x = 88172645463325252U;
+
+	(void)state;
+	readahead_init(&ra);
+	for (unsigned i = 0; i < 10; i++)
+		step(&ra.swap, &vpn, 256);
+	for (unsigned i = 0; i < 10000; i++) {
+		uint64_t other;
+
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		other = 1000000 + x % 1000000000;
+		step(&ra.swap, &other, 256);
+	}
+	assert_int_equal(step(&ra.swap, &vpn, 256), 256);
+	/* but those that ended leave room for others at last */
+	for (unsigned i = 0; i < STREAMS; i++) {
+		uint64_t old = 1 + (uint64_t)(i + 1) * 10000000000U;
+
+		for (unsigned k = 0; k < 4; k++)
+			step(&ra.swap, &old, 256);
+	}
+	vpn = 77;
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t other = 1000000 + i * 7777;
+
+		assert_int_equal(step(&ra.swap, &vpn, 256), 1U << i);
+		step(&ra.swap, &other, 256);
+	}
+}
+
 /* `faults` faults of which a share of what is read along is asked for. */
 static void cluster_faults(struct readahead *ra, unsigned faults, unsigned percent)
 {
@@ -324,6 +359,7 @@ int main(void)
 		cmocka_unit_test(interleaved_streams_keep_their_windows),
 		cmocka_unit_test(one_page_at_a_time_is_a_stream_too),
 		cmocka_unit_test(random_faults_stay_at_one_page),
+		cmocka_unit_test(streams_outlive_faults_at_random),
 		cmocka_unit_test(the_cluster_window_adapts),
 		cmocka_unit_test(a_file_read_forward_faults_twice),
 		cmocka_unit_test(a_file_read_from_its_start_faults_once),
