@@ -779,6 +779,21 @@ static void step_names(uint32_t from, unsigned who)
 	}
 }
 
+/* Another size: anything, a little less, or a little more. */
+static uint64_t a_size(uint64_t size)
+{
+	uint64_t n = next() % (3 * PG);
+
+	switch (next() % 3) {
+	case 0:
+		return next() % ROOM;
+	case 1:
+		return size > n ? size - n : 0;
+	default:
+		return size + n < ROOM ? size + n : ROOM;
+	}
+}
+
 static void step_change(uint32_t file, unsigned who, uint64_t kind)
 {
 	struct file *f = &world->file[file];
@@ -792,7 +807,7 @@ static void step_change(uint32_t file, unsigned who, uint64_t kind)
 	if (kind < 30 && is_mapped(file) && f->size != 0) {
 		a_range(&s.o, limit);
 		/* what is stored behind the end is nobody's */
-		if (next() % 8 == 0 && f->size % PG != 0) {
+		if (next() % 4 == 0 && f->size % PG != 0) {
 			s.o.from = f->size;
 			s.o.to = (f->size + PG - 1) / PG * PG;
 		}
@@ -814,8 +829,7 @@ static void step_change(uint32_t file, unsigned who, uint64_t kind)
 	} else {
 		s.o.what = CUT;
 		s.o.seed = next() % 2;
-		s.o.to = next() % 3 == 0 ? next() % ROOM
-					 : f->size - next() % (f->size < 3 * PG ? f->size : 3 * PG);
+		s.o.to = a_size(f->size);
 	}
 	one_step(s);
 }
