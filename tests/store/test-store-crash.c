@@ -20,7 +20,8 @@
  * The other kind of course is of memory that is swapped to the store's area.
  *
  * FL_CRASH_KILLS is the number of kills of each test, or "all": at each point;
- * FL_CRASH_SEED makes the course another one.
+ * FL_CRASH_SEED makes the course another one, FL_CRASH_AT is one point alone, and with
+ * FL_CRASH_VERBOSE each run says where the server was killed.
  *
  * usage: test-store-crash [TEST]
  */
@@ -1253,6 +1254,10 @@ static void run_all(const struct plan *p, uint64_t kills)
 	uint32_t points, done = 0;
 	bool killed;
 
+	if (getenv("FL_CRASH_AT") != NULL) {
+		run_once(p, seed, (uint32_t)number_of("FL_CRASH_AT", 0), &killed);
+		return;
+	}
 	kills = all ? UINT64_MAX : number_of("FL_CRASH_KILLS", kills);
 	points = run_once(p, seed, 0, &killed);
 	assert_false(killed);
