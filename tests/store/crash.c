@@ -89,6 +89,8 @@ static void keep_old(int fd, uint64_t off, uint64_t len)
 	i = __atomic_fetch_add(&crash->nold, (uint32_t)n, __ATOMIC_SEQ_CST);
 	if (i + n > CRASH_OLD_MAX)
 		die(); /* too small for the course: the test sees it */
+	for (uint64_t k = 0; k < n; k++)
+		crash->old[i + k].ino = 0;
 	got = sys_bare(SYS_pread64, fd, (long)crash->bytes[i], (long)(n * PG), (long)(first * PG),
 		       0, 0);
 	for (uint64_t k = 0; k < n; k++) {

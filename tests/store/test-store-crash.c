@@ -53,7 +53,7 @@
 #define NAMES 4U
 #define PAGES 220U
 #define ROOM (PAGES * PG)
-#define FILES 8U /* that a course makes */
+#define FILES 8U    /* that a course makes */
 #define UNMAPPED 2U /* this one is never mapped */
 #define STEPS 48U
 #define CHANGES 256U
@@ -95,9 +95,9 @@ struct change {
 struct file {
 	ino_t ino;
 	uint64_t size;
-	uint64_t size_then; /* of an operation that was not answered; else the same */
-	bool grows;	    /* and sizes in between are right, too */
-	uint32_t durable;   /* that many of the host's writes are (crash.h) */
+	uint64_t size_then;	/* of an operation that was not answered; else the same */
+	bool grows;		/* and sizes in between are right, too */
+	uint32_t durable;	/* that many of the host's writes are (crash.h) */
 	uint32_t synced[PAGES]; /* changes before that are in base */
 	uint8_t cur[ROOM];	/* as the last operations left it; zeros behind the end */
 	uint8_t base[ROOM];	/* as of the last sync */
@@ -165,14 +165,14 @@ static bool may_be(uint32_t file, uint64_t at, uint8_t v, bool was_cut)
 /* --- the processes --- */
 
 enum what {
-	OPEN,  /* `file` by `name` unless it is open, mapped if it is to be */
-	CLOSE, /* `file`, if it is open */
-	STORE, /* `seed` into [from, to) of its mapping */
-	WRITE, /* by write(2) */
-	MSYNC, /* pages [from, to), with the flags `seed` */
-	FSYNC, /* `seed`: of the data alone */
-	CUT,   /* to `to` bytes; `seed`: by ftruncate(2), not fl_ftruncate() */
-	HOLE,  /* [from, to) */
+	OPEN,	/* `file` by `name` unless it is open, mapped if it is to be */
+	CLOSE,	/* `file`, if it is open */
+	STORE,	/* `seed` into [from, to) of its mapping */
+	WRITE,	/* by write(2) */
+	MSYNC,	/* pages [from, to), with the flags `seed` */
+	FSYNC,	/* `seed`: of the data alone */
+	CUT,	/* to `to` bytes; `seed`: by ftruncate(2), not fl_ftruncate() */
+	HOLE,	/* [from, to) */
 	RENAME, /* `name` to `file` */
 	REMOVE, /* `name` */
 	CREATE, /* `name` */
@@ -674,8 +674,7 @@ static void end_step(struct step *s)
 		apply(s);
 		return;
 	}
-	if (!__atomic_load_n(&crash->killed, __ATOMIC_SEQ_CST) || r == -EBADMSG ||
-	    r == -EOWNERDEAD)
+	if (!__atomic_load_n(&crash->killed, __ATOMIC_SEQ_CST) || r == -EBADMSG || r == -EOWNERDEAD)
 		fail_msg("%s: operation %d of process %u: %s", course, (int)s->o.what, s->who,
 			 strerror((int)-r));
 	over = true;
@@ -702,10 +701,12 @@ static uint32_t a_name(bool taken)
 	return NOBODY;
 }
 
-/* A file that has a name. */
+/* A file that has a name; mostly one that is mapped. */
 static uint32_t a_file(void)
 {
-	return world->name[a_name(true)];
+	uint32_t file = world->name[a_name(true)];
+
+	return file == UNMAPPED && next() % 4 != 0 ? world->name[a_name(true)] : file;
 }
 
 /* Some bytes of [0, limit), mostly among the first pages. */
@@ -722,8 +723,8 @@ static void open_all(unsigned who)
 {
 	for (uint32_t n = 0; n < NAMES && !is_over(); n++)
 		if (world->name[n] != NOBODY)
-			one_step((struct step){.o = {OPEN, n, world->name[n], 0, 0, 0},
-					       .who = who});
+			one_step(
+				(struct step){.o = {OPEN, n, world->name[n], 0, 0, 0}, .who = who});
 }
 
 static void step_sync(uint32_t file, unsigned who)
@@ -767,14 +768,14 @@ static void step_names(uint32_t from, unsigned who)
 	uint32_t to = a_name(names_taken() > 2 && next() % 4 == 0);
 
 	if (to != NOBODY && to != from && next() % 2 == 0) {
-		one_step((struct step){.o = {.what = RENAME, .name = from, .file = to},
-				       .who = who});
+		one_step(
+			(struct step){.o = {.what = RENAME, .name = from, .file = to}, .who = who});
 	} else if (world->nfiles < FILES && next() % 2 == 0 && a_name(false) != NOBODY) {
 		to = a_name(false);
 		one_step((struct step){.o = {.what = CREATE, .name = to}, .who = who});
 		for (unsigned i = 0; i < CLIENTS && !is_over(); i++)
-			one_step((struct step){.o = {OPEN, to, world->name[to], 0, 0, 0},
-					       .who = i});
+			one_step(
+				(struct step){.o = {OPEN, to, world->name[to], 0, 0, 0}, .who = i});
 	} else if (world->name[from] != UNMAPPED && names_taken() > 2) {
 		one_step((struct step){.o = {.what = REMOVE, .name = from}, .who = who});
 	}
@@ -798,21 +799,20 @@ static uint64_t a_size(uint64_t size)
 static void step_change(uint32_t file, unsigned who, uint64_t kind)
 {
 	struct file *f = &world->file[file];
-	struct step s = {.o = {.what = STORE, .file = file, .seed = (uint32_t)next()},
-			 .who = who};
+	struct step s = {.o = {.what = STORE, .file = file, .seed = (uint32_t)next()}, .who = who};
 	uint64_t limit = f->size;
 
 	/* sizes and holes are the host's to keep: only bytes are looked at */
 	if (power)
-		kind %= 60;
-	if (kind < 30 && is_mapped(file) && f->size != 0) {
+		kind %= 65;
+	if (kind < 45 && is_mapped(file) && f->size != 0) {
 		a_range(&s.o, limit);
 		/* what is stored behind the end is nobody's */
 		if (next() % 4 == 0 && f->size % PG != 0) {
 			s.o.from = f->size;
 			s.o.to = (f->size + PG - 1) / PG * PG;
 		}
-	} else if (kind < 60 || f->size == 0) {
+	} else if (kind < 65 || f->size == 0) {
 		s.o.what = WRITE;
 		if (!power && next() % 4 == 0)
 			limit = f->size + 5 * PG < ROOM ? f->size + 5 * PG : ROOM;
@@ -824,7 +824,7 @@ static void step_change(uint32_t file, unsigned who, uint64_t kind)
 		/* no hole in between: it is told apart from nothing */
 		if (s.o.from > f->size)
 			s.o.from = f->size;
-	} else if (kind < 80) {
+	} else if (kind < 82) {
 		s.o.what = HOLE;
 		a_range(&s.o, limit);
 	} else {
@@ -832,6 +832,14 @@ static void step_change(uint32_t file, unsigned who, uint64_t kind)
 		s.o.seed = next() % 2;
 		s.o.to = a_size(f->size);
 	}
+	one_step(s);
+	if (s.o.what != STORE || s.o.from >= limit || next() % 2 == 0 || is_over())
+		return;
+	/* as programs do */
+	s.o.what = MSYNC;
+	s.o.seed = MS_SYNC;
+	s.o.from = s.o.from / PG * PG;
+	s.o.to = (s.o.to + PG - 1) / PG * PG;
 	one_step(s);
 }
 
@@ -964,8 +972,9 @@ static void store_is_right(void)
  */
 static void lose_power(void)
 {
-	uint32_t n = crash->nold < CRASH_OLD_MAX ? crash->nold : CRASH_OLD_MAX;
+	const uint32_t n = crash->nold;
 
+	assert_true(n <= CRASH_OLD_MAX);
 	for (uint32_t name = 0; name < NAMES; name++) {
 		bool kept[PAGES] = {false};
 		const struct file *f;
@@ -986,9 +995,9 @@ static void lose_power(void)
 				kept[o->page] = true;
 				continue;
 			}
-			assert_int_equal(pwrite(fd, crash->bytes[k], o->bytes,
-						(off_t)(o->page * PG)),
-					 (ssize_t)o->bytes);
+			assert_int_equal(
+				pwrite(fd, crash->bytes[k], o->bytes, (off_t)(o->page * PG)),
+				(ssize_t)o->bytes);
 		}
 		close(fd);
 	}
@@ -1054,9 +1063,10 @@ static void processes_are_right(void)
 			if (r < 0)
 				fail_msg("%s: process %u: %s", course, i, strerror((int)-r));
 			/* nobody says that anything is written any more */
-			if (is_mapped(file) &&
-			    order(&process[i], &(struct order){.what = MSYNC, .file = file,
-							       .seed = MS_SYNC, .to = ROOM}) == 0)
+			if (is_mapped(file) && order(&process[i], &(struct order){.what = MSYNC,
+										  .file = file,
+										  .seed = MS_SYNC,
+										  .to = ROOM}) == 0)
 				fail_msg("%s: process %u: a sync without a server", course, i);
 		}
 	}
@@ -1108,16 +1118,16 @@ static void memory_is_right(const struct plan *p)
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		int64_t r;
 
-		if (process[i].pid == 0)
+		if (process[i].pid == 0 || version[i].then == 0)
 			continue;
 		r = order(&process[i], &(struct order){.what = VERIFY,
 						       .seed = version[i].now,
 						       .file = version[i].then,
-						       .from = p->store_flags != 0 && is_over()});
+						       .from = p->store_flags != 0});
 		/* a runtime that cannot go on ends its process */
 		if (r == -EOWNERDEAD && p->store_flags != 0 && is_over())
 			end_it(&process[i]);
-		else if (r < 0)
+		else if (r < 0 || (r != 0 && !is_over()))
 			fail_msg("%s: memory of process %u: %s", course, i, strerror((int)-r));
 	}
 }
