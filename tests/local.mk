@@ -604,7 +604,7 @@ torture-store: all tests/store/test-clients tests/store/pages
 	FL_BUILD='$(abs_top_builddir)' FL_STORE_SECONDS='$(SECONDS)' FL_STORE_SEED='$(SEED)' \
 		tests/store/test-clients all_at_once
 
-# make crash SEED=7: a store's server killed at each of its steps; a minutes
+# make crash SEED=7: a store's server killed at each of its steps
 .PHONY: crash
 crash: all tests/store/test-store-crash
 	FL_BUILD='$(abs_top_builddir)' FL_CRASH_KILLS=all FL_CRASH_SEED='$(SEED)' \

@@ -1045,12 +1045,12 @@ static void make_files(void)
 
 static void remove_files(void)
 {
-	char line[2 * PATH_MAX];
+	char dir[64];
 
 	for (uint32_t n = 0; n < NAMES; n++)
 		unlink(on_host(n));
-	snprintf(line, sizeof(line), "store/files/%u", run);
-	rmdir(in_base(line));
+	snprintf(dir, sizeof(dir), "store/files/%u", run);
+	rmdir(in_base(dir));
 }
 
 /* After the server's end processes go on with what they hold. */
