@@ -161,7 +161,7 @@ static uint32_t kind_of(int fd)
 #define ROWS(X) \
 	X(ftruncate, kind_of((int)a)) X(fallocate, kind_of((int)a)) \
 	X(uffd_continue, CRASH_PAGE) X(uffd_writeprotect, CRASH_PAGE) X(uffd_poison, CRASH_PAGE) \
-	X(uffd_wake, CRASH_PAGE) X(memfd_create, CRASH_PAGE) X(flock, CRASH_CLIENT) \
+	X(uffd_wake, CRASH_PAGE) X(memfd_create, CRASH_PAGE | CRASH_FILE) X(flock, CRASH_CLIENT) \
 	X(fcntl, CRASH_CLIENT)
 /* clang-format on */
 

@@ -22,6 +22,7 @@
 #define CRASH_NAME 0x04U   /* sizes, holes, names: before and after */
 #define CRASH_ANSWER 0x08U /* the first answer to anybody after one of those */
 #define CRASH_PAGE 0x10U   /* memory of mapped files: memfds, userfaultfds */
+#define CRASH_FILE 0x40U   /* of these, what is made when a file is first mapped */
 #define CRASH_CLIENT 0x20U /* messages from and to clients, locks of areas and members */
 
 #define CRASH_OLD_MAX 8192U /* pages that are written in a course */
