@@ -488,9 +488,10 @@ static _Noreturn void live(unsigned store_flags)
 	snprintf(mnt, sizeof(mnt), "%s/mnt", base);
 	for (unsigned i = 0; i < FILES; i++)
 		opened[i].fd = -1;
+	/* one that came when there was no server has nothing, and says so */
 	err = fl_open(&fl, &options);
 	while (read(own_sock, &o, sizeof(o)) == (ssize_t)sizeof(o)) {
-		int64_t r = err == 0 ? obey(&o) : err;
+		int64_t r = err == 0 ? obey(&o) : o.what == LOOK ? 0 : err;
 
 		if (write(own_sock, &r, sizeof(r)) != (ssize_t)sizeof(r) || o.what == END)
 			break;
