@@ -87,8 +87,7 @@ static int grow_tail(struct pagecache *pc, int fd, uint64_t end)
 	uint64_t last = pc->size >> PAGE_SHIFT;
 	long r;
 
-	if (end <= pc->size || pc->size % PAGE_SIZE == 0 ||
-	    !(cache_get(pc, last) & CACHE_UPTODATE))
+	if (end <= pc->size || pc->size % PAGE_SIZE == 0 || !(cache_get(pc, last) & CACHE_UPTODATE))
 		return 0;
 	cache_grow(pc, end);
 	if (end > (last + 1) << PAGE_SHIFT)

@@ -57,7 +57,7 @@ struct server server = {.ready_fd = -1};
 /* What the server tells its keeper when it serves. */
 #define WATCHED 2U
 struct ready_text {
-	char one; /* 1; what cannot serve tells why instead */
+	char one;		/* 1; what cannot serve tells why instead */
 	pid_t watched[WATCHED]; /* threads that end with the server alone */
 };
 
@@ -200,9 +200,9 @@ static int own_files(struct why *why)
 	int fd = openat(server.store->dir_fd, "files", O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
 
-	server.late_errors = has_late_errors(fd);
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return why_set(why, -errno, "%s/files: %s", server.store->dir, strerror(errno));
+	server.late_errors = has_late_errors(fd);
 	server.files = node_get(fd, &st);
 	return server.files != NULL ? 0 : why_set(why, -ENOMEM, "%s", strerror(ENOMEM));
 }
@@ -344,7 +344,7 @@ struct keeper {
 	bool ready;
 	bool stopping;
 	bool killed;
-	int64_t deadline; /* of stopping, CLOCK_MONOTONIC in ms; 0: none */
+	int64_t deadline;	/* of stopping, CLOCK_MONOTONIC in ms; 0: none */
 	int thread_fd[WATCHED]; /* threads of the server's, or -1 */
 	int64_t stuck_at; /* one of them has ended, and the server has not until then; 0: none has */
 };
@@ -531,8 +531,8 @@ static void take_ready(struct keeper *k)
 		if (n >= (ssize_t)sizeof(t)) {
 			memcpy(&t, text, sizeof(t));
 			for (unsigned i = 0; i < WATCHED; i++)
-				k->thread_fd[i] = (int)syscall(SYS_pidfd_open, t.watched[i],
-							       PIDFD_THREAD);
+				k->thread_fd[i] =
+					(int)syscall(SYS_pidfd_open, t.watched[i], PIDFD_THREAD);
 		}
 		k->ready = true;
 		notify("READY=1");
