@@ -389,6 +389,10 @@ long cut_file(struct pager *p, struct pagecache *pc, int fd, long size)
 		cache_look_at_size(pc);
 	}
 	pc->handles--;
+	if (size >= 0 && (uint64_t)size > pc->size) {
+		cache_look_at_size(pc);
+		cache_grow(pc, (uint64_t)size);
+	}
 	r = SYS2(ftruncate, fd, size);
 	cache_look_at_size(pc);
 	return r;

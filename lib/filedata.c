@@ -81,19 +81,15 @@ static struct pagecache *settle(struct pager *p, const struct filedata *d, uint3
 	return pc;
 }
 
-/*
- * The last page is cached, and the file grows by a part of it: what somebody
- * stored behind the end was nobody's, and is zeros now.
- */
+/* The last page is cached, and the file grows by a part of it. */
 static int grow_tail(struct pagecache *pc, int fd, uint64_t end)
 {
 	uint64_t last = pc->size >> PAGE_SHIFT;
-	size_t from = pc->size % PAGE_SIZE;
 	long r;
 
-	if (end <= pc->size || from == 0 || !(cache_get(pc, last) & CACHE_UPTODATE))
+	if (end <= pc->size || pc->size % PAGE_SIZE == 0 || !(cache_get(pc, last) & CACHE_UPTODATE))
 		return 0;
-	memset(cache_addr(pc, last) + from, 0, PAGE_SIZE - from);
+	cache_grow(pc, end);
 	if (end > (last + 1) << PAGE_SHIFT)
 		end = (last + 1) << PAGE_SHIFT;
 	r = SYS2(ftruncate, fd, end);
@@ -184,6 +180,9 @@ long filedata_allocate(struct pager *p, void *arg)
 	/* what moves bytes would have to move pages */
 	if (d->mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE))
 		return -EOPNOTSUPP;
+	cache_look_at_size(pc);
+	if (!(d->mode & FALLOC_FL_KEEP_SIZE))
+		cache_grow(pc, d->off + d->size);
 	r = SYS4(fallocate, d->fd, d->mode, d->off, d->size);
 	if (sys_err(r))
 		return r;

@@ -851,6 +851,15 @@ void cache_resize(struct pagecache *pc, uint64_t size)
 	drop_private(pc, first);
 }
 
+void cache_grow(struct pagecache *pc, uint64_t size)
+{
+	uint64_t last = pc->size >> PAGE_SHIFT;
+	size_t from = pc->size % PAGE_SIZE;
+
+	if (size > pc->size && from != 0 && (cache_get(pc, last) & CACHE_UPTODATE))
+		memset(cache_addr(pc, last) + from, 0, PAGE_SIZE - from);
+}
+
 void cache_look_at_size(struct pagecache *pc)
 {
 	struct stat st;

@@ -260,6 +260,11 @@ void cache_dirty(struct pagecache *pc, uint64_t page);
 
 /* The backing is that long now: what is beyond leaves, dirty or not. */
 void cache_resize(struct pagecache *pc, uint64_t size);
+/*
+ * The file is about to end at `size`: where that is farther than it ends now, what was
+ * stored behind its end was nobody's, and becomes zeros.
+ */
+void cache_grow(struct pagecache *pc, uint64_t size);
 /* Ask the file for its size. */
 void cache_look_at_size(struct pagecache *pc);
 

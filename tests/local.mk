@@ -345,6 +345,8 @@ test_programs += $(shared_tests)
 store_tests += tests/store/test-store-files tests/store/test-view $(shared_tests) \
 	tests/store/test-runtimes
 check_PROGRAMS += tests/store/pages tests/store/slow
+test_programs += tests/store/test-store-crash
+store_tests += tests/store/test-store-crash
 if STORE_CONFINED
 test_programs += tests/store/test-confine
 store_tests += tests/store/test-confine
@@ -385,6 +387,16 @@ tests_store_test_shared_hostile_LDADD = $(test_ldadd) -lpthread
 tests_store_test_shared_random_SOURCES = tests/store/test-shared-random.c $(shared_test_sources)
 tests_store_test_shared_random_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_shared_random_LDADD = $(test_ldadd) -lpthread
+
+# The server itself, with points at which it is killed: tests/store/crash.c has the functions.
+crash_wrapped = chmod confine_limits copy_file_range fallocate ftruncate io_uring_submit linkat \
+	mkdirat open pwrite recvmsg sendmsg setxattr symlinkat syscall truncate unlinkat utimensat
+tests_store_test_store_crash_SOURCES = tests/store/test-store-crash.c tests/store/crash.c \
+	tests/store/crash.h tests/store/mounted.h tests/unit/test.h \
+	lib/api.c lib/api-files.c lib/backing.c
+tests_store_test_store_crash_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_store_crash_LDFLAGS = $(AM_LDFLAGS) $(crash_wrapped:%=-Wl,--wrap=%)
+tests_store_test_store_crash_LDADD = $(store_test_ldadd) -lpthread
 
 tests_store_pages_SOURCES = tests/store/pages.c
 
@@ -591,6 +603,12 @@ check-io:
 torture-store: all tests/store/test-clients tests/store/pages
 	FL_BUILD='$(abs_top_builddir)' FL_STORE_SECONDS='$(SECONDS)' FL_STORE_SEED='$(SEED)' \
 		tests/store/test-clients all_at_once
+
+# make crash SEED=7: a store's server killed at each of its steps
+.PHONY: crash
+crash: all tests/store/test-store-crash
+	FL_BUILD='$(abs_top_builddir)' FL_CRASH_KILLS=all FL_CRASH_SEED='$(SEED)' \
+		tests/store/test-store-crash
 
 .PHONY: check-unit check-live check-store check-fault check-fuzz check-programs check-torture
 check-unit:

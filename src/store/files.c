@@ -348,6 +348,12 @@ static void set_file(struct fuse_file_info *fi, struct handle *h)
 {
 	fi->fh = (uintptr_t)h;
 	fi->direct_io = server.options.direct;
+	/*
+	 * Without an error to tell, closing asks us nothing.  A descriptor of the
+	 * mount's that we were sent (shared.c) is closed by the kernel when we are
+	 * killed, before it knows that nobody will answer.
+	 */
+	fi->noflush = !server.late_errors;
 }
 
 void files_open(fuse_req_t req, struct node *n, struct fuse_file_info *fi)

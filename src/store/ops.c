@@ -49,8 +49,6 @@ static bool refused(fuse_req_t req, enum tally_op op, fuse_ino_t ino)
 
 static void op_init(void *data, struct fuse_conn_info *conn)
 {
-	const char ready = 1;
-
 	(void)data;
 	/*
 	 * The host does not take set-id bits away when root writes: the kernel
@@ -62,10 +60,7 @@ static void op_init(void *data, struct fuse_conn_info *conn)
 			    FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_WRITEBACK_CACHE);
 	conn->max_background = BACKGROUND_MAX;
 	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
-	if (server.ready_fd >= 0 && write(server.ready_fd, &ready, 1) == 1) {
-		close(server.ready_fd);
-		server.ready_fd = -1;
-	}
+	server_ready();
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)

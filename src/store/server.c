@@ -21,9 +21,11 @@
  */
 #include "attach.h"
 #include "shared.h"
+#include "sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -32,9 +34,12 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <time.h>
@@ -43,10 +48,18 @@
 #define WORKERS 8U
 #define DRAIN_SECONDS 10
 #define KILL_SECONDS 5
+#define STUCK_MS 1000
 #define NUDGE_NS (10 * 1000 * 1000L)
 #define WAKE_SIGNAL SIGUSR1
 
 struct server server = {.ready_fd = -1};
+
+/* What the server tells its keeper when it serves. */
+#define WATCHED 2U
+struct ready_text {
+	char one;		/* 1; what cannot serve tells why instead */
+	pid_t watched[WATCHED]; /* threads that end with the server alone */
+};
 
 static struct fuse_session *session;
 static char fuse_said[512]; /* libfuse's last line */
@@ -80,6 +93,7 @@ static void leave_terminal(void)
 static __thread struct fuse_buf *request; /* what this worker is at */
 static pthread_t workers[WORKERS];
 static pthread_barrier_t confined;
+static pid_t worker_tids[WORKERS];
 static unsigned working; /* workers that have not ended; atomic */
 static int ended_fd;	 /* told when the last one has */
 
@@ -96,7 +110,7 @@ static void *work(void *arg)
 	struct fuse_buf buf = {.mem = NULL};
 	const uint64_t one = 1;
 
-	(void)arg;
+	*(pid_t *)arg = gettid();
 	request = &buf;
 	pthread_barrier_wait(&confined);
 	while (!fuse_session_exited(session)) {
@@ -132,7 +146,7 @@ static int start_threads(struct why *why)
 	pthread_barrier_init(&confined, NULL, WORKERS + 2);
 	working = WORKERS;
 	for (unsigned i = 0; i < WORKERS; i++) {
-		err = pthread_create(&workers[i], NULL, work, NULL);
+		err = pthread_create(&workers[i], NULL, work, &worker_tids[i]);
 		if (err != 0)
 			return why_set(why, -err, "a thread cannot be made: %s", strerror(err));
 	}
@@ -147,9 +161,38 @@ void server_forget_data(fuse_ino_t ino)
 		errno = 0;
 }
 
+void server_ready(void)
+{
+	struct ready_text t = {.one = 1};
+
+	if (server.ready_fd < 0)
+		return;
+	memcpy(t.watched, worker_tids, sizeof(t.watched));
+	if (write(server.ready_fd, &t, sizeof(t)) < 0)
+		return; /* the keeper has gone */
+	close(server.ready_fd);
+	server.ready_fd = -1;
+}
+
 void server_await_confinement(void)
 {
 	pthread_barrier_wait(&confined);
+}
+
+/* Whether writes that failed may be told of when a file is closed. */
+static bool has_late_errors(int fd)
+{
+	static const uint32_t remote[] = {NFS_SUPER_MAGIC,  CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC,
+					  CEPH_SUPER_MAGIC, V9FS_MAGIC,	      FUSE_SUPER_MAGIC,
+					  CODA_SUPER_MAGIC, AFS_SUPER_MAGIC,  AFS_FS_MAGIC};
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) != 0)
+		return true;
+	for (size_t i = 0; i < sizeof(remote) / sizeof(remote[0]); i++)
+		if ((uint32_t)fs.f_type == remote[i])
+			return true;
+	return false;
 }
 
 static int own_files(struct why *why)
@@ -159,6 +202,7 @@ static int own_files(struct why *why)
 
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return why_set(why, -errno, "%s/files: %s", server.store->dir, strerror(errno));
+	server.late_errors = has_late_errors(fd);
 	server.files = node_get(fd, &st);
 	return server.files != NULL ? 0 : why_set(why, -ENOMEM, "%s", strerror(ENOMEM));
 }
@@ -300,7 +344,9 @@ struct keeper {
 	bool ready;
 	bool stopping;
 	bool killed;
-	int64_t deadline; /* of stopping, CLOCK_MONOTONIC in ms; 0: none */
+	int64_t deadline;	/* of stopping, CLOCK_MONOTONIC in ms; 0: none */
+	int thread_fd[WATCHED]; /* threads of the server's, or -1 */
+	int64_t stuck_at; /* one of them has ended, and the server has not until then; 0: none has */
 };
 
 static int64_t now_ms(void)
@@ -419,6 +465,32 @@ static void late(struct keeper *k)
 	}
 }
 
+/*
+ * A thread of a server that was killed may be waiting in the kernel for an answer that
+ * the server does not give any more: closing a file of the mount, or having data of
+ * the mount forgotten while they are read.  The kernel ends the connection when the last
+ * thread has ended, so we end it.  An ordinary user cannot.
+ */
+static void unstick(struct keeper *k)
+{
+	char type[64], source[PATH_MAX];
+
+	k->stuck_at = 0;
+	if (mounts_type(server.mnt, type, sizeof(type), source, sizeof(source)) == 0 &&
+	    strcmp(type, STORE_FSTYPE) == 0 && strcmp(source, server.store->dir) == 0 &&
+	    umount2(server.mnt, MNT_FORCE | MNT_DETACH) != 0)
+		complain("%s: the server does not end: %s", server.store->dir, strerror(errno));
+}
+
+static void thread_ended(struct keeper *k, unsigned i)
+{
+	close(k->thread_fd[i]);
+	k->thread_fd[i] = -1;
+	/* both end when it drains, too: that has a deadline of its own */
+	if (k->stuck_at == 0 && !k->stopping)
+		k->stuck_at = now_ms() + STUCK_MS;
+}
+
 static void reap(struct keeper *k)
 {
 	int status;
@@ -453,6 +525,15 @@ static void take_ready(struct keeper *k)
 	ssize_t n = read(k->ready_fd, text, sizeof(text) - 1);
 
 	if (n > 0 && text[0] == 1) {
+		struct ready_text t;
+
+		/* a kernel before 6.9 tells of whole processes only */
+		if (n >= (ssize_t)sizeof(t)) {
+			memcpy(&t, text, sizeof(t));
+			for (unsigned i = 0; i < WATCHED; i++)
+				k->thread_fd[i] =
+					(int)syscall(SYS_pidfd_open, t.watched[i], PIDFD_THREAD);
+		}
 		k->ready = true;
 		notify("READY=1");
 		tell_starter(k, "");
@@ -500,20 +581,29 @@ static int keep_end(struct keeper *k)
 static int keep(struct keeper *k)
 {
 	while (k->pid != 0) {
-		struct pollfd fds[2] = {
+		struct pollfd fds[2 + WATCHED] = {
 			{.fd = k->signal_fd, .events = POLLIN},
 			{.fd = k->ready_fd, .events = POLLIN},
 		};
-		int64_t left = k->deadline != 0 ? k->deadline - now_ms() : -1;
+		int64_t until = k->deadline, left = -1;
 
-		if (k->deadline != 0 && left < 0)
-			left = 0;
-		if (poll(fds, 2, (int)left) < 0)
+		if (k->stuck_at != 0 && (until == 0 || k->stuck_at < until))
+			until = k->stuck_at;
+		if (until != 0)
+			left = until > now_ms() ? until - now_ms() : 0;
+		for (unsigned i = 0; i < WATCHED; i++)
+			fds[2 + i] = (struct pollfd){.fd = k->thread_fd[i], .events = POLLIN};
+		if (poll(fds, 2 + WATCHED, (int)left) < 0)
 			continue;
 		if ((fds[0].revents & POLLIN) != 0)
 			take_signal(k);
 		if (k->ready_fd >= 0 && fds[1].revents != 0)
 			take_ready(k);
+		for (unsigned i = 0; i < WATCHED; i++)
+			if (k->thread_fd[i] >= 0 && fds[2 + i].revents != 0)
+				thread_ended(k, i);
+		if (k->pid != 0 && k->stuck_at != 0 && now_ms() >= k->stuck_at)
+			unstick(k);
 		if (k->pid != 0 && k->deadline != 0 && now_ms() >= k->deadline)
 			late(k);
 	}
@@ -523,7 +613,7 @@ static int keep(struct keeper *k)
 /* Start the server and keep it; the end of the keeper's process, or -errno. */
 static int keeper_run(int starter_fd, struct why *why)
 {
-	struct keeper k = {.starter_fd = starter_fd};
+	struct keeper k = {.starter_fd = starter_fd, .thread_fd = {-1, -1}};
 	int down[2], up[2], err = 0;
 	sigset_t set;
 	struct why ignored;

@@ -152,6 +152,7 @@ struct server {
 	struct node *files; /* the root of MNT/files; one lookup is ours */
 	int ready_fd;	    /* told when the kernel has been greeted */
 	bool act_as_caller; /* root serves others: what is made belongs to them */
+	bool late_errors;   /* close(2) of a file of the host may tell of one */
 };
 
 extern struct server server;
@@ -230,6 +231,8 @@ int server_run(struct why *why);
 void server_say(const char *line);
 /* Have the kernel drop what it has cached of an inode's data and attributes. */
 void server_forget_data(fuse_ino_t ino);
+/* The kernel has greeted us: whoever waits for that is told. */
+void server_ready(void);
 /* A thread's first call: returns when the server is confined. */
 void server_await_confinement(void);
 

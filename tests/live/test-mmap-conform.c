@@ -423,6 +423,30 @@ static void truncation_takes_pages_away(void **state)
 	}
 }
 
+/* What is stored there is nobody's, and does not become the file's when that grows. */
+static void behind_the_end_are_zeros(void **state)
+{
+	int fd = make_file(1, 100);
+	char *p = map_file(4 * PG, RW, MAP_SHARED, fd, 0);
+
+	(void)state;
+	p[PG + 99] = 'x';
+	for (size_t i = 100; i < PG; i++)
+		p[PG + i] = 'y';
+	assert_int_equal(s_truncate(fd, PG + 300), 0);
+	for (size_t i = 300; i < PG; i++)
+		p[PG + i] = 'z';
+	assert_int_equal(s_truncate(fd, 4 * PG), 0);
+	assert_int_equal(p[PG + 99], 'x');
+	for (size_t i = 100; i < PG; i++)
+		assert_int_equal(p[PG + i], 0);
+	assert_int_equal(s_msync(p, 4 * PG, MS_SYNC), 0);
+	for (size_t i = 104 / 8; i < WORDS; i++)
+		assert_int_equal(word_of_file(fd, 1, i), 0);
+	s_munmap(p, 4 * PG);
+	end_file(fd);
+}
+
 static void holes_read_as_zeros(void **state)
 {
 	int fd = make_file(1, 0);
@@ -880,6 +904,7 @@ int main(int argc, char **argv)
 		BOTH(a_file_may_grow),
 		BOTH(a_handler_can_make_it_longer),
 		BOTH(truncation_takes_pages_away),
+		BOTH(behind_the_end_are_zeros),
 		BOTH(holes_read_as_zeros),
 		BOTH(errors_of_mmap),
 		BOTH(a_file_that_is_mapped_writable_is_busy),

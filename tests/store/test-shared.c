@@ -149,10 +149,23 @@ static void cut_and_grown(void **state)
 		assert_int_equal(DO(&p[i], TOUCH, 201, 0, 0, 0), 1);
 		assert_int_equal(DO(&p[i], TOUCH, 399, 0, 0, 0), 1);
 	}
-	/* behind the end there are zeros when it grows again */
+	/* behind the end there are zeros when it grows again, whatever somebody stored there */
+	for (unsigned i = 20; i < 60; i++)
+		OK(&p[i % 2], PUT, 200, 0, i, 77);
+	{
+		int f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
+
+		assert_int_equal(fallocate(f, 0, 0, 200 * PG + 200), 0);
+		assert_int_equal(DO(&p[0], WORD, 200, 0, 21, 0), 0);
+		assert_int_equal(ftruncate(f, 200 * PG + 300), 0);
+		close(f);
+	}
+	for (unsigned i = 20; i < 37; i++)
+		assert_int_equal(DO(&p[i % 2], WORD, 200, 0, i, 0), 0);
+	OK(&p[0], PUT, 200, 0, 50, 77);
 	OK(&p[1], CUT, 0, 300 * PG, 0, 0);
 	for (unsigned i = 0; i < 2; i++) {
-		assert_int_equal(DO(&p[i], WORD, 200, 0, 20, 0), 0);
+		assert_int_equal(DO(&p[i], WORD, 200, 0, 50, 0), 0);
 		assert_int_equal(DO(&p[i], WORD, 250, 0, 0, 0), 0);
 	}
 	OK(&p[0], STORE, 250, 10, 1, 6);
