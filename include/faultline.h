@@ -317,7 +317,8 @@ struct fl_stats {
 	uint64_t snapshot_saved; /**< of these: saved */
 	uint64_t snapshot_faults; /**< writes for which a page was saved first */
 	uint64_t snapshot_waits; /**< times that such a write found the buffer full */
-	uint64_t snapshot_pause; /**< nanoseconds that the last snapshot took to begin */
+	uint64_t snapshot_pause; /**< nanoseconds for which all stood at the last snapshot's instant */
+	uint64_t snapshot_early; /**< writes to pages that were protected before the instant */
 };
 
 int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);

@@ -8,7 +8,8 @@
  * kernel's do_wp_page, when the thread writes again.
  *
  * A page that a snapshot has not saved yet is saved first, and those behind it
- * that a stream of writes will come to.
+ * that a stream of writes will come to.  Before the snapshot's instant they are only
+ * let be written.
  *
  * Lifting costs a fault, so FL_WP_AUTO write-protects in a region only while
  * fewer than a third of the pages so protected get written; a sample goes on, so
@@ -59,6 +60,29 @@ static enum fault_result first_change(struct mm *mm, const struct fault *f, vpn_
 	return FAULT_DONE;
 }
 
+/* How many pages a snapshot whose instant is still to come lets be written with that at vpn. */
+static uint32_t early_run(struct mm *mm, const struct region *r, vpn_t vpn)
+{
+	struct stream *stream;
+	uint32_t window = stream_fault(&mm->ra.wp, vpn, mm->opt.fault_around, &stream);
+	uint32_t n = 1;
+
+	if (window > SAVE_AROUND)
+		window = SAVE_AROUND;
+	if (window > vpn_of(r->end) - vpn)
+		window = (uint32_t)(vpn_of(r->end) - vpn);
+	while (n < window) {
+		pte_t pte = pte_get(&mm->ptes, vpn + n);
+
+		if (pte_state(pte) != PTE_PRESENT || (pte & PTE_WP))
+			break;
+		n++;
+	}
+	stream_done(stream, vpn + n);
+	stat_add(&mm->stats.snapshot_early, 1);
+	return n;
+}
+
 enum fault_result fault_wp(struct mm *mm, struct pager *p, int fd, const struct fault *f,
 			   struct region *r)
 {
@@ -72,7 +96,8 @@ enum fault_result fault_wp(struct mm *mm, struct pager *p, int fd, const struct 
 		return first_change(mm, f, vpn, pte_get(&mm->ptes, vpn));
 	if (!unsaved && !(pte_get(&mm->ptes, vpn) & PTE_WP)) {
 		/* lifted already, or protected by nobody we know: lift it, who waits goes on */
-		if (uffd_writeprotect(fd, addr_of(vpn), PAGE_SIZE, false) != UFFD_OK)
+		n = snapshot_prepares(mm) ? early_run(mm, r, vpn) : 1;
+		if (uffd_writeprotect(fd, addr_of(vpn), n * PAGE_SIZE, false) != UFFD_OK)
 			uffd_wake(fd, addr_of(vpn), PAGE_SIZE);
 		stat_add(&mm->stats.faults_stale, 1);
 		return FAULT_DONE;

@@ -216,6 +216,7 @@ static bool caller_is_in(struct mm *mm, uintptr_t tp)
 		uintptr_t a = tp + (uintptr_t)(intptr_t)near_tp[i];
 		pte_t pte = pte_get(&mm->ptes, vpn_of(a));
 
+		snapshot_spare(mm, vpn_of(a));
 		if (region_find(&mm->regions, a) != NULL &&
 		    (pte_state(pte) != PTE_PRESENT || (pte & PTE_WP) ||
 		     snapshot_unsaved(mm, vpn_of(a))))

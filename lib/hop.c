@@ -222,7 +222,7 @@ static void settle(struct pager *p, const struct hop_slot *s)
 		snapshot_settle(p, start, end);
 }
 
-static long serve(struct pager *p, const struct hop_slot *s)
+static long serve(struct pager *p, struct hop_slot *s)
 {
 	struct mm *mm = p->mm;
 	const long *a = s->arg;
@@ -331,7 +331,7 @@ static long serve(struct pager *p, const struct hop_slot *s)
 		return fault_handed(p, (uintptr_t)a[0], a[1] != 0, a[2] != 0);
 	case HOP_SNAPSHOT:
 		return do_snapshot(p, (uintptr_t)a[0], (uintptr_t)a[1], (int)a[2], (unsigned)a[3],
-				   (int)a[4]);
+				   (int)a[4], s);
 	case HOP_RESIZED:
 		do_resized(mm);
 		return 0;
@@ -386,6 +386,8 @@ static void serve_slot(struct pager *p, struct hop_slot *s)
 		return;
 	}
 	s->result = serve(p, s);
+	if (s->result == HOP_LATER)
+		return;
 	if (s->op == HOP_FAULT && fault_pending(mm, vpn_of((uintptr_t)s->arg[0]))) {
 		h->later++; /* hop_serve_faults() */
 		return;
@@ -453,6 +455,16 @@ void hop_serve_faults(struct mm *mm)
 	}
 	if (any && h->kicked)
 		serve_kick(mm, h->kick);
+}
+
+void hop_late(struct mm *mm, struct hop_slot *s, long result)
+{
+	s->result = result;
+	/* Release: pairs with hop_call(). */
+	__atomic_store_n(&s->state, HOP_DONE, __ATOMIC_RELEASE);
+	answer(mm, bell_of(&mm->hop, s));
+	if (mm->hop.kicked)
+		serve_kick(mm, mm->hop.kick);
 }
 
 bool hop_kicked(struct mm *mm, uintptr_t addr)

@@ -82,6 +82,9 @@ enum hop_op {
 	HOP_RESIDENT,
 };
 
+/* The result of a call that is answered by hop_late(). */
+#define HOP_LATER INT64_MIN
+
 enum hop_state { HOP_FREE, HOP_OWNED, HOP_POSTED, HOP_RUNNING, HOP_DONE, HOP_RUNG, HOP_EMPTYING };
 
 struct hop_slot {
@@ -137,6 +140,9 @@ void hop_serve(struct pager *p, uintptr_t addr);
 
 /* Answer the faults that were handed to a pager and wait for nothing any more; after each round. */
 void hop_serve_faults(struct mm *mm);
+
+/* Answer a call whose result was HOP_LATER. */
+void hop_late(struct mm *mm, struct hop_slot *s, long result);
 
 /* The same as hop_serve(), after work that let others go on (pager_pump): calls whose doorbells were passed over. */
 void hop_passed_over(struct pager *p);

@@ -54,6 +54,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/reclaim.c lib/reclaim.h \
 	lib/region.c lib/region.h \
 	lib/snapshot-port.c \
+	lib/snapshot-protect.c \
 	lib/snapshot-save.c \
 	lib/snapshot-work.h \
 	lib/snapshot.c lib/snapshot.h \

@@ -64,6 +64,7 @@ struct mm_counters {
 	uint64_t evicted, dropped_clean, evict_busy, frames_reused;
 	uint64_t faults_compressed, compress_rejects, written_through;
 	uint64_t snapshot_pages, snapshot_saved, snapshot_faults, snapshot_waits, snapshot_pause;
+	uint64_t snapshot_early;
 	uint64_t resident_max;
 	/* as of the last round of a pager */
 	uint64_t slots_total, slots_used, bookkeeping, compressed_bytes, pool;

@@ -240,6 +240,7 @@ void mm_stats_counted(const struct mm_counters *c, struct fl_stats *out)
 	out->snapshot_faults = get(&c->snapshot_faults);
 	out->snapshot_waits = get(&c->snapshot_waits);
 	out->snapshot_pause = get(&c->snapshot_pause);
+	out->snapshot_early = get(&c->snapshot_early);
 	out->file_minor = get(&c->file_minor);
 	out->file_major = get(&c->file_major);
 	out->file_reads = get(&c->file_reads);

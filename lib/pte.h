@@ -153,6 +153,9 @@ vpn_t pte_next(struct pte_table *t, vpn_t vpn, vpn_t end, unsigned mask);
 /* How many entries of vpn's leaf are PRESENT. */
 unsigned pte_leaf_present(struct pte_table *t, vpn_t vpn);
 
+/* How many are not none. */
+unsigned pte_leaf_used(struct pte_table *t, vpn_t vpn);
+
 /* Give back leaves in [vpn, end) whose entries are all none. */
 void pte_trim(struct pte_table *t, vpn_t vpn, vpn_t end);
 

@@ -74,7 +74,7 @@ static long answer(struct pager *p, const struct asked *a)
 		return -EPERM;
 	if (a->ask.flags & ~FL_SNAPSHOT_NOSYNC)
 		return -EPROTO;
-	return snapshot_begin(p, 0, 0, a->fd[0], a->ask.flags, -1, a->fd[1]);
+	return snapshot_begin(p, 0, 0, a->fd[0], a->ask.flags, -1, a->fd[1], NULL);
 }
 
 void snapshot_serve_port(struct pager *p)

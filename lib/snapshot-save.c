@@ -716,6 +716,8 @@ bool snapshot_ready(const struct mm *mm)
 {
 	const struct snapshot *s = mm->snaps.now;
 
+	if (s != NULL && s->stage == SNAP_PREPARING)
+		return !s->prepared;
 	return s != NULL && s->left != 0 && !s->stalled &&
 	       (s->err != 0 || cells_room(s) > s->allowed / 4);
 }

@@ -3,6 +3,7 @@
  * snapshot-work.h - a snapshot that is being taken, for the files that take it.
  *
  *	snapshot.c	the instant, the tables, the end
+ *	snapshot-protect.c	which pages are protected when
  *	snapshot-save.c	pages on their way to the image, and who waits for that
  *	snapshot-port.c	who asks from outside
  *
@@ -27,7 +28,15 @@
 #define ROOM_IDLE 5U
 #define IMAGE_BYTES_MAX ((uint64_t)1 << 62)
 
-enum snap_stage { SNAP_SAVING, SNAP_TABLES, SNAP_SYNC, SNAP_FOOTER, SNAP_SYNC_FOOTER, SNAP_OVER };
+enum snap_stage {
+	SNAP_PREPARING, /* before the instant: there are no tables yet */
+	SNAP_SAVING,
+	SNAP_TABLES,
+	SNAP_SYNC,
+	SNAP_FOOTER,
+	SNAP_SYNC_FOOTER,
+	SNAP_OVER
+};
 
 struct snap_io {
 	struct blk_req req; /* first: the callback gets it */
@@ -55,6 +64,13 @@ struct snapshot {
 	int err;			   /* the first one; from then on pages are let go */
 	int fd, direct_fd, event_fd, link; /* -1: none */
 	unsigned flags;
+	uintptr_t start, end;	 /* what was asked for */
+	bool linear;		 /* a range of memory, not all there is */
+	struct hop_slot *caller; /* who waits for the instant; NULL: asked from outside */
+	vpn_t next;		 /* PREPARING: where the pass goes on */
+	unsigned passes;	 /* that have ended, */
+	uint64_t passed, before; /* pages that this one protected, and the one before it */
+	bool prepared;
 	struct blk_dev dev;
 	struct image_range *range;
 	uint64_t nranges, last; /* last: the range that was last found */
@@ -103,6 +119,22 @@ static inline void bit_set(uint64_t *bits, uint64_t i)
 	bits[i / 64] |= (uint64_t)1 << i % 64;
 }
 
+static inline void bits_set(uint64_t *bits, uint64_t i, uint64_t n)
+{
+	for (; n != 0 && i % 64 != 0; n--)
+		bit_set(bits, i++);
+	for (; n >= 64; n -= 64, i += 64)
+		bits[i / 64] = ~(uint64_t)0;
+	for (; n != 0; n--)
+		bit_set(bits, i++);
+}
+
+/* Whether a region's pages are part of a snapshot of all memory. */
+static inline bool snapshot_has_part(const struct region *r)
+{
+	return r->users == NULL && !(r->flags & REGION_HELD);
+}
+
 static inline void close_fd(int fd)
 {
 	if (fd >= 0)
@@ -111,10 +143,20 @@ static inline void close_fd(int fd)
 
 /*
  * The descriptors, of this table, are the snapshot's from here on, unless it fails; link: who is
- * told, -1: nobody.
+ * told, -1: nobody; caller: the call that is answered at the instant, or NULL.
  */
 long snapshot_begin(struct pager *p, uintptr_t start, uintptr_t end, int fd, unsigned flags,
-		    int event_fd, int link);
+		    int event_fd, int link, struct hop_slot *caller);
+
+/* Before the instant.  0 or -errno; then a slice at a time: true when the instant may come. */
+int snapshot_prepare(struct snapshot *s);
+bool snapshot_pass(struct snapshot *s);
+
+/* At the instant, when there are tables: from then on nothing is written that is unsaved.  0 or -errno. */
+long snapshot_protect(struct snapshot *s);
+
+/* Or there is none: pages are as they were. */
+void snapshot_unprotect(struct snapshot *s);
 
 /* Hear who asks. */
 void snapshot_serve_port(struct pager *p);

@@ -2,13 +2,20 @@
 /*
  * snapshot.c - an image of memory as of one instant; see snapshot.h.
  *
- * The instant.  Under the mm lock every present page of the ranges is
- * write-protected, in calls as long as runs of present pages are, and every page
+ * Before the instant most of the present pages of the ranges are write-protected, in
+ * slices between which all is served as ever (snapshot-protect.c).  Nothing is
+ * saved yet.
+ *
+ * The instant.  Under the mm lock every present page of the ranges that is not
+ * write-protected is, in calls as long as runs of them are, and every page
  * that has content gets its bit in `unsaved`.  What is absent costs nothing: only what
  * is present is protected, since the kernel would leave marks in the place of absent
  * pages (WP_UNPOPULATED), which MOVE and ZEROPAGE refuse.  No fault is
  * answered before the last page is protected, so what was protected first has
  * not changed when the last one is: that moment is the instant, for all threads.
+ * It lies between calls: within one that lets other work go on (pager_pump), pages
+ * could be about to go of which it has seen to it that they are saved.
+ * Who asked for the snapshot is answered then.
  *
  * Invariant.  While a page's bit is set its content is what it was at the instant,
  * wherever it is: present and write-protected, staged, in a slot, in the pool,
@@ -214,6 +221,8 @@ static void go_on(struct pager *p, struct snapshot *s)
 		if (s->err != 0)
 			s->stage = SNAP_OVER;
 		switch (s->stage) {
+		case SNAP_PREPARING:
+			return;
 		case SNAP_SAVING:
 			s->stage = SNAP_TABLES;
 			break;
@@ -243,11 +252,6 @@ static void go_on(struct pager *p, struct snapshot *s)
 }
 
 /* ---- the instant ---- */
-
-static bool is_part(const struct region *r)
-{
-	return r->users == NULL && !(r->flags & REGION_HELD);
-}
 
 /*
  * Pages of [*vpn, end) that may have content: from the first leaf on, to the end of
@@ -285,7 +289,7 @@ static uint64_t list_ranges(struct mm *mm, uintptr_t start, uintptr_t end, bool 
 		vpn_t stop;
 
 		at = r->end;
-		while (is_part(r) && vpn < last && next_leaves(mm, &vpn, last, &stop)) {
+		while (snapshot_has_part(r) && vpn < last && next_leaves(mm, &vpn, last, &stop)) {
 			if (out != NULL)
 				out[n] = (struct image_range){
 					.start = addr_of(vpn),
@@ -355,9 +359,11 @@ static void *part_alloc(struct snapshot *s, unsigned part, uint64_t bytes)
 	return t->mem;
 }
 
-static int make_tables(struct snapshot *s, uintptr_t start, uintptr_t end, bool linear)
+static int make_tables(struct snapshot *s)
 {
 	struct mm *mm = s->mm;
+	uintptr_t start = s->start, end = s->end;
+	bool linear = s->linear;
 	struct image_footer *f = s->footer;
 	uint64_t regions, offset, pages;
 	struct timespec now;
@@ -404,72 +410,6 @@ static int make_tables(struct snapshot *s, uintptr_t start, uintptr_t end, bool 
 			  snapshot_padded(s->part[PART_MAPS].size) +
 			  snapshot_padded(s->part[PART_SUMS].size);
 	return 0;
-}
-
-/* Without dirty tracking nothing was registered for write-protection yet. */
-static int register_protection(struct snapshot *s)
-{
-	struct mm *mm = s->mm;
-
-	if (mm->opt.wp != FL_WP_OFF)
-		return 0;
-	for (uint64_t k = 0; k < s->nranges; k++) {
-		const struct region *r = region_find(&mm->regions, s->range[k].start);
-		int err;
-
-		if (k != 0 && r->start <= s->range[k - 1].start)
-			continue;
-		err = uffd_register(mm->uffd, r->start, r->end - r->start, true);
-		if (err != 0)
-			return err;
-	}
-	return 0;
-}
-
-static bool protect_run(struct mm *mm, vpn_t vpn, uint64_t n)
-{
-	return n == 0 || uffd_writeprotect(mm->uffd, addr_of(vpn), n * PAGE_SIZE, true) == UFFD_OK;
-}
-
-/* The instant itself; false: the kernel refused. */
-static bool protect(struct snapshot *s)
-{
-	struct mm *mm = s->mm;
-
-	for (uint64_t k = 0; k < s->nranges; k++) {
-		const struct image_range *r = &s->range[k];
-		vpn_t vpn = vpn_of(r->start), end = vpn_of(r->end);
-		uint64_t i = r->first;
-		uint64_t run = 0;
-
-		while (vpn < end) {
-			const pte_t *leaf = pte_leaf(&mm->ptes, vpn);
-			vpn_t stop = (vpn | (PTE_LEAF_PAGES - 1)) + 1;
-
-			if (stop > end)
-				stop = end;
-			for (; vpn < stop; vpn++, i++) {
-				pte_t pte = leaf[vpn % PTE_LEAF_PAGES];
-				enum pte_state state = pte_state(pte);
-
-				if (state != PTE_NONE) {
-					bit_set(s->unsaved, i);
-					s->left++;
-				}
-				if (state == PTE_PRESENT) {
-					/* what is protected already begins no run */
-					run += run != 0 || !(pte & PTE_WP);
-					continue;
-				}
-				if (!protect_run(mm, vpn - run, run))
-					return false;
-				run = 0;
-			}
-		}
-		if (!protect_run(mm, vpn - run, run))
-			return false;
-	}
-	return true;
 }
 
 /* Frames for the buffer, before the instant. */
@@ -564,30 +504,67 @@ static long arm(struct pager *p)
 	return r != 0 || p->mm->armed == 0 ? r : do_set_limit(p, p->mm->limit);
 }
 
-static long at_instant(struct snapshot *s, uintptr_t start, uintptr_t end, bool linear)
+static void give_up_memory(struct snapshot *s)
 {
+	struct mm *mm = s->mm;
+
+	mm->snaps.now = NULL;
+	mm->snaps.pages = 0;
+	mm->snaps.bytes = 0;
+	free_memory(s);
+}
+
+/* There is no instant: nothing was written, and nobody waits for an end. */
+static void refuse(struct snapshot *s, long err)
+{
+	struct mm *mm = s->mm;
+	struct hop_slot *caller = s->caller;
+
+	snapshot_unprotect(s);
+	s->err = (int)err;
+	if (s->link >= 0)
+		tell(s, true);
+	close_fd(s->direct_fd);
+	close_fd(s->fd);
+	close_fd(s->link);
+	close_fd(s->event_fd);
+	give_up_memory(s);
+	if (caller != NULL)
+		hop_late(mm, caller, err);
+}
+
+static void at_instant(struct snapshot *s)
+{
+	struct mm *mm = s->mm;
 	uint64_t t0 = sys_now();
-	long r = linear ? check_range(s->mm, start, end) : 0;
+	long r = s->linear ? check_range(mm, s->start, s->end) : 0;
 
 	if (r == 0)
-		r = make_tables(s, start, end, linear);
+		r = make_tables(s);
 	if (r == 0)
-		r = register_protection(s);
-	if (r == 0 && !protect(s)) {
-		for (uint64_t k = 0; k < s->nranges; k++)
-			snapshot_lift(s->mm, vpn_of(s->range[k].start),
-				      (uint32_t)vpn_of(s->range[k].end - s->range[k].start));
-		r = -ENOMEM;
+		r = snapshot_protect(s);
+	if (r != 0) {
+		refuse(s, r);
+		return;
 	}
-	s->pause = sys_now() - t0;
-	return r;
+	s->began = sys_now();
+	s->pause = s->began - t0;
+	s->had = s->left;
+	s->stage = SNAP_SAVING;
+	__atomic_store_n(&mm->stats.snapshot_pages, s->had, __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.snapshot_saved, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.snapshot_pause, s->pause, __ATOMIC_RELAXED);
+	/* Release: who waits for its end sees that it has begun; pairs with fl_snapshot_wait(). */
+	__atomic_fetch_add(&mm->snaps.begun, 1, __ATOMIC_RELEASE);
+	if (s->caller != NULL)
+		hop_late(mm, s->caller, 0);
+	s->caller = NULL;
 }
 
 long snapshot_begin(struct pager *p, uintptr_t start, uintptr_t end, int fd, unsigned flags,
-		    int event_fd, int link)
+		    int event_fd, int link, struct hop_slot *caller)
 {
 	struct mm *mm = p->mm;
-	bool linear = end != 0;
 	struct snapshot *s;
 	long r;
 
@@ -602,34 +579,30 @@ long snapshot_begin(struct pager *p, uintptr_t start, uintptr_t end, int fd, uns
 	s = allocate(mm);
 	if (s == NULL)
 		return -ENOMEM;
+	s->start = start;
+	s->end = end != 0 ? end : addr_of(VPN_MAX);
+	s->linear = end != 0;
 	r = make_room(p, s);
-	s->began = sys_now();
+	if (r == 0 && s->linear)
+		r = check_range(mm, start, end);
 	if (r == 0)
-		r = at_instant(s, start, linear ? end : addr_of(VPN_MAX), linear);
+		r = snapshot_prepare(s);
 	if (r != 0) {
-		mm->snaps.pages = 0;
-		mm->snaps.bytes = 0;
-		free_memory(s);
+		give_up_memory(s);
 		return r;
 	}
 	s->fd = fd;
 	s->flags = flags;
 	s->event_fd = event_fd;
 	s->link = link;
+	s->caller = caller;
 	open_direct(s);
-	s->dev.size = s->footer->file_size;
-	s->had = s->left;
 	mm->snaps.now = s;
-	__atomic_store_n(&mm->stats.snapshot_pages, s->had, __ATOMIC_RELAXED);
-	__atomic_store_n(&mm->stats.snapshot_saved, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&mm->stats.snapshot_pause, s->pause, __ATOMIC_RELAXED);
-	/* Release: who waits for its end sees that it has begun; pairs with fl_snapshot_wait(). */
-	__atomic_fetch_add(&mm->snaps.begun, 1, __ATOMIC_RELEASE);
 	return 0;
 }
 
 long do_snapshot(struct pager *p, uintptr_t start, uintptr_t end, int fd, unsigned flags,
-		 int event_fd)
+		 int event_fd, struct hop_slot *caller)
 {
 	struct mm *mm = p->mm;
 	long image = mm->pidfd < 0 ? -ENOSYS : SYS3(pidfd_getfd, mm->pidfd, fd, 0);
@@ -641,14 +614,14 @@ long do_snapshot(struct pager *p, uintptr_t start, uintptr_t end, int fd, unsign
 		r = sys_err(event) ? event : 0;
 	}
 	if (r == 0)
-		r = snapshot_begin(p, start, end, (int)image, flags, (int)event, -1);
+		r = snapshot_begin(p, start, end, (int)image, flags, (int)event, -1, caller);
 	if (r != 0) {
 		if (!sys_err(image))
 			SYS1(close, image);
 		if (event != -1 && !sys_err(event))
 			SYS1(close, event);
 	}
-	return r;
+	return r != 0 ? r : HOP_LATER;
 }
 
 /* ---- */
@@ -669,7 +642,14 @@ void snapshot_round(struct pager *p, bool calls)
 {
 	struct snapshots *all = &p->mm->snaps;
 
-	if (all->now != NULL) {
+	if (all->now != NULL && all->now->stage == SNAP_PREPARING) {
+		struct snapshot *s = all->now;
+
+		if (!s->prepared)
+			s->prepared = snapshot_pass(s);
+		if (s->prepared && (calls || all->closing) && !p->stop)
+			at_instant(s);
+	} else if (all->now != NULL) {
 		struct snapshot *s = all->now;
 
 		s->stalled = false;
@@ -685,6 +665,10 @@ void snapshot_round(struct pager *p, bool calls)
 
 void snapshot_finish(struct pager *p)
 {
-	while (p->mm->snaps.now != NULL)
+	struct snapshots *all = &p->mm->snaps;
+
+	all->closing = true;
+	while (all->now != NULL)
 		pager_pump(p);
+	all->closing = false;
 }

@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct hop_slot;
 struct mm;
 struct pager;
 struct snapshot;
@@ -40,6 +41,7 @@ struct snapshots {
 	uint32_t ended;	      /* futex: ended; a waiter reads result after it */
 	int result;	      /* of the last one: 0, or how many pages were lost, or -errno */
 	struct snapshot_port port;
+	bool closing; /* its instant may be within another call */
 	int port_fd;  /* -1: none */
 	bool knocked; /* something came in there */
 };
@@ -70,10 +72,17 @@ void snapshots_init(struct mm *mm);
 
 /*
  * The work of fl_snapshot(): begins.  fd and event_fd (-1: none) are descriptors
- * of the program's.  start and end 0: all that is managed.
+ * of the program's.  start and end 0: all that is managed.  -errno, or HOP_LATER: the
+ * call is answered when the instant has come.
  */
 long do_snapshot(struct pager *p, uintptr_t start, uintptr_t end, int fd, unsigned flags,
-		 int event_fd);
+		 int event_fd, struct hop_slot *caller);
+
+/* Whether the instant of one is still to come, and pages are being protected for it: who writes may. */
+bool snapshot_prepares(const struct mm *mm);
+
+/* Then: this page is not protected until the mm lock is dropped. */
+void snapshot_spare(struct mm *mm, vpn_t vpn);
 
 /* Whether a page is to be saved yet; no system call, next to nothing while there is no snapshot. */
 bool snapshot_unsaved(struct mm *mm, vpn_t vpn);

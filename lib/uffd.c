@@ -288,8 +288,8 @@ ssize_t uffd_read(int fd, struct uffd_msg *msgs, unsigned n)
 	return sys_err(r) ? r : r / (long)sizeof(*msgs);
 }
 
-long uffd_scan_present(int pagemap_fd, uintptr_t start, uintptr_t end, struct page_region *vec,
-		       unsigned n, uintptr_t *next)
+static long scan(int pagemap_fd, uintptr_t start, uintptr_t end, uint64_t all, uint64_t tell,
+		 struct page_region *vec, unsigned n, uintptr_t *next)
 {
 	struct pm_scan_arg arg;
 	long r;
@@ -300,11 +300,24 @@ long uffd_scan_present(int pagemap_fd, uintptr_t start, uintptr_t end, struct pa
 	arg.end = end;
 	arg.vec = (uintptr_t)vec;
 	arg.vec_len = n;
+	arg.category_mask = all;
 	arg.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
-	arg.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+	arg.return_mask = tell;
 	r = SYS3(pagemap_scan, pagemap_fd, PAGEMAP_SCAN, &arg);
 	*next = sys_err(r) ? start : arg.walk_end;
 	return r;
+}
+
+long uffd_scan_present(int pagemap_fd, uintptr_t start, uintptr_t end, struct page_region *vec,
+		       unsigned n, uintptr_t *next)
+{
+	return scan(pagemap_fd, start, end, 0, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, vec, n, next);
+}
+
+long uffd_scan_written(int pagemap_fd, uintptr_t start, uintptr_t end, struct page_region *vec,
+		       unsigned n, uintptr_t *next)
+{
+	return scan(pagemap_fd, start, end, PAGE_IS_WRITTEN, PAGE_IS_WRITTEN, vec, n, next);
 }
 
 uintptr_t uffd_vma_end(int maps_fd, uintptr_t addr)

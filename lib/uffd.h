@@ -85,4 +85,8 @@ size_t uffd_vma_part(int maps_fd, uintptr_t addr, size_t len);
 long uffd_scan_present(int pagemap_fd, uintptr_t start, uintptr_t end, struct page_region *vec,
 		       unsigned n, uintptr_t *next);
 
+/* The same of those that are not write-protected by a userfaultfd. */
+long uffd_scan_written(int pagemap_fd, uintptr_t start, uintptr_t end, struct page_region *vec,
+		       unsigned n, uintptr_t *next);
+
 #endif

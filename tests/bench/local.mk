@@ -72,7 +72,7 @@ tests_bench_bench_stream_CFLAGS = $(AM_CFLAGS) -O2
 
 tests_bench_bench_empty_SOURCES = tests/bench/empty.c
 tests_bench_bench_pause_SOURCES = tests/bench/pause.c
-tests_bench_bench_pause_CFLAGS = $(AM_CFLAGS) -O2
+tests_bench_bench_pause_CFLAGS = $(AM_CFLAGS) -O2 -pthread
 tests_bench_bench_pause_LDADD = lib/libfaultline.la
 tests_bench_bench_startup_SOURCES = tests/bench/startup.c
 tests_bench_bench_unarmed_SOURCES = tests/bench/unarmed.c

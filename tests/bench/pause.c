@@ -6,13 +6,20 @@
  *
  * The same resident memory, in pages of 4 KiB, in turn: fork(2) of memory that the
  * kernel pages, fl_snapshot() of memory that is paged here, and of memory
- * that is not paged yet.  Times are those of the call, in the calling
- * thread.  All pages are zeros, so that no disk is measured.
+ * that is not paged yet.  Meanwhile another thread writes: nothing; a word in each of a
+ * few pages, again and again; or in each of all pages.  For each of these: the
+ * time of the call, in the calling thread; for how long nothing was answered, as the
+ * runtime says; the longest that one write of the other thread took while the call
+ * lasted; and how many of its writes met a page that was protected before the instant.
+ * All pages are zeros, so that no disk is measured.
  */
 #include "faultline.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +29,9 @@
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
-#define ROUNDS_MAX 99
+#define ROUNDS_MAX 99U
+#define FEW_PAGES 64U
+#define PG 4096U
 
 static double now_ms(void)
 {
@@ -47,49 +56,148 @@ static int by_size(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void put(const char *what, double *v, unsigned n)
+static double median(double *v, unsigned n)
 {
 	qsort(v, n, sizeof(*v), by_size);
-	printf("%-34s %8.2f %8.2f\n", what, v[n / 2], v[0]);
+	return v[n / 2];
 }
 
-static double fork_once(void)
-{
-	double t0 = now_ms(), t1;
-	int status;
-	pid_t pid = fork();
+/* ---- the thread that writes ---- */
 
+enum writes { WRITES_NONE, WRITES_FEW, WRITES_ALL, WRITES };
+
+static const char *const writes_name[WRITES] = {"nothing", "64 pages", "all pages"};
+
+struct writer {
+	pthread_t thread;
+	char *mem;
+	size_t step, end; /* it writes at 0, step, 2 step, .. below end, in turn */
+	int stop;
+	int timing;   /* a call lasts */
+	double worst; /* ms; of one write since the call began */
+	unsigned long writes;
+};
+
+static void *write_on(void *arg)
+{
+	struct writer *w = arg;
+	size_t at = 0;
+
+	while (!__atomic_load_n(&w->stop, __ATOMIC_RELAXED)) {
+		double t0 = now_ms(), t;
+
+		*(volatile char *)(w->mem + at) = 0;
+		t = now_ms() - t0;
+		/* also of one that began in the call and ends after it */
+		if (__atomic_load_n(&w->timing, __ATOMIC_ACQUIRE) && t > w->worst)
+			w->worst = t;
+		at = at + w->step < w->end ? at + w->step : 0;
+		__atomic_store_n(&w->writes, w->writes + 1, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+static void writer_start(struct writer *w, enum writes how, char *mem, size_t len)
+{
+	*w = (struct writer){
+		.mem = mem, .end = len, .step = how == WRITES_ALL ? PG : len / FEW_PAGES};
+	if (how == WRITES_NONE)
+		return;
+	errno = pthread_create(&w->thread, NULL, write_on, w);
+	must(errno == 0, "pthread_create");
+	while (__atomic_load_n(&w->writes, __ATOMIC_ACQUIRE) < 2UL * FEW_PAGES)
+		sched_yield();
+}
+
+static double writer_stop(struct writer *w, enum writes how)
+{
+	if (how == WRITES_NONE)
+		return 0;
+	__atomic_store_n(&w->stop, 1, __ATOMIC_RELAXED);
+	pthread_join(w->thread, NULL);
+	return w->worst;
+}
+
+static void call_begins(struct writer *w)
+{
+	__atomic_store_n(&w->timing, 1, __ATOMIC_RELEASE);
+}
+
+/* The write that is under way counts. */
+static void call_ended(struct writer *w, enum writes how)
+{
+	unsigned long n = __atomic_load_n(&w->writes, __ATOMIC_ACQUIRE);
+
+	while (how != WRITES_NONE && __atomic_load_n(&w->writes, __ATOMIC_ACQUIRE) == n)
+		sched_yield();
+	__atomic_store_n(&w->timing, 0, __ATOMIC_RELEASE);
+}
+
+/* ---- the three sides ---- */
+
+enum side { SIDE_FORK, SIDE_SNAPSHOT, SIDE_FIRST, SIDES };
+
+static const char *const side_name[SIDES] = {"fork", "snapshot",
+					     "first snapshot of unpaged memory"};
+
+struct times {
+	double call[ROUNDS_MAX], pause[ROUNDS_MAX], stall[ROUNDS_MAX], early[ROUNDS_MAX];
+};
+
+static void fork_once(char *mem, size_t len, enum writes how, struct times *t, unsigned i)
+{
+	struct writer w;
+	double t0;
+	int status;
+	pid_t pid;
+
+	writer_start(&w, how, mem, len);
+	call_begins(&w);
+	t0 = now_ms();
+	pid = fork();
 	if (pid == 0)
 		_exit(0);
-	t1 = now_ms();
+	t->call[i] = t->pause[i] = now_ms() - t0;
+	call_ended(&w, how);
+	t->stall[i] = writer_stop(&w, how);
+	t->early[i] = 0;
 	must(pid > 0 && waitpid(pid, &status, 0) == pid, "fork");
-	return t1 - t0;
 }
 
-static double snapshot_once(struct fl *fl, char *mem, size_t len)
+static void snapshot_once(struct fl *fl, char *mem, size_t len, enum writes how, struct times *t,
+			  unsigned i)
 {
 	int fd = open("/var/tmp", O_TMPFILE | O_RDWR, 0600);
-	double t0, t1;
+	struct fl_stats before, after;
+	struct writer w;
+	double t0;
 	int r;
 
 	must(fd >= 0, "/var/tmp");
+	must(fl_stats(fl, &before, sizeof(before)) == 0, "fl_stats");
+	writer_start(&w, how, mem, len);
+	call_begins(&w);
 	t0 = now_ms();
 	r = fl_snapshot(fl, mem, len, fd, FL_SNAPSHOT_NOSYNC, -1);
-	t1 = now_ms();
+	t->call[i] = now_ms() - t0;
 	errno = -r;
 	must(r == 0, "fl_snapshot");
+	call_ended(&w, how);
+	t->stall[i] = writer_stop(&w, how);
+	must(fl_stats(fl, &after, sizeof(after)) == 0, "fl_stats");
+	t->pause[i] = (double)after.snapshot_pause * 1e-6;
+	t->early[i] = (double)(after.snapshot_early - before.snapshot_early);
 	r = fl_snapshot_wait(fl);
 	errno = -r;
 	must(r == 0, "fl_snapshot_wait");
 	close(fd);
-	return t1 - t0;
 }
 
 /* Every page has a frame of its own. */
 static void touch(char *mem, size_t len)
 {
 	must(madvise(mem, len, MADV_NOHUGEPAGE) == 0, "madvise");
-	for (size_t i = 0; i < len; i += 4096)
+	for (size_t i = 0; i < len; i += PG)
 		((volatile char *)mem)[i] = 0;
 }
 
@@ -110,38 +218,57 @@ static struct fl *paged(size_t len, int armed, char **mem)
 	return fl;
 }
 
+static void once(enum side side, size_t len, enum writes how, struct times *t, unsigned i)
+{
+	struct fl *fl;
+	char *mem;
+
+	if (side == SIDE_FORK) {
+		mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		must(mem != MAP_FAILED, "mmap");
+		touch(mem, len);
+		fork_once(mem, len, how, t, i);
+	} else {
+		fl = paged(len, side == SIDE_SNAPSHOT, &mem);
+		snapshot_once(fl, mem, len, how, t, i);
+		must(fl_close(fl) == 0, "fl_close");
+	}
+	munmap(mem, len);
+}
+
+static void put(enum side side, enum writes how, struct times *t, unsigned n)
+{
+	double call = median(t->call, n), pause = median(t->pause, n);
+	double stall = median(t->stall, n), early = median(t->early, n);
+
+	printf("%-33s %-10s %8.2f %8.2f %8.2f", side_name[side], writes_name[how], call, t->call[0],
+	       pause);
+	if (how == WRITES_NONE)
+		printf("\n");
+	else
+		printf(" %8.2f %8.0f\n", stall, early);
+}
+
 int main(int argc, char **argv)
 {
 	size_t len = (argc > 1 ? strtoul(argv[1], NULL, 0) : 1024) * MIB;
 	unsigned rounds = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : 7;
-	double forks[ROUNDS_MAX], snapshots[ROUNDS_MAX], firsts[ROUNDS_MAX];
+	static struct times t[SIDES][WRITES];
 
 	if (len == 0 || rounds == 0 || rounds > ROUNDS_MAX) {
 		fputs("usage: pause [MIB [ROUNDS]]\n", stderr);
 		return 2;
 	}
-	for (unsigned i = 0; i < rounds; i++) {
-		struct fl *fl;
-		char *mem;
-
-		mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		must(mem != MAP_FAILED, "mmap");
-		touch(mem, len);
-		forks[i] = fork_once();
-		munmap(mem, len);
-		fl = paged(len, 1, &mem);
-		snapshots[i] = snapshot_once(fl, mem, len);
-		must(fl_close(fl) == 0, "fl_close");
-		munmap(mem, len);
-		fl = paged(len, 0, &mem);
-		firsts[i] = snapshot_once(fl, mem, len);
-		must(fl_close(fl) == 0, "fl_close");
-		munmap(mem, len);
-	}
-	printf("%-34s %8s %8s  (ms, %zu MiB resident, %u rounds)\n", "", "median", "least",
-	       len / MIB, rounds);
-	put("fork", forks, rounds);
-	put("snapshot", snapshots, rounds);
-	put("first snapshot of unpaged memory", firsts, rounds);
+	for (unsigned i = 0; i < rounds; i++)
+		for (unsigned how = 0; how < WRITES; how++)
+			for (unsigned side = 0; side < SIDES; side++)
+				once(side, len, how, &t[side][how], i);
+	printf("ms, %zu MiB resident, %u rounds: medians, and the least of the calls\n", len / MIB,
+	       rounds);
+	printf("%-33s %-10s %8s %8s %8s %8s %8s\n", "", "written", "call", "least", "pause",
+	       "stall", "early");
+	for (unsigned side = 0; side < SIDES; side++)
+		for (unsigned how = 0; how < WRITES; how++)
+			put(side, how, &t[side][how], rounds);
 	return 0;
 }

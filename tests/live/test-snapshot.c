@@ -224,20 +224,25 @@ static void written_from_afar(void **state)
 
 /* ---- one instant ---- */
 
-#define WRITERS 3U
-#define EACH 600U
-#define ROUNDS 8U
+#define WRITERS_MAX 3U
 
 struct writer {
 	pthread_t thread;
 	volatile uint64_t *follows; /* whose value is written; NULL: a count */
 	char *mem;
+	size_t pages, stride;
 	uint32_t *stop;
 };
 
 static volatile uint64_t *slot_of(char *mem, size_t page)
 {
 	return (volatile uint64_t *)(void *)(mem + page * PG + (page * 72 % PG & ~7UL));
+}
+
+/* The page that a writer comes to as the nth; stride has no divisor in common with pages. */
+static volatile uint64_t *nth_of(const struct writer *w, char *mem, size_t n)
+{
+	return slot_of(mem, n * w->stride % w->pages);
 }
 
 /*
@@ -251,70 +256,131 @@ static void *write_on(void *arg)
 
 	while (!__atomic_load_n(w->stop, __ATOMIC_RELAXED)) {
 		value = w->follows != NULL ? *w->follows : value + 1;
-		for (size_t p = 0; p < EACH; p++)
-			*slot_of(w->mem, p) = value;
+		for (size_t n = 0; n < w->pages; n++)
+			*nth_of(w, w->mem, n) = value;
 	}
 	return NULL;
+}
+
+struct chain {
+	unsigned writers, rounds, pagers;
+	size_t pages, stride; /* of each writer */
+	uint64_t limit;
+	enum fl_wp wp;
+};
+
+static void one_image(struct fl *fl, struct writer *w, const struct chain *c, char *mem,
+		      uint64_t *before)
+{
+	const size_t all = c->writers * c->pages * PG;
+	int fd = image_fd();
+	struct image im;
+	uint64_t last = UINT64_MAX;
+	uint64_t first, now, then;
+	char *image;
+
+	live_until(*nth_of(&w[0], mem, c->pages - 1) > *before);
+	now = *nth_of(&w[0], mem, 0);
+	assert_int_equal(fl_snapshot(fl, mem, all, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
+	then = *nth_of(&w[0], mem, 0);
+	assert_int_equal(fl_snapshot_wait(fl), 0);
+	image_is_whole(fd, &im);
+	image_close(&im);
+	image = mmap(NULL, all, PROT_READ, MAP_PRIVATE, fd, 0);
+	assert_ptr_not_equal(image, MAP_FAILED);
+	for (size_t i = 0; i < c->writers; i++)
+		for (size_t n = 0; n < c->pages; n++) {
+			uint64_t v = *nth_of(&w[i], image + i * c->pages * PG, n);
+
+			if (v > last)
+				fail_msg("write %zu of writer %zu is of %lu, the one before it of "
+					 "%lu",
+					 n, i, (unsigned long)v, (unsigned long)last);
+			last = v;
+		}
+	/* no older than before the call, no newer than after it, and no page of the first one behind */
+	first = *nth_of(&w[0], image, 0);
+	assert_true(first >= now && first <= then);
+	assert_true(first - *nth_of(&w[0], image, c->pages - 1) <= 1);
+	*before = first;
+	munmap(image, all);
+	close(fd);
+}
+
+/* How many writes met a page that was protected before the instant. */
+static uint64_t images_of_one_instant(const struct chain *c)
+{
+	struct fl_options o = live_options(c->limit);
+	struct writer w[WRITERS_MAX];
+	uint64_t before = 0, early;
+	uint32_t stop = 0;
+	struct fl *fl;
+	char *mem;
+
+	o.pagers = c->pagers;
+	o.wp = c->wp;
+	fl = live_armed(&o);
+	mem = live_map(fl, c->writers * c->pages);
+	for (unsigned i = 0; i < c->writers; i++) {
+		w[i] = (struct writer){.mem = mem + i * c->pages * PG,
+				       .pages = c->pages,
+				       .stride = i % 2 ? c->stride : 1,
+				       .stop = &stop};
+		if (i != 0)
+			w[i].follows = nth_of(&w[i - 1], w[i - 1].mem, c->pages - 1);
+		assert_int_equal(pthread_create(&w[i].thread, NULL, write_on, &w[i]), 0);
+	}
+	live_until(*nth_of(&w[c->writers - 1], w[c->writers - 1].mem, c->pages - 1) != 0);
+	for (unsigned round = 0; round < c->rounds; round++)
+		one_image(fl, w, c, mem, &before);
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < c->writers; i++)
+		pthread_join(w[i].thread, NULL);
+	early = live_stats(fl).snapshot_early;
+	assert_int_equal(fl_close(fl), 0);
+	return early;
 }
 
 static void one_instant(void **state)
 {
 	(void)state;
 	for (unsigned pagers = 1; pagers <= 2; pagers++) {
-		struct fl_options o = live_options(WRITERS * EACH * PG / 4);
-		struct writer w[WRITERS];
-		uint32_t stop = 0;
-		struct fl *fl;
-		uint64_t before = 0;
-		char *mem;
+		const struct chain c = {.writers = 3,
+					.rounds = 8,
+					.pagers = pagers,
+					.pages = 600,
+					.stride = 1,
+					.limit = FL_LIMIT_MIN,
+					.wp = FL_WP_AUTO};
 
-		o.limit = o.limit > FL_LIMIT_MIN ? o.limit : FL_LIMIT_MIN;
-		o.pagers = pagers;
-		fl = live_armed(&o);
-		mem = live_map(fl, WRITERS * EACH);
-		for (unsigned i = 0; i < WRITERS; i++) {
-			w[i] = (struct writer){.mem = mem + i * EACH * PG, .stop = &stop};
-			if (i != 0)
-				w[i].follows = slot_of(w[i - 1].mem, EACH - 1);
-			assert_int_equal(pthread_create(&w[i].thread, NULL, write_on, &w[i]), 0);
-		}
-		for (unsigned round = 0; round < ROUNDS; round++) {
-			int fd = image_fd();
-			struct image im;
-			uint64_t last = UINT64_MAX;
-			uint64_t now;
-			char *image;
-
-			live_until(*slot_of(mem, EACH - 1) > before);
-			now = *slot_of(mem, 0);
-			assert_int_equal(fl_snapshot(fl, mem, WRITERS * EACH * PG, fd,
-						     FL_SNAPSHOT_NOSYNC, -1),
-					 0);
-			assert_int_equal(fl_snapshot_wait(fl), 0);
-			image_is_whole(fd, &im);
-			image_close(&im);
-			image = mmap(NULL, WRITERS * EACH * PG, PROT_READ, MAP_PRIVATE, fd, 0);
-			assert_ptr_not_equal(image, MAP_FAILED);
-			for (size_t p = 0; p < WRITERS * EACH; p++) {
-				uint64_t v = *slot_of(image + p / EACH * EACH * PG, p % EACH);
-
-				if (v > last)
-					fail_msg("page %zu is of %lu, the one before it of %lu", p,
-						 (unsigned long)v, (unsigned long)last);
-				last = v;
-			}
-			/* no older than before the call, and no page of the first two behind */
-			assert_true(*slot_of(image, 0) >= now);
-			assert_true(*slot_of(image, 0) - *slot_of(image, EACH - 1) <= 1);
-			before = *slot_of(image, 0);
-			munmap(image, WRITERS * EACH * PG);
-			close(fd);
-		}
-		__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
-		for (unsigned i = 0; i < WRITERS; i++)
-			pthread_join(w[i].thread, NULL);
-		assert_int_equal(fl_close(fl), 0);
+		images_of_one_instant(&c);
 	}
+}
+
+/*
+ * Memory that is protected in many slices, and written all the time meanwhile: what is
+ * written to a page that was protected already is in the image if it was before the
+ * instant, and is not if it was after.
+ */
+static void written_before_the_instant(void **state)
+{
+	static const enum fl_wp wp[] = {FL_WP_AUTO, FL_WP_OFF, FL_WP_SYNC};
+	uint64_t early = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wp) / sizeof(wp[0]); i++) {
+		const struct chain c = {.writers = 2,
+					.rounds = 4,
+					.pagers = 1 + i % 2,
+					.pages = 4096,
+					.stride = 1021,
+					/* the last one beside eviction */
+					.limit = wp[i] == FL_WP_SYNC ? 24 * MIB : 96 * MIB,
+					.wp = wp[i]};
+
+		early += images_of_one_instant(&c);
+	}
+	assert_true(early != 0);
 }
 
 /* ---- what drops and moves pages ---- */
@@ -584,11 +650,11 @@ static void lower_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_state),	 cmocka_unit_test(written_from_afar),
-		cmocka_unit_test(one_instant),	 cmocka_unit_test(dropped_and_moved),
-		cmocka_unit_test(given_back),	 cmocka_unit_test(all_memory),
-		cmocka_unit_test(one_at_a_time), cmocka_unit_test(huge_pages),
-		cmocka_unit_test(lower_limit),
+		cmocka_unit_test(every_state),	     cmocka_unit_test(written_from_afar),
+		cmocka_unit_test(one_instant),	     cmocka_unit_test(written_before_the_instant),
+		cmocka_unit_test(dropped_and_moved), cmocka_unit_test(given_back),
+		cmocka_unit_test(all_memory),	     cmocka_unit_test(one_at_a_time),
+		cmocka_unit_test(huge_pages),	     cmocka_unit_test(lower_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
