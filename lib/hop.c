@@ -215,6 +215,12 @@ static void settle(struct pager *p, const struct hop_slot *s)
 	case HOP_CLOSE:
 		snapshot_finish(p);
 		return;
+	case HOP_TRUNCATE: /* may cut off what was written to private pages */
+	case HOP_RESIZED:
+	case HOP_BACKING_CLOSE:
+	case HOP_FILES_CLOSE:
+		snapshot_settle_files(p);
+		return;
 	default:
 		return;
 	}

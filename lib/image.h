@@ -9,7 +9,8 @@
  *	footer	struct image_footer, in the last page of the file
  *
  * Each part begins at a multiple of the page size, in that order; numbers are
- * little-endian.  What is in no range was never touched: zeros.  In the image of
+ * little-endian.  What is in no range was never touched: zeros, or, where the
+ * text names a file, that file's bytes from the offset on that stands there.  In the image of
  * one range of memory the byte at an address is at offset address - start, so
  * that the file maps back; otherwise the ranges stand one behind the other.
  *
@@ -17,6 +18,11 @@
  * valid footer is no image, and one that was torn is found by its checksums.
  * All of them are XXH3, 64 bits, without a seed; that of the sums is made in parts of
  * IMAGE_SUM_BYTES, each but the first with that of the part before as its seed.
+ *
+ * A change after which a reader of before would take wrong bytes for good ones, or
+ * tell them damaged, is another version; readers know all versions up to their own.  Version 1 had
+ * no mappings of files: IMAGE_FILE was no word of its sums, and a checksum was
+ * raised by 2 only, where it was below 2.
  */
 #ifndef FL_IMAGE_H
 #define FL_IMAGE_H
@@ -24,7 +30,7 @@
 #include <stdint.h>
 
 #define IMAGE_MAGIC "FAULTLINE-SNAP-1" /* 16 bytes, no terminator */
-#define IMAGE_VERSION 1U
+#define IMAGE_VERSION 2U
 #define IMAGE_PAGE ((uint64_t)4096)
 #define IMAGE_SUM_BYTES ((uint64_t)1 << 20)
 
@@ -33,14 +39,17 @@
 /* A word of the sums. */
 #define IMAGE_HOLE 0U /* the page is zeros; nothing was written */
 #define IMAGE_LOST 1U /* its content could not be had; a hole */
-/* anything else: the page's checksum, plus 2 where that is below 2 */
+#define IMAGE_FILE 2U /* it is the file's, not written since it was mapped; a hole */
+/* anything else: the page's checksum, plus 3 where that is below 3 */
+
+#define IMAGE_RANGE_FILE 1U /* of a private mapping of a file, which the text names */
 
 struct image_range {
 	uint64_t start, end; /* addresses */
 	uint64_t offset;     /* of its first byte in the file */
 	uint64_t first;	     /* its first page's place in the sums */
 	uint32_t prot;	     /* PROT_... of mmap(2) */
-	uint32_t reserved;   /* 0 */
+	uint32_t flags;	     /* IMAGE_RANGE_FILE */
 };
 
 struct image_footer {

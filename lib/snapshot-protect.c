@@ -194,6 +194,25 @@ bool snapshot_pass(struct snapshot *s)
 
 /* ---- at the instant ---- */
 
+/* Whether a page of a private mapping of a file is the file's. */
+static bool is_files(const struct mm *mm, vpn_t vpn, pte_t pte)
+{
+	switch (pte_state(pte)) {
+	case PTE_NONE:
+		return true;
+	case PTE_PRESENT:
+		return (pte & PTE_WP) && pte_swp(pte) == SWP_NONE;
+	case PTE_POISONED:
+		/* for a moment, since the file has no such page */
+		for (unsigned i = 0; i < mm->files.nbus; i++)
+			if (mm->files.bus[i].peer == NULL && mm->files.bus[i].vpn == vpn)
+				return true;
+		return false;
+	default:
+		return false;
+	}
+}
+
 /* Every page of a range that has content is unsaved. */
 static void note_content(struct snapshot *s, const struct image_range *r)
 {
@@ -208,6 +227,17 @@ static void note_content(struct snapshot *s, const struct image_range *r)
 
 		if (stop > end)
 			stop = end;
+		if (r->flags & IMAGE_RANGE_FILE) {
+			for (; vpn < stop; vpn++, i++) {
+				if (is_files(mm, vpn, leaf[vpn % PTE_LEAF_PAGES])) {
+					s->sum[i] = IMAGE_FILE;
+					continue;
+				}
+				bit_set(s->unsaved, i);
+				s->left++;
+			}
+			continue;
+		}
 		if (used == PTE_LEAF_PAGES) {
 			/* without a look at the entries */
 			bits_set(s->unsaved, i, stop - vpn);

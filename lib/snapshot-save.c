@@ -293,7 +293,7 @@ static uint64_t page_sum(const void *page)
 	if (fill_check(page, &word) && word == 0)
 		return IMAGE_HOLE;
 	h = XXH3_64bits(page, PAGE_SIZE);
-	return h > IMAGE_LOST ? h : h + 2;
+	return h > IMAGE_FILE ? h : h + IMAGE_FILE + 1;
 }
 
 /* Pages from index i on are in cells: they are saved, and what is not zeros is written. */
@@ -643,6 +643,16 @@ void snapshot_settle(struct pager *p, uintptr_t start, uintptr_t end)
 		if (!did)
 			pager_pump(p);
 	}
+}
+
+void snapshot_settle_files(struct pager *p)
+{
+	const struct snapshot *s = p->mm->snaps.now;
+
+	/* waiting, another one may begin */
+	for (uint64_t k = 0; s != NULL && s == p->mm->snaps.now && k < s->nranges; k++)
+		if (s->range[k].flags & IMAGE_RANGE_FILE)
+			snapshot_settle(p, s->range[k].start, s->range[k].end);
 }
 
 void snapshot_dropped(struct mm *mm, vpn_t vpn, vpn_t end)

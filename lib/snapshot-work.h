@@ -129,10 +129,13 @@ static inline void bits_set(uint64_t *bits, uint64_t i, uint64_t n)
 		bit_set(bits, i++);
 }
 
-/* Whether a region's pages are part of a snapshot of all memory. */
+/*
+ * Whether a region's pages are part of a snapshot of all memory.  What is shared is the
+ * file's, and so is, when fl_sync() is called, what is stored in a held mapping.
+ */
 static inline bool snapshot_has_part(const struct region *r)
 {
-	return r->users == NULL && !(r->flags & REGION_HELD);
+	return !(r->flags & (REGION_SHARED | REGION_REMOTE | REGION_HOLD | REGION_HELD));
 }
 
 static inline void close_fd(int fd)

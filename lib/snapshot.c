@@ -56,7 +56,9 @@
  * The end: tables, sync, footer, sync; then the waiters are told.  An error lets all
  * pages go, empties the file and is told instead.
  *
- * Mappings of files are not part of an image: their content is the file's.
+ * Of a mapping of a file only what was written to private pages is part of an image of all
+ * memory: of the other pages it says that they are the file's, and which file that is.
+ * So these have no bit, and may be dropped and brought in again.
  *
  * Accepted simplifications.  A device that writes into a pinned frame is not noticed.
  * A kernel access that cannot wait for a pager (FUTEX_WAKE_OP, FUTEX_LOCK_PI) fails with
@@ -298,6 +300,7 @@ static uint64_t list_ranges(struct mm *mm, uintptr_t start, uintptr_t end, bool 
 						linear ? addr_of(vpn) - start : *pages * PAGE_SIZE,
 					.first = *pages,
 					.prot = (uint32_t)r->prot,
+					.flags = r->users != NULL ? IMAGE_RANGE_FILE : 0,
 				};
 			n++;
 			*pages += stop - vpn;
@@ -324,12 +327,13 @@ static uint64_t list_regions(const struct mm *mm, uintptr_t start, uintptr_t end
 		++*regions;
 		if (out == NULL)
 			continue;
-		len += log_format(
-			out + len, MAPS_LINE, "%08lx-%08lx %c%c%c%c 00000000 00:00 0%s%s\n",
-			(unsigned long)r->start, (unsigned long)r->end,
-			r->prot & PROT_READ ? 'r' : '-', r->prot & PROT_WRITE ? 'w' : '-',
-			r->prot & PROT_EXEC ? 'x' : '-', r->flags & REGION_SHARED ? 's' : 'p',
-			file ? " " : "", file ? cache_of(r)->name : "");
+		len += log_format(out + len, MAPS_LINE, "%08lx-%08lx %c%c%c%c %08lx 00:00 0%s%s\n",
+				  (unsigned long)r->start, (unsigned long)r->end,
+				  r->prot & PROT_READ ? 'r' : '-', r->prot & PROT_WRITE ? 'w' : '-',
+				  r->prot & PROT_EXEC ? 'x' : '-',
+				  r->flags & REGION_SHARED ? 's' : 'p',
+				  file ? (unsigned long)addr_of(vpn_of(r->start) + r->delta) : 0UL,
+				  file ? " " : "", file ? cache_of(r)->name : "");
 	}
 	return len;
 }

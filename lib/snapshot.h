@@ -101,6 +101,9 @@ uint32_t snapshot_save(struct pager *p, vpn_t vpn, uint32_t n);
 /* From within a call that drops or moves pages of a range, before it: wait until they are saved. */
 void snapshot_settle(struct pager *p, uintptr_t start, uintptr_t end);
 
+/* The same of all mappings of files. */
+void snapshot_settle_files(struct pager *p);
+
 /* Pages are dropped, or gone: what of them was to be saved yet ends the snapshot with an error. */
 void snapshot_dropped(struct mm *mm, vpn_t vpn, vpn_t end);
 

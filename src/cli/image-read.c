@@ -72,7 +72,7 @@ static int check_footer(const struct image_footer *f, uint64_t size, char *why, 
 {
 	if (memcmp(f->magic, IMAGE_MAGIC, sizeof(f->magic)) != 0)
 		return refuse(why, why_size, -EINVAL, "not an image, or not a complete one");
-	if (f->version != IMAGE_VERSION || f->page_size != IMAGE_PAGE)
+	if (f->version == 0 || f->version > IMAGE_VERSION || f->page_size != IMAGE_PAGE)
 		return refuse(why, why_size, -EPROTO, "an image of another version (%u)",
 			      f->version);
 	if (f->footer_sum != XXH3_64bits(f, offsetof(struct image_footer, footer_sum)))
@@ -99,7 +99,8 @@ static bool ranges_fit(const struct image *im)
 
 		if (r->start < last || r->start >= r->end ||
 		    r->end > (linear ? f->end : ADDRESS_MAX) ||
-		    (r->start | r->end) % IMAGE_PAGE != 0 || r->first != pages)
+		    (r->start | r->end) % IMAGE_PAGE != 0 || r->first != pages ||
+		    (r->flags & ~(f->version > 1 ? IMAGE_RANGE_FILE : 0U)) != 0)
 			return false;
 		pages += (r->end - r->start) / IMAGE_PAGE;
 		if (pages > f->pages ||
@@ -193,6 +194,14 @@ void image_close(struct image *im)
 	memset(im, 0, sizeof(*im));
 }
 
+/* A checksum is no word of another meaning. */
+static uint64_t raised(const struct image *im, uint64_t h)
+{
+	uint64_t words = im->footer.version > 1 ? IMAGE_FILE + 1 : IMAGE_LOST + 1;
+
+	return h >= words ? h : h + words;
+}
+
 static const struct image_range *find(const struct image *im, uint64_t addr)
 {
 	uint64_t lo = 0, hi = im->footer.ranges;
@@ -208,20 +217,62 @@ static const struct image_range *find(const struct image *im, uint64_t addr)
 	return lo < im->footer.ranges && addr >= im->range[lo].start ? &im->range[lo] : NULL;
 }
 
+/* A line of the text, as the writer makes it: "START-END PERM OFFSET 00:00 0 NAME". */
+static const char *line_name(const char *line, uint64_t *from, uint64_t *to, uint64_t *off)
+{
+	static const char rest[] = " 00:00 0 ";
+	char *at;
+
+	*from = strtoull(line, &at, 16);
+	if (*at != '-')
+		return NULL;
+	*to = strtoull(at + 1, &at, 16);
+	if (*at != ' ' || strnlen(at, 6) < 6 || at[5] != ' ')
+		return NULL;
+	*off = strtoull(at + 6, &at, 16);
+	return strncmp(at, rest, sizeof(rest) - 1) == 0 ? at + sizeof(rest) - 1 : NULL;
+}
+
+bool image_file(const struct image *im, uint64_t addr, char *name, size_t size, uint64_t *offset)
+{
+	const char *line = im->maps, *end;
+
+	/* before, offsets were not told */
+	for (; im->footer.version > 1 && (end = strchr(line, '\n')) != NULL; line = end + 1) {
+		uint64_t from, to, off;
+		const char *at = line_name(line, &from, &to, &off);
+
+		if (at == NULL || at >= end || addr < from || addr >= to)
+			continue;
+		snprintf(name, size, "%.*s", (int)(end - at), at);
+		*offset = off + (addr - from);
+		return true;
+	}
+	return false;
+}
+
 int image_page(const struct image *im, uint64_t addr, void *page, enum image_page *what)
 {
 	const struct image_range *r = find(im, addr);
-	uint64_t sum, i;
+	uint64_t sum, i, off;
+	char name[2];
 	int err;
 
 	*what = IMAGE_PAGE_GOOD;
 	memset(page, 0, IMAGE_PAGE);
-	if (r == NULL)
+	if (r == NULL) {
+		if (image_file(im, addr, name, sizeof(name), &off))
+			*what = IMAGE_PAGE_FILE;
 		return 0;
+	}
 	i = (addr - r->start) / IMAGE_PAGE;
 	sum = im->sum[r->first + i];
 	if (sum == IMAGE_LOST) {
 		*what = IMAGE_PAGE_LOST;
+		return 0;
+	}
+	if (sum == IMAGE_FILE && (r->flags & IMAGE_RANGE_FILE)) {
+		*what = IMAGE_PAGE_FILE;
 		return 0;
 	}
 	err = read_whole(im->fd, page, IMAGE_PAGE, r->offset + i * IMAGE_PAGE);
@@ -235,7 +286,7 @@ int image_page(const struct image *im, uint64_t addr, void *page, enum image_pag
 	} else {
 		uint64_t h = XXH3_64bits(page, IMAGE_PAGE);
 
-		if ((h > IMAGE_LOST ? h : h + 2) != sum)
+		if (raised(im, h) != sum)
 			*what = IMAGE_PAGE_TORN;
 	}
 	return 0;
@@ -245,7 +296,10 @@ uint64_t image_range_data(const struct image *im, const struct image_range *r)
 {
 	uint64_t n = (r->end - r->start) / IMAGE_PAGE, data = 0;
 
-	for (uint64_t i = 0; i < n; i++)
-		data += im->sum[r->first + i] > IMAGE_LOST;
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t sum = im->sum[r->first + i];
+
+		data += sum > IMAGE_LOST && !(sum == IMAGE_FILE && (r->flags & IMAGE_RANGE_FILE));
+	}
 	return data * IMAGE_PAGE;
 }

@@ -25,10 +25,21 @@ struct image {
 int image_open(struct image *im, int fd, char *why, size_t why_size);
 void image_close(struct image *im);
 
-enum image_page { IMAGE_PAGE_GOOD, IMAGE_PAGE_LOST, IMAGE_PAGE_TORN };
+enum image_page {
+	IMAGE_PAGE_GOOD,
+	IMAGE_PAGE_LOST,
+	IMAGE_PAGE_TORN,
+	IMAGE_PAGE_FILE /* a file's, which is not in the image: image_file() */
+};
 
-/* The page at an address: zeros where it is in no range.  0 or -errno. */
+/* The page at an address: zeros where it is in no range, and no file's.  0 or -errno. */
 int image_page(const struct image *im, uint64_t addr, void *page, enum image_page *what);
+
+/*
+ * The file that was mapped at an address, as the image's text tells: its name
+ * and the offset of that address in it.  False: none, or the image does not say.
+ */
+bool image_file(const struct image *im, uint64_t addr, char *name, size_t size, uint64_t *offset);
 
 /* The bytes of a range that were written, as opposed to holes. */
 uint64_t image_range_data(const struct image *im, const struct image_range *r);

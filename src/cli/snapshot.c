@@ -289,7 +289,7 @@ static void put_list(const struct image *im)
 static int check(const struct image *im, const char *path)
 {
 	char page[IMAGE_PAGE];
-	uint64_t lost = 0, torn = 0;
+	uint64_t lost = 0, torn = 0, files = 0;
 
 	for (uint64_t i = 0; i < im->footer.ranges; i++) {
 		const struct image_range *r = &im->range[i];
@@ -306,6 +306,7 @@ static int check(const struct image *im, const char *path)
 				cli_error("%s: address %" PRIx64 ": the checksum is wrong", path,
 					  a);
 			lost += what == IMAGE_PAGE_LOST;
+			files += what == IMAGE_PAGE_FILE;
 		}
 	}
 	if (torn != 0) {
@@ -313,8 +314,11 @@ static int check(const struct image *im, const char *path)
 			  im->footer.pages);
 		return EXIT_FAILED;
 	}
-	printf("%s: whole: %" PRIu64 " pages, %" PRIu64 " of them lost when it was taken\n", path,
+	printf("%s: whole: %" PRIu64 " pages, %" PRIu64 " of them lost when it was taken", path,
 	       im->footer.pages, lost);
+	if (files != 0)
+		printf(", %" PRIu64 " unwritten ones of mapped files", files);
+	putchar('\n');
 	return EXIT_OK;
 }
 
@@ -328,6 +332,16 @@ static int extract(const struct image *im, const char *path, uint64_t start, uin
 		enum image_page what;
 		int err = image_page(im, at, page, &what);
 
+		if (err == 0 && what == IMAGE_PAGE_FILE) {
+			char name[256] = "?";
+			uint64_t off = 0;
+
+			image_file(im, at, name, sizeof(name), &off);
+			cli_error("%s: address %" PRIx64 ": not in the image: it was not written, "
+				  "and is that of %s at %" PRIu64,
+				  path, at, name, off);
+			return EXIT_FAILED;
+		}
 		if (err != 0 || what != IMAGE_PAGE_GOOD) {
 			cli_error("%s: address %" PRIx64 ": %s", path, at,
 				  err != 0		    ? strerror(-err)

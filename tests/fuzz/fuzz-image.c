@@ -16,7 +16,10 @@
 
 #define RANGES 3U
 #define PAGES 12U
-#define MAPS "00001000-00004000 rw-p 00000000 00:00 0\n"
+#define MAPS                                                                                       \
+	"00001000-00004000 rw-p 00000000 00:00 0\n"                                                \
+	"00013000-00017000 rw-p 00007000 00:00 0 /a file\n"
+#define FILE_RANGE 1U
 
 /* data, ranges, maps, sums, footer: a page each but the first */
 struct file {
@@ -45,7 +48,8 @@ static void seal(struct file *f)
 	foot->footer_sum = sum(foot, offsetof(struct image_footer, footer_sum));
 }
 
-static void make(bool linear)
+/* Not linear: one range is of a file, from version 2 on. */
+static void make(bool linear, uint32_t version)
 {
 	struct image_footer *foot = (struct image_footer *)(void *)good.footer;
 	struct image_range *r = (struct image_range *)(void *)good.ranges;
@@ -62,20 +66,23 @@ static void make(bool linear)
 			.offset = linear ? start - 0x10000 : page * IMAGE_PAGE,
 			.first = page,
 			.prot = 3,
+			.flags = i == FILE_RANGE && !linear && version > 1 ? IMAGE_RANGE_FILE : 0,
 		};
 		for (unsigned k = 0; k < n; k++) {
 			char *data = good.data[r[i].offset / IMAGE_PAGE + k];
 
 			for (unsigned b = 0; k != 1 && b < IMAGE_PAGE; b++)
 				data[b] = (char)fuzz_random();
-			sums[page + k] = k == 1 ? IMAGE_HOLE : sum(data, IMAGE_PAGE);
+			sums[page + k] = k != 1	      ? sum(data, IMAGE_PAGE)
+					 : r[i].flags ? IMAGE_FILE
+						      : IMAGE_HOLE;
 		}
 		page += n;
 		start += (n + 1) * IMAGE_PAGE;
 	}
 	memcpy(good.maps, MAPS, sizeof(MAPS) - 1);
 	*foot = (struct image_footer){
-		.version = IMAGE_VERSION,
+		.version = version,
 		.page_size = IMAGE_PAGE,
 		.file_size = sizeof(good),
 		.flags = linear ? IMAGE_LINEAR : 0,
@@ -151,6 +158,8 @@ static void walk(const struct image *im)
 			uint64_t s = im->sum[r->first + (a - r->start) / IMAGE_PAGE];
 
 			assert_int_equal(image_page(im, a, page, &what), 0);
+			if (what == IMAGE_PAGE_FILE)
+				assert_true(s == IMAGE_FILE && (r->flags & IMAGE_RANGE_FILE));
 			if (what != IMAGE_PAGE_GOOD)
 				continue;
 			assert_memory_equal(page, at, IMAGE_PAGE);
@@ -162,6 +171,14 @@ static void walk(const struct image *im)
 		assert_true(image_range_data(im, r) <= r->end - r->start);
 	}
 	assert_int_equal(strlen(im->maps) <= im->footer.maps_bytes, 1);
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t addr = fuzz_below(0x20) * IMAGE_PAGE, offset;
+		char name[8] = "";
+
+		if (image_file(im, addr, name, sizeof(name), &offset))
+			assert_true(strnlen(name, sizeof(name)) < sizeof(name) &&
+				    strchr(name, '\n') == NULL);
+	}
 }
 
 static void spoilt_images(void **state)
@@ -181,7 +198,7 @@ static void spoilt_images(void **state)
 		int r;
 
 		if (i % 500 == 0)
-			make(i % 1000 == 0);
+			make(i % 1000 == 0, 1 + i / 1000 % IMAGE_VERSION);
 		bad = good;
 		if (i % 500 != 0)
 			spoil();
@@ -202,6 +219,23 @@ static void spoilt_images(void **state)
 			continue;
 		}
 		taken++;
+		if (i % 500 == 0 && im.footer.version > 1) {
+			char page[IMAGE_PAGE], file[16];
+			enum image_page what;
+			uint64_t offset;
+
+			/* a page of the file's, in a range and in none */
+			for (uint64_t a = 0x14000; a <= 0x16000; a += 0x2000) {
+				assert_true(image_file(&im, a, file, sizeof(file), &offset));
+				assert_string_equal(file, "/a file");
+				assert_int_equal(offset, 0x7000 + a - 0x13000);
+			}
+			assert_false(image_file(&im, 0x12000, file, sizeof(file), &offset));
+			assert_int_equal(image_page(&im, 0x14000, page, &what), 0);
+			assert_int_equal(what, i % 1000 == 0 ? IMAGE_PAGE_GOOD : IMAGE_PAGE_FILE);
+			assert_int_equal(image_page(&im, 0x16000, page, &what), 0);
+			assert_int_equal(what, IMAGE_PAGE_FILE);
+		}
 		/* what was cut off is found by its size alone */
 		assert_int_equal(size, sizeof(bad));
 		walk(&im);

@@ -111,6 +111,38 @@ refuses 1 'not an image, or not a complete one' snapshot --list "$work/torn"
 refuses 1 'not an image' snapshot --list "$work/empty"
 refuses 1 'No such file' snapshot --check "$work/nothing"
 
+# --- a private mapping of a file: what was written is in the image, the rest is the file's ---
+
+perl -e 'print "x" x (4096 * 20)' >"$work/data"
+mkfifo "$work/go" "$work/ready"
+"$faultline" run --limit 256M --swap-dir "$work" --files "$work/data" -- python3 -c '
+import mmap, sys
+f = open(sys.argv[1], "rb")
+m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY, offset=4096 * 4)
+m[8192:8197] = b"hello"
+print(m[4096:4097].decode(), flush=True)
+sys.stdin.read()
+assert m[8192:8198] == b"hellox"
+' "$work/data" <"$work/go" >"$work/ready" &
+mapper=$!
+exec 3>"$work/go" 4<"$work/ready"
+read -r said <&4
+[ "$said" = x ] || fail "the program with a mapping says: $said"
+run 0 snapshot --no-sync "$mapper" "$work/files"
+exec 3>&-
+wait "$mapper" || fail "the program with a mapping failed"
+run 0 snapshot --check "$work/files"
+grep -q ' unwritten ones of mapped files$' "$work/out" || fail "check: no page of a file"
+run 0 snapshot --maps "$work/files"
+start=$(sed -n "s|^\([0-9a-f]*\)-.* rw-p 00004000 00:00 0 $work/data\$|\1|p" "$work/out")
+[ -n "$start" ] || fail "maps: the file is not there, with its offset"
+hex() {
+	printf '%x' $((0x$start + $1))
+}
+run 0 snapshot --extract "$(hex 8192)-$(hex 8198)" "$work/files"
+[ "$(cat "$work/out")" = hellox ] || fail "extract: not what was written to the mapping"
+refuses 1 "is that of $work/data at 20480" snapshot --extract "$(hex 4096)-$(hex 4097)" "$work/files"
+
 # --- who has nothing to show ---
 
 refuses 1 'has no memory that faultline manages' snapshot $$ "$work/none"

@@ -591,6 +591,62 @@ static void one_at_a_time(void **state)
 	close(pipes[1]);
 }
 
+/*
+ * Private mappings of a file: what was written is in an image of all memory, wherever it is; of
+ * the rest it says that it is the file's, and where it stands there.
+ */
+static void files(void **state)
+{
+	enum { READ = 20, WRITTEN = 40, OUT = 60, SHIFT = 3, N = 80 };
+	struct fl_options o = live_options(LIMIT);
+	struct fl *fl = live_open(&o);
+	int fd = image_fd(), file = open(live_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	char *shadow = malloc((N + SHIFT) * PG), page[PG], name[256];
+	enum image_page what;
+	struct image im;
+	uint64_t offset;
+	char *mem;
+
+	(void)state;
+	assert_true(file >= 0);
+	live_fill(shadow, 0, N + SHIFT, 1);
+	assert_int_equal(pwrite(file, shadow, (N + SHIFT) * PG, 0), (N + SHIFT) * PG);
+	mem = fl_mmap(fl, NULL, N * PG, RW, MAP_PRIVATE, file, SHIFT * PG);
+	assert_ptr_not_equal(mem, FL_FAILED);
+	for (size_t p = 0; p < WRITTEN; p++)
+		if (p < READ)
+			live_check(mem - SHIFT * PG, p + SHIFT, 1, 1);
+		else
+			live_fill(mem, p, 1, 2);
+	live_fill(mem, WRITTEN, OUT - WRITTEN, 3);
+	assert_int_equal(fl_madvise(fl, mem + WRITTEN * PG, (OUT - WRITTEN) * PG, MADV_PAGEOUT), 0);
+	assert_int_equal(fl_snapshot(fl, NULL, 0, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
+	live_fill(mem, 0, N - 1, 4);
+	/* the last page that was written is cut off, the others stay what they are */
+	assert_int_equal(fl_ftruncate(fl, file, (SHIFT + OUT - 1) * PG), 0);
+	assert_int_equal(fl_snapshot_wait(fl), 0);
+	if (image_open(&im, fd, name, sizeof(name)) != 0)
+		fail_msg("image: %s", name);
+	for (size_t p = 0; p < N; p++) {
+		assert_int_equal(image_page(&im, (uintptr_t)mem + p * PG, page, &what), 0);
+		if (p >= READ && p < OUT) {
+			assert_int_equal(what, IMAGE_PAGE_GOOD);
+			assert_int_equal(live_wrong(page - p * PG, p, 1, p < WRITTEN ? 2 : 3), 0);
+			continue;
+		}
+		assert_int_equal(what, IMAGE_PAGE_FILE);
+		assert_true(image_file(&im, (uintptr_t)mem + p * PG, name, sizeof(name), &offset));
+		assert_int_equal(offset, (p + SHIFT) * PG);
+		assert_true(name[0] != '\0');
+	}
+	image_close(&im);
+	live_check(mem, 0, OUT - 1, 4);
+	assert_int_equal(fl_close(fl), 0);
+	close(fd);
+	close(file);
+	free(shadow);
+}
+
 /* Memory that had huge pages before it was paged. */
 static void huge_pages(void **state)
 {
@@ -650,11 +706,17 @@ static void lower_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_state),	     cmocka_unit_test(written_from_afar),
-		cmocka_unit_test(one_instant),	     cmocka_unit_test(written_before_the_instant),
-		cmocka_unit_test(dropped_and_moved), cmocka_unit_test(given_back),
-		cmocka_unit_test(all_memory),	     cmocka_unit_test(one_at_a_time),
-		cmocka_unit_test(huge_pages),	     cmocka_unit_test(lower_limit),
+		cmocka_unit_test(every_state),
+		cmocka_unit_test(written_from_afar),
+		cmocka_unit_test(one_instant),
+		cmocka_unit_test(written_before_the_instant),
+		cmocka_unit_test(dropped_and_moved),
+		cmocka_unit_test(given_back),
+		cmocka_unit_test(all_memory),
+		cmocka_unit_test(one_at_a_time),
+		cmocka_unit_test(files),
+		cmocka_unit_test(huge_pages),
+		cmocka_unit_test(lower_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
