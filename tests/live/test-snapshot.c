@@ -267,7 +267,41 @@ struct chain {
 	size_t pages, stride; /* of each writer */
 	uint64_t limit;
 	enum fl_wp wp;
+	bool file; /* a private mapping of one, in an image of all memory */
 };
+
+static char *chain_map(struct fl *fl, const struct chain *c)
+{
+	const size_t all = c->writers * c->pages * PG;
+	char *mem;
+	int fd;
+
+	if (!c->file)
+		return live_map(fl, c->writers * c->pages);
+	fd = open(live_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)all), 0);
+	mem = fl_mmap(fl, NULL, all, RW, MAP_PRIVATE, fd, 0);
+	assert_ptr_not_equal(mem, FL_FAILED);
+	close(fd);
+	return mem;
+}
+
+/* The pages from mem on, of an image. */
+static char *chain_image(const struct chain *c, const struct image *im, const char *mem)
+{
+	const size_t all = c->writers * c->pages * PG;
+	char *to = malloc(all);
+
+	assert_non_null(to);
+	for (size_t at = 0; at < all; at += PG) {
+		enum image_page what;
+
+		assert_int_equal(image_page(im, (uintptr_t)mem + at, to + at, &what), 0);
+		assert_int_equal(what, IMAGE_PAGE_GOOD);
+	}
+	return to;
+}
 
 static void one_image(struct fl *fl, struct writer *w, const struct chain *c, char *mem,
 		      uint64_t *before)
@@ -281,13 +315,14 @@ static void one_image(struct fl *fl, struct writer *w, const struct chain *c, ch
 
 	live_until(*nth_of(&w[0], mem, c->pages - 1) > *before);
 	now = *nth_of(&w[0], mem, 0);
-	assert_int_equal(fl_snapshot(fl, mem, all, fd, FL_SNAPSHOT_NOSYNC, -1), 0);
+	assert_int_equal(fl_snapshot(fl, c->file ? NULL : mem, c->file ? 0 : all, fd,
+				     FL_SNAPSHOT_NOSYNC, -1),
+			 0);
 	then = *nth_of(&w[0], mem, 0);
 	assert_int_equal(fl_snapshot_wait(fl), 0);
 	image_is_whole(fd, &im);
+	image = chain_image(c, &im, mem);
 	image_close(&im);
-	image = mmap(NULL, all, PROT_READ, MAP_PRIVATE, fd, 0);
-	assert_ptr_not_equal(image, MAP_FAILED);
 	for (size_t i = 0; i < c->writers; i++)
 		for (size_t n = 0; n < c->pages; n++) {
 			uint64_t v = *nth_of(&w[i], image + i * c->pages * PG, n);
@@ -303,7 +338,7 @@ static void one_image(struct fl *fl, struct writer *w, const struct chain *c, ch
 	assert_true(first >= now && first <= then);
 	assert_true(first - *nth_of(&w[0], image, c->pages - 1) <= 1);
 	*before = first;
-	munmap(image, all);
+	free(image);
 	close(fd);
 }
 
@@ -320,7 +355,7 @@ static uint64_t images_of_one_instant(const struct chain *c)
 	o.pagers = c->pagers;
 	o.wp = c->wp;
 	fl = live_armed(&o);
-	mem = live_map(fl, c->writers * c->pages);
+	mem = chain_map(fl, c);
 	for (unsigned i = 0; i < c->writers; i++) {
 		w[i] = (struct writer){.mem = mem + i * c->pages * PG,
 				       .pages = c->pages,
@@ -370,13 +405,14 @@ static void written_before_the_instant(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(wp) / sizeof(wp[0]); i++) {
 		const struct chain c = {.writers = 2,
-					.rounds = 4,
+					.rounds = 3,
 					.pagers = 1 + i % 2,
 					.pages = 4096,
 					.stride = 1021,
 					/* the last one beside eviction */
 					.limit = wp[i] == FL_WP_SYNC ? 24 * MIB : 96 * MIB,
-					.wp = wp[i]};
+					.wp = wp[i],
+					.file = wp[i] != FL_WP_AUTO};
 
 		early += images_of_one_instant(&c);
 	}
