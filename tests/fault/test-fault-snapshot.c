@@ -3,15 +3,23 @@
  * A snapshot while reads, writes and system calls fail: it is refused, or ends with
  * an error and no image, or the image is right but for pages that it says are lost.
  * The program's memory is right whatever comes, and the next snapshot is taken.
+ *
+ * And one in which nothing fails: a thread is led to write to a page between its protection
+ * and the instant.
  */
 #include "drive.h"
 #include "image-read.h"
 #include "swap-area.h"
 
+#include "uffd-abi.h"
+
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define PAGES 720U
 #define FIRST 3U
@@ -302,9 +310,144 @@ static void calls_fail(void **state)
 	assert_true(seen_refusals > 10);
 }
 
+/* ---- between the protection of a page and the instant ---- */
+
+#define MANY 8192U /* pages: they are protected in more than two calls */
+#define PATIENCE 10000000000U
+
+static struct {
+	pthread_t thread;
+	char stat[64]; /* /proc/self/task/TID/stat */
+	volatile uint64_t *word;
+	uint32_t go, written; /* atomic */
+	unsigned protected;   /* calls so far; pager */
+	sys_fn writeprotect;
+} early;
+
+static void *write_early(void *arg)
+{
+	snprintf(early.stat, sizeof(early.stat), "/proc/self/task/%ld/stat", syscall(SYS_gettid));
+	__atomic_store_n(&early.go, 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&early.go, __ATOMIC_ACQUIRE) == 1)
+		sched_yield();
+	*early.word = 2;
+	__atomic_store_n(&early.written, 1, __ATOMIC_RELEASE);
+	return arg;
+}
+
+/* On the pager, which has no descriptor of the program's. */
+static bool writer_waits(void)
+{
+	char text[128];
+	long fd = sys_bare(SYS_openat, AT_FDCWD, (long)early.stat, O_RDONLY, 0, 0, 0);
+	long n = sys_bare(SYS_read, fd, (long)text, sizeof(text) - 1, 0, 0, 0);
+	const char *state;
+
+	sys_bare(SYS_close, fd, 0, 0, 0, 0, 0);
+	if (sys_err(n))
+		return false;
+	text[n] = '\0';
+	state = strstr(text, ") ");
+	return state != NULL && state[2] == 'S';
+}
+
+/*
+ * After the second call the thread writes to a page that the first one protected, until
+ * it waits for the pager; before the third it was answered, and goes on.
+ */
+static long protect_early(long fd, long request, long arg, long d, long e, long f)
+{
+	const struct uffdio_writeprotect *w = (const void *)arg;
+	uint64_t end = sys_now() + PATIENCE;
+	bool on = w->mode & UFFDIO_WRITEPROTECT_MODE_WP;
+	long r;
+
+	if (on && early.protected == 2)
+		while (!__atomic_load_n(&early.written, __ATOMIC_ACQUIRE) && sys_now() < end)
+			sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	r = early.writeprotect(fd, request, arg, d, e, f);
+	if (on && ++early.protected == 2) {
+		__atomic_store_n(&early.go, 2, __ATOMIC_RELEASE);
+		while (!writer_waits() && sys_now() < end)
+			sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	}
+	return r;
+}
+
+static void play_early(void *arg)
+{
+	const struct fl_options o = {
+		.size = sizeof(o),
+		.limit = 4 * MANY * PG,
+		.wp = *(enum fl_wp *)arg,
+		.log_level = FL_LOG_WARN,
+		.log = collect_line,
+	};
+	const char *dir = getenv("TMPDIR");
+	int fd = open(dir != NULL ? dir : "/var/tmp", O_TMPFILE | O_RDWR, 0600);
+	struct fl_stats st;
+	struct image im;
+	struct fl *fl;
+	char *mem;
+	char why[128];
+
+	if (fd < 0 || fl_open(&fl, &o) != 0)
+		wrong("fl_open");
+	mem = fl_mmap(fl, NULL, MANY * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		      0);
+	if (mem == FL_FAILED)
+		wrong("fl_mmap");
+	/* pages of 4 KiB, as after arming: a huge one would be protected whole */
+	madvise(mem, MANY * PG, MADV_NOHUGEPAGE);
+	for (size_t i = 0; i < MANY; i++)
+		mem[i * PG] = 1;
+	early.word = (volatile uint64_t *)(void *)mem;
+	early.writeprotect = sys_table[SYSROW_uffd_writeprotect].fn;
+	if (pthread_create(&early.thread, NULL, write_early, NULL) != 0)
+		wrong("pthread_create");
+	while (!__atomic_load_n(&early.go, __ATOMIC_ACQUIRE))
+		sched_yield();
+	sys_table[SYSROW_uffd_writeprotect].fn = protect_early;
+	if (fl_snapshot(fl, mem, MANY * PG, fd, FL_SNAPSHOT_NOSYNC, -1) != 0)
+		wrong("fl_snapshot");
+	if (!__atomic_load_n(&early.written, __ATOMIC_ACQUIRE))
+		wrong("the write waited for the instant");
+	for (size_t i = 0; i < MANY; i++)
+		mem[i * PG] = 3;
+	if (fl_snapshot_wait(fl) != 0 || image_open(&im, fd, why, sizeof(why)) != 0)
+		wrong("fl_snapshot_wait");
+	for (size_t i = 0; i < MANY; i++) {
+		static char page[PG] __attribute__((aligned(64)));
+		enum image_page what;
+
+		if (image_page(&im, (uintptr_t)mem + i * PG, page, &what) != 0 ||
+		    what != IMAGE_PAGE_GOOD || page[0] != (i == 0 ? 2 : 1))
+			wrong("page %zu of the image has %d", i, page[0]);
+	}
+	image_close(&im);
+	fl_stats(fl, &st, sizeof(st));
+	if (st.snapshot_early == 0 || st.snapshot_pages != MANY)
+		wrong("no write before the instant was counted");
+	pthread_join(early.thread, NULL);
+	if (fl_close(fl) != 0)
+		wrong("fl_close");
+}
+
+static void written_before_the_instant(void **state)
+{
+	(void)state;
+	for (enum fl_wp wp = FL_WP_AUTO; wp <= FL_WP_OFF; wp++) {
+		struct report *r;
+
+		if (run_case(play_early, &wp, SECONDS, &r) != END_WELL)
+			fail_msg("wp %d: %s %s", (int)wp, r->wrong, r->line[0]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(written_before_the_instant),
 		cmocka_unit_test(image_writes_fail),
 		cmocka_unit_test(area_reads_fail),
 		cmocka_unit_test(calls_fail),
