@@ -531,6 +531,11 @@ static int set_no_children(struct options *o, const char *value, char *why, size
 	return set_switch(&o->no_children, value, why, why_size);
 }
 
+static int set_snapshots(struct options *o, const char *value, char *why, size_t why_size)
+{
+	return set_switch(&o->snapshots, value, why, why_size);
+}
+
 static int set_limit_group(struct options *o, const char *value, char *why, size_t why_size)
 {
 	return set_switch(&o->limit_group, value, why, why_size);
@@ -559,6 +564,9 @@ const struct option_def option_defs[] = {
 	{"fault-around", "SIZE", false, "most to give for one first touch, 4K to 2M (2M)",
 	 set_fault_around},
 	{"readahead", "SIZE", false, "most to read ahead from swap, 4K to 2M (1M)", set_readahead},
+	{"snapshots", NULL, false,
+	 "run a pager from the start, so that 'faultline snapshot' works below the limit, too",
+	 set_snapshots},
 	{"no-children", NULL, false, "leave alone the programs that this one starts",
 	 set_no_children},
 	{"stats", "FILE", true, "write a summary at exit, to FILE or standard error", set_stats},
@@ -575,7 +583,7 @@ void options_init(struct options *o)
 	o->fl = (struct fl_options){
 		.size = sizeof(o->fl), .areas = o->areas, .log_level = FL_LOG_WARN, .near = 1};
 	o->stats = o->files = NULL;
-	o->verify = o->no_children = o->limit_group = false;
+	o->verify = o->no_children = o->limit_group = o->snapshots = false;
 	o->verify_every = 0;
 	o->text_len = 0;
 }

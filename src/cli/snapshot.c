@@ -164,8 +164,8 @@ static int complain(pid_t pid, int err)
 		break;
 	case -ENOENT:
 		cli_error(
-			"process %d is not paged: its memory is below its limit, and no pager runs "
-			"that could write it",
+			"process %d is not paged, and has no pager that could write it: its memory is "
+			"below its limit, and 'faultline run' was not given --snapshots",
 			(int)pid);
 		break;
 	case -ECONNREFUSED:

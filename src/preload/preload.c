@@ -197,6 +197,9 @@ static int start(const char *command, char **envp, pid_t main_process, char *why
 		hook_init(NULL, 0);
 	else if (watch)
 		report_init(mm, &options, command, main_process);
+	/* where none can be started the program runs on, and pagers say why when they are needed */
+	if (r == 0 && options.snapshots)
+		mm_start(mm);
 	return r;
 }
 

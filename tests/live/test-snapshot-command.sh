@@ -157,10 +157,32 @@ until "$faultline" snapshot "$cat" "$work/none" 2>"$work/err" || ! grep -q 'no m
 	tries=$((tries + 1))
 	[ "$tries" -lt 500 ] || fail "not to be seen"
 done
-refuses 1 'is not paged: its memory is below its limit' snapshot "$cat" "$work/none"
+refuses 1 'is not paged, .*: its memory is below its limit, .* --snapshots' snapshot "$cat" "$work/none"
 kill "$cat"
 exec 3>&-
 wait "$cat" 2>/dev/null || true
+
+# --- below the limit, with a pager from the start ---
+
+"$faultline" run --limit 1G --snapshots --swap-dir "$work" -- python3 -c '
+import os, sys
+data = bytearray(b"abcdefgh" * (1 << 20))
+print(flush=True)
+sys.stdin.read()
+assert data == b"abcdefgh" * (1 << 20)
+if os.fork() == 0:
+    data[5] = 0
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0 and data[5] == ord("f")
+' <"$work/go" >"$work/ready" &
+idle=$!
+exec 3>"$work/go" 4<"$work/ready"
+read -r said <&4
+run 0 snapshot --no-sync "$idle" "$work/idle-image"
+exec 3>&-
+wait "$idle" || fail "the program with a pager from the start failed"
+run 0 snapshot --check "$work/idle-image"
+[ "$(grep -ac 'abcdefghabcdefgh' "$work/idle-image")" -gt 0 ] || fail "its memory is not in the image"
 
 # --- what is not understood ---
 
