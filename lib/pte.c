@@ -194,9 +194,8 @@ unsigned pte_leaf_used(struct pte_table *t, vpn_t vpn)
 {
 	uint64_t *link;
 
-	return walk(t, vpn, false, &link) != NULL
-		       ? (unsigned)((*link & LINK_USED_MASK) / LINK_USED)
-		       : 0;
+	return walk(t, vpn, false, &link) != NULL ? (unsigned)((*link & LINK_USED_MASK) / LINK_USED)
+						  : 0;
 }
 
 int pte_reserve(struct pte_table *t, vpn_t vpn, size_t n)

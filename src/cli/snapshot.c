@@ -163,10 +163,9 @@ static int complain(pid_t pid, int err)
 		cli_error("process %d has no memory that faultline manages", (int)pid);
 		break;
 	case -ENOENT:
-		cli_error(
-			"process %d is not paged, and has no pager that could write it: its memory is "
-			"below its limit, and 'faultline run' was not given --snapshots",
-			(int)pid);
+		cli_error("process %d is not paged, and has no pager to ask: its memory is below "
+			  "its limit, and 'faultline run' was not given --snapshots",
+			  (int)pid);
 		break;
 	case -ECONNREFUSED:
 		cli_error("process %d cannot be reached: it has ended, or it is in another network "
