@@ -293,6 +293,8 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	io->req.dev = &pc->rd;
 	io->req.op = BLK_READ;
 	io->done = read_done;
+	io->direct = pc->source == NULL && pc->rd.fd != pc->fd;
+	pc->direct_reads += io->direct;
 	stat_add(&mm->stats.file_reads, 1);
 	stat_add(&mm->stats.file_read_pages, run);
 	if (pc->reading++ == 0)
@@ -489,10 +491,20 @@ static void page_lost(struct file_io *io, int err)
 	cache_wake(pc, io->page, 1);
 }
 
+static void read_ended(struct file_io *io)
+{
+	io->pc->reading--;
+	io->pc->read_since = sys_now();
+	io->pc->mm->files.reading--;
+	if (io->direct)
+		detour_read_ended(io->pc);
+	cache_io_end(io);
+}
+
 void file_lost(struct file_io *io, int err)
 {
 	page_lost(io, err);
-	cache_io_end(io);
+	read_ended(io);
 }
 
 /* Whether pages of it were left, so that it must not begin again. */
@@ -512,6 +524,7 @@ static bool failed(struct file_io *io, int res)
 	if (res == -EINVAL && pc->source == NULL && pc->rd.fd != pc->fd) {
 		/* what cannot be read directly after all is read buffered from now on */
 		pc->rd.fd = pc->fd;
+		pc->direct_fd = -1;
 		cache_io_restart(io);
 		return true;
 	}
@@ -527,14 +540,6 @@ static bool failed(struct file_io *io, int res)
 	else
 		read_singly(io);
 	return false;
-}
-
-static void read_ended(struct file_io *io)
-{
-	io->pc->reading--;
-	io->pc->read_since = sys_now();
-	io->pc->mm->files.reading--;
-	cache_io_end(io);
 }
 
 static void read_done(struct file_io *io, int res)

@@ -220,6 +220,7 @@ static struct pagecache *make(struct mm *mm)
 		return NULL;
 	pc->mm = mm;
 	pc->memfd = pc->state_fd = pc->fd = pc->rd.fd = pc->wr.fd = pc->tail.fd = -1;
+	pc->direct_fd = -1;
 	pc->chunk = sys_mem_alloc(CACHE_CHUNKS * sizeof(struct cache_chunk *));
 	if (pc->chunk == NULL || make_memfds(pc) != 0) {
 		cache_free(pc);
@@ -476,6 +477,8 @@ int cache_forked(struct pagecache *pc, int fd)
 	pc->inflight = pc->reading = pc->handles = pc->nfds = 0;
 	pc->writable = false;
 	pc->memfd = pc->state_fd = pc->fd = pc->rd.fd = pc->wr.fd = pc->tail.fd = -1;
+	pc->direct_reads = 0;
+	pc->direct_fd = -1;
 	r = make_memfds(pc);
 	if (r == 0)
 		r = open_devices(pc, fd, false);

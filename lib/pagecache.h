@@ -118,6 +118,8 @@ struct pagecache {
 	uint32_t inflight;
 	uint32_t reading;    /* reads in flight, */
 	uint64_t read_since; /* and when one last began alone, or ended, ns (detour.h) */
+	uint32_t direct_reads; /* of these: not by way of the kernel's cache */
+	int direct_fd;	       /* is to be rd.fd again when those have ended; -1: nothing is */
 	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
 	uint64_t frames, dirty, recent;
 	int error; /* of a write, not told yet */
@@ -143,6 +145,7 @@ struct file_io {
 	vpn_t vpn;	   /* and where */
 	struct peer *peer; /* in whose memory; NULL: ours */
 	bool write;	   /* it wants to write */
+	bool direct;	   /* a read that began so */
 	void *waiter;	   /* syncs: who waits */
 	size_t bytes;	   /* of a source: the last page may be a part */
 	struct iovec iov;
