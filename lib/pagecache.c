@@ -235,6 +235,7 @@ static void link_cache(struct pagecache *pc)
 
 	pc->next = f->first;
 	f->first = pc;
+	landing_fit(pc->mm);
 }
 
 static void close_fd(int fd)
@@ -455,6 +456,7 @@ void files_forked(struct mm *mm)
 	f->jobs = f->reading = 0;
 	f->lead = f->tail = NULL;
 	f->next_tick = f->drained = 0;
+	landing_forked(mm);
 }
 
 int cache_forked(struct pagecache *pc, int fd)

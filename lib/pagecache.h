@@ -54,6 +54,7 @@
 
 #include "blkio.h"
 #include "faultline.h"
+#include "landing.h"
 #include "pool.h"
 #include "pte.h"
 #include "readahead.h"
@@ -146,6 +147,7 @@ struct file_io {
 	struct peer *peer; /* in whose memory; NULL: ours */
 	bool write;	   /* it wants to write */
 	bool direct;	   /* a read that began so */
+	uint32_t landing;  /* reads: where in landing.h, or LANDING_NONE: in the cache */
 	void *waiter;	   /* syncs: who waits */
 	size_t bytes;	   /* of a source: the last page may be a part */
 	struct iovec iov;
@@ -185,6 +187,7 @@ struct files {
 		uint64_t since;
 	} bus[BUS_MAX];
 	unsigned nbus;
+	struct landing landing;
 	char *aside; /* MM_SERVER: where pages are kept while they are unmapped */
 };
 
@@ -274,7 +277,7 @@ void cache_look_at_size(struct pagecache *pc);
 /* Up to `want` frames leave; starts writes for what is dirty.  How many left. */
 uint64_t cache_shrink(struct pager *p, uint64_t want);
 
-/* Start an I/O whose pager, pc, op, page, n and done are set.  Memory is the alias. */
+/* Start an I/O whose pager, pc, op, page, n, memory and done are set. */
 void cache_start(struct file_io *io);
 void cache_io_restart(struct file_io *io);
 void cache_io_end(struct file_io *io);

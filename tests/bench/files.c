@@ -17,7 +17,8 @@
  *	randwrite  writes random pages, then msync(2)s all
  *
  * Each begins with nothing cached, and prints "row WORK THREADS MICROSECONDS", of one
- * page; by faultline also "stat WORK:THREADS:COUNTER VALUE".  "direct" is what the
+ * page; also "stat WORK:THREADS:COUNTER VALUE": how
+ * long the msync(2) took, and what faultline counted.  "direct" is what the
  * device gives: O_DIRECT through io_uring, 1 MiB at a time with 4 in flight in
  * order, else 4 KiB with as many in flight as there are threads (32 for writes).
  *
@@ -439,8 +440,11 @@ static void work(const char *path, const char *name, unsigned threads, uint64_t 
 				check(p, pages[p]);
 		else
 			run_jobs(write, zipf ? &z : NULL, threads, ops, seed);
-		if (write)
+		if (write) {
+			end = now_us();
 			map_sync();
+			printf("stat %s:%u:sync_us %.0f\n", name, threads, now_us() - end);
+		}
 		end = now_us();
 		map_report(name, threads);
 		map_end();
