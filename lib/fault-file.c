@@ -502,7 +502,7 @@ static void page_lost(struct file_io *io, int err)
 static void read_ended(struct file_io *io)
 {
 	io->pc->reading--;
-	io->pc->read_since = sys_now();
+	io->pc->read_since = io->pc->mm->files.read_ended = sys_now();
 	io->pc->mm->files.reading--;
 	if (io->direct)
 		detour_read_ended(io->pc);

@@ -170,6 +170,7 @@ struct files {
 	uint64_t recent_until; /* by then what is RECENT will not be, but for what is locked, ns */
 	uint32_t jobs;	/* of sources, in flight */
 	uint32_t reading; /* reads of files and sources, in flight */
+	uint64_t read_ended; /* when the last one did, ns */
 	uint32_t event; /* futex: grows when a write or a sync ended */
 	uint32_t lookers; /* threads that read words without the lock; atomic */
 	struct pagecache *dead; /* freed when there is none */
