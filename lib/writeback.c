@@ -27,12 +27,12 @@
 #include <sys/mman.h>
 
 #define WRITE_PAGES 256U
-#define DIRTY_AGE 20U	/* ticks: 5 s */
-#define IN_FLIGHT 4096U /* pages: no more are written at once in the background, */
-#define BESIDE_READS 8U /* and about so many while threads wait for reads */
+#define DIRTY_AGE 20U	   /* ticks: 5 s */
+#define IN_FLIGHT 4096U	   /* pages: no more are written at once in the background, */
+#define BESIDE_READS 8U	   /* and about so many while threads wait for reads */
 #define READS_NS 10000000U /* after a read that may not have been the last */
-#define ORPHAN_TRIES 8U /* failed writes after which what nobody maps is given up */
-#define BUS_NS 5000000U /* how long a page raises SIGBUS before it is looked at again */
+#define ORPHAN_TRIES 8U	   /* failed writes after which what nobody maps is given up */
+#define BUS_NS 5000000U	   /* how long a page raises SIGBUS before it is looked at again */
 #define CLOSE_TRIES 4U
 
 static bool is_tail(const struct pagecache *pc, uint64_t page)

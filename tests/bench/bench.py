@@ -292,7 +292,7 @@ def memory_table(results, wanted, works):
     return layout(rows), missed
 
 
-def files_table(results, limit_mib):
+def files_table(results, one_copy):
     titles = {k.key: k.title for k in files.ALL}
     rows = [["µs a page", *titles.values(), "goal"]]
     missed = 0
@@ -310,8 +310,8 @@ def files_table(results, limit_mib):
     peak = results.spread(("peak", "MiB"), "store")
     text, miss = "", False
     if peak:
-        text, miss = goal_text([peak[0] / limit_mib], files.MEMORY_GOAL)
-        text = f"{peak[0] / limit_mib:.2f} of the limit {text}"
+        text, miss = goal_text([peak[0] / one_copy], files.MEMORY_GOAL)
+        text = f"{peak[0] / one_copy:.2f} of one copy {text}"
     rows.append(["peak memory, MiB", *[cell(results.of(("peak", "MiB"), k)) for k in titles], text])
     return layout(rows), missed + miss
 
@@ -653,7 +653,8 @@ def show(args, measured, wanted, todo):
             f"{args.ops} random operations, content: {args.content}")
         text += measured[part].lines
     if "files" in measured:
-        add(*files_table(measured["files"], args.limit_mib), measured["files"],
+        add(*files_table(measured["files"], files.one_copy(
+            args.mib * MIB, args.limit_mib * MIB, args.ops)), measured["files"],
             f"a mapped file of {args.mib} MiB, {args.limit_mib} MiB limit, "
             f"{args.ops} random operations")
     quarter, names = Results(), []

@@ -276,13 +276,20 @@ static void hear_from(int from, const char *who)
 		die("%s has ended", who);
 }
 
-static _Noreturn void process(struct job *j, int tell, int hear)
+static _Noreturn void process(struct job *j, unsigned n, uint64_t seed, int tell, int hear)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	map_begin(0);
 	tell_one(tell);
 	hear_from(hear, "the first process");
 	job_thread(j);
+	tell_one(tell);
+	/* what the others have read, too: each has all of it, and there is one copy, or are n */
+	hear_from(hear, "the first process");
+	for (unsigned i = 0; i < n; i++) {
+		j->seed = mix(seed, i);
+		job_thread(j);
+	}
 	tell_one(tell);
 	/* what is mapped stays so until all are ready */
 	hear_from(hear, "the first process");
@@ -310,7 +317,7 @@ static double run_processes(unsigned n, uint64_t ops, uint64_t seed)
 			die("no process: %s", strerror(errno));
 		if (pid[i] == 0) {
 			close(hear[1]);
-			process(&job, ends[1], hear[0]);
+			process(&job, n, seed, ends[1], hear[0]);
 		}
 		close(ends[1]);
 		tell[i] = ends[0];
@@ -324,6 +331,10 @@ static double run_processes(unsigned n, uint64_t ops, uint64_t seed)
 	for (unsigned i = 0; i < n; i++)
 		hear_from(tell[i], "a process");
 	took += now_us();
+	for (unsigned i = 0; i < n; i++)
+		tell_one(hear[1]);
+	for (unsigned i = 0; i < n; i++)
+		hear_from(tell[i], "a process");
 	for (unsigned i = 0; i < n; i++)
 		tell_one(hear[1]);
 	for (unsigned i = 0; i < n; i++) {
@@ -492,10 +503,14 @@ static int run_works(const char *path, char *works, uint64_t ops, uint64_t seed)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"make", required_argument, NULL, 'm'},	     {"by", required_argument, NULL, 'b'},
-		{"ops", required_argument, NULL, 'o'},	     {"seed", required_argument, NULL, 's'},
-		{"limit-mib", required_argument, NULL, 'l'}, {"store", required_argument, NULL, 'S'},
-		{"works", required_argument, NULL, 'W'},     {0},
+		{"make", required_argument, NULL, 'm'},
+		{"by", required_argument, NULL, 'b'},
+		{"ops", required_argument, NULL, 'o'},
+		{"seed", required_argument, NULL, 's'},
+		{"limit-mib", required_argument, NULL, 'l'},
+		{"store", required_argument, NULL, 'S'},
+		{"works", required_argument, NULL, 'W'},
+		{0},
 	};
 	static const char *const ways[] = {"mmap", "faultline", "direct"}; /* enum by */
 	char all_works[] = "seqread,randread,randread:8,randwrite";

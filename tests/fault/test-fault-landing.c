@@ -61,7 +61,8 @@ static void check_page(uint64_t page)
 		uint64_t have = __atomic_load_n(&map[page][i], __ATOMIC_RELAXED);
 
 		/* the thread that writes may be ahead of what is known of it */
-		if (have == word(page, i) || (i == CHANGED && have >> 32 == page && (uint32_t)have != 0))
+		if (have == word(page, i) ||
+		    (i == CHANGED && have >> 32 == page && (uint32_t)have != 0))
 			continue;
 		fprintf(stderr, "faultline: page %lu, word %lu: %016lx, not %016lx\n",
 			(unsigned long)page, (unsigned long)i, (unsigned long)have,
@@ -129,9 +130,8 @@ static void check_file(int fd)
 	for (uint64_t p = 0; p < PAGES; p++) {
 		assert_int_equal(pread(fd, page, PG, (off_t)(p * PG)), PG);
 		for (uint64_t i = 0; i < WORDS; i++)
-			assert_true(page[i] == (i == CHANGED && stored[p] != 0
-							? p << 32 | stored[p]
-							: word(p, i)));
+			assert_true(page[i] == (i == CHANGED && stored[p] != 0 ? p << 32 | stored[p]
+									       : word(p, i)));
 	}
 }
 
@@ -153,11 +153,13 @@ static void read_and_write(enum fl_engine engine, unsigned pagers)
 	assert_true((void *)map != FL_FAILED);
 	assert_int_equal(pthread_create(&random, NULL, touch_at_random, NULL), 0);
 	for (unsigned i = 0; i < READERS; i++)
-		assert_int_equal(pthread_create(&reader[i], NULL, read_in_order, (void *)(uintptr_t)i),
-				 0);
+		assert_int_equal(
+			pthread_create(&reader[i], NULL, read_in_order, (void *)(uintptr_t)i), 0);
 	/* as large as before, smaller, none at all */
 	for (unsigned i = 0; i < 24; i++) {
-		int r = fl_set_limit(fl, i % 3 == 0 ? LIMIT : i % 3 == 1 ? LIMIT * 3 / 4 : LIMIT / 3);
+		int r = fl_set_limit(fl, i % 3 == 0   ? LIMIT
+					 : i % 3 == 1 ? LIMIT * 3 / 4
+						      : LIMIT / 3);
 
 		assert_true(r == 0 || r == -ENOMEM);
 	}
