@@ -297,54 +297,69 @@ static _Noreturn void process(struct job *j, unsigned n, uint64_t seed, int tell
 	exit(0);
 }
 
+/* A process and two pipes, one for each way. */
+struct other {
+	pid_t pid;
+	int tell, hear;
+};
+
+static void start(struct other *o, unsigned n, unsigned i, uint64_t ops, uint64_t seed)
+{
+	struct job job = {.threads = 1, .ops = ops / n, .seed = mix(seed, i)};
+	int to[2], from[2];
+
+	if (pipe(to) || pipe(from))
+		die("no pipe: %s", strerror(errno));
+	o->pid = fork();
+	if (o->pid < 0)
+		die("no process: %s", strerror(errno));
+	if (o->pid == 0) {
+		close(to[1]);
+		close(from[0]);
+		process(&job, n, seed, from[1], to[0]);
+	}
+	close(to[0]);
+	close(from[1]);
+	o->tell = to[1];
+	o->hear = from[0];
+}
+
+static void tell_all(const struct other *o, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		tell_one(o[i].tell);
+}
+
+static void hear_all(const struct other *o, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		hear_from(o[i].hear, "a process");
+}
+
 /* Random reads by processes, each with a mapping of its own, of the same pages; how long they took. */
 static double run_processes(unsigned n, uint64_t ops, uint64_t seed)
 {
-	int tell[THREADS_MAX], hear[2];
-	pid_t pid[THREADS_MAX];
+	struct other o[THREADS_MAX];
 	double took;
 
-	if (pipe(hear))
-		die("no pipe: %s", strerror(errno));
-	for (unsigned i = 0; i < n; i++) {
-		struct job job = {.threads = 1, .ops = ops / n, .seed = mix(seed, i)};
-		int ends[2];
-
-		if (pipe(ends))
-			die("no pipe: %s", strerror(errno));
-		pid[i] = fork();
-		if (pid[i] < 0)
-			die("no process: %s", strerror(errno));
-		if (pid[i] == 0) {
-			close(hear[1]);
-			process(&job, n, seed, ends[1], hear[0]);
-		}
-		close(ends[1]);
-		tell[i] = ends[0];
-	}
-	close(hear[0]);
 	for (unsigned i = 0; i < n; i++)
-		hear_from(tell[i], "a process");
+		start(&o[i], n, i, ops, seed);
+	hear_all(o, n);
 	took = -now_us();
-	for (unsigned i = 0; i < n; i++)
-		tell_one(hear[1]);
-	for (unsigned i = 0; i < n; i++)
-		hear_from(tell[i], "a process");
+	tell_all(o, n);
+	hear_all(o, n);
 	took += now_us();
-	for (unsigned i = 0; i < n; i++)
-		tell_one(hear[1]);
-	for (unsigned i = 0; i < n; i++)
-		hear_from(tell[i], "a process");
-	for (unsigned i = 0; i < n; i++)
-		tell_one(hear[1]);
+	tell_all(o, n);
+	hear_all(o, n);
+	tell_all(o, n);
 	for (unsigned i = 0; i < n; i++) {
 		int status;
 
-		if (waitpid(pid[i], &status, 0) != pid[i] || status != 0)
+		if (waitpid(o[i].pid, &status, 0) != o[i].pid || status != 0)
 			die("a process failed");
-		close(tell[i]);
+		close(o[i].tell);
+		close(o[i].hear);
 	}
-	close(hear[1]);
 	return took;
 }
 
