@@ -8,7 +8,8 @@
  *
  * Accepted: who is left behind may be a slow disk's.  Then a pager waits for that
  * disk, once, and reads the file by way of the kernel's cache from then on, as
- * it does after a true detour: most filesystems take no lock for that.
+ * it does after a true detour: most filesystems take no lock for that.  Where no
+ * thread waited, reads are direct again when all that were left behind have ended.
  */
 #include "detour.h"
 
@@ -49,8 +50,8 @@ int detour_read(struct pagecache *pc, uint64_t page, uint32_t n)
 	return read_mapped(pc, page, cache_addr(pc, page), n * PAGE_SIZE);
 }
 
-/* One page for all private mappings that have it as the file's. */
-static void bring(struct pager *p, struct pagecache *pc, uint64_t page)
+/* One page for all private mappings that have it as the file's; whether it is for any. */
+static bool bring(struct pager *p, struct pagecache *pc, uint64_t page)
 {
 	struct mm *mm = p->mm;
 	char copy[PAGE_SIZE] __attribute__((aligned(64)));
@@ -65,14 +66,23 @@ static void bring(struct pager *p, struct pagecache *pc, uint64_t page)
 		    pte_state(pte_get(&mm->ptes, vpn)) != PTE_NONE)
 			continue;
 		if (!have && read_mapped(pc, page, copy, PAGE_SIZE) != 0)
-			return;
+			return true;
 		have = true;
 		if (!reclaim_make_room(p, 1) || pte_reserve(&mm->ptes, vpn, 1) != 0)
-			return;
+			return true;
 		if (uffd_copy(mm->uffd, addr_of(vpn), copy, PAGE_SIZE, true, &done) == UFFD_OK)
 			pte_set(&mm->ptes, vpn,
 				pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG | PTE_WP));
 	}
+	return have;
+}
+
+void detour_read_ended(struct pagecache *pc)
+{
+	if (--pc->direct_reads != 0 || pc->direct_fd < 0)
+		return;
+	pc->rd.fd = pc->direct_fd;
+	pc->direct_fd = -1;
 }
 
 /* Whether one of the pages that threads wait for is in a shared mapping. */
@@ -112,13 +122,18 @@ void detour_round(struct pager *p, uint64_t now)
 		if (pc->reading == 0 || pc->source != NULL || now - pc->read_since < DETOUR_NS)
 			continue;
 		pc->read_since = now;
-		pc->rd.fd = pc->fd;
+		if (pc->rd.fd != pc->fd) {
+			pc->direct_fd = pc->rd.fd;
+			pc->rd.fd = pc->fd;
+		}
 		for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DEMAND)) != CACHE_NONE;
 		     page++)
 			if ((cache_get(pc, page) & (CACHE_LOCKED | CACHE_LEFT)) &&
-			    page < cache_pages(pc))
-				bring(p, pc, page);
-		if (is_awaited(pc))
+			    page < cache_pages(pc) && bring(p, pc, page))
+				pc->direct_fd = -1;
+		if (is_awaited(pc)) {
 			leave_all(pc);
+			pc->direct_fd = -1;
+		}
 	}
 }

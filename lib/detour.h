@@ -29,6 +29,8 @@ struct pager;
 
 /* After a round of the pager's loop. */
 void detour_round(struct pager *p, uint64_t now);
+/* A read that began as a direct one has ended, failed ones too. */
+void detour_read_ended(struct pagecache *pc);
 
 /*
  * Read pages into the page cache by the same way at once, for who cannot leave

@@ -32,6 +32,7 @@
 #define AROUND 16U /* pages let in with one that is cached */
 #define BUS_NS 5000000U
 #define LET_IN_MAX 1024U /* and with one that was read ahead */
+#define LANDING_LEAST 4U /* pages: fewer are read to where they belong (landing.h) */
 #define READ_PIECE 128U	 /* pages: what is waited for arrives in such pieces */
 
 static void read_done(struct file_io *io, int res);
@@ -289,10 +290,12 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	io->bytes = pc->size - (page << PAGE_SHIFT) < run * PAGE_SIZE
 			    ? pc->size - (page << PAGE_SHIFT)
 			    : run * PAGE_SIZE;
-	io->iov = (struct iovec){cache_addr(pc, page), run * PAGE_SIZE};
+	io->landing = LANDING_NONE;
 	io->req.dev = &pc->rd;
 	io->req.op = BLK_READ;
 	io->done = read_done;
+	io->direct = pc->source == NULL && pc->rd.fd != pc->fd;
+	pc->direct_reads += io->direct;
 	stat_add(&mm->stats.file_reads, 1);
 	stat_add(&mm->stats.file_read_pages, run);
 	if (pc->reading++ == 0)
@@ -304,6 +307,11 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 		read_done(io, detour_read(pc, page, run));
 		return run;
 	}
+	if (pc->source == NULL && run >= LANDING_LEAST)
+		io->landing = landing_get(mm, run);
+	io->iov = (struct iovec){io->landing != LANDING_NONE ? landing_addr(mm, io->landing)
+							     : cache_addr(pc, page),
+				 run * PAGE_SIZE};
 	cache_start(io);
 	return run;
 }
@@ -380,6 +388,7 @@ static void follow(struct pager *p, struct pagecache *pc, const struct region *r
 	if (r->flags & REGION_RANDOM)
 		return;
 	file_stream_hit(&pc->streams, page, traits_window(p->mm, r, window_max(p->mm)), &w);
+	p->streaming |= w.n_ahead >= FILE_WINDOW_MIN;
 	read_ahead(p, pc, &w);
 }
 
@@ -394,6 +403,7 @@ static enum fault_result fault_read(struct pager *p, const struct fault *f, cons
 	if (!(r->flags & REGION_RANDOM))
 		file_stream_miss(&pc->streams, page, traits_window(mm, r, window_max(mm)),
 				 r->flags & REGION_SEQUENTIAL, &w);
+	p->streaming |= w.n >= FILE_WINDOW_MIN;
 	/* the page that faulted first: it must not be in want of a frame for its neighbours */
 	first = read_run(p, pc, page, w.from + w.n - page, CACHE_DEMAND, f);
 	if (first == 0)
@@ -489,10 +499,22 @@ static void page_lost(struct file_io *io, int err)
 	cache_wake(pc, io->page, 1);
 }
 
+static void read_ended(struct file_io *io)
+{
+	io->pc->reading--;
+	io->pc->read_since = io->pc->mm->files.read_ended = sys_now();
+	io->pc->mm->files.reading--;
+	if (io->direct)
+		detour_read_ended(io->pc);
+	if (io->landing != LANDING_NONE)
+		landing_put(io->pc->mm, io->landing, io->n);
+	cache_io_end(io);
+}
+
 void file_lost(struct file_io *io, int err)
 {
 	page_lost(io, err);
-	cache_io_end(io);
+	read_ended(io);
 }
 
 /* Whether pages of it were left, so that it must not begin again. */
@@ -512,6 +534,7 @@ static bool failed(struct file_io *io, int res)
 	if (res == -EINVAL && pc->source == NULL && pc->rd.fd != pc->fd) {
 		/* what cannot be read directly after all is read buffered from now on */
 		pc->rd.fd = pc->fd;
+		pc->direct_fd = -1;
 		cache_io_restart(io);
 		return true;
 	}
@@ -529,12 +552,46 @@ static bool failed(struct file_io *io, int res)
 	return false;
 }
 
-static void read_ended(struct file_io *io)
+/* Copy a run of what has landed, the pages between `from` and `to` of it. */
+static bool copied(const struct file_io *io, uint32_t from, uint32_t to)
 {
-	io->pc->reading--;
-	io->pc->read_since = sys_now();
-	io->pc->mm->files.reading--;
-	cache_io_end(io);
+	size_t len = (to - from) * PAGE_SIZE;
+
+	return from == to ||
+	       SYS4(pwrite, io->pc->memfd, (char *)io->iov.iov_base + from * PAGE_SIZE, len,
+		    (io->page + from) << PAGE_SHIFT) == (long)len;
+}
+
+/*
+ * What was read goes where it belongs, but for pages that were left, which others
+ * may have stored to; false: the read has ended, or begins again without landing.
+ */
+static bool landed(struct file_io *io)
+{
+	struct pagecache *pc = io->pc;
+	uint32_t from = 0;
+	bool all = true;
+
+	if (io->landing == LANDING_NONE)
+		return true;
+	for (uint32_t i = 0; i < io->n; i++) {
+		if (!(cache_get(pc, io->page + i) & CACHE_LEFT))
+			continue;
+		all = all && copied(io, from, i);
+		from = i + 1;
+	}
+	if (all && copied(io, from, io->n))
+		return true;
+	if (was_left(io)) {
+		read_singly(io);
+		read_ended(io);
+		return false;
+	}
+	landing_put(pc->mm, io->landing, io->n);
+	io->landing = LANDING_NONE;
+	io->iov.iov_base = cache_addr(pc, io->page);
+	cache_io_restart(io);
+	return false;
 }
 
 static void read_done(struct file_io *io, int res)
@@ -550,6 +607,8 @@ static void read_done(struct file_io *io, int res)
 			read_ended(io);
 		return;
 	}
+	if (!landed(io))
+		return;
 	cache_look_at_size(pc);
 	end = cache_pages(pc);
 	for (uint64_t page = io->page; page < io->page + io->n; page++) {
@@ -682,7 +741,8 @@ enum fault_result fault_file(struct pager *p, const struct fault *f, const struc
 	uint64_t page = vpn + r->delta;
 	uint32_t w;
 
-	if (page >= cache_pages(pc) || cache_get(pc, page) == 0)
+	/* a file that became shorter is noticed when the read has ended */
+	if (page >= cache_pages(pc))
 		cache_look_at_size(pc);
 	w = cache_get(pc, page);
 	if (w & (CACHE_LOCKED | CACHE_GONE)) {

@@ -676,8 +676,10 @@ int fork_adopt(struct mm *mm)
 		r = staging_forked(mm);
 	if (r == 0)
 		tier_forked(mm);
-	if (r == 0)
+	if (r == 0) {
 		staging_resize(mm); /* the child's limit may be another */
+		landing_fit(mm);
+	}
 	if (r == 0)
 		r = hop_forked(mm);
 	if (r == 0)

@@ -32,6 +32,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/hold.c lib/hold.h \
 	lib/hop.c lib/hop.h \
 	lib/image.h \
+	lib/landing.c lib/landing.h \
 	lib/in-thread.c lib/in-thread.h \
 	lib/lock.c lib/lock.h \
 	lib/log.c lib/log.h \

@@ -12,7 +12,7 @@
  * Frames.  What the limit bounds is
  *	PRESENT entries + frames in staging blocks + the read buffer
  *	+ the pool of compressed pages + cached pages of files
- *	+ the buffer of a snapshot,
+ *	+ the buffer of a snapshot + where reads of files land (landing.h),
  * checked by reclaim_make_room() before any frame is added.  Spare frames
  * (staging.h) are within it too, and the first to go.
  */
@@ -102,6 +102,7 @@ struct pager {
 	bool stop;	  /* HOP_CLOSE: leave the loop */
 	bool readable;	  /* messages may wait: what the last sleep ended with */
 	bool answered;	  /* a read answered a fault since the last sleep */
+	bool streaming;	  /* the fault that is being answered is of a stream that is read ahead */
 	bool pumped;	  /* doorbells may have been passed over (pager_pump) */
 	void *stack;
 	size_t stack_size;
@@ -237,10 +238,11 @@ static inline uint64_t mm_snapshot_pages(const struct mm *mm)
 	return mm->snaps.pages < part ? mm->snaps.pages : part;
 }
 
-/* Frames that may be held beside the read buffer and that of a snapshot. */
+/* Frames that may be held beside the read buffer, where files land, and the buffer of a snapshot. */
 static inline uint64_t mm_budget(const struct mm *mm)
 {
-	return mm->limit + mm->lent - mm->staging.buffer_pages - mm_snapshot_pages(mm);
+	return mm->limit + mm->lent - mm->staging.buffer_pages - mm->files.landing.pages -
+	       mm_snapshot_pages(mm);
 }
 
 /* Pages of a budget that may be locked: a part of the frames stays free of them, and so does the pool. */

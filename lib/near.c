@@ -401,6 +401,15 @@ void near_fault(struct pager *p, uint32_t tid, bool waits, uint64_t now)
 		n->same = 0;
 }
 
+void near_stream(struct pager *p)
+{
+	struct near_pager *n = &p->near;
+
+	n->same = 0;
+	if (near_binds(p) && ++n->unlike >= UNLIKE_MAX)
+		unbind(p);
+}
+
 bool near_binds(const struct pager *p)
 {
 	return p->near.cpu >= 0 && p->mm->near.wanted;

@@ -92,6 +92,9 @@ void near_init(struct near_pager *n);
  */
 void near_fault(struct pager *p, uint32_t tid, bool waits, uint64_t now);
 
+/* The same of a fault that many pages are read with: both have work for a CPU each. */
+void near_stream(struct pager *p);
+
 /* A read answered a fault of the thread that is bound, ns after it was taken. */
 void near_answered(struct pager *p, uint64_t ns);
 

@@ -220,6 +220,7 @@ static struct pagecache *make(struct mm *mm)
 		return NULL;
 	pc->mm = mm;
 	pc->memfd = pc->state_fd = pc->fd = pc->rd.fd = pc->wr.fd = pc->tail.fd = -1;
+	pc->direct_fd = -1;
 	pc->chunk = sys_mem_alloc(CACHE_CHUNKS * sizeof(struct cache_chunk *));
 	if (pc->chunk == NULL || make_memfds(pc) != 0) {
 		cache_free(pc);
@@ -234,6 +235,7 @@ static void link_cache(struct pagecache *pc)
 
 	pc->next = f->first;
 	f->first = pc;
+	landing_fit(pc->mm);
 }
 
 static void close_fd(int fd)
@@ -454,6 +456,7 @@ void files_forked(struct mm *mm)
 	f->jobs = f->reading = 0;
 	f->lead = f->tail = NULL;
 	f->next_tick = f->drained = 0;
+	landing_forked(mm);
 }
 
 int cache_forked(struct pagecache *pc, int fd)
@@ -476,6 +479,8 @@ int cache_forked(struct pagecache *pc, int fd)
 	pc->inflight = pc->reading = pc->handles = pc->nfds = 0;
 	pc->writable = false;
 	pc->memfd = pc->state_fd = pc->fd = pc->rd.fd = pc->wr.fd = pc->tail.fd = -1;
+	pc->direct_reads = 0;
+	pc->direct_fd = -1;
 	r = make_memfds(pc);
 	if (r == 0)
 		r = open_devices(pc, fd, false);

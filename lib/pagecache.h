@@ -54,6 +54,7 @@
 
 #include "blkio.h"
 #include "faultline.h"
+#include "landing.h"
 #include "pool.h"
 #include "pte.h"
 #include "readahead.h"
@@ -118,6 +119,8 @@ struct pagecache {
 	uint32_t inflight;
 	uint32_t reading;    /* reads in flight, */
 	uint64_t read_since; /* and when one last began alone, or ended, ns (detour.h) */
+	uint32_t direct_reads; /* of these: not by way of the kernel's cache */
+	int direct_fd;	       /* is to be rd.fd again when those have ended; -1: nothing is */
 	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
 	uint64_t frames, dirty, recent;
 	int error; /* of a write, not told yet */
@@ -143,6 +146,8 @@ struct file_io {
 	vpn_t vpn;	   /* and where */
 	struct peer *peer; /* in whose memory; NULL: ours */
 	bool write;	   /* it wants to write */
+	bool direct;	   /* a read that began so */
+	uint32_t landing;  /* reads: where in landing.h, or LANDING_NONE: in the cache */
 	void *waiter;	   /* syncs: who waits */
 	size_t bytes;	   /* of a source: the last page may be a part */
 	struct iovec iov;
@@ -165,6 +170,7 @@ struct files {
 	uint64_t recent_until; /* by then what is RECENT will not be, but for what is locked, ns */
 	uint32_t jobs;	/* of sources, in flight */
 	uint32_t reading; /* reads of files and sources, in flight */
+	uint64_t read_ended; /* when the last one did, ns */
 	uint32_t event; /* futex: grows when a write or a sync ended */
 	uint32_t lookers; /* threads that read words without the lock; atomic */
 	struct pagecache *dead; /* freed when there is none */
@@ -182,6 +188,7 @@ struct files {
 		uint64_t since;
 	} bus[BUS_MAX];
 	unsigned nbus;
+	struct landing landing;
 	char *aside; /* MM_SERVER: where pages are kept while they are unmapped */
 };
 
@@ -271,7 +278,7 @@ void cache_look_at_size(struct pagecache *pc);
 /* Up to `want` frames leave; starts writes for what is dirty.  How many left. */
 uint64_t cache_shrink(struct pager *p, uint64_t want);
 
-/* Start an I/O whose pager, pc, op, page, n and done are set.  Memory is the alias. */
+/* Start an I/O whose pager, pc, op, page, n, memory and done are set. */
 void cache_start(struct file_io *io);
 void cache_io_restart(struct file_io *io);
 void cache_io_end(struct file_io *io);

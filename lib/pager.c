@@ -290,6 +290,7 @@ static void close_all(struct mm *mm)
 	stored_close(mm);
 	swap_close_all(&mm->swap);
 	staging_close(mm);
+	landing_close(mm);
 	tier_close(mm);
 	if (mm->ptes.chunk != NULL)
 		pte_table_close(&mm->ptes);
@@ -330,10 +331,14 @@ static unsigned read_messages(struct pager *p, bool calls)
 				hop_serve(p, f.addr);
 			continue;
 		}
+		p->streaming = false;
 		res = fault_handle(p, &f);
 		if (res == FAULT_DEFER)
 			fault_defer(p, &f);
-		near_fault(p, f.tid, res != FAULT_DONE, now);
+		if (p->streaming)
+			near_stream(p);
+		else
+			near_fault(p, f.tid, res != FAULT_DONE, now);
 	}
 	return (unsigned)n;
 }

@@ -510,7 +510,7 @@ uint32_t reclaim_free_room(struct mm *mm, uint32_t n)
 		n = (uint32_t)have;
 	drop_spares(mm, n);
 	held = mm_frames(mm) - tier_reserve(mm) + mm->staging.spares * STAGE_BLOCK +
-	       mm->staging.buffer_touched + n;
+	       mm->staging.buffer_touched + mm->files.landing.touched + n;
 	if (held > mm->stats.resident_max)
 		__atomic_store_n(&mm->stats.resident_max, held, __ATOMIC_RELAXED);
 	return n;
@@ -522,7 +522,8 @@ void reclaim_balance(struct pager *p)
 	uint64_t high = frames_ahead(mm);
 	/* what is held; of what is counted the pool may have some in reserve */
 	uint64_t used = mm_frames(mm) - tier_reserve(mm) + mm->staging.spares * STAGE_BLOCK +
-			mm->staging.buffer_touched + mm_snapshot_pages(mm);
+			mm->staging.buffer_touched + mm->files.landing.touched +
+			mm_snapshot_pages(mm);
 	uint64_t step = STEP;
 	uint64_t have;
 

@@ -199,6 +199,7 @@ long do_set_limit(struct pager *p, uint64_t pages)
 		return -ENOMEM;
 	mm->limit = pages;
 	staging_resize(mm);
+	landing_fit(mm);
 	tier_resize(mm);
 	while (mm->armed && mm_frames(mm) > mm_budget(mm)) {
 		uint64_t before = mm_frames(mm);
@@ -213,6 +214,7 @@ long do_set_limit(struct pager *p, uint64_t pages)
 		} else if (++idle > 4) {
 			mm->limit = old;
 			staging_resize(mm);
+			landing_fit(mm);
 			tier_resize(mm);
 			return -ENOMEM;
 		}

@@ -8,7 +8,7 @@
  * buffered and no further than the file's end.
  *
  * In the background: what has been dirty for DIRTY_AGE, and everything while
- * more than an eighth of the limit is dirty.  A page whose write failed stays
+ * more than an eighth of the limit is dirty; beside reads, more than half of it.  A page whose write failed stays
  * dirty, is tried again by age, alone, and its error is told by the next
  * fl_msync() of its file.  Where nobody maps the file any more there is nobody
  * to tell: after some tries one line says what is lost.
@@ -27,10 +27,12 @@
 #include <sys/mman.h>
 
 #define WRITE_PAGES 256U
-#define DIRTY_AGE 20U	/* ticks: 5 s */
-#define IN_FLIGHT 4096U /* pages: no more are written at once in the background */
-#define ORPHAN_TRIES 8U /* failed writes after which what nobody maps is given up */
-#define BUS_NS 5000000U /* how long a page raises SIGBUS before it is looked at again */
+#define DIRTY_AGE 20U	   /* ticks: 5 s */
+#define IN_FLIGHT 4096U	   /* pages: no more are written at once in the background, */
+#define BESIDE_READS 8U	   /* and about so many while threads wait for reads */
+#define READS_NS 10000000U /* after a read that may not have been the last */
+#define ORPHAN_TRIES 8U	   /* failed writes after which what nobody maps is given up */
+#define BUS_NS 5000000U	   /* how long a page raises SIGBUS before it is looked at again */
 #define CLOSE_TRIES 4U
 
 static bool is_tail(const struct pagecache *pc, uint64_t page)
@@ -151,26 +153,61 @@ uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint6
 
 /* ---- in the background ---- */
 
-static bool is_due(const struct files *f, uint32_t w, uint32_t tick)
+static bool is_due(uint32_t w, uint32_t tick, bool young)
 {
 	uint16_t age = (uint16_t)(tick - (w >> CACHE_TICK_SHIFT));
 
 	if (w & CACHE_WRITEBACK)
 		return false;
-	return age >= DIRTY_AGE || (f->drained != 0 && !(w & CACHE_ERROR));
+	return age >= DIRTY_AGE || (young && !(w & CACHE_ERROR));
 }
 
-static void write_due(struct pager *p, struct pagecache *pc, uint32_t tick)
+static uint64_t share(const struct mm *mm)
 {
+	return mm->limit / 8;
+}
+
+/* Threads wait for reads, or did a moment ago. */
+static bool reads_wait(const struct files *f, uint64_t now)
+{
+	return f->reading != 0 || now - f->read_ended < READS_NS;
+}
+
+/*
+ * How much may be on its way in the background.  A device that has many writes to do
+ * lets reads wait: beside them it is little, and the more the further the dirty pages are
+ * above half of the limit, so that they do not fill the cache.
+ */
+static uint64_t most_in_flight(const struct mm *mm, uint64_t now)
+{
+	const struct files *f = &mm->files;
+	uint64_t over = f->dirty > mm->limit / 2 ? f->dirty - mm->limit / 2 : 0;
+	uint64_t most = BESIDE_READS + over * IN_FLIGHT / (share(mm) + 1);
+
+	return reads_wait(f, now) && most < IN_FLIGHT ? most : IN_FLIGHT;
+}
+
+/* Pages are written that are not old yet. */
+static bool draining(const struct mm *mm, uint64_t now)
+{
+	const struct files *f = &mm->files;
+
+	return f->drained != 0 && (f->dirty > mm->limit / 2 || !reads_wait(f, now));
+}
+
+static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
+{
+	const uint32_t tick = (uint32_t)(now / FILE_TICK) & 0xffff;
 	struct files *f = &p->mm->files;
+	bool young = draining(p->mm, now);
 	bool looked = false;
 
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE;) {
 		uint32_t n = 0;
 
-		if (f->writeback >= IN_FLIGHT)
+		if (f->writeback >= most_in_flight(p->mm, now))
 			return;
-		if (is_due(f, cache_get(pc, page), tick) ||
+		if (is_due(cache_get(pc, page), tick, young) ||
 		    (pc->users.count == 0 && pc->handles == 0 &&
 		     !(cache_get(pc, page) & CACHE_ERROR))) {
 			if (!looked)
@@ -200,7 +237,7 @@ static void settle(struct pagecache *pc)
 
 static bool over_share(const struct mm *mm)
 {
-	return mm->files.dirty > mm->limit / 8;
+	return mm->files.dirty > share(mm);
 }
 
 void files_round(struct pager *p)
@@ -235,12 +272,11 @@ void files_round(struct pager *p)
 			f->next_tick = now + FILE_TICK;
 	}
 	if (f->dirty != 0 &&
-	    (now >= f->next_tick || orphans || (f->drained != 0 && f->writeback < IN_FLIGHT / 2))) {
-		uint32_t tick = (uint32_t)(now / FILE_TICK);
-
+	    (now >= f->next_tick || orphans ||
+	     (draining(mm, now) && f->writeback < most_in_flight(mm, now) / 2))) {
 		for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
 			if (pc->dirty != 0)
-				write_due(p, pc, tick & 0xffff);
+				write_due(p, pc, now);
 		f->next_tick = now + FILE_TICK;
 	}
 	if (!orphans)

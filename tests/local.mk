@@ -418,6 +418,10 @@ tests_fault_libdrive_la_CPPFLAGS = $(test_cppflags)
 fault_ldadd = tests/fault/libdrive.la $(test_ldadd)
 fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-files tests/fault/test-fault-full tests/fault/test-fault-hold
 fault_programs += tests/fault/test-fault-snapshot
+fault_programs += tests/fault/test-fault-landing
+tests_fault_test_fault_landing_SOURCES = tests/fault/test-fault-landing.c
+tests_fault_test_fault_landing_CPPFLAGS = $(test_cppflags)
+tests_fault_test_fault_landing_LDADD = $(fault_ldadd)
 test_programs += $(fault_programs)
 fault_tests += $(fault_programs) $(tier_fault_tests)
 

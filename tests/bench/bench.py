@@ -154,8 +154,8 @@ class Results:
     def of(self, row, side):
         return self.values.get((row, side), {})
 
-    def ratio(self, row, side, base):
-        a, b = self.of(row, side), self.of(row, base)
+    def ratio(self, row, side, base, base_row=None):
+        a, b = self.of(row, side), self.of(base_row or row, base)
         both = [a[r] / b[r] for r in a if r in b]
         return statistics.median(both) if both else None
 
@@ -292,13 +292,28 @@ def memory_table(results, wanted, works):
     return layout(rows), missed
 
 
-def files_table(results, _):
-    rows = [["µs a page", *[k.title for k in files.ALL], "api ÷ mmap"]]
+def files_table(results, one_copy):
+    titles = {k.key: k.title for k in files.ALL}
+    rows = [["µs a page", *titles.values(), "goal"]]
+    missed = 0
     for row, title in files.ROWS:
-        ratio = results.ratio(row, "api", "mmap")
-        rows.append([title, *[cell(results.of(row, k.key)) for k in files.ALL],
-                     "-" if ratio is None else f"{ratio:.2f}"])
-    return layout(rows), 0
+        goals = []
+        for what, side, base_row, base, most in files.GOALS:
+            if what != row:
+                continue
+            ratio = results.ratio(row, side, base, base_row)
+            text, miss = goal_text([ratio], most)
+            missed += miss
+            name = base if base_row == row else "of threads"
+            goals.append(f"{'-' if ratio is None else format(ratio, '.2f')} {name} {text}")
+        rows.append([title, *[cell(results.of(row, k)) for k in titles], ", ".join(goals)])
+    peak = results.spread(("peak", "MiB"), "store")
+    text, miss = "", False
+    if peak:
+        text, miss = goal_text([peak[0] / one_copy], files.MEMORY_GOAL)
+        text = f"{peak[0] / one_copy:.2f} of one copy {text}"
+    rows.append(["peak memory, MiB", *[cell(results.of(("peak", "MiB"), k)) for k in titles], text])
+    return layout(rows), missed + miss
 
 
 def paged_table(results, titles):
@@ -638,7 +653,8 @@ def show(args, measured, wanted, todo):
             f"{args.ops} random operations, content: {args.content}")
         text += measured[part].lines
     if "files" in measured:
-        add(*files_table(measured["files"], None), measured["files"],
+        add(*files_table(measured["files"], files.one_copy(
+            args.mib * MIB, args.limit_mib * MIB, args.ops)), measured["files"],
             f"a mapped file of {args.mib} MiB, {args.limit_mib} MiB limit, "
             f"{args.ops} random operations")
     quarter, names = Results(), []

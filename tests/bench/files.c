@@ -4,14 +4,25 @@
  *
  *	bench-files --make FILE MIB
  *	bench-files --by mmap|faultline|direct FILE --ops N --seed N [--limit-mib N]
+ *		[--store MNT] [--works WORK:THREADS,...]
  *
  * The first writes a file whose pages say which they are.  The second maps it,
- * by mmap(2) (advised MADV_RANDOM where that is so) or by fl_mmap(), and reads it
- * in order, reads random pages with 1 and 8 threads, reads some pages much more
- * often than others (zipf.h), and writes random pages, then msync(2)s all.  Each begins with nothing cached, and
- * prints "row WORK THREADS MICROSECONDS", of one page.  "direct" is what the
+ * by mmap(2) (advised MADV_RANDOM where that is so) or by fl_mmap(), and does its
+ * works:
+ *
+ *	seqread    reads all in order
+ *	randread   reads random pages
+ *	procread   the same, by as many processes, each with a mapping of its own
+ *	zipfread   reads some pages much more often than others (zipf.h)
+ *	randwrite  writes random pages, then msync(2)s all
+ *
+ * Each begins with nothing cached, and prints "row WORK THREADS MICROSECONDS", of one
+ * page; also "stat WORK:THREADS:COUNTER VALUE": how
+ * long the msync(2) took, and what faultline counted.  "direct" is what the
  * device gives: O_DIRECT through io_uring, 1 MiB at a time with 4 in flight in
  * order, else 4 KiB with as many in flight as there are threads (32 for writes).
+ *
+ * With --store the file is one of a store's, whose server pages it.
  *
  * Every page that is read is checked; and after the writes the whole file is, by
  * read(2): each page that was written holds the last of its words.
@@ -34,6 +45,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,6 +63,7 @@ static unsigned by; /* enum by */
 static int fd;
 static uint64_t npages, limit;
 static uint32_t *written; /* writes of each page */
+static const char *store; /* its mount; NULL: none */
 static struct fl *fl;
 static uint64_t (*pages)[PAGE / 8];
 
@@ -132,7 +145,7 @@ static void make(const char *path, uint64_t mib)
 
 static void map_begin(int in_order)
 {
-	struct fl_options o = {.size = sizeof(o), .limit = limit, .near = 1};
+	struct fl_options o = {.size = sizeof(o), .limit = limit, .near = 1, .store = store};
 	int err;
 
 	if (by == BY_MMAP) {
@@ -148,6 +161,34 @@ static void map_begin(int in_order)
 	}
 	if ((void *)pages == MAP_FAILED)
 		die("cannot map the file: %s", strerror(errno));
+}
+
+/* What the runtime counted since it was opened: it did this work alone. */
+static void map_report(const char *name, unsigned threads)
+{
+	struct fl_stats s;
+	int err;
+
+	if (by != BY_FAULTLINE)
+		return;
+	err = fl_stats(fl, &s, sizeof(s));
+	if (err)
+		die("fl_stats: %s", strerror(-err));
+#define REPORT(counter)                                                                            \
+	printf("stat %s:%u:" #counter " %llu\n", name, threads, (unsigned long long)s.counter)
+	REPORT(faults_minor);
+	REPORT(faults_major);
+	REPORT(faults_wp);
+	REPORT(faults_around);
+	REPORT(file_reads);
+	REPORT(file_read_pages);
+	REPORT(file_writes);
+	REPORT(file_write_pages);
+	REPORT(file_dropped);
+	REPORT(readahead_hits);
+	REPORT(readahead_misses);
+	REPORT(resident_max);
+#undef REPORT
 }
 
 static void map_end(void)
@@ -217,6 +258,109 @@ static void run_jobs(int write, const struct zipf *zipf, unsigned threads, uint6
 	}
 	for (unsigned t = 0; t < threads; t++)
 		pthread_join(jobs[t].thread, NULL);
+}
+
+/* ---- by processes ---- */
+
+static void tell_one(int to)
+{
+	if (write(to, "", 1) != 1)
+		die("cannot tell a process: %s", strerror(errno));
+}
+
+static void hear_from(int from, const char *who)
+{
+	char c;
+
+	if (read(from, &c, 1) != 1)
+		die("%s has ended", who);
+}
+
+static _Noreturn void process(struct job *j, unsigned n, uint64_t seed, int tell, int hear)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	map_begin(0);
+	tell_one(tell);
+	hear_from(hear, "the first process");
+	job_thread(j);
+	tell_one(tell);
+	/* what the others have read, too: each has all of it, and there is one copy, or are n */
+	hear_from(hear, "the first process");
+	for (unsigned i = 0; i < n; i++) {
+		j->seed = mix(seed, i);
+		job_thread(j);
+	}
+	tell_one(tell);
+	/* what is mapped stays so until all are ready */
+	hear_from(hear, "the first process");
+	map_end();
+	exit(0);
+}
+
+/* A process and two pipes, one for each way. */
+struct other {
+	pid_t pid;
+	int tell, hear;
+};
+
+static void start(struct other *o, unsigned n, unsigned i, uint64_t ops, uint64_t seed)
+{
+	struct job job = {.threads = 1, .ops = ops / n, .seed = mix(seed, i)};
+	int to[2], from[2];
+
+	if (pipe(to) || pipe(from))
+		die("no pipe: %s", strerror(errno));
+	o->pid = fork();
+	if (o->pid < 0)
+		die("no process: %s", strerror(errno));
+	if (o->pid == 0) {
+		close(to[1]);
+		close(from[0]);
+		process(&job, n, seed, from[1], to[0]);
+	}
+	close(to[0]);
+	close(from[1]);
+	o->tell = to[1];
+	o->hear = from[0];
+}
+
+static void tell_all(const struct other *o, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		tell_one(o[i].tell);
+}
+
+static void hear_all(const struct other *o, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		hear_from(o[i].hear, "a process");
+}
+
+/* Random reads by processes, each with a mapping of its own, of the same pages; how long they took. */
+static double run_processes(unsigned n, uint64_t ops, uint64_t seed)
+{
+	struct other o[THREADS_MAX];
+	double took;
+
+	for (unsigned i = 0; i < n; i++)
+		start(&o[i], n, i, ops, seed);
+	hear_all(o, n);
+	took = -now_us();
+	tell_all(o, n);
+	hear_all(o, n);
+	took += now_us();
+	tell_all(o, n);
+	hear_all(o, n);
+	tell_all(o, n);
+	for (unsigned i = 0; i < n; i++) {
+		int status;
+
+		if (waitpid(o[i].pid, &status, 0) != o[i].pid || status != 0)
+			die("a process failed");
+		close(o[i].tell);
+		close(o[i].hear);
+	}
+	return took;
 }
 
 /* ---- by the device ---- */
@@ -298,9 +442,16 @@ static void work(const char *path, const char *name, unsigned threads, uint64_t 
 	struct zipf z;
 	double start, end;
 
+	if (!write && !zipf && !in_order && strcmp(name, "randread") && strcmp(name, "procread"))
+		die("--works: no work is named '%s'", name);
+	if (zipf && by == BY_DIRECT)
+		die("the device has no '%s'", name);
 	uncache();
 	zipf_init(&z, npages / threads, ZIPF_S);
-	if (by == BY_DIRECT) {
+	if (!strcmp(name, "procread") && by != BY_DIRECT) {
+		start = 0;
+		end = run_processes(threads, ops, seed);
+	} else if (by == BY_DIRECT) {
 		start = now_us();
 		if (in_order)
 			run_direct(path, 0, 0, BIG, 4, npages / (BIG / PAGE), seed);
@@ -315,9 +466,13 @@ static void work(const char *path, const char *name, unsigned threads, uint64_t 
 				check(p, pages[p]);
 		else
 			run_jobs(write, zipf ? &z : NULL, threads, ops, seed);
-		if (write)
+		if (write) {
+			end = now_us();
 			map_sync();
+			printf("stat %s:%u:sync_us %.0f\n", name, threads, now_us() - end);
+		}
 		end = now_us();
+		map_report(name, threads);
 		map_end();
 	}
 	printf("row %s %u %.4f\n", name, threads,
@@ -340,14 +495,41 @@ static void check_file(void)
 	free(buf);
 }
 
+/* The works of a list, in its order; whether any writes. */
+static int run_works(const char *path, char *works, uint64_t ops, uint64_t seed)
+{
+	char *rest = NULL;
+	int writes = 0;
+
+	for (char *w = strtok_r(works, ",", &rest); w; w = strtok_r(NULL, ",", &rest)) {
+		char *colon = strchr(w, ':');
+		unsigned long threads = colon ? strtoul(colon + 1, NULL, 10) : 1;
+
+		if (colon)
+			*colon = '\0';
+		if (threads < 1 || threads > THREADS_MAX)
+			die("--works: a work is done by 1 to %u threads", THREADS_MAX);
+		work(path, w, (unsigned)threads, ops, seed++);
+		writes |= !strcmp(w, "randwrite");
+	}
+	return writes;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"make", required_argument, NULL, 'm'},	     {"by", required_argument, NULL, 'b'},
-		{"ops", required_argument, NULL, 'o'},	     {"seed", required_argument, NULL, 's'},
-		{"limit-mib", required_argument, NULL, 'l'}, {0},
+		{"make", required_argument, NULL, 'm'},
+		{"by", required_argument, NULL, 'b'},
+		{"ops", required_argument, NULL, 'o'},
+		{"seed", required_argument, NULL, 's'},
+		{"limit-mib", required_argument, NULL, 'l'},
+		{"store", required_argument, NULL, 'S'},
+		{"works", required_argument, NULL, 'W'},
+		{0},
 	};
 	static const char *const ways[] = {"mmap", "faultline", "direct"}; /* enum by */
+	char all_works[] = "seqread,randread,randread:8,randwrite";
+	char *works = all_works;
 	uint64_t ops = 0, seed = 1;
 	struct stat st;
 	int c;
@@ -375,6 +557,12 @@ int main(int argc, char **argv)
 		case 'l':
 			limit = strtoull(optarg, NULL, 10) << 20;
 			break;
+		case 'S':
+			store = optarg;
+			break;
+		case 'W':
+			works = optarg;
+			break;
 		default:
 			return 2;
 		}
@@ -390,13 +578,8 @@ int main(int argc, char **argv)
 	written = calloc(npages, sizeof(*written));
 	if (!written)
 		die("out of memory");
-	work(argv[optind], "seqread", 1, ops, seed);
-	work(argv[optind], "randread", 1, ops, seed + 1);
-	work(argv[optind], "randread", 8, ops, seed + 2);
-	if (by != BY_DIRECT)
-		work(argv[optind], "zipfread", 1, ops, seed + 3);
-	work(argv[optind], "randwrite", 1, ops, seed + 4);
-	check_file();
+	if (run_works(argv[optind], works, ops, seed))
+		check_file();
 	free(written);
 	close(fd);
 	return 0;

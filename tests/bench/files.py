@@ -2,16 +2,37 @@
 """Work on a mapped file: by mmap(2), by faultline, and what the device gives."""
 
 import contextlib
+import math
 
 import sides
 
 ROWS = [
     (("seqread", 1), "sequential read"),
     (("randread", 1), "random read, 1 thread"),
+    (("randread", 4), "random read, 4 threads"),
     (("randread", 8), "random read, 8 threads"),
+    (("procread", 4), "random read, 4 processes"),
     (("zipfread", 1), "zipf 0.99 read, 1 thread"),
     (("randwrite", 1), "random write, then msync"),
 ]
+
+# The most that faultline may take: (row, side, beside which row and side, times).
+GOALS = [
+    (("seqread", 1), "api", ("seqread", 1), "direct", 1 / 0.85),
+    (("seqread", 1), "api", ("seqread", 1), "mmap", 1.0),
+    (("randread", 1), "api", ("randread", 1), "direct", 1.15),
+    (("randread", 8), "api", ("randread", 8), "direct", 1.1),
+    (("procread", 4), "store", ("randread", 4), "store", 1.05),
+    (("zipfread", 1), "api", ("zipfread", 1), "mmap", 1 / 1.2),
+    (("randwrite", 1), "api", ("randwrite", 1), "mmap", 1 / 1.5),
+]
+MEMORY_GOAL = 1.5  # server and 4 processes together, of one copy of what they have read
+
+
+def one_copy(size, limit, ops):
+    """MiB: of random pages so many are different ones."""
+    pages = size / 4096
+    return min(limit, size * (1 - math.exp(-ops / pages))) / sides.MIB
 
 
 class Mmap(sides.Side):
@@ -20,6 +41,7 @@ class Mmap(sides.Side):
     key, title = "mmap", "mmap(2)"
     limited = rooted = True
     way = "mmap"
+    works = "seqread,randread:1,randread:8,zipfread,randwrite,randread:4,procread:4"
 
     def prepare(self):
         if self.rooted and sides.os.geteuid():
@@ -30,11 +52,12 @@ class Mmap(sides.Side):
     def command(self, *args):
         s = self.setup_
         return [s.program("bench-files"), "--by", self.way, "--limit-mib", s.limit // sides.MIB,
-                "--ops", s.ops, *args, s.work / "file"]
+                "--ops", s.ops, "--works", self.works, *args, s.work / "file"]
 
     def measure(self, seed):
         s = self.setup_
         group = sides.Cgroup(s.work.name, s.limit) if self.limited else None
+        sides.warm(s.limit)
         try:
             return sides.run(self.command("--seed", seed), group)
         finally:
@@ -45,19 +68,79 @@ class Mmap(sides.Side):
 class Faultline(Mmap):
     key, title, way = "api", "faultline API", "faultline"
     limited = rooted = False
+    works = "seqread,randread:1,randread:8,zipfread,randwrite,randread:4"
+
+
+class Stored(Faultline):
+    """The file is a store's: its server has the one page cache, whoever maps it."""
+
+    key, title = "store", "faultline, store"
+    rooted = True
+    works = "randread:4,procread:4"
+    kept = None
+
+    def faultline(self, *args):
+        sides.run([self.setup_.build / "src/cli/faultline", *args])
+
+    def prepare(self):
+        super().prepare()
+        self.kept = self.setup_.work / "files-store"
+        self.mnt.mkdir()
+        try:
+            self.faultline("store", "init", self.kept)
+            # a runtime attaches to areas; nothing is swapped
+            self.faultline("mkswap", "--size", "64M", self.kept / "swap/disk0")
+        except sides.Failed as e:
+            raise sides.NotMeasured(str(e)) from e
+
+    @property
+    def mnt(self):
+        return self.setup_.work / "files-mnt"
+
+    def command(self, *args):
+        s = self.setup_
+        return [s.program("bench-files"), "--by", self.way, "--limit-mib", s.limit // sides.MIB,
+                "--ops", s.ops, "--works", self.works, "--store", self.mnt, *args,
+                self.mnt / "files/file"]
+
+    def measure(self, seed):
+        """Its group counts what server and processes have together: a page of one memfd once."""
+        s = self.setup_
+        name = self.kept / "files/file"
+        if not name.exists():
+            sides.os.link(s.work / "file", name)
+        sides.warm(s.limit)
+        group = sides.Cgroup(s.work.name, 0)
+        try:
+            sides.run([s.build / "src/cli/faultline", "mount", "-o",
+                       f"cache={s.limit // sides.MIB}M", self.kept, self.mnt], group)
+            try:
+                return sides.run(self.command("--seed", seed), group)
+            finally:
+                self.faultline("umount", "--lazy", self.mnt)
+                # until its server has ended, nobody else serves it
+                sides.run(["flock", self.kept / "lock", "true"])
+        finally:
+            group.remove()
+
+    def end(self):
+        if self.kept:
+            (self.kept / "files/file").unlink(missing_ok=True)
 
 
 class Direct(Mmap):
     key, title, way = "direct", "device, O_DIRECT", "direct"
     limited = rooted = False
+    works = "seqread,randread:1,randread:8,randwrite,randread:4"
 
 
-ALL = (Mmap, Faultline, Direct)
+ALL = (Mmap, Faultline, Stored, Direct)
 
 
 def wanted(keys):
     """Those that go with the sides of anonymous memory that are asked for."""
-    return [k for k in ALL if k.key in ("direct", *keys) or (k is Mmap and "file" in keys)]
+    return [k for k in ALL if k.key in ("direct", *keys) or (k is Mmap and "file" in keys) or
+            (k is Stored and "api" in keys)]
 
 
 @contextlib.contextmanager

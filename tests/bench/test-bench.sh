@@ -62,7 +62,7 @@ bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,limits,fi
 rows '^patterns,.*,us$' 12 'patterns'
 rows '^threads,.*,us$' 10 'threads'
 rows '^limits,.*,us$' 32 'limits'
-rows '^files,.*,us$' 9 'a file'
+rows '^files,.*,us$' 13 'a file'
 rows '^micro,[a-z-]*,,same,.*,ns$' 8 'faults with the pager on the same CPU'
 rows '^micro,[a-z-]*,,other,.*,ns$' 8 'faults with the pager on another CPU'
 rows '^micro,[a-z-]*,,in-thread,.*,ns$' 7 'faults in the thread'

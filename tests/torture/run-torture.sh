@@ -23,7 +23,7 @@ case $total$seed in
 	exit 2
 	;;
 esac
-each=$((total / 21))
+each=$((total / 22))
 [ "$each" -gt 0 ] || each=1
 
 # repeat COMMAND...: run it, with its line before; a hang is a failure
@@ -57,7 +57,8 @@ for options in '--wp auto' '--wp sync --engine sync --pagers 2'; do
 	# shellcheck disable=SC2086 # several options
 	repeat "$build/tests/torture/torture" --seconds "$each" --seed "$seed" --in-thread $options
 done
-for options in '--engine uring' '--engine sync --pagers 2' '--source --pagers 2' --errors; do
+for options in '--engine uring' '--engine uring --pages 8192 --limit 8388608' \
+	'--engine sync --pagers 2' '--source --pagers 2' --errors; do
 	# shellcheck disable=SC2086 # several options
 	repeat "$build/tests/torture/torture-files" --seconds "$each" --seed "$seed" $options
 done

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * landing.h - where reads of files land.
+ *
+ * A page of a memfd that is written whole by a call is neither zeroed before nor
+ * mapped for it.  One that a device writes to is both, by a fault of the kernel's own,
+ * and has to be unmapped again when it leaves.  So what is read in runs lands here, in
+ * huge pages where they can be had, and is copied: a page of a sequential read takes
+ * three quarters of the CPU's time then.  Single pages do not: the copy is from memory
+ * that no cache has, and somebody waits for it (random reads by 8 threads took a tenth more).
+ *
+ * Frames.  The budget (mm.h) is smaller by all that the limit allows here, from the
+ * first file on.  Where there is no room, or the limit is small, reads go to the
+ * cache's own pages (cache_addr()).
+ *
+ * Called with the mm lock held.
+ */
+#ifndef FL_LANDING_H
+#define FL_LANDING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mm;
+
+#define LANDING_MAX 2048U /* pages */
+#define LANDING_NONE UINT32_MAX
+
+struct landing {
+	char *map, *base; /* the whole, and what of it is aligned */
+	uint32_t pages;	  /* 0: there is none; reads in flight beyond it go on */
+	uint32_t touched; /* pages that ever held anything: the rest has no frames */
+	uint32_t hand;	  /* where the search for room goes on */
+	uint8_t busy[LANDING_MAX];
+};
+
+/* A file is opened, or the limit is another. */
+void landing_fit(struct mm *mm);
+void landing_close(struct mm *mm);
+/* In a forked child, which has nothing of it. */
+void landing_forked(struct mm *mm);
+
+/* Room for n pages in a row: the first, or LANDING_NONE. */
+uint32_t landing_get(struct mm *mm, uint32_t n);
+void landing_put(struct mm *mm, uint32_t first, uint32_t n);
+void *landing_addr(const struct mm *mm, uint32_t first);
+
+#endif
