@@ -100,6 +100,35 @@ static long refused_by_file(const struct mm *mm, uintptr_t start, uintptr_t end,
 	return 0;
 }
 
+void did_madvise(struct mm *mm, uintptr_t addr, size_t len, int advice)
+{
+	switch (advice) {
+	case MADV_DONTFORK:
+		set_flags(mm, addr, len, REGION_DONTFORK, 0);
+		break;
+	case MADV_DOFORK:
+		set_flags(mm, addr, len, 0, REGION_DONTFORK);
+		break;
+	case MADV_WIPEONFORK:
+		set_flags(mm, addr, len, REGION_WIPEONFORK, 0);
+		break;
+	case MADV_KEEPONFORK:
+		set_flags(mm, addr, len, 0, REGION_WIPEONFORK);
+		break;
+	case MADV_SEQUENTIAL:
+		set_flags(mm, addr, len, REGION_SEQUENTIAL, REGION_RANDOM);
+		break;
+	case MADV_RANDOM:
+		set_flags(mm, addr, len, REGION_RANDOM, REGION_SEQUENTIAL);
+		break;
+	case MADV_NORMAL:
+		set_flags(mm, addr, len, 0, REGION_RANDOM | REGION_SEQUENTIAL);
+		break;
+	default:
+		break;
+	}
+}
+
 long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int advice)
 {
 	uintptr_t end = addr + page_up(len);
@@ -133,27 +162,6 @@ long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int 
 		if (mm->armed)
 			drop_entries(mm, addr, end);
 		break;
-	case MADV_DONTFORK:
-		set_flags(mm, addr, len, REGION_DONTFORK, 0);
-		break;
-	case MADV_DOFORK:
-		set_flags(mm, addr, len, 0, REGION_DONTFORK);
-		break;
-	case MADV_WIPEONFORK:
-		set_flags(mm, addr, len, REGION_WIPEONFORK, 0);
-		break;
-	case MADV_KEEPONFORK:
-		set_flags(mm, addr, len, 0, REGION_WIPEONFORK);
-		break;
-	case MADV_SEQUENTIAL:
-		set_flags(mm, addr, len, REGION_SEQUENTIAL, REGION_RANDOM);
-		break;
-	case MADV_RANDOM:
-		set_flags(mm, addr, len, REGION_RANDOM, REGION_SEQUENTIAL);
-		break;
-	case MADV_NORMAL:
-		set_flags(mm, addr, len, 0, REGION_RANDOM | REGION_SEQUENTIAL);
-		break;
 	case MADV_WILLNEED:
 		if (p != NULL)
 			each_managed(mm, addr, end, will_need, p);
@@ -167,6 +175,7 @@ long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int 
 			each_managed(mm, addr, end, page_out, p);
 		break;
 	default:
+		did_madvise(mm, addr, len, advice);
 		break;
 	}
 	if (p != NULL) {

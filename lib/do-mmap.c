@@ -136,12 +136,21 @@ static long take_over(struct mm *mm, uintptr_t start, uintptr_t end, int prot, u
 	return -ENOMEM;
 }
 
+long did_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags)
+{
+	uint32_t rflags = flags & MAP_NORESERVE ? REGION_NORESERVE : 0;
+	long err;
+
+	if ((flags & FL_MAP_IN_THREAD) && mm->in_thread_uffd >= 0)
+		rflags |= REGION_IN_THREAD;
+	err = take_over(mm, addr, addr + page_up(len), prot, rflags);
+	return err != 0 ? err : (long)addr;
+}
+
 long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags)
 {
 	uint64_t pages = page_up(len) >> PAGE_SHIFT;
-	uint32_t rflags = 0;
 	long r;
-	long err;
 
 	if (overcommitted(mm, pages, flags) || (prot != PROT_NONE && refused(mm, pages)))
 		return -ENOMEM;
@@ -153,12 +162,7 @@ long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags)
 			share_return(mm, addr, addr + page_up(len));
 		return r;
 	}
-	if (flags & MAP_NORESERVE)
-		rflags |= REGION_NORESERVE;
-	if ((flags & FL_MAP_IN_THREAD) && mm->in_thread_uffd >= 0)
-		rflags |= REGION_IN_THREAD;
-	err = take_over(mm, (uintptr_t)r, (uintptr_t)r + page_up(len), prot, rflags);
-	return err != 0 ? err : r;
+	return did_mmap(mm, (uintptr_t)r, len, prot, flags);
 }
 
 long do_munmap(struct mm *mm, uintptr_t addr, size_t len)
@@ -172,6 +176,13 @@ long do_munmap(struct mm *mm, uintptr_t addr, size_t len)
 	else
 		share_return(mm, addr, addr + page_up(len));
 	return r;
+}
+
+long did_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot)
+{
+	/* PROT_GROWSDOWN and the like are not protections of a region */
+	return region_change(&mm->regions, addr, addr + page_up(len),
+			     prot & (PROT_READ | PROT_WRITE | PROT_EXEC), 0, 0);
 }
 
 long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
@@ -189,11 +200,7 @@ long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 		return -ENOMEM;
 	r = pkey == -1 ? SYS3(mprotect, addr, len, prot)
 		       : sys_bare(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey, 0, 0);
-	/* PROT_GROWSDOWN and the like are not protections of a region */
-	if (!sys_err(r) && len != 0)
-		r = region_change(&mm->regions, addr, addr + page_up(len),
-				  prot & (PROT_READ | PROT_WRITE | PROT_EXEC), 0, 0);
-	return r;
+	return !sys_err(r) && len != 0 ? did_mprotect(mm, addr, len, prot) : r;
 }
 
 /*

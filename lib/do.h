@@ -27,6 +27,13 @@ long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int
 long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey);
 long do_brk(struct mm *mm, uintptr_t addr);
 
+/*
+ * What follows when the kernel has made such a call: of the mapping at `addr`,
+ * as do_mmap(); its address, or -ENOMEM and it is gone.
+ */
+long did_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags);
+long did_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot);
+
 /* Regions and entries of [start, end) are no longer ours; the mapping is not touched. */
 long do_forget(struct mm *mm, uintptr_t start, uintptr_t end);
 
@@ -94,6 +101,8 @@ long do_source_done(struct pager *p, struct file_io *io, int res);
 
 /* do-madvise.c.  p is NULL while nothing is armed. */
 long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int advice);
+/* What follows of it while nothing is armed. */
+void did_madvise(struct mm *mm, uintptr_t addr, size_t len, int advice);
 /* 1: done, and there are shared mappings of files in the range. */
 long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags);
 long do_munlock(struct mm *mm, uintptr_t addr, size_t len);

@@ -437,7 +437,7 @@ long mm_munmap(struct mm *mm, uintptr_t addr, size_t len)
 	if ((addr & ~PAGE_MASK) || len == 0)
 		return SYS2(munmap, addr, len);
 	if (local_begin(mm, &mask)) {
-		bool managed = region_meets(&mm->regions, addr, addr + page_up(len));
+		bool managed = region_aim(&mm->regions, addr, addr + page_up(len));
 
 		if (managed)
 			r = do_munmap(mm, addr, len);
@@ -521,13 +521,82 @@ long mm_brk(struct mm *mm, uintptr_t addr)
 		return SYS1(brk, 0);
 	if (!local_begin(mm, &mask))
 		return hop_call(mm, HOP_BRK, (long)addr, 0, 0, 0, 0, 0, 0);
-	was = (uintptr_t)SYS1(brk, 0);
+	was = mm->brk != 0 ? mm->brk : (uintptr_t)SYS1(brk, 0);
 	r = do_brk(mm, addr);
 	arm_now = tight(mm);
 	local_end(mm, &mask);
 	if (arm_now && arm(mm) != 0 && (uintptr_t)r > was)
 		r = mm_brk(mm, was);
 	return r;
+}
+
+/* ---- a call in two halves ---- */
+
+bool mm_hold(struct mm *mm, long nr, const long a[6])
+{
+	const int special = MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK | MAP_POPULATE | MAP_LOCKED;
+	uintptr_t start = (uintptr_t)a[0];
+	size_t len = (size_t)a[1];
+
+	if (nr == SYS_mmap) {
+		if ((a[3] & (MAP_ANONYMOUS | MAP_TYPE | special)) != (MAP_ANONYMOUS | MAP_PRIVATE))
+			return false;
+	} else if ((start & ~PAGE_MASK) || len == 0 ||
+		   (nr == SYS_madvise &&
+		    (a[2] == MADV_POPULATE_READ || a[2] == MADV_POPULATE_WRITE))) {
+		return false;
+	}
+	if (mm_armed(mm))
+		return false;
+	lock_take(&mm->lock);
+	if (mm->armed || mm->confined ||
+	    (nr != SYS_mmap && !region_aim(&mm->regions, start, start + page_up(len)))) {
+		lock_drop(&mm->lock);
+		return false;
+	}
+	if (nr == SYS_munmap && (mm->flags & MM_LEFT))
+		do_left(mm, start, start + page_up(len), VERIFY_MANAGED);
+	return true;
+}
+
+long mm_follow(struct mm *mm, long nr, const long a[6], long r)
+{
+	uintptr_t start = (uintptr_t)a[0];
+	size_t len = (size_t)a[1];
+	bool arm_now = false;
+
+	switch (nr) {
+	case SYS_mmap:
+		if (sys_err(r))
+			break;
+		r = did_mmap(mm, (uintptr_t)r, len, (int)a[2], (int)a[3]);
+		arm_now = !sys_err(r) && tight(mm);
+		break;
+	case SYS_munmap:
+		if (sys_err(r))
+			break;
+		do_forget(mm, start, start + page_up(len));
+		if (mm->group != NULL)
+			grant_mapped(mm, mm->regions.open_pages);
+		break;
+	case SYS_mprotect:
+		if (sys_err(r))
+			break;
+		r = did_mprotect(mm, start, len, (int)a[2]);
+		arm_now = !sys_err(r) && tight(mm);
+		break;
+	default:
+		/* what is mapped of the range was advised, too */
+		if (!sys_err(r) || r == -ENOMEM)
+			did_madvise(mm, start, len, (int)a[2]);
+		break;
+	}
+	lock_drop(&mm->lock);
+	if (!arm_now || arm(mm) == 0)
+		return r;
+	if (nr == SYS_mmap)
+		mm_munmap(mm, (uintptr_t)r, len);
+	return -ENOMEM;
 }
 
 /* ---- advice and locking ---- */

@@ -73,6 +73,19 @@ long mm_arm_if_tight(struct mm *mm);
 long mm_start(struct mm *mm);
 void mm_confine(struct mm *mm);
 
+/*
+ * A call in two halves, for who can make it on the caller's stack with nothing of
+ * ours beneath (entry.S): mmap(2), munmap(2), mprotect(2) and madvise(2) of memory
+ * that is managed or about to be, in a process that is not armed.  Of a
+ * MM_PRELOAD mm; signals are put off until the end of the second half.
+ *
+ * mm_hold(): true: the call is to be made with these very arguments, and
+ * mm_follow() is to be told its result, which may become another; the mm lock is
+ * held meanwhile.  False: nothing was done, and one of the functions above does it.
+ */
+bool mm_hold(struct mm *mm, long nr, const long a[6]);
+long mm_follow(struct mm *mm, long nr, const long a[6], long r);
+
 struct verify;
 
 /*

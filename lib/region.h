@@ -68,7 +68,7 @@ struct region {
 
 struct region_tree {
 	struct region *root, *last;
-	struct region *hint; /* where the last change was: the next is often near */
+	struct region *hint; /* where the last change was, or is about to be: the next is often near */
 	struct peer *peer; /* another process's mappings, as its pager knows them; NULL: ours */
 	struct pool pool;
 	uint32_t seq;	   /* odd while the tree changes; see above */
@@ -98,7 +98,18 @@ static inline bool region_meets(const struct region_tree *t, uintptr_t start, ui
 	return r != NULL && r->start < end;
 }
 
-/* The same; needs no lock. */
+/* The same, of a range that is about to be changed. */
+static inline bool region_aim(struct region_tree *t, uintptr_t start, uintptr_t end)
+{
+	struct region *r = region_next(t, start);
+
+	if (r == NULL || r->start >= end)
+		return false;
+	t->hint = r;
+	return true;
+}
+
+/* Whether any region meets [start, end); needs no lock. */
 bool region_overlaps(const struct region_tree *t, uintptr_t start, uintptr_t end);
 
 /* Whether a region of a file holds addr; needs no lock. */

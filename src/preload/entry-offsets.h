@@ -22,6 +22,9 @@
 #define SIGNAL_BUS_POISON 4
 #define SIGINFO_CODE 8
 
+/* What hook_call() returns for a call that entry.S is to make. */
+#define HOOK_HELD 3
+
 /* The stack where a hook returns; entry.S draws it. */
 #define TRAMPOLINE 152 /* from the trampoline's return to the site's stack */
 

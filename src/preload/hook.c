@@ -13,6 +13,7 @@
  */
 #include "hook.h"
 
+#include "entry-offsets.h"
 #include "entry.h"
 #include "filter.h"
 #include "mmap.h"
@@ -49,7 +50,7 @@
 #define PIDFD_SELF_PROCESS (-10001)
 #define PIDFD_SELF_THREAD (-10000)
 
-/* What hook_call() returns. */
+/* What hook_call() returns, beside HOOK_HELD. */
 #define IN_PLACE 0
 #define SERVED 1
 #define ON_STACK 2
@@ -349,7 +350,27 @@ static int serve_held(struct hook_call *c, long nr)
 	return r;
 }
 
-int hook_call(struct hook_call *c, long nr)
+/* With signals put off, a call that entry.S is to make; false: it is another's to serve. */
+static inline bool hold(const struct hook_call *c, long nr)
+{
+	if (__atomic_load_n(&signal_blocking, __ATOMIC_ACQUIRE))
+		return false;
+	reach_stack();
+	signal_hold();
+	if (mm_hold(hook_mm, nr, c->arg))
+		return true;
+	signal_release();
+	return false;
+}
+
+static void verify_due(void)
+{
+	if (verify_every != 0 &&
+	    __atomic_add_fetch(&verify_calls, 1, __ATOMIC_RELAXED) % verify_every == 0)
+		report_verify();
+}
+
+static __attribute__((noinline)) int call_other(struct hook_call *c, long nr)
 {
 	int r;
 
@@ -375,10 +396,33 @@ int hook_call(struct hook_call *c, long nr)
 		break;
 	}
 	r = serve_held(c, nr);
-	if (verify_every != 0 && r == SERVED &&
-	    __atomic_add_fetch(&verify_calls, 1, __ATOMIC_RELAXED) % verify_every == 0)
-		report_verify();
+	if (r == SERVED)
+		verify_due();
 	return r;
+}
+
+int hook_call(struct hook_call *c, long nr)
+{
+	switch (nr) {
+	case SYS_mmap:
+	case SYS_munmap:
+	case SYS_mprotect:
+	case SYS_madvise:
+		if (hook_mm != NULL && hold(c, nr))
+			return HOOK_HELD;
+		break;
+	default:
+		break;
+	}
+	return call_other(c, nr);
+}
+
+int hook_made(struct hook_call *c, long nr, long result)
+{
+	c->result = mm_follow(hook_mm, nr, c->arg, result);
+	signal_release();
+	verify_due();
+	return SERVED;
 }
 
 void hook_init(struct mm *mm, uint64_t every)

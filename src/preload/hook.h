@@ -20,9 +20,12 @@ struct hook_call {
 /*
  * Called by entry.S: 1 when the call was made and its result is in c->result,
  * 0 when it is to be made where it stands, 2 when it was made and the caller is
- * to go on with c->rcx as its stack pointer.
+ * to go on with c->rcx as its stack pointer.  HOOK_HELD: entry.S is to make it
+ * with its own arguments, and hook_made() is told what the kernel answered; that
+ * gives back 1.
  */
 int hook_call(struct hook_call *c, long nr);
+int hook_made(struct hook_call *c, long nr, long result);
 
 /*
  * Choose the calls that reach hook_call(), and the mm that serves them; NULL:

@@ -7,6 +7,7 @@
  */
 #include "test.h"
 
+#include "entry-offsets.h"
 #include "entry.h"
 #include "hook.h"
 #include "patch.h"
@@ -33,13 +34,18 @@ static struct {
 	unsigned of[512];
 	struct hook_call last;
 	long nr;
-	int serve; /* what hook_call() returns */
+	int serve; /* what hook_call() returns; AS_KERNEL: makes the call itself */
 	long result;
+	unsigned made; /* calls of hook_made() */
+	long answer;   /* what the last was told */
+	long add;      /* to that */
 	bool spoil; /* vector registers */
 	void *frames[32];
 	int nframes;
 	const char *last_words; /* written when the process ends */
 } hook;
+
+#define AS_KERNEL 4
 
 static unsigned width; /* bytes of a vector register: 16, 32 or 64 */
 
@@ -83,7 +89,7 @@ int hook_call(struct hook_call *c, long nr)
 	hook.nframes = hook.nframes < 0 ? backtrace(hook.frames, 32) : 0;
 	if (nr == SYS_exit_group && hook.last_words != NULL)
 		dprintf(2, "%s", hook.last_words);
-	if (hook.serve == 2) { /* as the kernel would */
+	if (hook.serve == AS_KERNEL) {
 		c->result = sys_bare(nr, c->arg[0], c->arg[1], c->arg[2], c->arg[3], c->arg[4],
 				     c->arg[5]);
 		return 1;
@@ -93,6 +99,18 @@ int hook_call(struct hook_call *c, long nr)
 	if (hook.spoil)
 		spoil_vectors(width);
 	return hook.serve;
+}
+
+int hook_made(struct hook_call *c, long nr, long result)
+{
+	hook.made++;
+	hook.last = *c;
+	hook.nr = nr;
+	hook.answer = result;
+	c->result = result + hook.add;
+	if (hook.spoil)
+		spoil_vectors(width);
+	return 1;
 }
 
 /* ---- a run of a site, all registers known ---- */
@@ -288,6 +306,31 @@ static void served(void **state)
 	assert_int_equal(hook.last.arg[4], in.gpr[R8]);
 	assert_int_equal(hook.last.arg[5], in.gpr[R9]);
 	assert_int_equal(out.gpr[RAX], 0x123456789abcdef);
+	check_unchanged(&in, &out, false);
+	munmap(p, 2 * PAGE);
+}
+
+/* Made in the hook's midst, with the program's arguments. */
+static void made(void **state)
+{
+	unsigned char *p = code_page(NULL, 0);
+	struct registers in, out;
+
+	(void)state;
+	entry_want(SYS_getppid);
+	put_site(p, SYS_getppid);
+	patch_mapping(p, PAGE);
+	hook.serve = HOOK_HELD;
+	hook.add = 1;
+	hook.spoil = true;
+	run_at(p, &in, &out);
+	assert_int_equal(hook.calls, 1);
+	assert_int_equal(hook.made, 1);
+	assert_int_equal(hook.nr, SYS_getppid);
+	assert_int_equal(hook.answer, getppid());
+	assert_int_equal(hook.last.arg[0], in.gpr[RDI]);
+	assert_int_equal(hook.last.arg[5], in.gpr[R9]);
+	assert_int_equal(out.gpr[RAX], getppid() + 1);
 	check_unchanged(&in, &out, false);
 	munmap(p, 2 * PAGE);
 }
@@ -533,13 +576,15 @@ static void want_all(void)
 		entry_want((unsigned)calls[i]);
 }
 
+static int serve_here = AS_KERNEL;
+
 static void patch_here(bool watch)
 {
 	char why[256];
 
 	want_all();
 	CHECK(patch_program(watch, why, sizeof(why)) == 0);
-	hook.serve = 2;
+	hook.serve = serve_here;
 	memset(hook.of, 0, sizeof(hook.of));
 }
 
@@ -698,6 +743,9 @@ static void c_library(void **state)
 {
 	(void)state;
 	expect(every_wrapper, 0, "");
+	serve_here = HOOK_HELD;
+	expect(every_wrapper, 0, "");
+	serve_here = AS_KERNEL;
 }
 
 static void watches(void **state)
@@ -722,6 +770,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(served, fresh),
+		cmocka_unit_test_setup(made, fresh),
 		cmocka_unit_test_setup(in_place, fresh),
 		cmocka_unit_test_setup(old_processor, fresh),
 		cmocka_unit_test_setup(any_number, fresh),
