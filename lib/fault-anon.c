@@ -16,9 +16,10 @@
 
 /*
  * As many zero bytes as the largest window.  Not const, so that they take no
- * room in the file; only ever read, so one zero page stands behind all.
+ * room in the file; only ever read, so one zero page stands behind all.  Not
+ * aligned to pages, or all variables of the library would be.
  */
-static char zeros[FL_WINDOW_MAX * PAGE_SIZE] __attribute__((aligned(4096)));
+static char zeros[FL_WINDOW_MAX * PAGE_SIZE] __attribute__((aligned(64)));
 
 /* How many pages from vpn are none, up to n and the region's end. */
 static uint32_t none_run(struct mm *mm, const struct region *r, vpn_t vpn, uint32_t n)

@@ -149,11 +149,8 @@ struct mm {
 	uint64_t grant_ask;   /* when others are asked again */
 	struct pte_table ptes;
 	struct fill_table fills;
-	struct staging staging;
 	struct swap swap;
 	struct tier tier;
-	struct fl_swap_spec spec[FL_SWAP_MAX]; /* areas to open when pagers start */
-	char spec_path[FL_SWAP_MAX][256];
 	unsigned nspec;
 	bool private_area; /* open one when there is none */
 	bool swap_full;	   /* an allocation failed since a slot was last freed */
@@ -172,7 +169,6 @@ struct mm {
 	struct prefetch *prefetch; /* prefetch.h: what was asked for and is not all there yet */
 	struct snapshots snaps;
 	struct file_choice choice; /* MM_PRELOAD */
-	struct fault defer[DEFER_MAX];
 	unsigned ndefer;
 
 	int uffd;    /* in the pagers' descriptor table, as all below */
@@ -201,6 +197,12 @@ struct mm {
 	struct pool io_pool; /* struct swap_io */
 	struct mm_counters stats;
 	struct pager *pager[PAGERS_MAX];
+
+	/* large, and not touched before pagers start: the rest is two pages */
+	struct staging staging;
+	struct fl_swap_spec spec[FL_SWAP_MAX]; /* areas to open then */
+	char spec_path[FL_SWAP_MAX][256];
+	struct fault defer[DEFER_MAX];
 };
 
 static inline bool mm_tiered(const struct mm *mm)

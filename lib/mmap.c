@@ -894,9 +894,12 @@ static long fork_unpaged(struct mm *mm, long nr, const long arg[6])
 		grant_forked(mm, !sys_err(r), (pid_t)r);
 		return r;
 	}
-	mm->pagers_up = 0;
-	memset(mm->pager, 0, sizeof(mm->pager));
-	if (grant_child(mm) != 0) {
+	/* what is not written to is not copied */
+	if (mm->pagers_up) {
+		mm->pagers_up = 0;
+		memset(mm->pager, 0, sizeof(mm->pager));
+	}
+	if (mm->group != NULL && grant_child(mm) != 0) {
 		mm_log(mm, FL_LOG_ERROR, "fork: the group has no memory for the child, which is ended");
 		for (;;)
 			SYS2(kill, SYS0(getpid), SIGKILL);
@@ -953,9 +956,14 @@ static bool is_extra(uint32_t tid, void *arg)
 	return tid == o->self || pager_is(o->mm, tid) || is_worker(tid);
 }
 
-bool mm_only_thread(const struct mm *mm)
+bool mm_alone(const struct mm *mm)
 {
 	struct only o = {.mm = mm, .self = (uint32_t)SYS0(gettid)};
 
-	return mm->pagers_up && proc_threads(AT_FDCWD, is_extra, &o);
+	return proc_threads(AT_FDCWD, is_extra, &o);
+}
+
+bool mm_only_thread(const struct mm *mm)
+{
+	return mm->pagers_up && mm_alone(mm);
 }

@@ -59,7 +59,10 @@ bool mm_is_file(const struct mm *mm, uintptr_t addr);
 /* Is memory being paged? */
 bool mm_is_armed(const struct mm *mm);
 
-/* Whether pagers run, and the caller is the only other thread of the process. */
+/* Whether the caller is the only thread of the process that is no pager. */
+bool mm_alone(const struct mm *mm);
+
+/* The same, where pagers run. */
 bool mm_only_thread(const struct mm *mm);
 
 /* Arm when what is mapped could pass the limit: after the limit or the regions changed. */

@@ -70,12 +70,31 @@ static void give_back(struct near *near, uint32_t tid)
 
 /* ---- threads of the program ---- */
 
+bool near_waits(const struct mm *mm)
+{
+	return __atomic_load_n(&mm->near.off, __ATOMIC_SEQ_CST) == NEAR_LATER;
+}
+
+void near_later(struct mm *mm)
+{
+	if (mm->near.wanted)
+		__atomic_store_n(&mm->near.off, NEAR_LATER, __ATOMIC_SEQ_CST);
+}
+
+void near_begin(struct mm *mm)
+{
+	uint32_t later = NEAR_LATER;
+
+	__atomic_compare_exchange_n(&mm->near.off, &later, 0, false, __ATOMIC_SEQ_CST,
+				    __ATOMIC_SEQ_CST);
+}
+
 void near_leave(struct mm *mm)
 {
 	struct near *near = &mm->near;
 	uint32_t tid;
 
-	if (!near->wanted)
+	if (!near->wanted || near_waits(mm))
 		return;
 	/* Sequentially consistent, as the load below: pairs with bind(). */
 	__atomic_add_fetch(&near->calls, 1, __ATOMIC_SEQ_CST);

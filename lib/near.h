@@ -36,6 +36,7 @@ struct pager;
 
 #define NEAR_CPUS 1024U
 #define NEAR_BUSY UINT32_MAX
+#define NEAR_LATER 2U
 
 struct cpu_mask {
 	uint64_t word[NEAR_CPUS / 64];
@@ -43,7 +44,7 @@ struct cpu_mask {
 
 struct near {
 	bool wanted;	      /* constant */
-	uint32_t off;	      /* atomic: it cannot be hidden any more */
+	uint32_t off;	      /* atomic: 0, or it cannot be hidden: any more, or NEAR_LATER */
 	uint32_t calls;	      /* atomic: near_leave() so far */
 	uint32_t bound;	      /* atomic: the thread's number, 0 or NEAR_BUSY; guards */
 	struct cpu_mask mine; /* what its affinity was */
@@ -113,6 +114,14 @@ void near_leave(struct mm *mm);
 
 /* The same for ever: what would have to be undone could not be. */
 void near_end(struct mm *mm);
+
+/*
+ * Before any pager: nobody is to be bound before near_begin(), which does nothing
+ * after near_end(); and whether it is waited for.
+ */
+void near_later(struct mm *mm);
+void near_begin(struct mm *mm);
+bool near_waits(const struct mm *mm);
 
 /* In a forked child, which has the caller of fork(2) alone. */
 void near_forked(struct mm *mm);

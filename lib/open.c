@@ -20,6 +20,9 @@
 #define AROUND_DEFAULT FL_WINDOW_MAX /* pages */
 #define READAHEAD_DEFAULT 256U	     /* pages */
 
+/* Regions may follow it. */
+#define MM_SIZE ((sizeof(struct mm) + 63) & ~(size_t)63)
+
 static int refuse(char *why, size_t why_size, int err, const char *text)
 {
 	log_format(why, why_size, "%s", text);
@@ -123,7 +126,9 @@ static int take_options(struct mm *mm, const struct fl_options *o, char *why, si
 int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, char *why,
 	    size_t why_size)
 {
-	struct mm *mm = sys_mem_alloc(sizeof(*mm));
+	/* a seccomp filter may let the program unmap memory and not us map any */
+	size_t spare = flags & MM_PRELOAD ? REGION_RESERVE : 0;
+	struct mm *mm = sys_mem_alloc(MM_SIZE + spare);
 	int r;
 
 	*out = NULL;
@@ -144,8 +149,7 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 		r = refuse(why, why_size, -EIO, "/proc/self/maps cannot be read");
 	if (r == 0 && (flags & MM_PRELOAD)) {
 		mm->brk = (uintptr_t)SYS1(brk, 0);
-		/* a seccomp filter may let the program unmap memory and not us map any */
-		region_tree_reserve(&mm->regions);
+		region_tree_reserve(&mm->regions, (char *)mm + MM_SIZE, spare);
 	}
 	if (r == 0 && !(flags & MM_PRELOAD) && (mm->nspec != 0 || mm->store != NULL)) {
 		lock_take(&mm->lock);
@@ -159,7 +163,7 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 			stored_free(mm->store);
 		codec_close(&mm->tier.codec);
 		region_tree_fini(&mm->regions);
-		sys_mem_free(mm, sizeof(*mm));
+		sys_mem_free(mm, MM_SIZE + spare);
 		return r;
 	}
 	publish_begin(mm);
@@ -191,7 +195,7 @@ int mm_close(struct mm *mm)
 	if (mm->store != NULL)
 		stored_free(mm->store);
 	codec_close(&mm->tier.codec);
-	sys_mem_free(mm, sizeof(*mm));
+	sys_mem_free(mm, MM_SIZE + (mm->flags & MM_PRELOAD ? REGION_RESERVE : 0));
 	return 0;
 }
 

@@ -47,10 +47,11 @@ static int pool_grow(struct pool *p, size_t bytes)
 	return 0;
 }
 
-void pool_reserve(struct pool *p, size_t bytes)
+void pool_give(struct pool *p, void *mem, size_t bytes)
 {
-	if (p->fresh_bytes < p->obj_size)
-		pool_grow(p, bytes);
+	p->fresh = mem;
+	p->fresh_bytes = bytes;
+	p->bytes += bytes;
 }
 
 void *pool_get(struct pool *p)

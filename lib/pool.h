@@ -27,8 +27,8 @@ struct pool {
 
 void pool_init(struct pool *p, size_t obj_size, size_t chunk_size);
 
-/* Map that much at once, if it can be had; it takes memory as it is used. */
-void pool_reserve(struct pool *p, size_t bytes);
+/* Begin with memory of the caller's, zeros, which outlives the pool. */
+void pool_give(struct pool *p, void *mem, size_t bytes);
 void pool_fini(struct pool *p);
 void *pool_get(struct pool *p); /* zeroed; NULL when there is no memory */
 void pool_put(struct pool *p, void *obj);

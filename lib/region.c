@@ -23,9 +23,9 @@ void region_tree_init(struct region_tree *t)
 	pool_init(&t->pool, sizeof(struct region), 16384);
 }
 
-void region_tree_reserve(struct region_tree *t)
+void region_tree_reserve(struct region_tree *t, void *mem, size_t bytes)
 {
-	pool_reserve(&t->pool, (size_t)65536 * sizeof(struct region));
+	pool_give(&t->pool, mem, bytes);
 }
 
 void region_tree_fini(struct region_tree *t)

@@ -81,8 +81,11 @@ struct region_tree {
 void region_tree_init(struct region_tree *t);
 void region_tree_fini(struct region_tree *t);
 
-/* Map room for as many regions as a kernel allows mappings by default, for who cannot do so later. */
-void region_tree_reserve(struct region_tree *t);
+/* Bytes for as many regions as a kernel allows mappings by default, for who cannot map more later. */
+#define REGION_RESERVE ((size_t)65536 * sizeof(struct region))
+
+/* `mem` is zeros, aligned as a region, and outlives the tree; before the first region. */
+void region_tree_reserve(struct region_tree *t, void *mem, size_t bytes);
 
 struct region *region_find(const struct region_tree *t, uintptr_t addr); /* that holds addr, or NULL */
 struct region *region_next(const struct region_tree *t, uintptr_t addr); /* first that ends above addr */

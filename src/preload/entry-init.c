@@ -8,14 +8,21 @@
  * stack, not the protection keys (a hook may change them for the program), not
  * the matrix tiles.
  *
- * cpuid is a trap into the host on a virtual machine, tens of microseconds:
- * what the C library knows is asked of it.
+ * cpuid is a trap into the host on a virtual machine, some ten microseconds:
+ * the C library tells what it knows, and the kernel how large a signal's frame
+ * is, which has the same state in the same form and is little larger.
  */
 #include "entry.h"
 
 #include <cpuid.h>
+#include <errno.h>
 #include <stddef.h>
+#include <sys/auxv.h>
 #include <sys/platform/x86.h>
+
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ 51
+#endif
 
 #define FXSAVE_SIZE 512U
 #define XSTATE_LEAF 0xdU
@@ -23,6 +30,9 @@
 /* SSE, AVX, AVX-512's mask registers, upper halves and upper sixteen. */
 #define XSTATE_WANTED 0xe6U
 #define XSTATE_AVX512_LAST 7U
+
+/* A frame that is larger than that has much in it that is not wanted (matrix tiles). */
+#define FRAME_MOST 4096U
 
 /* Behind the legacy part and the header comes AVX; where AVX-512 is, the processor tells. */
 #define AVX_END (512U + 64U + 256U)
@@ -41,7 +51,9 @@ static uint64_t enabled_states(void)
 
 void entry_init(void)
 {
+	unsigned long frame;
 	unsigned size, offset, ecx, edx;
+	int err;
 
 	if (!CPU_FEATURE_PRESENT(OSXSAVE))
 		return;
@@ -49,6 +61,13 @@ void entry_init(void)
 	entry_area_size = AVX_END;
 	if ((entry_xsave_mask >> XSTATE_AVX512_LAST & 1) == 0)
 		return;
+	err = errno;
+	frame = getauxval(AT_MINSIGSTKSZ); /* sets it where the kernel does not tell */
+	errno = err;
+	if (frame > AVX_END && frame <= FRAME_MOST) {
+		entry_area_size = frame;
+		return;
+	}
 	/* AVX-512's three parts are enabled together, and the last one lies last. */
 	__cpuid_count(XSTATE_LEAF, XSTATE_AVX512_LAST, size, offset, ecx, edx);
 	entry_area_size = offset + size;

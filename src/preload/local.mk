@@ -4,6 +4,9 @@
 # nothing, is initialised before every other library, and needs none but the C
 # library, lest the program get another liburing than its own: the runtime's
 # objects are linked into it, and liburing and the compressors from their archives.
+# Each program that starts pays for it: so it has two segments rather than four,
+# no code of the compiler's own at start and end, and what the archives would
+# like to have, and nobody defines, is not looked for.
 
 codec_archives =
 if LZ4
@@ -18,7 +21,8 @@ lib_LTLIBRARIES += src/preload/libfaultline-preload.la
 src_preload_libfaultline_preload_la_LIBADD = $(lib_libfaultline_core_la_OBJECTS)
 src_preload_libfaultline_preload_la_DEPENDENCIES = $(lib_libfaultline_core_la_OBJECTS)
 src_preload_libfaultline_preload_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
-	-Wl,-z,initfirst -Wl,--exclude-libs,ALL -Wl,-l:liburing.a \
+	-XCClinker -nostartfiles -Wl,-z,initfirst -Wl,-z,noseparate-code \
+	-Wl,-z,nodynamic-undefined-weak -Wl,--exclude-libs,ALL -Wl,-l:liburing.a \
 	$(codec_archives)
 src_preload_libfaultline_preload_la_SOURCES = \
 	src/preload/entry.S \

@@ -379,6 +379,8 @@ void report_closing(int fd)
 
 void report_forked(void)
 {
+	if (report.mm == NULL)
+		return;
 	report.pid = (pid_t)SYS0(getpid);
-	__atomic_store_n(&report.pending, report.mm != NULL, __ATOMIC_RELEASE);
+	__atomic_store_n(&report.pending, true, __ATOMIC_RELEASE);
 }

@@ -32,6 +32,7 @@ __x86_get_cpuid_feature_leaf
 _GLOBAL_OFFSET_TABLE_
 clock_gettime
 dl_iterate_phdr
+getauxval
 io_uring_queue_exit
 io_uring_queue_mmap
 io_uring_ring_dontfork
@@ -51,7 +52,8 @@ strstr
 END
 
 # Of our own objects: liburing's archive brings functions that nobody calls.
-# pager.c wants the place of errno in order to give a pager one of its own.
+# pager.c wants the place of errno in order to give a pager one of its own, and
+# entry-init.c asks for an auxiliary value before the program runs.
 "${NM:-nm}" -g "$FL_BUILD"/lib/.libs/libfaultline_core_la-*.o "$FL_BUILD"/src/preload/.libs/*.o |
 	awk 'NF == 3 { defined[$3] } NF == 2 && $1 == "U" { wanted[$2] }
 		END { for (name in wanted) if (!(name in defined)) print name }' |
