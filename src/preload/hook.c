@@ -88,18 +88,19 @@ static long do_mmap(const long *a)
 static int do_fork(struct hook_call *c, long nr)
 {
 	uint64_t all = ~(uint64_t)0, old;
+	bool alone = near_waits(hook_mm);
 	long r;
 
 	near_leave(hook_mm);
 	SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
-	patch_fork_begin();
+	patch_fork_begin(alone);
 	r = mm_fork(hook_mm, nr, c->arg);
 	if (r == 0) {
 		report_forked();
 		if (no_children && !mm_is_armed(hook_mm))
 			hook_mm = NULL;
 	}
-	patch_fork_end();
+	patch_fork_end(alone, r == 0);
 	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 	c->result = r;
 	return SERVED;
@@ -118,15 +119,46 @@ static int go_on_stack(struct hook_call *c, int served, uintptr_t stack)
 	return ON_STACK;
 }
 
+/*
+ * The calls that concern affinities are patched when they come to matter: when
+ * paging has begun, and before the process has a second thread, for text is not
+ * written under others.  Where it has one already, which no hook saw, nobody is
+ * ever bound.
+ */
+static __attribute__((noinline)) void see_affinity(void)
+{
+	uint64_t all = ~(uint64_t)0, old;
+
+	SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
+	if (mm_alone(hook_mm) && patch_affinity())
+		near_begin(hook_mm);
+	else
+		near_end(hook_mm);
+	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
+}
+
+static inline void after_memory_call(void)
+{
+	if (hook_mm != NULL && mm_is_armed(hook_mm) && near_waits(hook_mm))
+		see_affinity();
+}
+
+/* A thread, or a child that shares memory; of the latter's kind one that its parent waits for is none. */
+static int share_memory(uint64_t flags)
+{
+	if ((flags & CLONE_VM) && !(flags & CLONE_VFORK) && near_waits(hook_mm))
+		see_affinity();
+	near_leave(hook_mm);
+	return IN_PLACE;
+}
+
 static int do_clone(struct hook_call *c)
 {
 	long stack = c->arg[1];
 	int r;
 
-	if (c->arg[0] & CLONE_VM) {
-		near_leave(hook_mm);
-		return IN_PLACE;
-	}
+	if (c->arg[0] & CLONE_VM)
+		return share_memory((uint64_t)c->arg[0]);
 	c->arg[1] = 0;
 	r = do_fork(c, SYS_clone);
 	c->arg[1] = stack;
@@ -145,10 +177,8 @@ static int do_clone3(struct hook_call *c)
 
 	/* what the kernel refuses, it refuses by itself */
 	if (args == NULL || size < CLONE_ARGS_SIZE_VER0 || size > sizeof(copy) ||
-	    (args->flags & CLONE_VM) || (args->stack == 0) != (args->stack_size == 0)) {
-		near_leave(hook_mm);
-		return IN_PLACE;
-	}
+	    (args->flags & CLONE_VM) || (args->stack == 0) != (args->stack_size == 0))
+		return share_memory(args != NULL ? args->flags : 0);
 	memcpy(&copy, args, size);
 	copy.args.stack = copy.args.stack_size = 0;
 	c->arg[0] = (long)&copy;
@@ -224,6 +254,11 @@ static int serve(struct hook_call *c, long nr)
 	uintptr_t addr = (uintptr_t)a[0];
 	size_t len = (size_t)a[1];
 
+	if (nr == SYS_rt_sigaction) {
+		/* shells' children make many, and would have to map the table of the cases first */
+		c->result = signal_action(a);
+		return SERVED;
+	}
 	switch (nr) {
 	case SYS_mmap:
 		c->result = do_mmap(a);
@@ -282,9 +317,6 @@ static int serve(struct hook_call *c, long nr)
 	case SYS_ftruncate:
 		c->result = mm_truncate(mm, nr, a);
 		return SERVED;
-	case SYS_rt_sigaction:
-		c->result = signal_action(a);
-		return SERVED;
 	case SYS_seccomp:
 		if (a[0] != SECCOMP_SET_MODE_FILTER)
 			return IN_PLACE;
@@ -338,7 +370,7 @@ static int serve_held(struct hook_call *c, long nr)
 	int r;
 
 	reach_stack();
-	if (__atomic_load_n(&signal_blocking, __ATOMIC_ACQUIRE)) {
+	if (!__atomic_load_n(&signal_waiting, __ATOMIC_ACQUIRE)) {
 		SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
 		r = serve(c, nr);
 		SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
@@ -353,7 +385,7 @@ static int serve_held(struct hook_call *c, long nr)
 /* With signals put off, a call that entry.S is to make; false: it is another's to serve. */
 static inline bool hold(const struct hook_call *c, long nr)
 {
-	if (__atomic_load_n(&signal_blocking, __ATOMIC_ACQUIRE))
+	if (!__atomic_load_n(&signal_waiting, __ATOMIC_ACQUIRE))
 		return false;
 	reach_stack();
 	signal_hold();
@@ -396,6 +428,7 @@ static __attribute__((noinline)) int call_other(struct hook_call *c, long nr)
 		break;
 	}
 	r = serve_held(c, nr);
+	after_memory_call();
 	if (r == SERVED)
 		verify_due();
 	return r;
@@ -421,6 +454,7 @@ int hook_made(struct hook_call *c, long nr, long result)
 {
 	c->result = mm_follow(hook_mm, nr, c->arg, result);
 	signal_release();
+	after_memory_call();
 	verify_due();
 	return SERVED;
 }

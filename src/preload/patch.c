@@ -20,7 +20,9 @@
  * alone goes back to.  Nobody can jump between the two instructions'
  * beginnings and ends, so no thread ever meets half a jump, provided that none
  * stands on the site while it is written: the program's libraries are patched
- * while it has one thread, a mapping before anybody runs it.
+ * while it has one thread, a mapping before anybody runs it.  Each page of text
+ * that is written to costs each process three microseconds: so some calls are
+ * left for when they come to matter (patch_affinity()).
  *
  * A trampoline, TRAMPOLINE_SIZE bytes within reach of its site:
  *
@@ -37,8 +39,9 @@
  *	56  the entry
  *
  * Trampolines live on islands, mapped readable and executable.  Text is
- * written through /proc/self/mem, which leaves protections and mappings as
- * they are; where that is refused, by making it writable for a moment.
+ * written through /proc/self/mem, which leaves protections as they are; where
+ * that is refused, by making it writable for a moment.  What is written to in a
+ * large text becomes a mapping of its own first (set_apart()).
  *
  * Vector registers.  The C library's sites stand in short functions with
  * nothing but a system call in them.  At the entry of a function no vector
@@ -93,6 +96,8 @@
 #define SCAN_EACH (128UL << 10) /* bytes of text */
 #define SCAN_ALL (512UL << 10)
 
+#define APART (64L * (long)PAGE) /* sites that lie nearer are in one mapping */
+
 #define NR_ANY (-1)
 
 typedef unsigned char byte;
@@ -102,6 +107,7 @@ struct site {
 	int nr;	      /* NR_ANY: in rax */
 	bool watch;   /* no system call instruction behind it */
 	bool vectors; /* vector registers may be in use */
+	byte *tramp;  /* once it has one */
 };
 
 struct island {
@@ -125,8 +131,9 @@ static const struct wrapper {
 		NEEDED,
 		YOUNG, /* younger than the oldest C library that we know */
 		WATCH,
-		NEAR, /* what tells of an affinity, or hands it on */
-		FILES, /* concerns mappings of files: where these are managed */
+		THREADS, /* tells of a second thread, before it is there */
+		NEAR,	 /* what tells of an affinity, or hands it on: patched later */
+		FILES,	 /* concerns mappings of files: where these are managed */
 	} role;
 } wrappers[] = {
 	{"mmap", SYS_mmap, 96, NEEDED},
@@ -158,19 +165,19 @@ static const struct wrapper {
 	{"_exit", SYS_exit_group, 96, WATCH},
 	{"close", SYS_close, 96, WATCH},
 	{"__close_nocancel", SYS_close, 32, WATCH},
+	{"clone", SYS_clone3, 8192, THREADS}, /* which has no name of its own */
 	{"sched_getaffinity", SYS_sched_getaffinity, 96, NEAR},
 	{"sched_setaffinity", SYS_sched_setaffinity, 96, NEAR},
 	{"get_nprocs", SYS_sched_getaffinity, 96, NEAR},
 	{"pthread_getaffinity_np", SYS_sched_getaffinity, 160, NEAR},
 	{"pthread_setaffinity_np", SYS_sched_setaffinity, 96, NEAR},
-	{"clone", SYS_clone3, 8192, NEAR}, /* which has no name of its own */
 	{"vfork", SYS_vfork, 96, NEAR},
 	{"execve", SYS_execve, 96, NEAR},
 	{"fexecve", SYS_execveat, 288, NEAR},
 	{"execveat", SYS_execveat, 96, NEAR},
 };
 
-static bool sees_affinity = true;
+static bool sees_threads = true;
 
 /* The loader's private copies, which have no names. */
 static const int loader_calls[] = {SYS_mmap, SYS_munmap, SYS_mprotect};
@@ -189,6 +196,7 @@ struct site_list {
 	unsigned n;
 };
 
+static struct site_list list;
 static struct lock patch_lock = LOCK_INIT(RANK_PATCH);
 static struct island islands[ISLANDS_MAX];
 static unsigned nislands;
@@ -345,7 +353,7 @@ static bool find_in_wrapper(const struct wrapper *w, byte *entry, const struct t
 			continue;
 		if (w->role == WATCH && s.nr != w->nr)
 			continue; /* a neighbour's */
-		s.vectors = w->role == WATCH || w->nr == SYS_clone || may_load_vectors(entry, p);
+		s.vectors = w->role == WATCH || may_load_vectors(entry, p);
 		if (!list_add(l, &s))
 			return false;
 		found |= s.nr == w->nr;
@@ -366,12 +374,21 @@ static bool find_all(const struct text *text, struct site_list *l)
 	return true;
 }
 
+/* Not once the program's libraries are there, except to measure one of them (LD_PROFILE). */
+static bool loader_never_makes(int nr)
+{
+	return nr == SYS_brk || nr == SYS_execve || nr == SYS_rt_sigaction;
+}
+
 static bool find_in_loader(const struct text *loader, struct site_list *l)
 {
 	unsigned first = l->n;
 
 	if (!find_all(loader, l))
 		return false;
+	for (unsigned i = first; i < l->n; i++)
+		if (loader_never_makes(l->site[i].nr))
+			l->site[i--] = l->site[--l->n];
 	for (unsigned i = 0; i < NLOADER_CALLS; i++) {
 		unsigned k = first;
 
@@ -392,8 +409,10 @@ struct library {
 	ElfW(Addr) base;
 };
 
+static struct library libc; /* the program's, constant once it was found */
+
 struct libraries {
-	struct library libc, loader;
+	struct library loader;
 	struct text other[OTHERS_MAX]; /* small ones */
 	unsigned nother;
 	size_t others_size;
@@ -461,8 +480,8 @@ static int note_library(struct dl_phdr_info *info, size_t size, void *arg)
 	if (holds(&lib.text, in_loader))
 		l->loader = lib;
 	else if (info->dlpi_name != NULL && is_named(info->dlpi_name, LIBC_SO))
-		l->libc = lib;
-	else
+		libc = lib;
+	else if (info->dlpi_name == NULL || !is_named(info->dlpi_name, "linux-vdso.so.1"))
 		note_other(l, &lib.text);
 	return 0;
 }
@@ -552,6 +571,20 @@ static bool write_text(struct writer *w, byte *to, const byte *from, size_t len)
 	return true;
 }
 
+/*
+ * Text that is written to stops being the file's: those pages become mappings
+ * of their own first, by advice that means nothing for them.  A mapping that has
+ * a page of the process's own is copied whole at each fork, entry by entry:
+ * for all of the C library's text, half of what a small fork takes.  Where the
+ * kernel does not know the advice, a fork takes longer.
+ */
+static void set_apart(byte *start, const byte *end)
+{
+	byte *page = start - ((uintptr_t)start & (PAGE - 1));
+
+	SYS3(madvise, page, ((size_t)(end - page) + PAGE - 1) & ~(PAGE - 1), MADV_NOHUGEPAGE);
+}
+
 static bool in_reach(const byte *from, const byte *to)
 {
 	return to - from < REACH && from - to < REACH;
@@ -626,7 +659,7 @@ static void store_jump(byte *p, const byte *from, const byte *to)
 }
 
 /* The drawing at the top of this file. */
-static void compose(byte code[TRAMPOLINE_SIZE], const byte *tramp, const struct site *s)
+static void compose(byte code[TRAMPOLINE_SIZE], const struct site *s)
 {
 	static const byte skeleton[TRAMPOLINE_SIZE] = {
 		0x90, 0x90, 0x90, 0x90, 0x90,			/*  0 */
@@ -650,77 +683,108 @@ static void compose(byte code[TRAMPOLINE_SIZE], const byte *tramp, const struct 
 		code[16] = 0x68;
 		store32(code + 17, s->nr);
 	}
-	store_jump(code + 37, tramp + 37, served);
-	store_jump(code + 42, tramp + 42, back);
+	store_jump(code + 37, s->tramp + 37, served);
+	store_jump(code + 42, s->tramp + 42, back);
 	store64(code + 48, (uintptr_t)served);
 	store64(code + 56, (uintptr_t)entry);
 }
 
-/*
- * Many sites, sorted by address, with few writes: each costs a microsecond,
- * and each process pays.  All trampolines are there before the first jump.
- */
-static bool patch_sites(struct writer *w, const struct site *s, unsigned n)
+/* Trampolines for all, where they follow each other with few writes. */
+static bool make_trampolines(struct writer *w, struct site *s, unsigned n, byte buf[PAGE])
 {
-	static byte code[SITES_MAX * TRAMPOLINE_SIZE];
-	static byte *tramp[SITES_MAX];
-	static byte text[PAGE];
+	byte *start = NULL;
+	size_t len = 0;
 
-	for (unsigned i = 0, first = 0; i < n; i++) {
-		tramp[i] = new_trampoline(s[i].at);
-		if (tramp[i] == NULL)
+	for (unsigned i = 0; i < n; i++) {
+		s[i].tramp = new_trampoline(s[i].at);
+		if (s[i].tramp == NULL)
 			return false;
-		compose(code + i * TRAMPOLINE_SIZE, tramp[i], &s[i]);
-		if (i != first && tramp[i] != tramp[i - 1] + TRAMPOLINE_SIZE) {
-			if (!write_text(w, tramp[first], code + first * TRAMPOLINE_SIZE,
-					(i - first) * TRAMPOLINE_SIZE))
+		if (len != 0 && (s[i].tramp != start + len || len == PAGE)) {
+			if (!write_text(w, start, buf, len))
 				return false;
-			first = i;
+			len = 0;
 		}
-		if (i == n - 1 && !write_text(w, tramp[first], code + first * TRAMPOLINE_SIZE,
-					      (n - first) * TRAMPOLINE_SIZE))
-			return false;
+		if (len == 0)
+			start = s[i].tramp;
+		compose(buf + len, &s[i]);
+		len += TRAMPOLINE_SIZE;
 	}
+	return len == 0 || write_text(w, start, buf, len);
+}
+
+/* The same for the jumps of sites that lie in one page. */
+static bool make_jumps(struct writer *w, const struct site *s, unsigned n, byte buf[PAGE])
+{
 	for (unsigned first = 0, next; first < n; first = next) {
 		byte *at = s[first].at;
+		size_t len = 0;
 
 		for (next = first; next < n && s[next].at + INSN_SIZE <= at + PAGE; next++) {
-			size_t done = next > first ? (size_t)(s[next - 1].at + INSN_SIZE - at) : 0;
 			size_t end = (size_t)(s[next].at + INSN_SIZE - at);
 
 			if (((uintptr_t)at ^ (uintptr_t)s[next].at) >= PAGE && next > first)
 				break;
-			memcpy(text + done, at + done, end - done);
-			store_jump(text + end - INSN_SIZE, s[next].at, tramp[next]);
+			memcpy(buf + len, at + len, end - len);
+			store_jump(buf + end - INSN_SIZE, s[next].at, s[next].tramp);
+			len = end;
 		}
-		if (!write_text(w, at, text, (size_t)(s[next - 1].at + INSN_SIZE - at)))
+		if (!write_text(w, at, buf, len))
 			return false;
 	}
 	return true;
 }
 
-static bool patch_site(struct writer *w, const struct site *s)
+/* Of the C library's text: copying that of small libraries takes less than mappings more. */
+static void set_all_apart(const struct site *s, unsigned n)
 {
-	byte *tramp = new_trampoline(s->at);
+	for (unsigned first = 0, next; first < n; first = next) {
+		for (next = first + 1; next < n && holds(&libc.text, s[next].at) &&
+				       s[next].at - s[next - 1].at < APART;
+		     next++)
+			;
+		if (holds(&libc.text, s[first].at))
+			set_apart(s[first].at, s[next - 1].at + INSN_SIZE);
+	}
+}
+
+/*
+ * Many sites, sorted by address, with few writes: each costs three microseconds,
+ * and each process pays.  All trampolines are there before the first jump.
+ */
+static bool patch_sites(struct writer *w, struct site *s, unsigned n)
+{
+	byte buf[PAGE];
+
+	if (!make_trampolines(w, s, n, buf))
+		return false;
+	set_all_apart(s, n);
+	return make_jumps(w, s, n, buf);
+}
+
+static bool patch_site(struct writer *w, struct site *s)
+{
 	byte code[TRAMPOLINE_SIZE], jump[INSN_SIZE];
 
-	if (tramp == NULL)
+	s->tramp = new_trampoline(s->at);
+	if (s->tramp == NULL)
 		return false;
-	compose(code, tramp, s);
-	store_jump(jump, s->at, tramp);
-	return write_text(w, tramp, code, sizeof(code)) && write_text(w, s->at, jump, sizeof(jump));
+	compose(code, s);
+	store_jump(jump, s->at, s->tramp);
+	set_apart(s->at, s->at + INSN_SIZE);
+	return write_text(w, s->tramp, code, sizeof(code)) &&
+	       write_text(w, s->at, jump, sizeof(jump));
 }
 
 /* ---- the program's libraries ---- */
 
 static int find_sites(bool watch, struct site_list *l, char *why, size_t why_size)
 {
+	const struct text *text = &libc.text;
 	struct libraries libs;
-	const struct text *libc = &libs.libc.text;
 
 	memset(&libs, 0, sizeof(libs));
 	dl_iterate_phdr(note_library, &libs);
-	if (libc->start == NULL || libs.loader.text.start == NULL) {
+	if (text->start == NULL || libs.loader.text.start == NULL) {
 		log_format(why, why_size, "this program's " LIBC_SO " is not to be found");
 		return -ENOSYS;
 	}
@@ -729,18 +793,18 @@ static int find_sites(bool watch, struct site_list *l, char *why, size_t why_siz
 		uint32_t version = 0;
 		byte *entry;
 
-		if ((w->role == WATCH && !watch) ||
+		if (w->role == NEAR || (w->role == WATCH && !watch) ||
 		    (w->role == FILES && !entry_wants((unsigned)w->nr)))
 			continue;
-		if (w->role == NEAR) {
-			sees_affinity &= find_versions(w, &libs.libc, l);
+		if (w->role == THREADS) {
+			sees_threads &= find_versions(w, &libc, l);
 			continue;
 		}
-		entry = look_up(&libs.libc, w->name, &version);
+		entry = look_up(&libc, w->name, &version);
 		if (entry == NULL && w->role == YOUNG)
 			continue;
-		if (entry < libc->start || entry >= libc->end ||
-		    !find_in_wrapper(w, entry, libc, l)) {
+		if (entry < text->start || entry >= text->end ||
+		    !find_in_wrapper(w, entry, text, l)) {
 			log_format(why, why_size,
 				   "this C library's %s() does not make its system call in the "
 				   "known way",
@@ -758,14 +822,31 @@ static int find_sites(bool watch, struct site_list *l, char *why, size_t why_siz
 	return 0;
 }
 
-bool patch_sees_affinity(void)
+bool patch_sees_threads(void)
 {
-	return sees_affinity;
+	return sees_threads;
+}
+
+bool patch_affinity(void)
+{
+	struct writer w;
+	bool found = true;
+
+	lock_take(&patch_lock);
+	list.n = 0;
+	for (unsigned i = 0; i < NWRAPPERS; i++)
+		if (wrappers[i].role == NEAR)
+			found &= find_versions(&wrappers[i], &libc, &list);
+	sort(&list);
+	writer_open(&w);
+	found &= patch_sites(&w, list.site, list.n);
+	writer_close(&w);
+	lock_drop(&patch_lock);
+	return found;
 }
 
 int patch_program(bool watch, char *why, size_t why_size)
 {
-	static struct site_list list;
 	struct writer w;
 	int r;
 
@@ -810,12 +891,16 @@ void patch_mapping(byte *start, size_t len)
 	lock_drop(&patch_lock);
 }
 
-void patch_fork_begin(void)
+void patch_fork_begin(bool alone)
 {
-	lock_take(&patch_lock);
+	if (!alone)
+		lock_take(&patch_lock);
 }
 
-void patch_fork_end(void)
+void patch_fork_end(bool alone, bool child)
 {
-	lock_drop(&patch_lock);
+	if (!alone)
+		lock_drop(&patch_lock);
+	else if (child && __atomic_load_n(&patch_lock.word, __ATOMIC_RELAXED) != 0)
+		lock_init(&patch_lock, RANK_PATCH); /* its holder is not here */
 }

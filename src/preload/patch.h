@@ -17,10 +17,18 @@
 int patch_program(bool watch, char *why, size_t why_size);
 
 /*
- * Whether that found every call by which an affinity is told or handed on
- * (lib/near.h); a C library in which it does not is patched all the same.
+ * Whether that found every call by which a thread is made; a C library in which
+ * it does not is patched all the same.
  */
-bool patch_sees_affinity(void);
+bool patch_sees_threads(void);
+
+/*
+ * Patch the calls by which an affinity is told or handed on (lib/near.h), which
+ * few programs need: some eight pages of the C library less to copy for all
+ * others.  Once, in a process of one thread, pagers aside, with signals blocked.
+ * False when not all of them were found.
+ */
+bool patch_affinity(void);
 
 /*
  * Patch the sites in [start, start + len), which was just mapped executable
@@ -28,8 +36,12 @@ bool patch_sees_affinity(void);
  */
 void patch_mapping(unsigned char *start, size_t len);
 
-/* Around a fork, so that a child never inherits the patcher at work.  Signals are blocked. */
-void patch_fork_begin(void);
-void patch_fork_end(void);
+/*
+ * Around a fork, so that a child never inherits the patcher at work.  Signals are
+ * blocked.  alone: nobody else is known to be here who could be at it, and the
+ * lock is left as it is: a page less to copy for parent and child.
+ */
+void patch_fork_begin(bool alone);
+void patch_fork_end(bool alone, bool child);
 
 #endif

@@ -190,8 +190,9 @@ static int start(const char *command, char **envp, pid_t main_process, char *why
 	hook_init(mm, options.verify_every);
 	if (options.no_children)
 		hook_no_children();
+	near_later(mm);
 	r = patch_program(watch, why, why_size);
-	if (!patch_sees_affinity())
+	if (!patch_sees_threads())
 		near_end(mm);
 	if (r != 0)
 		hook_init(NULL, 0);

@@ -58,7 +58,7 @@ struct program {
 
 __thread struct signal_state signal_state;
 struct signal_record signal_records[SIGNAL_RECORDS];
-bool signal_blocking;
+bool signal_waiting = true;
 
 static uint32_t nrecords; /* atomic; may pass SIGNAL_RECORDS */
 
@@ -138,7 +138,7 @@ long signal_action(const long *arg)
 			int i = record(act);
 
 			if (i < 0) {
-				__atomic_store_n(&signal_blocking, true, __ATOMIC_RELEASE);
+				__atomic_store_n(&signal_waiting, false, __ATOMIC_RELEASE);
 			} else {
 				ours.handler = thunk((unsigned)i);
 				/* without it the kernel does not say where a signal is from */
@@ -302,5 +302,6 @@ static uint64_t shadow_stack(void)
 
 void signal_init(void)
 {
-	signal_blocking = shadow_stack() != 0;
+	if (shadow_stack() != 0)
+		signal_waiting = false;
 }

@@ -89,8 +89,8 @@ extern __thread struct signal_state signal_state
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 extern struct signal_record signal_records[SIGNAL_RECORDS];
 
-/* Signals cannot be put off: they have to be blocked around a hook.  Atomic; once true, always. */
-extern bool signal_blocking;
+/* Signals are put off; false: they have to be blocked around a hook.  Atomic; once false, always. */
+extern bool signal_waiting;
 
 /* Around what a handler must not interrupt, in a hook that entry.S called. */
 static inline void signal_hold(void)

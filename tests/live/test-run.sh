@@ -203,6 +203,17 @@ status=0
 wait $! || status=$?
 [ "$status" -eq 7 ] || fail "a summary that nobody reads: status $status instead of 7"
 
+# --- a fork copies next to nothing of the C library's text: few pages of it are the process's own ---
+
+run 0 -- cat /proc/self/smaps
+awk '/^[0-9a-f]+-[0-9a-f]+ / { ours = $2 ~ /x/ && $NF ~ /libc\.so/ }
+	ours && $1 == "Size:" { size = $2; all += size }
+	ours && $1 == "Anonymous:" && $2 != 0 { copied += size; own += $2 }
+	END { print all, copied, own }' "$work/out" >"$work/text"
+read -r all copied own <"$work/text"
+[ "$own" -gt 0 ] && [ "$own" -le 64 ] || fail "$own KiB of the C library's text are written to"
+[ $((copied * 4)) -le "$all" ] || fail "of $all KiB of text a fork copies the entries of $copied"
+
 # --- the comparison ---
 
 habits=$FL_BUILD/tests/live/habits

@@ -16,6 +16,8 @@
 #include <dlfcn.h>
 #include <execinfo.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +41,7 @@ static struct {
 	unsigned made; /* calls of hook_made() */
 	long answer;   /* what the last was told */
 	long add;      /* to that */
-	bool spoil; /* vector registers */
+	bool spoil;    /* vector registers */
 	void *frames[32];
 	int nframes;
 	const char *last_words; /* written when the process ends */
@@ -663,6 +665,34 @@ static void every_wrapper(void *arg)
 	_exit(status_of_check);
 }
 
+/* What concerns affinities is seen from then on, whatever version of it is called. */
+static void affinity_later(void *arg)
+{
+	cpu_set_t set;
+	pid_t pid;
+	int status;
+
+	(void)arg;
+	patch_here(false);
+	hook.serve = 0;
+	CHECK(sched_getaffinity(0, sizeof(set), &set) == 0);
+	CHECK(hook.of[SYS_sched_getaffinity] == 0);
+	CHECK(patch_sees_threads());
+	CHECK(patch_affinity());
+	SEEN(SYS_sched_getaffinity, CHECK(sched_getaffinity(0, sizeof(set), &set) == 0));
+	SEEN(SYS_sched_setaffinity, CHECK(sched_setaffinity(0, sizeof(set), &set) == 0));
+	SEEN(SYS_sched_getaffinity,
+	     CHECK(pthread_getaffinity_np(pthread_self(), sizeof(set), &set) == 0));
+	SEEN(SYS_sched_setaffinity,
+	     CHECK(pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0));
+	SEEN(SYS_execve, CHECK(execl("/nowhere/at/all", "all", (char *)NULL) == -1));
+	SEEN(SYS_mmap,
+	     CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED));
+	SEEN(SYS_vfork, pid = vfork(); if (pid == 0) _exit(0));
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	_exit(status_of_check);
+}
+
 /* The end of the process and of descriptors is seen and left to the kernel. */
 static void watched(void *arg)
 {
@@ -690,17 +720,16 @@ static void (*way_of(const char *name))(void)
 	return entry;
 }
 
-/* The C library's short wrappers take the short way; fork(2) and syscall(2) do not. */
+/* The C library's short wrappers take the short way; syscall(2) does not. */
 static void ways(void *arg)
 {
-	static const char *const plain[] = {"mmap",    "munmap", "mprotect",
-					    "madvise", "brk",	 "mremap"};
+	static const char *const plain[] = {"mmap", "munmap", "mprotect", "madvise",
+					    "brk",  "mremap", "_Fork"};
 
 	(void)arg;
 	patch_here(false);
 	for (unsigned i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
 		CHECK(way_of(plain[i]) == entry_plain);
-	CHECK(way_of("_Fork") == entry_saving);
 	CHECK(way_of("syscall") == entry_any);
 	_exit(status_of_check);
 }
@@ -737,6 +766,12 @@ static void expect(void (*fn)(void *), int status, const char *words)
 
 	if (!WIFEXITED(r) || WEXITSTATUS(r) != status || strcmp(text, words) != 0)
 		fail_msg("wait status %x: %s", r, text);
+}
+
+static void affinity(void **state)
+{
+	(void)state;
+	expect(affinity_later, 0, "");
 }
 
 static void c_library(void **state)
@@ -779,6 +814,7 @@ int main(void)
 		cmocka_unit_test_setup(without_proc, fresh),
 		cmocka_unit_test_setup(far_away, fresh),
 		cmocka_unit_test_setup(c_library, fresh),
+		cmocka_unit_test_setup(affinity, fresh),
 		cmocka_unit_test_setup(watches, fresh),
 		cmocka_unit_test_setup(short_ways, fresh),
 		cmocka_unit_test_setup(backtraces, fresh),
