@@ -265,7 +265,7 @@ unit_tests += tests/unit/test-imports.sh
 live_tests += tests/live/test-top.sh tests/live/test-snapshot-command.sh
 check_PROGRAMS += tests/live/affinity tests/live/deny \
 	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits \
-	tests/live/group-tree tests/live/mappings tests/live/snapshot-writer
+	tests/live/group-tree tests/live/mappings tests/live/snapshot-writer tests/live/arming
 check_LTLIBRARIES += tests/live/inline-sites.la
 endif
 test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-habits.sh \
@@ -295,6 +295,8 @@ tests_live_deny_SOURCES = tests/live/deny.c
 
 tests_live_affinity_SOURCES = tests/live/affinity.c
 tests_live_affinity_LDADD = -lpthread
+tests_live_arming_SOURCES = tests/live/arming.c
+tests_live_arming_LDADD = -lpthread
 tests_live_mappings_SOURCES = tests/live/mappings.c
 tests_live_mappings_LDADD = -lpthread
 tests_live_habits_SOURCES = tests/live/habits.c

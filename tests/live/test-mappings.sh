@@ -3,7 +3,8 @@
 #
 # Every kind of memory that a program may map (mappings.c), paged and not yet
 # paged: results as natively, and after each call what is mapped is what is
-# managed, or is not managed for a reason.
+# managed, or is not managed for a reason.  The same while paging begins in the
+# midst of several threads' calls (arming.c).
 . "${FL_SRC:-.}/tests/functions.sh"
 
 mappings=$FL_BUILD/tests/live/mappings
@@ -24,6 +25,17 @@ for options in '--limit 12M' '--limit 12M --wp sync' '--limit 12M --wp off --pag
 	case $options in
 	*12M*) grep -q '^  pages evicted  *[1-9]' "$work/stats" || fail "$options: was not paged" ;;
 	*) grep -q 'memory never got tight' "$work/stats" || fail "$options: was paged" ;;
+	esac
+	rm "$work/stats"
+done
+
+for limit in 12M 4G; do
+	"$faultline" run --limit "$limit" --verify --stats="$work/stats" -- "$FL_BUILD/tests/live/arming" 4 24 \
+		>"$work/out" 2>&1 || fail "arming, $limit: $(tail -n 5 "$work/out")"
+	[ "$(cat "$work/out")" = 'all there' ] || fail "arming, $limit: $(cat "$work/out")"
+	case $limit in
+	12M) grep -q '^  pages evicted  *[1-9]' "$work/stats" || fail "arming, $limit: was not paged" ;;
+	*) grep -q 'memory never got tight' "$work/stats" || fail "arming, $limit: was paged" ;;
 	esac
 	rm "$work/stats"
 done
