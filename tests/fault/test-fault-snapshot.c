@@ -439,7 +439,7 @@ static void written_before_the_instant(void **state)
 	for (enum fl_wp wp = FL_WP_AUTO; wp <= FL_WP_OFF; wp++) {
 		struct report *r;
 
-		if (run_case(play_early, &wp, SECONDS, &r) != END_WELL)
+		if (run_case(play_early, &wp, &r) != END_WELL)
 			fail_msg("wp %d: %s %s", (int)wp, r->wrong, r->line[0]);
 	}
 }
