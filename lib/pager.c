@@ -37,7 +37,6 @@
 #define IO_DEPTH 256U
 #define BUSY_TRIES 10U
 #define BUSY_PAUSE 1000000U /* ns */
-#define SKIP_MAX 64U
 #define PUMP_NS 1000000U
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
@@ -355,9 +354,9 @@ static void publish(struct mm *mm)
 
 static void round_trip(struct pager *p, bool calls)
 {
-	/* faults that never end are not to hide what else there is */
-	if ((p->readable && (read_messages(p, calls) == 0 || ++p->mm->skipped % SKIP_MAX == 0)) ||
-	    fork_kin_ending(p->mm))
+	if (p->readable)
+		read_messages(p, calls);
+	if (p->kin || fork_kin_ending(p->mm))
 		fork_look_after_kin(p->mm);
 	if (p->mm->flags & MM_SERVER) {
 		if (p->readable)
@@ -437,6 +436,7 @@ static void sleep_until_event(struct pager *p, uint64_t most)
 		timeout = most;
 	if (snapshot_ready(p->mm))
 		timeout = 0;
+	blkio_also(p->io, p->mm->kin_fd);
 	lock_drop(&p->mm->lock);
 	r = timeout != 0 ? wait_awake(p) : 0;
 	if (r == 0)
@@ -445,6 +445,7 @@ static void sleep_until_event(struct pager *p, uint64_t most)
 		log_fatal("a pager cannot wait for faults any more: %s", log_strerror(r));
 	lock_take(&p->mm->lock);
 	p->readable = r & BLKIO_READABLE;
+	p->kin = r & BLKIO_ALSO;
 	if (r == 0 && timeout == NEAR_IDLE_NS)
 		near_idle(p);
 }
