@@ -369,6 +369,9 @@ static void round_trip(struct pager *p, bool calls)
 		stored_round(p);
 	if (!calls)
 		hop_serve_ends(p);
+	/* the device works on what was asked for while what it answered is installed */
+	if (blkio_ready(p->io))
+		blkio_flush(p->io);
 	blkio_reap(p->io);
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
@@ -394,18 +397,22 @@ static void round_trip(struct pager *p, bool calls)
 static int wait_awake(struct pager *p)
 {
 	uint64_t budget = blkio_inflight(p->io) != 0 ? AWAKE_NS : p->answered ? AWAKE_NEXT_NS : 0;
+	int fd = p->mm->wait_fd;
 	uint64_t start;
 	int r = 0;
 
-	if (near_binds(p))
+	if (near_binds(p)) {
 		budget = p->near.waits ? AWAKE_NS : 0;
+		/* the one thread that faults waits: to watch for others would cost a request */
+		fd = -1;
+	}
 
 	p->answered = false;
 	if (budget == 0)
 		return 0;
 	start = sys_now();
 	do {
-		r = blkio_wait(p->io, p->mm->wait_fd, 0);
+		r = blkio_wait(p->io, fd, 0);
 	} while (r == 0 && sys_now() - start < budget);
 	return r;
 }
