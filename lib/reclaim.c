@@ -442,7 +442,7 @@ static bool work_towards(struct pager *p, uint64_t target, bool aside)
 /* Spare frames give way to n that are about to be added. */
 static void drop_spares(struct mm *mm, uint64_t n)
 {
-	uint64_t held = mm_frames(mm) + mm->staging.spares * STAGE_BLOCK + n;
+	uint64_t held = mm_frames(mm) + stage_spare_pages(mm) + n;
 
 	if (held > mm_budget(mm))
 		stage_spare_drop(mm, held - mm_budget(mm));
@@ -512,7 +512,7 @@ uint32_t reclaim_free_room(struct mm *mm, uint32_t n)
 	if (have < n)
 		n = (uint32_t)have;
 	drop_spares(mm, n);
-	held = mm_frames(mm) - tier_reserve(mm) + mm->staging.spares * STAGE_BLOCK +
+	held = mm_frames(mm) - tier_reserve(mm) + stage_spare_pages(mm) +
 	       mm->staging.buffer_touched + mm->files.landing.touched + n;
 	if (held > mm->stats.resident_max)
 		__atomic_store_n(&mm->stats.resident_max, held, __ATOMIC_RELAXED);
@@ -524,7 +524,7 @@ void reclaim_balance(struct pager *p)
 	struct mm *mm = p->mm;
 	uint64_t high = frames_ahead(mm);
 	/* what is held; of what is counted the pool may have some in reserve */
-	uint64_t used = mm_frames(mm) - tier_reserve(mm) + mm->staging.spares * STAGE_BLOCK +
+	uint64_t used = mm_frames(mm) - tier_reserve(mm) + stage_spare_pages(mm) +
 			mm->staging.buffer_touched + mm->files.landing.touched +
 			mm_snapshot_pages(mm);
 	uint64_t step = STEP;
