@@ -108,6 +108,31 @@ static enum fault_result install(struct pager *p, const struct region *r, vpn_t 
 	return FAULT_DONE;
 }
 
+bool fault_compressed_give(struct mm *mm, int fd, const struct fault *f, struct region *r,
+			   void *page)
+{
+	vpn_t vpn = vpn_of(f->addr);
+	struct stream *stream;
+	bool keep, wp;
+	size_t done;
+
+	/* a signal's stack may be small, and a window is a pager's work */
+	if (mm->tier.codec.kind != FL_COMPRESS_LZ4 || fault_window(mm, r, vpn, &stream) != 1)
+		return false;
+	keep = tier_keeps(mm) && !f->write;
+	wp = keep && fault_wp_wanted(mm, r);
+	keep = keep && (wp || mm->opt.wp == FL_WP_OFF);
+	if (!tier_load(mm, vpn, pte_swp(pte_get(&mm->ptes, vpn)), page) ||
+	    uffd_copy(fd, addr_of(vpn), page, PAGE_SIZE, wp, &done) != UFFD_OK)
+		return false;
+	came(mm, vpn, keep, wp, true);
+	stream_done(stream, vpn + 1);
+	stat_add(&mm->stats.faults_compressed, 1);
+	stat_add(&mm->stats.faults_minor, 1);
+	fault_latency(mm, f->t0);
+	return true;
+}
+
 enum fault_result fault_compressed(struct pager *p, const struct fault *f, struct region *r)
 {
 	struct mm *mm = p->mm;

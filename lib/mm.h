@@ -109,6 +109,8 @@ struct pager {
 	size_t stack_size;
 	size_t tls_size; /* at the stack's bottom: the thread block */
 	struct near_pager near;
+	uint8_t bell[HOP_SLOTS]; /* of faults that are done and not answered yet (hop.c) */
+	uint32_t nbells;
 };
 
 enum pager_state { PAGER_STARTING, PAGER_RUNNING, PAGER_FAILED };

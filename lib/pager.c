@@ -326,8 +326,13 @@ static unsigned read_messages(struct pager *p, bool calls)
 		};
 		if (hop_is_bell(mm, f.addr)) {
 			/* within a call others wait: hop_serve() looks for them when it ends */
+			enum hop_served what = HOP_A_CALL;
+
 			if (!hop_kicked(mm, f.addr) && calls)
-				hop_serve(p, f.addr);
+				what = hop_serve(p, f.addr);
+			/* who answers its own faults, but for those that it hands over */
+			if (what != HOP_A_CALL)
+				near_fault(p, f.tid, what == HOP_A_FAULT_THAT_WAITS, now);
 			continue;
 		}
 		p->streaming = false;
@@ -376,7 +381,12 @@ static void round_trip(struct pager *p, bool calls)
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
 	if (p->mm->hop.later != 0)
-		hop_serve_faults(p->mm);
+		hop_serve_faults(p);
+	if (p->nbells != 0) {
+		lock_drop(&p->mm->lock);
+		hop_answer_faults(p);
+		lock_take(&p->mm->lock);
+	}
 	reclaim_balance(p);
 	grant_round(p);
 	files_round(p);
