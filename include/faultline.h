@@ -290,7 +290,7 @@ struct fl_stats {
 	uint64_t evict_busy;	 /**< frames that refused (pinned, shared) */
 	uint64_t bookkeeping;	 /**< bytes of page tables and slot tables */
 	uint64_t latency[FL_LATENCY_BUCKETS]; /**< faults by time from read to answer */
-	uint64_t frames_reused;  /**< of written pages, zeroed and given to new ones */
+	uint64_t frames_reused;  /**< of pages that left, given to new or compressed ones */
 	uint64_t compressed;	   /**< pages that are compressed only */
 	uint64_t compressed_bytes; /**< bytes (not pages) of the pool's objects */
 	uint64_t pool;		   /**< frames of the pool; of the limit's */

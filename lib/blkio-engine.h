@@ -50,9 +50,12 @@ struct blkio_engine {
 	void (*submit)(struct blkio *q);
 	/* sub_ended() for each attempt that ended; `enter`: ask the kernel if it has more. */
 	void (*collect)(struct blkio *q, bool enter);
+	/* Whether collect() may find something. */
+	bool (*ready)(const struct blkio *q);
 	/*
-	 * Submit, then sleep until an attempt ended or fd is readable or the
-	 * time is over, or for no reason.  1: readable, 0: not, or -errno.
+	 * Submit, then sleep until an attempt ended or fd, or with it q->also, is
+	 * readable or the time is over, or for no reason.  BLKIO_READABLE,
+	 * BLKIO_ALSO, or -errno.
 	 */
 	int (*wait)(struct blkio *q, int fd, uint64_t timeout_ns);
 	void (*unwatch)(struct blkio *q);
@@ -63,6 +66,7 @@ struct blkio {
 	void *priv; /* the engine's */
 	size_t mem_size;
 	unsigned depth, inflight;
+	int also; /* watched beside the descriptor of each wait; -1: none */
 	uint64_t seq;
 	struct req_list plug;	 /* queued, not sorted yet */
 	struct req_list waiting; /* in the order in which they are to be started */
@@ -93,7 +97,7 @@ static inline uint64_t sub_pos(const struct blk_sub *sub)
 
 /* blkio-sync.c: an attempt by preadv(2) or pwritev(2), also for an engine in trouble. */
 int64_t sync_attempt(const struct blk_sub *sub);
-/* poll(2) for reading: 1, 0 or -errno. */
-int sync_poll(int fd, uint64_t timeout_ns);
+/* poll(2) for reading: BLKIO_READABLE, BLKIO_ALSO (fd < 0: neither) or -errno. */
+int sync_poll(int fd, int also, uint64_t timeout_ns);
 
 #endif

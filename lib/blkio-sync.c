@@ -34,20 +34,23 @@ int64_t sync_attempt(const struct blk_sub *sub)
 				   : SYS5(pwritev, fd, sub->iov, sub->niov, pos, 0);
 }
 
-int sync_poll(int fd, uint64_t timeout_ns)
+int sync_poll(int fd, int also, uint64_t timeout_ns)
 {
-	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+	struct pollfd pfd[2] = {{.fd = fd, .events = POLLIN}, {.fd = also, .events = POLLIN}};
 	struct __kernel_timespec ts = {
 		.tv_sec = (int64_t)(timeout_ns / 1000000000U),
 		.tv_nsec = (int64_t)(timeout_ns % 1000000000U),
 	};
-	long r = SYS5(poll, &pfd, fd >= 0, timeout_ns != UINT64_MAX ? &ts : NULL, NULL, 8);
+	unsigned n = fd < 0 ? 0 : also < 0 ? 1 : 2;
+	long r = SYS5(poll, pfd, n, timeout_ns != UINT64_MAX ? &ts : NULL, NULL, 8);
 
 	if (r == -EINTR)
 		return 0;
-	if (r > 0 && (pfd.revents & POLLNVAL) != 0)
+	if (r < 0)
+		return (int)r;
+	if (((pfd[0].revents | pfd[1].revents) & POLLNVAL) != 0)
 		return -EBADF;
-	return r < 0 ? (int)r : r > 0;
+	return (pfd[0].revents != 0 ? BLKIO_READABLE : 0) | (pfd[1].revents != 0 ? BLKIO_ALSO : 0);
 }
 
 static int sync_open(struct blkio *q)
@@ -72,12 +75,17 @@ static void sync_collect(struct blkio *q, bool enter)
 	(void)enter;
 }
 
-static int sync_wait(struct blkio *q, int fd, uint64_t timeout_ns)
+static bool sync_ready(const struct blkio *q)
 {
 	(void)q;
+	return false;
+}
+
+static int sync_wait(struct blkio *q, int fd, uint64_t timeout_ns)
+{
 	if (fd < 0 && timeout_ns == 0)
 		return 0;
-	return sync_poll(fd, timeout_ns);
+	return sync_poll(fd, q->also, timeout_ns);
 }
 
 const struct blkio_engine blkio_sync = {
@@ -87,6 +95,7 @@ const struct blkio_engine blkio_sync = {
 	.start = sync_start,
 	.submit = sync_nothing,
 	.collect = sync_collect,
+	.ready = sync_ready,
 	.wait = sync_wait,
 	.unwatch = sync_nothing,
 };

@@ -15,11 +15,12 @@
  *
  * Invariants.
  * 1. The submission ring has room for every submission of the queue and the
- *    two entries of the watch below, and the completion ring for twice that:
+ *    two entries of each watch below, and the completion ring for twice that:
  *    neither is ever full.
  * 2. An attempt is in the submission ring, in the kernel, or in blkio.ended.
- * 3. At most one poll request is armed.  Its user_data holds a generation, so
- *    that the completion of one that was cancelled is told from the present one.
+ * 3. At most one poll request is armed for each watch.  Its user_data holds a
+ *    generation, so that the completion of one that was cancelled is told from the
+ *    present one.
  *
  * Readiness is a level although a poll request completes once: completions of
  * the poll count only during a wait, and a wait that finds none armed arms
@@ -47,13 +48,18 @@
 #define TROUBLE_NS 1000000U /* how often completions are looked for when waits fail */
 #define TROUBLE_MAX 1000U   /* failures in a row after which a wait gives up */
 
+struct watch {
+	uint64_t tag; /* user_data of the present poll request */
+	int fd;	      /* what it polls */
+	bool armed;   /* it has not completed */
+	bool polled;  /* it completed since this was cleared, with */
+	int res;
+};
+
 struct uring {
 	struct io_uring ring;
-	uint64_t poll_tag; /* user_data of the present poll request */
-	int fd;		   /* what it polls */
-	bool armed;	   /* it has not completed */
-	bool polled;	   /* it completed since this was cleared, with */
-	int poll_res;
+	struct watch watch[2]; /* the descriptor of waits, and the one beside it */
+	uint64_t last_tag;
 	unsigned failures; /* of io_uring_enter(2) in waits, in a row */
 };
 
@@ -82,10 +88,16 @@ static void drain(struct blkio *q)
 		n++;
 		if ((data & TAG_MASK) == 0) {
 			sub_ended(q, (struct blk_sub *)(uintptr_t)data, cqe->res);
-		} else if (u->armed && data == u->poll_tag) {
-			u->armed = false;
-			u->polled = true;
-			u->poll_res = cqe->res;
+			continue;
+		}
+		for (unsigned i = 0; i < 2; i++) {
+			struct watch *w = &u->watch[i];
+
+			if (!w->armed || data != w->tag)
+				continue;
+			w->armed = false;
+			w->polled = true;
+			w->res = cqe->res;
 		}
 	}
 	io_uring_cq_advance(&u->ring, n);
@@ -140,9 +152,11 @@ static void take_back(struct blkio *q)
 			struct blk_sub *sub = (struct blk_sub *)(uintptr_t)data;
 
 			sub_ended(q, sub, sync_attempt(sub));
-		} else if (data == u->poll_tag) {
-			u->armed = false;
+			continue;
 		}
+		for (unsigned i = 0; i < 2; i++)
+			if (data == u->watch[i].tag)
+				u->watch[i].armed = false;
 	}
 }
 
@@ -212,32 +226,40 @@ static void uring_collect(struct blkio *q, bool ask)
 	drain(q);
 }
 
-/* The watch. */
+static bool uring_ready(const struct blkio *q)
+{
+	const struct uring *u = ring_of(q);
 
-static void disarm(struct blkio *q)
+	return more(u) || io_uring_smp_load_acquire(u->ring.cq.ktail) != *u->ring.cq.khead;
+}
+
+/* The watches. */
+
+static void disarm(struct blkio *q, const struct watch *w)
 {
 	struct io_uring_sqe *sqe = entry(q);
 
 	io_uring_prep_rw(IORING_OP_POLL_REMOVE, sqe, -1, NULL, 0, 0);
-	sqe->addr = ring_of(q)->poll_tag;
+	sqe->addr = w->tag;
 	io_uring_sqe_set_data64(sqe, TAG_CANCEL);
 }
 
-static void arm(struct blkio *q, int fd)
+static void arm(struct blkio *q, struct watch *w, int fd)
 {
 	struct uring *u = ring_of(q);
 	struct io_uring_sqe *sqe;
 
-	if (u->armed && u->fd == fd)
+	if (w->armed && w->fd == fd)
 		return;
-	if (u->armed)
-		disarm(q);
+	if (w->armed)
+		disarm(q, w);
 	sqe = entry(q);
-	u->poll_tag += GENERATION;
-	u->fd = fd;
-	u->armed = true;
+	u->last_tag += GENERATION;
+	w->tag = u->last_tag;
+	w->fd = fd;
+	w->armed = true;
 	io_uring_prep_poll_add(sqe, fd, POLLIN);
-	io_uring_sqe_set_data64(sqe, u->poll_tag);
+	io_uring_sqe_set_data64(sqe, w->tag);
 }
 
 static void uring_unwatch(struct blkio *q)
@@ -250,15 +272,16 @@ static void uring_unwatch(struct blkio *q)
 	 * on when somebody else has read what there was: so each round asks anew,
 	 * and waits for no more than the answer to that.
 	 */
-	while (u->armed) {
-		long r;
+	for (unsigned i = 0; i < 2; i++)
+		while (u->watch[i].armed) {
+			long r;
 
-		disarm(q);
-		r = enter(u, 1, UINT64_MAX);
-		drain(q);
-		if (r < 0 && !passes(r))
-			return; /* closing the ring does it, if later */
-	}
+			disarm(q, &u->watch[i]);
+			r = enter(u, 1, UINT64_MAX);
+			drain(q);
+			if (r < 0 && !passes(r))
+				return; /* closing the ring does it, if later */
+		}
 }
 
 /* io_uring_enter(2) failed: go on without it.  As uring_wait(). */
@@ -275,18 +298,26 @@ static int in_trouble(struct blkio *q, int fd, uint64_t timeout_ns, int err)
 	drain(q);
 	if (q->ended != NULL)
 		return 0;
-	return sync_poll(fd, timeout_ns < TROUBLE_NS ? timeout_ns : TROUBLE_NS);
+	return sync_poll(fd, q->also, timeout_ns < TROUBLE_NS ? timeout_ns : TROUBLE_NS);
 }
 
 static int uring_wait(struct blkio *q, int fd, uint64_t timeout_ns)
 {
 	struct uring *u = ring_of(q);
+	const int fds[2] = {fd, fd >= 0 ? q->also : -1};
 	bool hand_over;
+	int mask = 0;
 	long r;
 
-	u->polled = false;
-	if (fd >= 0)
-		arm(q, fd);
+	/* nothing else can end it: poll(2) costs less than a poll request and its completion */
+	if (q->nactive == 0 && timeout_ns != 0 && fd >= 0 && !u->watch[0].armed &&
+	    !u->watch[1].armed && untaken(u) == 0)
+		return sync_poll(fd, q->also, timeout_ns);
+	for (unsigned i = 0; i < 2; i++) {
+		u->watch[i].polled = false;
+		if (fds[i] >= 0)
+			arm(q, &u->watch[i], fds[i]);
+	}
 	hand_over = untaken(u) != 0;
 	if (hand_over || timeout_ns != 0 || more(u)) {
 		r = enter(u, timeout_ns != 0, timeout_ns);
@@ -297,9 +328,16 @@ static int uring_wait(struct blkio *q, int fd, uint64_t timeout_ns)
 	} else {
 		drain(q);
 	}
-	if (fd < 0 || !u->polled || u->poll_res == -ECANCELED)
-		return 0;
-	return u->poll_res < 0 ? u->poll_res : 1;
+	for (unsigned i = 0; i < 2; i++) {
+		const struct watch *w = &u->watch[i];
+
+		if (fds[i] < 0 || !w->polled || w->res == -ECANCELED)
+			continue;
+		if (w->res < 0)
+			return w->res;
+		mask |= i == 0 ? BLKIO_READABLE : BLKIO_ALSO;
+	}
+	return mask;
 }
 
 static int setup(struct uring *u, unsigned entries, unsigned flags)
@@ -360,7 +398,7 @@ static int open_ring(struct blkio *q, unsigned more)
 	struct uring *u = ring_of(q);
 	int err = -EINVAL;
 
-	u->poll_tag = TAG_POLL;
+	u->last_tag = u->watch[0].tag = u->watch[1].tag = TAG_POLL;
 	for (unsigned i = 0; i < sizeof(tries) / sizeof(tries[0]) && err == -EINVAL; i++)
 		err = setup(u, q->depth + 8, tries[i] | more);
 	return err;
@@ -396,6 +434,7 @@ const struct blkio_engine blkio_uring = {
 	.start = uring_start,
 	.submit = uring_submit,
 	.collect = uring_collect,
+	.ready = uring_ready,
 	.wait = uring_wait,
 	.unwatch = uring_unwatch,
 };
@@ -408,6 +447,7 @@ const struct blkio_engine blkio_uring_restricted = {
 	.start = uring_start,
 	.submit = uring_submit,
 	.collect = uring_collect,
+	.ready = uring_ready,
 	.wait = uring_wait,
 	.unwatch = uring_unwatch,
 };

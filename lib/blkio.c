@@ -445,6 +445,7 @@ static int open_engine(struct blkio **out, const struct blkio_engine *engine, un
 	q->priv = mem + priv;
 	q->mem_size = size;
 	q->depth = depth;
+	q->also = -1;
 	q->ended_tail = &q->ended;
 	q->subs = (struct blk_sub *)(void *)(mem + subs);
 	q->active = (struct blk_sub **)(void *)(mem + active);
@@ -573,7 +574,7 @@ int blkio_wait(struct blkio *q, int fd, uint64_t timeout_ns)
 		advance(q);
 		if (r < 0)
 			return r;
-		mask = (r != 0 ? BLKIO_READABLE : 0) | (q->done.head != NULL ? BLKIO_COMPLETED : 0);
+		mask = r | (q->done.head != NULL ? BLKIO_COMPLETED : 0);
 		if (mask != 0 || timeout_ns == 0)
 			return mask;
 		if (timed) {
@@ -586,8 +587,19 @@ int blkio_wait(struct blkio *q, int fd, uint64_t timeout_ns)
 	}
 }
 
+bool blkio_ready(const struct blkio *q)
+{
+	return q->done.head != NULL || q->ended != NULL || q->engine->ready(q);
+}
+
+void blkio_also(struct blkio *q, int fd)
+{
+	q->also = fd;
+}
+
 void blkio_unwatch(struct blkio *q)
 {
+	q->also = -1;
 	q->engine->unwatch(q);
 }
 

@@ -106,21 +106,32 @@ unsigned blkio_inflight(const struct blkio *q);
 /*
  * Sleep until a request ended, or fd (-1: none) is readable, or timeout_ns
  * passed (UINT64_MAX: for ever; 0: do not sleep).  Flushes first.  Returns a
- * mask of BLKIO_READABLE, BLKIO_COMPLETED (0: neither), or -errno: -EINVAL
- * when there is nothing that could end the wait.  Readiness is a level: it is
- * told again for as long as fd is readable (an error or hang-up of fd counts).
- * It may be told once too often when fd was read without having been told.
+ * mask of BLKIO_READABLE, BLKIO_COMPLETED, BLKIO_ALSO (0: none), or -errno:
+ * -EINVAL when there is nothing that could end the wait.  Readiness is a level:
+ * it is told again for as long as fd is readable (an error or hang-up of fd
+ * counts).  It may be told once too often when fd was read without having been
+ * told.
  */
 #define BLKIO_READABLE 1
 #define BLKIO_COMPLETED 2
+#define BLKIO_ALSO 4
 int blkio_wait(struct blkio *q, int fd, uint64_t timeout_ns);
 
 /*
- * Forget the fd of blkio_wait().  Needed before that fd is closed: until then
- * the queue keeps its file open, and would take another file of the same
- * number for it.  blkio_close() does it.
+ * From now on a wait for a descriptor ends, too, when this one (-1: none) is
+ * readable: BLKIO_ALSO.  To watch both through an epoll would cost each wait more.
+ */
+void blkio_also(struct blkio *q, int fd);
+
+/*
+ * Forget the fd of blkio_wait(), and that of blkio_also().  Needed before one is
+ * closed: until then the queue keeps its file open, and would take another file of
+ * the same number for it.  blkio_close() does it.
  */
 void blkio_unwatch(struct blkio *q);
+
+/* Whether blkio_reap() would call something back: without a system call, and at times late. */
+bool blkio_ready(const struct blkio *q);
 
 /* Call back every request that ended; how many there were. */
 unsigned blkio_reap(struct blkio *q);

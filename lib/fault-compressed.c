@@ -11,9 +11,12 @@
  * page leaves again without being compressed again.
  */
 #include "fault.h"
+#include "in-thread.h"
 #include "reclaim.h"
 #include "snapshot.h"
 #include "uffd.h"
+
+#include <sys/mman.h>
 
 /* How many pages from vpn are compressed, up to n. */
 static uint32_t compressed_run(struct mm *mm, vpn_t vpn, uint32_t n)
@@ -40,24 +43,51 @@ static void came(struct mm *mm, vpn_t vpn, bool keep, bool wp, bool alone)
 			 PTE_YOUNG | (alone ? PTE_WARM : 0) | (keep && wp ? PTE_WP : 0)));
 }
 
-/* Install up to n pages, for which there are frames; the result is that of the page at vpn. */
-static enum fault_result install(struct mm *mm, vpn_t vpn, uint32_t n, bool keep, bool wp)
+/*
+ * Where a single page is to be unpacked: into a frame that is moved then, instead
+ * of copied.  That costs half as much, but interrupts another CPU on which the
+ * program runs; so it is done where pager and thread share one.
+ */
+static char *place_for(struct pager *p, const struct region *r, uint32_t n, bool wp)
 {
-	enum uffd_result res;
+	struct mm *mm = p->mm;
+	uint32_t index = STAGE_NONE;
+
+	/* staging is neither locked nor executable, and a move takes frames to what is alike */
+	if (n == 1 && !wp && near_binds(p) && !(r->flags & REGION_LOCKED) &&
+	    (r->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) == (PROT_READ | PROT_WRITE))
+		index = stage_spare_one(mm);
+	return index != STAGE_NONE ? stage_addr(mm, index) : mm->tier.in;
+}
+
+/* Install up to n pages, for which there are frames; the result is that of the page at vpn. */
+static enum fault_result install(struct pager *p, const struct region *r, vpn_t vpn, uint32_t n,
+				 bool keep, bool wp)
+{
+	struct mm *mm = p->mm;
+	char *pages = place_for(p, r, n, wp);
+	enum uffd_result res = UFFD_UNFIT;
 	uint32_t got;
 	uint32_t k;
 	size_t done;
 
 	for (k = 0; k < n; k++)
 		if (!tier_load(mm, vpn + k, pte_swp(pte_get(&mm->ptes, vpn + k)),
-			       mm->tier.in + k * PAGE_SIZE))
+			       pages + k * PAGE_SIZE))
 			break;
 	if (k == 0) {
 		swap_put(&mm->swap, pte_swp(pte_get(&mm->ptes, vpn)));
 		fault_poison(mm, vpn);
 		return FAULT_DONE;
 	}
-	res = uffd_copy(mm->uffd, addr_of(vpn), mm->tier.in, k * PAGE_SIZE, wp, &done);
+	if (pages != mm->tier.in) {
+		res = uffd_move(in_thread_uffd_at(mm, addr_of(vpn)), mm->pagemap_fd, addr_of(vpn),
+				(uintptr_t)pages, PAGE_SIZE, &done);
+		if (res == UFFD_OK)
+			stage_spare_gone(mm);
+	}
+	if (res != UFFD_OK)
+		res = uffd_copy(mm->uffd, addr_of(vpn), pages, k * PAGE_SIZE, wp, &done);
 	if (res == UFFD_GONE && done == 0 && k > 1) {
 		/* the region consists of several mappings: up to the border of this one */
 		k = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), k * PAGE_SIZE) >>
@@ -76,6 +106,31 @@ static enum fault_result install(struct mm *mm, vpn_t vpn, uint32_t n, bool keep
 		came(mm, vpn, false, false, n == 1);
 	fault_wake(mm, vpn);
 	return FAULT_DONE;
+}
+
+bool fault_compressed_give(struct mm *mm, int fd, const struct fault *f, struct region *r,
+			   void *page)
+{
+	vpn_t vpn = vpn_of(f->addr);
+	struct stream *stream;
+	bool keep, wp;
+	size_t done;
+
+	/* a signal's stack may be small, and a window is a pager's work */
+	if (mm->tier.codec.kind != FL_COMPRESS_LZ4 || fault_window(mm, r, vpn, &stream) != 1)
+		return false;
+	keep = tier_keeps(mm) && !f->write;
+	wp = keep && fault_wp_wanted(mm, r);
+	keep = keep && (wp || mm->opt.wp == FL_WP_OFF);
+	if (!tier_load(mm, vpn, pte_swp(pte_get(&mm->ptes, vpn)), page) ||
+	    uffd_copy(fd, addr_of(vpn), page, PAGE_SIZE, wp, &done) != UFFD_OK)
+		return false;
+	came(mm, vpn, keep, wp, true);
+	stream_done(stream, vpn + 1);
+	stat_add(&mm->stats.faults_compressed, 1);
+	stat_add(&mm->stats.faults_minor, 1);
+	fault_latency(mm, f->t0);
+	return true;
 }
 
 enum fault_result fault_compressed(struct pager *p, const struct fault *f, struct region *r)
@@ -108,7 +163,7 @@ enum fault_result fault_compressed(struct pager *p, const struct fault *f, struc
 	for (left = n; left != 0;) {
 		uint32_t at = (left - 1) / mm->tier.in_pages * mm->tier.in_pages;
 
-		result = install(mm, vpn + at, left - at, keep, wp);
+		result = install(p, r, vpn + at, left - at, keep, wp);
 		left = at;
 	}
 	if (result != FAULT_DONE)

@@ -73,8 +73,13 @@ bool fault_wp_wanted(struct mm *mm, struct region *r);
 enum fault_result fault_swap(struct pager *p, const struct fault *f, struct region *r);
 enum fault_result fault_staged(struct pager *p, const struct fault *f, struct region *r);
 
-/* fault-compressed.c: the entry is COMPRESSED. */
+/*
+ * fault-compressed.c: the entry is COMPRESSED.  fault_compressed_give(): on any thread that
+ * has the mm lock, with a frame that may be added, unpacked in `page`; false: a pager sees to it.
+ */
 enum fault_result fault_compressed(struct pager *p, const struct fault *f, struct region *r);
+bool fault_compressed_give(struct mm *mm, int fd, const struct fault *f, struct region *r,
+			   void *page);
 
 /* The window of a fault on a page that was evicted, by its stream and the region's advice. */
 uint32_t fault_window(struct mm *mm, const struct region *r, vpn_t vpn, struct stream **stream);

@@ -108,7 +108,10 @@ static int watch(struct kin *k, int fd, bool edge)
 	return (int)SYS4(epoll_ctl, k->epoll, EPOLL_CTL_ADD, fd, &e);
 }
 
-/* What pagers sleep on is an epoll of the userfaultfd and of all sockets, once there is one. */
+/*
+ * Beside the userfaultfd pagers watch an epoll of all sockets, once there is one; not
+ * both through one epoll: each fault would wake them through two queues.
+ */
 static struct kin *kin_get(struct mm *mm)
 {
 	struct kin *k = mm->kin;
@@ -119,14 +122,12 @@ static struct kin *kin_get(struct mm *mm)
 	if (k == NULL)
 		return NULL;
 	k->epoll = (int)SYS1(epoll_create, EPOLL_CLOEXEC);
-	if (k->epoll < 0 || watch(k, mm->uffd, false) != 0) {
-		if (k->epoll >= 0)
-			SYS1(close, k->epoll);
+	if (k->epoll < 0) {
 		sys_mem_free(k, sizeof(*k));
 		return NULL;
 	}
 	mm->kin = k;
-	mm->wait_fd = k->epoll;
+	mm->kin_fd = k->epoll;
 	return k;
 }
 
@@ -179,7 +180,7 @@ void fork_look_after_kin(struct mm *mm)
 		return;
 	n = SYS6(epoll_wait, k->epoll, e, 16, 0, 0, 8);
 	for (long i = 0; i < n; i++) {
-		if (e[i].data.fd == mm->uffd || stored_ready(mm, e[i].data.fd))
+		if (stored_ready(mm, e[i].data.fd))
 			continue;
 		if (mm->group != NULL && e[i].data.fd == group_socket(mm->group)) {
 			group_heard(mm->group);
@@ -659,6 +660,7 @@ int fork_adopt(struct mm *mm)
 		SYS3(close_range, 0, link - 1, 0);
 	SYS3(close_range, link + 1, ~0U, 0);
 	mm->kin = NULL;
+	mm->kin_fd = -1;
 	r = take_descriptors(mm, link, &share);
 	if (r != 0)
 		return (int)r;

@@ -55,7 +55,7 @@ static uint64_t limit_for(uint64_t frames)
 /* Spare frames are the first to go. */
 static void trim_spares(struct mm *mm)
 {
-	uint64_t held = mm_frames(mm) + mm->staging.spares * STAGE_BLOCK;
+	uint64_t held = mm_frames(mm) + stage_spare_pages(mm);
 
 	if (held > mm_budget(mm))
 		stage_spare_drop(mm, held - mm_budget(mm));

@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -114,29 +115,16 @@ static struct hop_slot *slot_take(struct hop *h)
 	}
 }
 
-long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, long e, long f, long g)
+/* No signal handler may run meanwhile. */
+static long ring(struct mm *mm, enum hop_op op, const long *arg)
 {
 	struct hop *h = &mm->hop;
-	uint64_t all = ~(uint64_t)0;
-	uint64_t mask = 0;
-	volatile const char *bell;
-	struct hop_slot *s;
+	struct hop_slot *s = slot_take(h);
+	volatile const char *bell = h->bell + (size_t)(s - h->slot) * PAGE_SIZE;
 	long result;
 
-	/* A handler that left by siglongjmp(3), or a cancellation, would keep the slot for ever. */
-	if (!(mm->flags & MM_PRELOAD))
-		SYS4(sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
-	s = slot_take(h);
-	bell = h->bell + (size_t)(s - h->slot) * PAGE_SIZE;
-
 	s->op = op;
-	s->arg[0] = a;
-	s->arg[1] = b;
-	s->arg[2] = c;
-	s->arg[3] = d;
-	s->arg[4] = e;
-	s->arg[5] = f;
-	s->arg[6] = g;
+	memcpy(s->arg, arg, sizeof(s->arg));
 	__atomic_store_n(&s->state, HOP_POSTED, __ATOMIC_RELEASE);
 	/* Waits here, in the page fault, until a pager has done the call. */
 	(void)*bell;
@@ -145,9 +133,30 @@ long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, lon
 	result = s->result;
 	__atomic_fetch_add(&h->rung, 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->state, HOP_RUNG, __ATOMIC_RELEASE);
+	return result;
+}
+
+long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, long e, long f, long g)
+{
+	const long arg[7] = {a, b, c, d, e, f, g};
+	uint64_t all = ~(uint64_t)0;
+	uint64_t mask = 0;
+	long result;
+
+	/* A handler that left by siglongjmp(3), or a cancellation, would keep the slot for ever. */
+	if (!(mm->flags & MM_PRELOAD))
+		SYS4(sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
+	result = ring(mm, op, arg);
 	if (!(mm->flags & MM_PRELOAD))
 		SYS4(sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
 	return result;
+}
+
+long hop_fault(struct mm *mm, uintptr_t addr, bool write, bool wp)
+{
+	const long arg[7] = {(long)addr, write, wp};
+
+	return ring(mm, HOP_FAULT, arg);
 }
 
 long hop_run(struct mm *mm, long (*fn)(struct pager *p, void *arg), void *arg)
@@ -378,31 +387,56 @@ static uintptr_t bell_of(const struct hop *h, const struct hop_slot *s)
 	return (uintptr_t)h->bell + (size_t)(s - h->slot) * PAGE_SIZE;
 }
 
-static void serve_slot(struct pager *p, struct hop_slot *s)
+/*
+ * A call of HOP_FAULT is done.  Its doorbell is filled when the mm lock is free:
+ * the thread, which may run at once, takes that lock at its next fault.
+ */
+static void answer_later(struct pager *p, struct hop_slot *s)
+{
+	/* Release: pairs with hop_call(). */
+	__atomic_store_n(&s->state, HOP_DONE, __ATOMIC_RELEASE);
+	p->bell[p->nbells++] = (uint8_t)(s - p->mm->hop.slot);
+}
+
+void hop_answer_faults(struct pager *p)
+{
+	const struct hop *h = &p->mm->hop;
+
+	while (p->nbells != 0)
+		answer(p->mm, bell_of(h, &h->slot[p->bell[--p->nbells]]));
+}
+
+static enum hop_served serve_slot(struct pager *p, struct hop_slot *s)
 {
 	struct mm *mm = p->mm;
 	struct hop *h = &mm->hop;
 	uintptr_t bell = bell_of(h, s);
-	bool forking;
+	bool fault, forking;
 
 	if (!slot_move(s, HOP_POSTED, HOP_RUNNING)) {
 		/* a second message for the same touch: done already, or being done */
 		if (__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) != HOP_RUNNING)
 			uffd_wake(mm->uffd, bell, PAGE_SIZE);
-		return;
+		return HOP_A_CALL;
 	}
+	fault = s->op == HOP_FAULT;
 	s->result = serve(p, s);
 	if (s->result == HOP_LATER)
-		return;
-	if (s->op == HOP_FAULT && fault_pending(mm, vpn_of((uintptr_t)s->arg[0]))) {
+		return HOP_A_CALL;
+	if (fault && fault_pending(mm, vpn_of((uintptr_t)s->arg[0]))) {
 		h->later++; /* hop_serve_faults() */
-		return;
+		return HOP_A_FAULT_THAT_WAITS;
+	}
+	if (fault) {
+		answer_later(p, s);
+		return HOP_A_FAULT;
 	}
 	forking = s->op == HOP_FORK && s->result == 0;
 	__atomic_store_n(&s->state, HOP_DONE, __ATOMIC_RELEASE);
 	answer(mm, bell);
 	if (forking)
 		fork_finish(mm); /* nothing else is done before the caller has forked */
+	return HOP_A_CALL;
 }
 
 /* Whether a thread that looks for a slot now finds one, or will as soon as another thread runs. */
@@ -442,8 +476,9 @@ static void serve_kick(struct mm *mm, uint32_t kick)
 }
 
 /* A call of HOP_FAULT is RUNNING from one round to the next only while its page is pending. */
-void hop_serve_faults(struct mm *mm)
+void hop_serve_faults(struct pager *p)
 {
+	struct mm *mm = p->mm;
 	struct hop *h = &mm->hop;
 	bool any = false;
 
@@ -454,9 +489,7 @@ void hop_serve_faults(struct mm *mm)
 		    s->op != HOP_FAULT || fault_pending(mm, vpn_of((uintptr_t)s->arg[0])))
 			continue;
 		h->later--;
-		/* Release: pairs with hop_call(). */
-		__atomic_store_n(&s->state, HOP_DONE, __ATOMIC_RELEASE);
-		answer(mm, bell_of(h, s));
+		answer_later(p, s);
 		any = true;
 	}
 	if (any && h->kicked)
@@ -511,18 +544,20 @@ bool hop_serve_ends(struct pager *p)
 	return any;
 }
 
-void hop_serve(struct pager *p, uintptr_t addr)
+enum hop_served hop_serve(struct pager *p, uintptr_t addr)
 {
 	struct hop *h = &p->mm->hop;
+	enum hop_served what;
 
-	serve_slot(p, &h->slot[(addr - (uintptr_t)h->bell) / PAGE_SIZE]);
+	what = serve_slot(p, &h->slot[(addr - (uintptr_t)h->bell) / PAGE_SIZE]);
 	if (p->stop)
-		return;
+		return what;
 	hop_passed_over(p);
 	if (p->stop)
-		return;
+		return what;
 	if (__atomic_load_n(&h->rung, __ATOMIC_RELAXED) >= HOP_SLOTS / 2)
 		empty_bells(h);
 	if (h->kicked)
 		serve_kick(p->mm, h->kick);
+	return what;
 }

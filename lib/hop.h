@@ -117,6 +117,9 @@ void hop_fini(struct mm *mm);
 /* On an application thread of a mm whose pagers run.  The call's result or -errno. */
 long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, long e, long f, long g);
 
+/* Hand over a fault of the calling thread, whose signals are blocked: HOP_FAULT. */
+long hop_fault(struct mm *mm, uintptr_t addr, bool write, bool wp);
+
 /* Have fn(p, arg) called on a pager, with the mm lock held; neither is managed memory. */
 long hop_run(struct mm *mm, long (*fn)(struct pager *p, void *arg), void *arg);
 
@@ -135,11 +138,16 @@ bool hop_kicked(struct mm *mm, uintptr_t addr);
  */
 bool hop_serve_ends(struct pager *p);
 
-/* On a pager, with the mm lock held: do the call behind a doorbell. */
-void hop_serve(struct pager *p, uintptr_t addr);
+enum hop_served { HOP_A_CALL, HOP_A_FAULT, HOP_A_FAULT_THAT_WAITS };
 
-/* Answer the faults that were handed to a pager and wait for nothing any more; after each round. */
-void hop_serve_faults(struct mm *mm);
+/* On a pager, with the mm lock held: do the call behind a doorbell; what it was. */
+enum hop_served hop_serve(struct pager *p, uintptr_t addr);
+
+/* Faults that were handed to a pager and wait for nothing any more are done; after each round. */
+void hop_serve_faults(struct pager *p);
+
+/* Let the threads go on whose faults are done; without the mm lock. */
+void hop_answer_faults(struct pager *p);
 
 /* Answer a call whose result was HOP_LATER. */
 void hop_late(struct mm *mm, struct hop_slot *s, long result);

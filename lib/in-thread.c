@@ -128,6 +128,9 @@ static bool answer(struct mm *mm, const struct fault *f, struct region *r)
 		return !(pte_get(&mm->ptes, vpn_of(f->addr)) & PTE_WP);
 	case PTE_STAGED:
 		return refault(mm, f, pte);
+	case PTE_COMPRESSED:
+		return reclaim_free_room(mm, 1) != 0 &&
+		       fault_compressed_give(mm, mm->in_thread_own, f, r, mm->in_thread_page);
 	case PTE_FILLED:
 		return reclaim_free_room(mm, 1) != 0 &&
 		       fault_filled_give(mm, mm->in_thread_own, f, mm->in_thread_page) ==
@@ -182,7 +185,7 @@ static bool serve(uintptr_t addr, uint64_t error)
 		lock_drop(&mm->lock);
 	}
 	if (ours && !done)
-		ours = hop_call(mm, HOP_FAULT, (long)f.addr, f.write, f.wp, 0, 0, 0, 0) == 0;
+		ours = hop_fault(mm, f.addr, f.write, f.wp) == 0;
 	return ours;
 }
 

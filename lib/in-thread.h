@@ -8,10 +8,13 @@
  * thread is woken.  What a system call finds absent there is EFAULT to it.
  *
  * The handler answers what needs neither I/O nor a frame that is not free: first
- * touches, writes to write-protected pages, pages in staging, pages of one word.
+ * touches, writes to write-protected pages, pages in staging, pages of one word,
+ * and what lz4 compressed (zstd wants more of a stack than a signal may have).
  * All else, and each fault while free frames are few, it hands to a pager
  * (HOP_FAULT), which answers the call when the page is there or is to be touched
- * again; so there is one way of reading, of evicting and of failing.
+ * again, and the mm lock is free: a thread that shares the pager's CPU runs at once,
+ * and may want the lock at its next fault.  So there is one way of reading, of
+ * evicting and of failing.
  *
  * Descriptors.  The second userfaultfd is in the pagers' table
  * (mm->in_thread_uffd) and in the program's (mm->in_thread_own).  The handler

@@ -101,6 +101,7 @@ struct pager {
 	uint32_t started; /* it reached its loop; release/acquire */
 	bool stop;	  /* HOP_CLOSE: leave the loop */
 	bool readable;	  /* messages may wait: what the last sleep ended with */
+	bool kin;	  /* kin_fd was readable then */
 	bool answered;	  /* a read answered a fault since the last sleep */
 	bool streaming;	  /* the fault that is being answered is of a stream that is read ahead */
 	bool pumped;	  /* doorbells may have been passed over (pager_pump) */
@@ -108,6 +109,8 @@ struct pager {
 	size_t stack_size;
 	size_t tls_size; /* at the stack's bottom: the thread block */
 	struct near_pager near;
+	uint8_t bell[HOP_SLOTS]; /* of faults that are done and not answered yet (hop.c) */
+	uint32_t nbells;
 };
 
 enum pager_state { PAGER_STARTING, PAGER_RUNNING, PAGER_FAILED };
@@ -174,7 +177,8 @@ struct mm {
 	int uffd;    /* in the pagers' descriptor table, as all below */
 	int device;  /* /dev/userfaultfd; -1: the system call served */
 	int proc_fd; /* /proc */
-	int wait_fd; /* what pagers sleep on: uffd, or an epoll of it and of all kin */
+	int wait_fd; /* what pagers sleep on: uffd, or (MM_SERVER) an epoll of it and of all peers */
+	int kin_fd;  /* and an epoll of all else that they hear of, which is seldom; -1: none */
 	int pagemap_fd;
 	int pidfd;
 	int mem_fd;  /* /proc/self/mem */
@@ -190,7 +194,6 @@ struct mm {
 	struct lock fork_lock; /* RANK_FORK: one fork at a time; guards */
 	struct fork_job *fork; /* what caller, pager and child share of it (fork.c) */
 	struct store *store; /* store-client.c: where the areas come from; NULL: not from a store */
-	uint32_t skipped;    /* rounds in which only faults were looked for */
 	struct kin *kin; /* fork.c: parent and children, to be told of their end; the mm lock */
 	struct near near;
 	struct hop hop;

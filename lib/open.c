@@ -141,7 +141,7 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 	snapshots_init(mm);
 	mm->flags = flags;
 	lock_init(&mm->fork_lock, RANK_FORK);
-	mm->device = mm->proc_fd = mm->wait_fd = -1;
+	mm->device = mm->proc_fd = mm->wait_fd = mm->kin_fd = -1;
 	mm->in_thread_uffd = mm->in_thread_own = -1;
 	mm->uffd = mm->pagemap_fd = mm->pidfd = mm->mem_fd = mm->maps_fd = -1;
 	r = take_options(mm, options, why, why_size);

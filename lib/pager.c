@@ -37,7 +37,6 @@
 #define IO_DEPTH 256U
 #define BUSY_TRIES 10U
 #define BUSY_PAUSE 1000000U /* ns */
-#define SKIP_MAX 64U
 #define PUMP_NS 1000000U
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
@@ -327,8 +326,13 @@ static unsigned read_messages(struct pager *p, bool calls)
 		};
 		if (hop_is_bell(mm, f.addr)) {
 			/* within a call others wait: hop_serve() looks for them when it ends */
+			enum hop_served what = HOP_A_CALL;
+
 			if (!hop_kicked(mm, f.addr) && calls)
-				hop_serve(p, f.addr);
+				what = hop_serve(p, f.addr);
+			/* who answers its own faults, but for those that it hands over */
+			if (what != HOP_A_CALL)
+				near_fault(p, f.tid, what == HOP_A_FAULT_THAT_WAITS, now);
 			continue;
 		}
 		p->streaming = false;
@@ -355,9 +359,9 @@ static void publish(struct mm *mm)
 
 static void round_trip(struct pager *p, bool calls)
 {
-	/* faults that never end are not to hide what else there is */
-	if ((p->readable && (read_messages(p, calls) == 0 || ++p->mm->skipped % SKIP_MAX == 0)) ||
-	    fork_kin_ending(p->mm))
+	if (p->readable)
+		read_messages(p, calls);
+	if (p->kin || fork_kin_ending(p->mm))
 		fork_look_after_kin(p->mm);
 	if (p->mm->flags & MM_SERVER) {
 		if (p->readable)
@@ -370,11 +374,19 @@ static void round_trip(struct pager *p, bool calls)
 		stored_round(p);
 	if (!calls)
 		hop_serve_ends(p);
+	/* the device works on what was asked for while what it answered is installed */
+	if (blkio_ready(p->io))
+		blkio_flush(p->io);
 	blkio_reap(p->io);
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
 	if (p->mm->hop.later != 0)
-		hop_serve_faults(p->mm);
+		hop_serve_faults(p);
+	if (p->nbells != 0) {
+		lock_drop(&p->mm->lock);
+		hop_answer_faults(p);
+		lock_take(&p->mm->lock);
+	}
 	reclaim_balance(p);
 	grant_round(p);
 	files_round(p);
@@ -395,18 +407,22 @@ static void round_trip(struct pager *p, bool calls)
 static int wait_awake(struct pager *p)
 {
 	uint64_t budget = blkio_inflight(p->io) != 0 ? AWAKE_NS : p->answered ? AWAKE_NEXT_NS : 0;
+	int fd = p->mm->wait_fd;
 	uint64_t start;
 	int r = 0;
 
-	if (near_binds(p))
+	if (near_binds(p)) {
 		budget = p->near.waits ? AWAKE_NS : 0;
+		/* the one thread that faults waits: to watch for others would cost a request */
+		fd = -1;
+	}
 
 	p->answered = false;
 	if (budget == 0)
 		return 0;
 	start = sys_now();
 	do {
-		r = blkio_wait(p->io, p->mm->wait_fd, 0);
+		r = blkio_wait(p->io, fd, 0);
 	} while (r == 0 && sys_now() - start < budget);
 	return r;
 }
@@ -437,6 +453,7 @@ static void sleep_until_event(struct pager *p, uint64_t most)
 		timeout = most;
 	if (snapshot_ready(p->mm))
 		timeout = 0;
+	blkio_also(p->io, p->mm->kin_fd);
 	lock_drop(&p->mm->lock);
 	r = timeout != 0 ? wait_awake(p) : 0;
 	if (r == 0)
@@ -445,6 +462,7 @@ static void sleep_until_event(struct pager *p, uint64_t most)
 		log_fatal("a pager cannot wait for faults any more: %s", log_strerror(r));
 	lock_take(&p->mm->lock);
 	p->readable = r & BLKIO_READABLE;
+	p->kin = r & BLKIO_ALSO;
 	if (r == 0 && timeout == NEAR_IDLE_NS)
 		near_idle(p);
 }

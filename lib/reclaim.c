@@ -390,10 +390,10 @@ static uint64_t cached_part(struct mm *mm, uint64_t n)
 }
 
 /*
- * Work towards `target` free frames, counting those that are coming.  False
- * when nothing could be done.
+ * Work towards `target` free frames, counting those that are coming; aside: no
+ * longer than no I/O has ended.  False when nothing could be done.
  */
-static bool work_towards(struct pager *p, uint64_t target)
+static bool work_towards(struct pager *p, uint64_t target, bool aside)
 {
 	struct mm *mm = p->mm;
 	struct staging *s = &mm->staging;
@@ -408,10 +408,13 @@ static bool work_towards(struct pager *p, uint64_t target)
 
 		if (over == 0 && have >= target)
 			break;
+		if (aside && worked && blkio_ready(p->io))
+			break;
 		if (over != 0 && frames_coming(mm) >= over + target)
 			break;
 		need = target + over - (over != 0 ? frames_coming(mm) : have);
-		n = need < SCAN_BATCH ? need : SCAN_BATCH;
+		n = aside ? STAGE_BLOCK : SCAN_BATCH;
+		n = need < n ? need : n;
 		if (s->waiting > s->keep || (mm->swap_full && s->waiting != 0)) {
 			did = stage_writeout(p);
 		}
@@ -439,7 +442,7 @@ static bool work_towards(struct pager *p, uint64_t target)
 /* Spare frames give way to n that are about to be added. */
 static void drop_spares(struct mm *mm, uint64_t n)
 {
-	uint64_t held = mm_frames(mm) + mm->staging.spares * STAGE_BLOCK + n;
+	uint64_t held = mm_frames(mm) + stage_spare_pages(mm) + n;
 
 	if (held > mm_budget(mm))
 		stage_spare_drop(mm, held - mm_budget(mm));
@@ -457,7 +460,7 @@ static bool make_room(struct pager *p, uint64_t n)
 		grant_more(mm, n);
 		if (mm_frames(mm) + n <= mm_budget(mm))
 			return true;
-		work_towards(p, n);
+		work_towards(p, n, false);
 		if (mm_frames(mm) + n <= mm_budget(mm))
 			return true;
 		/* Nothing came free at once: write out what waits for a second chance. */
@@ -509,7 +512,7 @@ uint32_t reclaim_free_room(struct mm *mm, uint32_t n)
 	if (have < n)
 		n = (uint32_t)have;
 	drop_spares(mm, n);
-	held = mm_frames(mm) - tier_reserve(mm) + mm->staging.spares * STAGE_BLOCK +
+	held = mm_frames(mm) - tier_reserve(mm) + stage_spare_pages(mm) +
 	       mm->staging.buffer_touched + mm->files.landing.touched + n;
 	if (held > mm->stats.resident_max)
 		__atomic_store_n(&mm->stats.resident_max, held, __ATOMIC_RELAXED);
@@ -521,10 +524,11 @@ void reclaim_balance(struct pager *p)
 	struct mm *mm = p->mm;
 	uint64_t high = frames_ahead(mm);
 	/* what is held; of what is counted the pool may have some in reserve */
-	uint64_t used = mm_frames(mm) - tier_reserve(mm) + mm->staging.spares * STAGE_BLOCK +
+	uint64_t used = mm_frames(mm) - tier_reserve(mm) + stage_spare_pages(mm) +
 			mm->staging.buffer_touched + mm->files.landing.touched +
 			mm_snapshot_pages(mm);
 	uint64_t step = STEP;
+	bool aside;
 	uint64_t have;
 
 	if (used > mm->stats.resident_max)
@@ -539,13 +543,19 @@ void reclaim_balance(struct pager *p)
 		return;
 	/* what was asked for is read meanwhile */
 	blkio_flush(p->io);
+	/*
+	 * Who waits for a page is served first, unless frames are so few that it would wait for
+	 * one. Windows take hundreds of frames at once, and leave in long runs.
+	 */
+	aside = mm->staging.buffer_reading != 0 && mm->staging.buffer_reading < SLICE &&
+		have >= high / 4;
 	if (near_binds(p) && have >= high / 4) {
 		/* the thread's time, too: a part each time it waits */
 		if (!p->near.waits)
 			return;
 		step = SLICE;
 	}
-	work_towards(p, have + step < high ? have + step : high);
+	work_towards(p, have + step < high ? have + step : high, aside);
 	mm->balancing = free_frames(mm) + frames_coming(mm) < high - high / 8;
 }
 

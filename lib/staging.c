@@ -32,6 +32,7 @@
 #define SPARES_MAX 16U
 #define HUGE_PAGES 512U /* a huge page has */
 #define BUFFER_BYTES ((STAGE_BUFFER_MAX + HUGE_PAGES) * PAGE_SIZE)
+#define SPARES_ONE_BY_ONE 8U /* wanted by who takes single frames */
 
 #define DESC_BYTES                                                                                 \
 	(((STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX) * sizeof(struct stage_page) + 4095) & ~(size_t)4095)
@@ -108,7 +109,7 @@ int staging_open(struct mm *mm)
 	r = register_blocks(mm);
 	if (r != 0)
 		return r;
-	s->head = s->tail = s->filling = s->spare_list = STAGE_NONE;
+	s->head = s->tail = s->filling = s->spare_list = s->giving = STAGE_NONE;
 	s->free_list = 0;
 	for (uint32_t i = 0; i < STAGE_BLOCKS; i++)
 		s->block[i].next = i + 1 < STAGE_BLOCKS ? i + 1 : STAGE_NONE;
@@ -241,7 +242,7 @@ static void block_free(struct staging *s, uint32_t b)
 static void block_over(struct mm *mm, uint32_t b, bool whole)
 {
 	struct staging *s = &mm->staging;
-	uint64_t kept = (s->spares + 1) * (uint64_t)STAGE_BLOCK;
+	uint64_t kept = stage_spare_pages(mm) + STAGE_BLOCK;
 
 	/* what became of the block may have taken its frames' place in the pool */
 	if (!whole || s->spares_wanted == 0 || s->spares == SPARES_MAX || mm->closing ||
@@ -297,12 +298,55 @@ uint32_t stage_spare_give(struct mm *mm, vpn_t vpn, uint32_t n)
 	return got;
 }
 
+uint32_t stage_spare_one(struct mm *mm)
+{
+	struct staging *s = &mm->staging;
+
+	if (s->giving == STAGE_NONE) {
+		s->giving = spare_take(s);
+		if (s->giving == STAGE_NONE) {
+			if (s->spares_wanted < SPARES_ONE_BY_ONE)
+				s->spares_wanted = SPARES_ONE_BY_ONE;
+			return STAGE_NONE;
+		}
+		s->block[s->giving].cursor = STAGE_BLOCK;
+	}
+	return s->giving * STAGE_BLOCK + s->block[s->giving].cursor - 1;
+}
+
+void stage_spare_gone(struct mm *mm)
+{
+	struct staging *s = &mm->staging;
+
+	stat_add(&mm->stats.frames_reused, 1);
+	if (--s->block[s->giving].cursor == 0) {
+		block_free(s, s->giving);
+		s->giving = STAGE_NONE;
+	}
+}
+
+uint64_t stage_spare_pages(const struct mm *mm)
+{
+	const struct staging *s = &mm->staging;
+
+	return (uint64_t)s->spares * STAGE_BLOCK +
+	       (s->giving != STAGE_NONE ? s->block[s->giving].cursor : 0);
+}
+
 void stage_spare_drop(struct mm *mm, uint64_t n)
 {
 	struct staging *s = &mm->staging;
+	uint64_t got = 0;
 	uint32_t b;
 
-	for (uint64_t got = 0; got < n && (b = spare_take(s)) != STAGE_NONE; got += STAGE_BLOCK) {
+	if (n != 0 && s->giving != STAGE_NONE) {
+		b = s->giving;
+		got = s->block[b].cursor;
+		s->giving = STAGE_NONE;
+		release(mm, b * STAGE_BLOCK, (uint32_t)got);
+		block_free(s, b);
+	}
+	for (; got < n && (b = spare_take(s)) != STAGE_NONE; got += STAGE_BLOCK) {
 		release(mm, b * STAGE_BLOCK, STAGE_BLOCK);
 		block_free(s, b);
 	}

@@ -105,6 +105,7 @@ struct staging {
 	uint32_t filling;
 	uint32_t spare_list; /* blocks whose frames are nobody's, and all there */
 	uint32_t spares;     /* how many */
+	uint32_t giving;     /* one whose frames are taken one by one; cursor: those that are left */
 	uint32_t spares_wanted; /* blocks that first touches could have used */
 	uint32_t buffer_pages; /* of the buffer, as the limit allows */
 	uint32_t buffer_huge;  /* of these, the first that may be huge pages */
@@ -183,6 +184,16 @@ bool stage_writeout(struct pager *p);
  * most.  How many pages got one.
  */
 uint32_t stage_spare_give(struct mm *mm, vpn_t vpn, uint32_t n);
+
+/*
+ * The place of one such frame, to be written and moved away, which is told by
+ * stage_spare_gone() before another is asked for; STAGE_NONE: there is none.
+ */
+uint32_t stage_spare_one(struct mm *mm);
+void stage_spare_gone(struct mm *mm);
+
+/* Such frames, in pages. */
+uint64_t stage_spare_pages(const struct mm *mm);
 
 /* Give frames of such blocks to the kernel, at least n pages if there are as many. */
 void stage_spare_drop(struct mm *mm, uint64_t n);

@@ -157,7 +157,7 @@ static void *work(void *arg)
 	return (void *)wrong;
 }
 
-static void run_threads(enum fl_wp wp, unsigned pagers, enum fl_engine engine)
+static void run_threads(enum fl_wp wp, unsigned pagers, enum fl_engine engine, enum fl_compress c)
 {
 	struct fl_options o = live_options(LIMIT);
 	pthread_t thread[THREADS];
@@ -167,6 +167,8 @@ static void run_threads(enum fl_wp wp, unsigned pagers, enum fl_engine engine)
 	o.wp = wp;
 	o.pagers = pagers;
 	o.engine = engine;
+	o.compress = c;
+	o.near = 1;
 	live_child();
 	signal(SIGBUS, SIG_DFL);
 	fl = live_armed(&o);
@@ -188,7 +190,8 @@ static void run_threads(enum fl_wp wp, unsigned pagers, enum fl_engine engine)
 	assert_int_equal(sum, (uint64_t)THREADS * STEPS);
 	s = live_stats(fl);
 	assert_true(s.faults_in_thread > 0);
-	assert_true(s.faults_swap > 0 && s.evicted > 0);
+	assert_true((c != FL_COMPRESS_NONE ? s.faults_compressed : s.faults_swap) > 0);
+	assert_true(s.evicted > 0);
 	assert_true(s.resident_max <= s.limit);
 	assert_int_equal(s.poisoned, 0);
 	assert_int_equal(fl_close(fl), 0);
@@ -197,16 +200,67 @@ static void run_threads(enum fl_wp wp, unsigned pagers, enum fl_engine engine)
 static void threads_child(void *arg)
 {
 	(void)arg;
-	run_threads(FL_WP_AUTO, 1, FL_ENGINE_AUTO);
+	run_threads(FL_WP_AUTO, 1, FL_ENGINE_AUTO, FL_COMPRESS_NONE);
 }
 IN_CHILD(threads)
 
 static void threads_several_pagers_child(void *arg)
 {
 	(void)arg;
-	run_threads(FL_WP_SYNC, 3, FL_ENGINE_SYNC);
+	run_threads(FL_WP_SYNC, 3, FL_ENGINE_SYNC, FL_COMPRESS_NONE);
 }
 IN_CHILD(threads_several_pagers)
+
+static void threads_compressed_child(void *arg)
+{
+	(void)arg;
+	run_threads(FL_WP_AUTO, 1, FL_ENGINE_AUTO, FL_COMPRESS_LZ4);
+}
+IN_CHILD(threads_compressed)
+
+/* Compressed pages are unpacked by the thread that touches them, those of zstd by a pager. */
+static void compressed_child(void *arg)
+{
+	static const enum fl_compress kind[] = {FL_COMPRESS_LZ4, FL_COMPRESS_ZSTD};
+
+	(void)arg;
+	live_child();
+	signal(SIGBUS, SIG_DFL);
+	for (unsigned k = 0; k < 2; k++) {
+		struct fl_options o = live_options(16 * MIB);
+		struct fl_stats a, b;
+		char *p;
+
+		o.compress = kind[k];
+		fl = live_armed(&o);
+		p = map_in_thread(256);
+		assert_int_equal(fl_madvise(fl, p, 256 * PG, MADV_RANDOM), 0);
+		for (size_t i = 0; i < 256 * WORDS; i++)
+			live_page(p, 0)[i] = i % 8 == 0 ? i : 7;
+		live_out(fl, p, 256);
+		assert_int_equal(live_count(fl, p, 256, FL_PAGE_COMPRESSED), 256);
+		a = live_stats(fl);
+		for (size_t i = 0; i < 128; i++)
+			live_page(p, i)[8] = ~live_page(p, i)[8];
+		for (size_t i = 0; i < 256 * WORDS; i++) {
+			uint64_t word = i % 8 == 0 ? i : 7;
+
+			assert_int_equal(live_page(p, 0)[i],
+					 i % WORDS == 8 && i < 128 * WORDS ? ~word : word);
+		}
+		b = live_stats(fl);
+		assert_int_equal(b.faults_compressed - a.faults_compressed, 256);
+		/* beside first writes to what was read, 128 at most */
+		if (k == 0)
+			assert_true(b.faults_in_thread - a.faults_in_thread >= 256);
+		else
+			assert_true(b.faults_in_thread - a.faults_in_thread <= 128);
+		assert_int_equal(fl_close(fl), 0);
+		assert_int_equal(live_page(p, 200)[16], 200 * WORDS + 16);
+		munmap(p, 256 * PG);
+	}
+}
+IN_CHILD(compressed)
 
 /* Calls on such memory do what they do on any. */
 static void calls_child(void *arg)
@@ -544,6 +598,8 @@ int main(void)
 		cmocka_unit_test(kinds),
 		cmocka_unit_test(threads),
 		cmocka_unit_test(threads_several_pagers),
+		cmocka_unit_test(threads_compressed),
+		cmocka_unit_test(compressed),
 		cmocka_unit_test(calls),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(system_calls),

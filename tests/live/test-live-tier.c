@@ -7,6 +7,7 @@
  */
 #include "live.h"
 
+#include <time.h>
 #include <unistd.h>
 
 #define LIMIT (8 * MIB)
@@ -361,6 +362,97 @@ static void threads_share_a_pool(void **state)
 	munmap(mem, 4 * 512 * PG);
 }
 
+/*
+ * While one thread pages alone its compressed pages are unpacked into frames of pages
+ * that left, and moved.  Each page has the bytes of its last write, also when a second
+ * thread ends that, and where a mapping takes no move.
+ */
+#define MOVED_PAGES 2600UL
+
+struct mover {
+	pthread_t thread;
+	char *mem;
+	uint32_t *tag; /* of each page */
+	size_t first, n;
+	uint64_t seed;
+	size_t wrong;
+};
+
+static void *move_about(void *arg)
+{
+	struct mover *m = arg;
+
+	for (unsigned i = 0; i < 1500; i++) {
+		size_t p;
+
+		m->seed ^= m->seed << 13;
+		m->seed ^= m->seed >> 7;
+		m->seed ^= m->seed << 17;
+		p = m->first + m->seed % m->n;
+		/* a write first: what is read alone is protected, and copied */
+		live_page(m->mem, p)[0] ^= 1;
+		live_page(m->mem, p)[0] ^= 1;
+		m->wrong += soft_wrong_at(m->mem, p, 1, m->tag[p], 0);
+		soft_fill(m->mem, p, 1, ++m->tag[p]);
+	}
+	return NULL;
+}
+
+static void frames_move_to_compressed_pages(void **state)
+{
+	struct fl_options o = tiered(FL_COMPRESS_LZ4, 6 * MIB);
+	uint32_t *tag = calloc(MOVED_PAGES, sizeof(*tag));
+	struct mover two[2];
+	struct fl_stats s;
+	struct fl *fl;
+	char *mem;
+	time_t end = time(NULL) + 60;
+
+	(void)state;
+	o.near = 1;
+	fl = live_armed(&o);
+	mem = live_map(fl, MOVED_PAGES);
+	assert_int_equal(fl_madvise(fl, mem, MOVED_PAGES * PG, MADV_RANDOM), 0);
+	soft_fill(mem, 0, MOVED_PAGES, 0);
+	for (unsigned k = 0; k < 2; k++)
+		two[k] = (struct mover){.mem = mem,
+					.tag = tag,
+					.first = k * MOVED_PAGES / 2,
+					.n = MOVED_PAGES / 2,
+					.seed = k + 1};
+	s = live_stats(fl);
+	/* where others want the CPU thread and pager are not bound to one for long */
+	for (uint64_t before = s.frames_reused; s.frames_reused < before + 100;) {
+		assert_true(time(NULL) < end);
+		move_about(&two[0]);
+		move_about(&two[1]);
+		s = live_stats(fl);
+		assert_in_range(s.resident_max, 1, s.limit);
+	}
+	/* half of it takes no move for a while; what is written meanwhile is the other half */
+	assert_int_equal(fl_mprotect(fl, mem, MOVED_PAGES / 2 * PG, PROT_READ), 0);
+	move_about(&two[1]);
+	for (size_t p = 0; p < MOVED_PAGES / 2; p++)
+		assert_int_equal(soft_wrong_at(mem, p, 1, tag[p], 0), 0);
+	assert_int_equal(fl_mprotect(fl, mem, MOVED_PAGES / 2 * PG, PROT_READ | PROT_WRITE), 0);
+	for (unsigned k = 0; k < 2; k++)
+		assert_int_equal(pthread_create(&two[k].thread, NULL, move_about, &two[k]), 0);
+	for (unsigned k = 0; k < 2; k++) {
+		assert_int_equal(pthread_join(two[k].thread, NULL), 0);
+		assert_int_equal(two[k].wrong, 0);
+	}
+	assert_int_equal(fl_set_limit(fl, FL_LIMIT_MIN), 0);
+	for (size_t p = 0; p < MOVED_PAGES; p++)
+		assert_int_equal(soft_wrong_at(mem, p, 1, tag[p], 0), 0);
+	s = live_stats(fl);
+	assert_int_equal(s.csum_errors, 0);
+	assert_int_equal(fl_close(fl), 0);
+	for (size_t p = 0; p < MOVED_PAGES; p++)
+		assert_int_equal(soft_wrong_at(mem, p, 1, tag[p], 0), 0);
+	munmap(mem, MOVED_PAGES * PG);
+	free(tag);
+}
+
 static void what_cannot_be_is_refused(void **state)
 {
 	struct fl_options o = tiered(FL_COMPRESS_LZ4, MIB / 4);
@@ -476,6 +568,7 @@ int main(void)
 		cmocka_unit_test(calls_know_compressed_pages),
 		cmocka_unit_test(an_area_is_taken_off_under_it),
 		cmocka_unit_test(threads_share_a_pool),
+		cmocka_unit_test(frames_move_to_compressed_pages),
 		cmocka_unit_test(what_cannot_be_is_refused),
 		cmocka_unit_test(private_pages_of_files_outlive_their_objects),
 		cmocka_unit_test(held_pages_are_synced_from_the_pool),

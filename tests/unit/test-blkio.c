@@ -962,6 +962,62 @@ static void unwatching_ends_though_another_read(void **state)
 	close(fd);
 }
 
+/* Both descriptors are told as long as they are readable, with requests in flight and without. */
+static void a_second_descriptor_ends_waits(void **state)
+{
+	struct env *e = *state;
+	struct io io;
+	int a[2], b[2];
+	char c;
+
+	assert_int_equal(pipe(a), 0);
+	assert_int_equal(pipe(b), 0);
+	blkio_also(e->q, b[0]);
+	for (unsigned i = 0; i < 200; i++) {
+		unsigned seen = 0, want = BLKIO_ALSO | (i % 3 == 0 ? BLKIO_READABLE : 0);
+		bool io_too = i % 2 == 0;
+
+		if (i % 5 == 0)
+			blkio_unwatch(e->q);
+		blkio_also(e->q, b[0]);
+		assert_int_equal(blkio_wait(e->q, a[0], 1000), 0);
+		assert_int_equal(write(b[1], "b", 1), 1);
+		if (want & BLKIO_READABLE)
+			assert_int_equal(write(a[1], "a", 1), 1);
+		if (io_too) {
+			io_init(e, &io, BLK_READ, i % FILE_PAGES, e->mem, 1);
+			blkio_queue(e->q, &io.req);
+			want |= BLKIO_COMPLETED;
+		}
+		while (seen != want) {
+			int r = blkio_wait(e->q, a[0], UINT64_MAX);
+
+			assert_true(r > 0);
+			assert_int_equal(r & ~(int)want, 0);
+			seen |= (unsigned)r;
+		}
+		/* and again, as long as there is something */
+		assert_true(blkio_wait(e->q, a[0], UINT64_MAX) & (int)want);
+		finish(e);
+		assert_int_equal(read(b[0], &c, 1), 1);
+		if (want & BLKIO_READABLE)
+			assert_int_equal(read(a[0], &c, 1), 1);
+		/* once more at most */
+		blkio_wait(e->q, a[0], 0);
+	}
+	blkio_unwatch(e->q);
+	/* forgotten: it ends no wait any more, nor is it kept open */
+	assert_int_equal(write(b[1], "b", 1), 1);
+	assert_int_equal(blkio_wait(e->q, a[0], 1000), 0);
+	blkio_unwatch(e->q);
+	close(b[0]);
+	assert_int_equal(write(b[1], "b", 1), -1);
+	assert_int_equal(errno, EPIPE);
+	close(b[1]);
+	close(a[0]);
+	close(a[1]);
+}
+
 static void the_watched_descriptor_may_change(void **state)
 {
 	struct env *e = *state;
@@ -1261,6 +1317,7 @@ int main(void)
 		BOTH(waits_end_in_time),
 		BOTH(another_thread_wakes_a_wait),
 		BOTH(unwatching_ends_though_another_read),
+		BOTH(a_second_descriptor_ends_waits),
 		BOTH(the_watched_descriptor_may_change),
 		BOTH(random_requests),
 		URING(one_call_starts_and_waits),
