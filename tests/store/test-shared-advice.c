@@ -65,9 +65,11 @@ static void what_is_locked_stays(void **state)
 	OK(&p[1], LOCK, 100, 200, LOCK_ALL);
 	OK(&p[0], UNLOCK, 0, 200, 0, 0);
 	assert_int_equal(DO(&p[0], LOCKED, 0, 0, 0, 0), 0);
-	crowd(&p[1]);
+	/* what was written a moment ago stays for that moment */
+	do
+		crowd(&p[1]);
+	while (cached(&p[0], 0, 100) == 100);
 	assert_int_equal(cached(&p[0], 100, 200), 200);
-	assert_true(cached(&p[0], 0, 100) < 100);
 	/* a child locks nothing, and one that was killed neither */
 	c = child_of(&p[1]);
 	assert_int_equal(DO(&c, LOCKED, 0, 0, 0, 0), 0);
