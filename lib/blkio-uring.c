@@ -309,9 +309,12 @@ static int uring_wait(struct blkio *q, int fd, uint64_t timeout_ns)
 	int mask = 0;
 	long r;
 
-	/* nothing else can end it: poll(2) costs less than a poll request and its completion */
+	/*
+	 * Nothing else can end it: poll(2) costs less than a poll request and its completion.
+	 * The second watch, once armed, stays so for long, and is no reason against it.
+	 */
 	if (q->nactive == 0 && timeout_ns != 0 && fd >= 0 && !u->watch[0].armed &&
-	    !u->watch[1].armed && untaken(u) == 0) {
+	    untaken(u) == 0) {
 		/* a program may have fewer descriptors than two: the ring takes them all the same */
 		r = sync_poll(fd, q->also, timeout_ns);
 		if (r != -EINVAL)
