@@ -97,7 +97,12 @@ static inline uint64_t sub_pos(const struct blk_sub *sub)
 
 /* blkio-sync.c: an attempt by preadv(2) or pwritev(2), also for an engine in trouble. */
 int64_t sync_attempt(const struct blk_sub *sub);
-/* poll(2) for reading: BLKIO_READABLE, BLKIO_ALSO (fd < 0: neither) or -errno. */
+/*
+ * poll(2) for reading: BLKIO_READABLE, BLKIO_ALSO (fd < 0: neither) or -errno.
+ * -EINVAL: for as many the process's limit of descriptors is too low.
+ */
 int sync_poll(int fd, int also, uint64_t timeout_ns);
+/* The same where nothing else can be asked: then both may be readable, after a moment. */
+int sync_look(int fd, int also, uint64_t timeout_ns);
 
 #endif

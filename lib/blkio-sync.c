@@ -14,6 +14,8 @@
 #include <linux/time_types.h>
 #include <poll.h>
 
+#define LOOK_NS 1000000U /* how often is looked where poll(2) is refused */
+
 int64_t sync_attempt(const struct blk_sub *sub)
 {
 	int fd = sub->dev->fd;
@@ -53,6 +55,16 @@ int sync_poll(int fd, int also, uint64_t timeout_ns)
 	return (pfd[0].revents != 0 ? BLKIO_READABLE : 0) | (pfd[1].revents != 0 ? BLKIO_ALSO : 0);
 }
 
+int sync_look(int fd, int also, uint64_t timeout_ns)
+{
+	int r = sync_poll(fd, also, timeout_ns);
+
+	if (r != -EINVAL || fd < 0)
+		return r;
+	sync_poll(-1, -1, timeout_ns < LOOK_NS ? timeout_ns : LOOK_NS);
+	return BLKIO_READABLE | (also >= 0 ? BLKIO_ALSO : 0);
+}
+
 static int sync_open(struct blkio *q)
 {
 	(void)q;
@@ -85,7 +97,7 @@ static int sync_wait(struct blkio *q, int fd, uint64_t timeout_ns)
 {
 	if (fd < 0 && timeout_ns == 0)
 		return 0;
-	return sync_poll(fd, q->also, timeout_ns);
+	return sync_look(fd, q->also, timeout_ns);
 }
 
 const struct blkio_engine blkio_sync = {

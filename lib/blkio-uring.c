@@ -298,7 +298,7 @@ static int in_trouble(struct blkio *q, int fd, uint64_t timeout_ns, int err)
 	drain(q);
 	if (q->ended != NULL)
 		return 0;
-	return sync_poll(fd, q->also, timeout_ns < TROUBLE_NS ? timeout_ns : TROUBLE_NS);
+	return sync_look(fd, q->also, timeout_ns < TROUBLE_NS ? timeout_ns : TROUBLE_NS);
 }
 
 static int uring_wait(struct blkio *q, int fd, uint64_t timeout_ns)
@@ -309,10 +309,17 @@ static int uring_wait(struct blkio *q, int fd, uint64_t timeout_ns)
 	int mask = 0;
 	long r;
 
-	/* nothing else can end it: poll(2) costs less than a poll request and its completion */
+	/*
+	 * Nothing else can end it: poll(2) costs less than a poll request and its completion.
+	 * The second watch, once armed, stays so for long, and is no reason against it.
+	 */
 	if (q->nactive == 0 && timeout_ns != 0 && fd >= 0 && !u->watch[0].armed &&
-	    !u->watch[1].armed && untaken(u) == 0)
-		return sync_poll(fd, q->also, timeout_ns);
+	    untaken(u) == 0) {
+		/* a program may have fewer descriptors than two: the ring takes them all the same */
+		r = sync_poll(fd, q->also, timeout_ns);
+		if (r != -EINVAL)
+			return (int)r;
+	}
 	for (unsigned i = 0; i < 2; i++) {
 		u->watch[i].polled = false;
 		if (fds[i] >= 0)

@@ -110,7 +110,7 @@ unsigned blkio_inflight(const struct blkio *q);
  * -EINVAL when there is nothing that could end the wait.  Readiness is a level:
  * it is told again for as long as fd is readable (an error or hang-up of fd
  * counts).  It may be told once too often when fd was read without having been
- * told.
+ * told, and where poll(2) is refused.
  */
 #define BLKIO_READABLE 1
 #define BLKIO_COMPLETED 2

@@ -122,7 +122,7 @@ bool fault_compressed_give(struct mm *mm, int fd, const struct fault *f, struct 
 	keep = tier_keeps(mm) && !f->write;
 	wp = keep && fault_wp_wanted(mm, r);
 	keep = keep && (wp || mm->opt.wp == FL_WP_OFF);
-	if (!tier_load(mm, vpn, pte_swp(pte_get(&mm->ptes, vpn)), page) ||
+	if (!tier_unpack(mm, vpn, pte_swp(pte_get(&mm->ptes, vpn)), page) ||
 	    uffd_copy(fd, addr_of(vpn), page, PAGE_SIZE, wp, &done) != UFFD_OK)
 		return false;
 	came(mm, vpn, keep, wp, true);

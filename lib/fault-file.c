@@ -644,6 +644,7 @@ static void read_done(struct file_io *io, int res)
 	}
 	if (io->t0 != 0) {
 		fault_latency(pc->mm, io->t0);
+		p->near.waits = false;
 		p->answered = all;
 	}
 	read_ended(io);

@@ -99,7 +99,8 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write,
 		fault_wake(mm, vpn + got);
 		return got + 1;
 	}
-	/* No mapping takes it just now: it stays cached, and who waits touches it again. */
+	/* No mapping takes it just now: it stays cached, and who waits, if any, touches it again. */
+	sp[got].flags &= (uint16_t)~STAGE_DEMAND;
 	fault_wake(mm, vpn + got);
 	return got != 0 ? got : 1;
 }
@@ -284,7 +285,7 @@ static void bring(struct pager *p, const struct stream *s, vpn_t vpn, vpn_t n)
 		return;
 	reclaim_trail(p, n);
 	if (vpn >= s->stays)
-		trail_add(&p->mm->ra.trail, vpn, n);
+		trail_add(&p->mm->trail, vpn, n);
 }
 
 /*

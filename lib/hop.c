@@ -393,7 +393,7 @@ static uintptr_t bell_of(const struct hop *h, const struct hop_slot *s)
  */
 static void answer_later(struct pager *p, struct hop_slot *s)
 {
-	/* Release: pairs with hop_call(). */
+	/* Release: pairs with ring(). */
 	__atomic_store_n(&s->state, HOP_DONE, __ATOMIC_RELEASE);
 	p->bell[p->nbells++] = (uint8_t)(s - p->mm->hop.slot);
 }
@@ -499,7 +499,7 @@ void hop_serve_faults(struct pager *p)
 void hop_late(struct mm *mm, struct hop_slot *s, long result)
 {
 	s->result = result;
-	/* Release: pairs with hop_call(). */
+	/* Release: pairs with ring(). */
 	__atomic_store_n(&s->state, HOP_DONE, __ATOMIC_RELEASE);
 	answer(mm, bell_of(&mm->hop, s));
 	if (mm->hop.kicked)

@@ -102,6 +102,7 @@ struct pager {
 	bool stop;	  /* HOP_CLOSE: leave the loop */
 	bool readable;	  /* messages may wait: what the last sleep ended with */
 	bool kin;	  /* kin_fd was readable then */
+	bool unwatched;	  /* neither was looked at then */
 	bool answered;	  /* a read answered a fault since the last sleep */
 	bool streaming;	  /* the fault that is being answered is of a stream that is read ahead */
 	bool pumped;	  /* doorbells may have been passed over (pager_pump) */
@@ -203,6 +204,7 @@ struct mm {
 
 	/* large, and not touched before pagers start: the rest is two pages */
 	struct staging staging;
+	struct trail trail;
 	struct fl_swap_spec spec[FL_SWAP_MAX]; /* areas to open then */
 	char spec_path[FL_SWAP_MAX][256];
 	struct fault defer[DEFER_MAX];

@@ -425,7 +425,7 @@ void near_stream(struct pager *p)
 	struct near_pager *n = &p->near;
 
 	n->same = 0;
-	if (near_binds(p) && ++n->unlike >= UNLIKE_MAX)
+	if (n->cpu >= 0 && ++n->unlike >= UNLIKE_MAX)
 		unbind(p);
 }
 

@@ -413,17 +413,22 @@ static int wait_awake(struct pager *p)
 
 	if (near_binds(p)) {
 		budget = p->near.waits ? AWAKE_NS : 0;
-		/* the one thread that faults waits: to watch for others would cost a request */
-		fd = -1;
+		/*
+		 * The one thread that faults waits: to watch for others would cost a request.  But not
+		 * twice in a row: something else may have ended, or answered it.
+		 */
+		if (!p->unwatched && blkio_inflight(p->io) != 0)
+			fd = -1;
 	}
 
-	p->answered = false;
+	p->answered = p->unwatched = false;
 	if (budget == 0)
 		return 0;
 	start = sys_now();
 	do {
 		r = blkio_wait(p->io, fd, 0);
 	} while (r == 0 && sys_now() - start < budget);
+	p->unwatched = fd < 0 && r != 0;
 	return r;
 }
 

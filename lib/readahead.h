@@ -37,7 +37,7 @@ struct stream_set {
 /*
  * What streams brought, oldest first: pages that nobody may ask for again, so
  * that they leave for what is brought next.  Where there are more runs than
- * places the oldest is forgotten, and its pages are like any other.
+ * places the oldest is forgotten, and its pages are like any other.  All zeros: empty.
  */
 #define TRAIL_RUNS 1024U
 
@@ -56,7 +56,6 @@ struct readahead {
 	struct stream_set touch; /* first touches */
 	struct stream_set swap;	 /* swap-ins */
 	struct stream_set wp;	 /* writes to write-protected pages */
-	struct trail trail;
 	/* by slot: */
 	uint32_t cluster;	  /* pages read for one that meets no stream, 1 to CLUSTER_MAX */
 	uint32_t cluster_read;	  /* read along since the last decision */

@@ -586,7 +586,7 @@ static vpn_t drop_behind(struct mm *mm, struct drop_list *d, vpn_t vpn, vpn_t st
 void reclaim_trail(struct pager *p, uint64_t n)
 {
 	struct mm *mm = p->mm;
-	struct trail *t = &mm->ra.trail;
+	struct trail *t = &mm->trail;
 	struct drop_list d = {.n = 0};
 	const struct trail_run *run;
 	uint64_t have = free_frames(mm);

@@ -1064,14 +1064,37 @@ uint32_t staging_buffer(uint64_t limit)
 	return (uint32_t)clamp(limit / 16, 32, STAGE_BUFFER_MAX);
 }
 
+/*
+ * The huge page in whose middle the buffer ends now: the kernel keeps all of it while
+ * it holds any part, so it is given up as a whole, unless reads are in flight to it.
+ */
+static void buffer_cut(struct mm *mm, uint32_t pages)
+{
+	struct staging *s = &mm->staging;
+	uint32_t first = pages / HUGE_PAGES * HUGE_PAGES;
+
+	for (uint32_t i = first; i < first + HUGE_PAGES; i++) {
+		uint32_t index = STAGE_BLOCK_PAGES + i;
+
+		if (s->page[index].state == STAGE_READING)
+			return;
+		if (s->page[index].state == STAGE_CACHED)
+			buffer_drop(mm, index);
+	}
+	release(mm, STAGE_BLOCK_PAGES + first, HUGE_PAGES);
+}
+
 void staging_resize(struct mm *mm)
 {
 	struct staging *s = &mm->staging;
 	uint32_t pages = mm->flags & MM_SERVER ? 0 : staging_buffer(mm->limit);
 	uint32_t was = s->buffer_pages;
+	uint32_t huge = s->buffer_huge;
 
 	s->buffer_pages = pages;
 	buffer_advise(s, pages);
+	if (pages < huge && pages % HUGE_PAGES != 0)
+		buffer_cut(mm, pages);
 	/* what is in flight beyond the new end stays until it is done */
 	for (uint32_t i = pages; i < was; i++) {
 		uint32_t index = STAGE_BLOCK_PAGES + i;

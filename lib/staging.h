@@ -106,7 +106,7 @@ struct staging {
 	uint32_t spare_list; /* blocks whose frames are nobody's, and all there */
 	uint32_t spares;     /* how many */
 	uint32_t giving;     /* one whose frames are taken one by one; cursor: those that are left */
-	uint32_t spares_wanted; /* blocks that first touches could have used */
+	uint32_t spares_wanted; /* blocks that first touches or single pages could have used */
 	uint32_t buffer_pages; /* of the buffer, as the limit allows */
 	uint32_t buffer_huge;  /* of these, the first that may be huge pages */
 	uint32_t buffer_used;

@@ -237,14 +237,18 @@ swp_t tier_store(struct mm *mm, vpn_t vpn, const void *page)
 	return o != ZOBJ_NONE ? swp_of_object(o) : SWP_NONE;
 }
 
-bool tier_load(struct mm *mm, vpn_t vpn, swp_t swp, void *page)
+bool tier_unpack(struct mm *mm, vpn_t vpn, swp_t swp, void *page)
 {
 	struct tier *t = &mm->tier;
-	zobj_t o = swp_object(swp);
-	const struct zobj_head *h = zpool_head(&t->pool, o);
+	const struct zobj_head *h = zpool_head(&t->pool, swp_object(swp));
 
-	if (h->live && h->vpn == vpn && codec_unpack(&t->codec, h + 1, h->size, page) &&
-	    stage_csum(mm, page, swp) == h->csum)
+	return h->live && h->vpn == vpn && codec_unpack(&t->codec, h + 1, h->size, page) &&
+	       stage_csum(mm, page, swp) == h->csum;
+}
+
+bool tier_load(struct mm *mm, vpn_t vpn, swp_t swp, void *page)
+{
+	if (tier_unpack(mm, vpn, swp, page))
 		return true;
 	stat_add(&mm->stats.csum_errors, 1);
 	mm_log(mm, FL_LOG_ERROR,

@@ -89,6 +89,8 @@ swp_t tier_store(struct mm *mm, vpn_t vpn, const void *page);
 
 /* Unpack a page; false: it is not what was put there, and the error was counted and told. */
 bool tier_load(struct mm *mm, vpn_t vpn, swp_t swp, void *page);
+/* The same for who leaves an error to another. */
+bool tier_unpack(struct mm *mm, vpn_t vpn, swp_t swp, void *page);
 
 /* Whether objects are to be kept beside the frames that they became. */
 bool tier_keeps(const struct mm *mm);
