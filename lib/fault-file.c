@@ -511,16 +511,20 @@ static void read_ended(struct file_io *io)
 	cache_io_end(io);
 }
 
-void file_lost(struct file_io *io, int err)
-{
-	page_lost(io, err);
-	read_ended(io);
-}
-
 /* Whether pages of it were left, so that it must not begin again. */
 static bool was_left(const struct file_io *io)
 {
 	return cache_next(io->pc, io->page, CACHE_LEFT) < io->page + io->n;
+}
+
+void file_lost(struct file_io *io, int err)
+{
+	/* left while the program was asked, it may have been stored to */
+	if (was_left(io))
+		read_singly(io);
+	else
+		page_lost(io, err);
+	read_ended(io);
 }
 
 static bool failed(struct file_io *io, int res)
