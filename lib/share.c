@@ -711,6 +711,8 @@ static void answer(struct mm *mm, struct link *l, const struct uffd_msg *m)
 		       "a page of a mapped file is not in memory, and the store's server has gone "
 		       "(SIGBUS)");
 	mm->share->said = true;
+	/* one that is there and may not be stored to: what is mapped is not poisoned */
+	SYS3(madvise, addr, PAGE_SIZE, MADV_DONTNEED_LOCKED);
 	uffd_writeprotect(l->uffd, addr, PAGE_SIZE, false);
 	uffd_poison(l->uffd, addr, PAGE_SIZE);
 	uffd_wake(l->uffd, addr, PAGE_SIZE);
