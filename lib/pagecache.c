@@ -862,7 +862,7 @@ void cache_grow(struct pagecache *pc, uint64_t size)
 	size_t from = pc->size % PAGE_SIZE;
 
 	if (size > pc->size && from != 0 && (cache_get(pc, last) & CACHE_UPTODATE))
-		memset(cache_addr(pc, last) + from, 0, PAGE_SIZE - from);
+		zero_rest(pc, last, from);
 }
 
 void cache_look_at_size(struct pagecache *pc)
