@@ -456,6 +456,7 @@ void files_forked(struct mm *mm)
 	f->jobs = f->reading = 0;
 	f->lead = f->tail = NULL;
 	f->next_tick = f->drained = 0;
+	f->behind = false;
 	landing_forked(mm);
 }
 
