@@ -122,7 +122,7 @@ void detour_round(struct pager *p, uint64_t now)
 		if (pc->reading == 0 || pc->source != NULL || now - pc->read_since < DETOUR_NS)
 			continue;
 		pc->read_since = now;
-		if (pc->rd.fd != pc->fd) {
+		if (pc->rd.fd != pc->fd && pc->direct_reads != 0) {
 			pc->direct_fd = pc->rd.fd;
 			pc->rd.fd = pc->fd;
 		}
