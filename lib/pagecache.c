@@ -571,7 +571,9 @@ void cache_unmap(struct pagecache *pc, uint64_t page, uint64_t n)
 	if (pc->mm->flags & MM_SERVER) {
 		for (uint64_t end = page + n; page < end; page += part) {
 			part = 0;
+			/* what is copied ends with the chunk */
 			while (page + part < end && part < LEAD_BATCH &&
+			       part < CHUNK_PAGES - page % CHUNK_PAGES &&
 			       is_free_to_go(cache_get(pc, page + part)))
 				part++;
 			if (part != 0)
