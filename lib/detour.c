@@ -77,12 +77,19 @@ static bool bring(struct pager *p, struct pagecache *pc, uint64_t page)
 	return have;
 }
 
-void detour_read_ended(struct pagecache *pc)
+/* Reads are direct again, if they may be, when none that was left behind is in flight. */
+static void be_direct(struct pagecache *pc)
 {
-	if (--pc->direct_reads != 0 || pc->direct_fd < 0)
+	if (pc->direct_reads != 0 || pc->direct_fd < 0)
 		return;
 	pc->rd.fd = pc->direct_fd;
 	pc->direct_fd = -1;
+}
+
+void detour_read_ended(struct pagecache *pc)
+{
+	pc->direct_reads--;
+	be_direct(pc);
 }
 
 /* Whether one of the pages that threads wait for is in a shared mapping. */
@@ -122,7 +129,7 @@ void detour_round(struct pager *p, uint64_t now)
 		if (pc->reading == 0 || pc->source != NULL || now - pc->read_since < DETOUR_NS)
 			continue;
 		pc->read_since = now;
-		if (pc->rd.fd != pc->fd && pc->direct_reads != 0) {
+		if (pc->rd.fd != pc->fd) {
 			pc->direct_fd = pc->rd.fd;
 			pc->rd.fd = pc->fd;
 		}
@@ -135,5 +142,7 @@ void detour_round(struct pager *p, uint64_t now)
 			leave_all(pc);
 			pc->direct_fd = -1;
 		}
+		/* what is slow may be a read by way of the kernel's cache */
+		be_direct(pc);
 	}
 }
