@@ -77,12 +77,19 @@ static bool bring(struct pager *p, struct pagecache *pc, uint64_t page)
 	return have;
 }
 
-void detour_read_ended(struct pagecache *pc)
+/* Reads are direct again, if they may be, when none that was left behind is in flight. */
+static void be_direct(struct pagecache *pc)
 {
-	if (--pc->direct_reads != 0 || pc->direct_fd < 0)
+	if (pc->direct_reads != 0 || pc->direct_fd < 0)
 		return;
 	pc->rd.fd = pc->direct_fd;
 	pc->direct_fd = -1;
+}
+
+void detour_read_ended(struct pagecache *pc)
+{
+	pc->direct_reads--;
+	be_direct(pc);
 }
 
 /* Whether one of the pages that threads wait for is in a shared mapping. */
@@ -105,7 +112,7 @@ static void leave_all(struct pagecache *pc)
 	char copy[PAGE_SIZE] __attribute__((aligned(64)));
 
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_LOCKED)) != CACHE_NONE; page++) {
-		if ((cache_get(pc, page) & (CACHE_LEFT | CACHE_WRITEBACK)) ||
+		if ((cache_get(pc, page) & CACHE_WRITEBACK) ||
 		    page >= cache_pages(pc) || read_mapped(pc, page, copy, PAGE_SIZE) != 0)
 			continue;
 		if (cache_leave(pc, page, copy) == 0)
@@ -135,5 +142,7 @@ void detour_round(struct pager *p, uint64_t now)
 			leave_all(pc);
 			pc->direct_fd = -1;
 		}
+		/* what is slow may be a read by way of the kernel's cache */
+		be_direct(pc);
 	}
 }

@@ -502,11 +502,11 @@ static uint64_t make_cold(struct pager *p, struct pagecache *pc, uint64_t page, 
 	bool dirty = cache_get(pc, page) & CACHE_DIRTY;
 	uint64_t run = 1;
 
-	if (dirty && out)
-		run = cache_write(p, pc, page, n);
-	while (!dirty && run < n && run < CACHE_BLOCK && takes_advice(pc, page + run) &&
-	       !(cache_get(pc, page + run) & CACHE_DIRTY))
+	while (run < n && run < CACHE_BLOCK && takes_advice(pc, page + run) &&
+	       !(cache_get(pc, page + run) & CACHE_DIRTY) == !dirty)
 		run++;
+	if (dirty && out)
+		run = cache_write(p, pc, page, run);
 	if (run == 0)
 		run = 1;
 	if (!dirty && out)

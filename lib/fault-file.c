@@ -291,6 +291,7 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 			    ? pc->size - (page << PAGE_SHIFT)
 			    : run * PAGE_SIZE;
 	io->landing = LANDING_NONE;
+	io->iov = (struct iovec){cache_addr(pc, page), run * PAGE_SIZE};
 	io->req.dev = &pc->rd;
 	io->req.op = BLK_READ;
 	io->done = read_done;
@@ -309,9 +310,8 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	}
 	if (pc->source == NULL && run >= LANDING_LEAST)
 		io->landing = landing_get(mm, run);
-	io->iov = (struct iovec){io->landing != LANDING_NONE ? landing_addr(mm, io->landing)
-							     : cache_addr(pc, page),
-				 run * PAGE_SIZE};
+	if (io->landing != LANDING_NONE)
+		io->iov.iov_base = landing_addr(mm, io->landing);
 	cache_start(io);
 	return run;
 }
@@ -511,16 +511,20 @@ static void read_ended(struct file_io *io)
 	cache_io_end(io);
 }
 
-void file_lost(struct file_io *io, int err)
-{
-	page_lost(io, err);
-	read_ended(io);
-}
-
 /* Whether pages of it were left, so that it must not begin again. */
 static bool was_left(const struct file_io *io)
 {
 	return cache_next(io->pc, io->page, CACHE_LEFT) < io->page + io->n;
+}
+
+void file_lost(struct file_io *io, int err)
+{
+	/* left while the program was asked, it may have been stored to */
+	if (was_left(io))
+		read_singly(io);
+	else
+		page_lost(io, err);
+	read_ended(io);
 }
 
 static bool failed(struct file_io *io, int res)

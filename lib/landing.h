@@ -10,8 +10,8 @@
  * that no cache has, and somebody waits for it (random reads by 8 threads took a tenth more).
  *
  * Frames.  The budget (mm.h) is smaller by all that the limit allows here, from the
- * first file on.  Where there is no room, or the limit is small, reads go to the
- * cache's own pages (cache_addr()).
+ * first file on.  Where there is no room, the limit is small, or a group's, reads go
+ * to the cache's own pages (cache_addr()).
  *
  * Called with the mm lock held.
  */

@@ -456,6 +456,7 @@ void files_forked(struct mm *mm)
 	f->jobs = f->reading = 0;
 	f->lead = f->tail = NULL;
 	f->next_tick = f->drained = 0;
+	f->behind = false;
 	landing_forked(mm);
 }
 
@@ -570,7 +571,9 @@ void cache_unmap(struct pagecache *pc, uint64_t page, uint64_t n)
 	if (pc->mm->flags & MM_SERVER) {
 		for (uint64_t end = page + n; page < end; page += part) {
 			part = 0;
+			/* what is copied ends with the chunk */
 			while (page + part < end && part < LEAD_BATCH &&
+			       part < CHUNK_PAGES - page % CHUNK_PAGES &&
 			       is_free_to_go(cache_get(pc, page + part)))
 				part++;
 			if (part != 0)
@@ -862,7 +865,7 @@ void cache_grow(struct pagecache *pc, uint64_t size)
 	size_t from = pc->size % PAGE_SIZE;
 
 	if (size > pc->size && from != 0 && (cache_get(pc, last) & CACHE_UPTODATE))
-		memset(cache_addr(pc, last) + from, 0, PAGE_SIZE - from);
+		zero_rest(pc, last, from);
 }
 
 void cache_look_at_size(struct pagecache *pc)

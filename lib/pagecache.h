@@ -181,6 +181,7 @@ struct files {
 	uint32_t again, gone;
 	uint64_t next_tick; /* when dirty pages are looked at, ns; 0: not */
 	uint64_t drained;   /* written in the background until so few are dirty */
+	bool behind;	    /* what is to be written waits for what is being written */
 	/* pages that raise SIGBUS just now, and since when */
 	struct {
 		struct peer *peer;

@@ -115,12 +115,17 @@ static void lose(struct mm *mm, struct link *l)
 		break;
 	}
 	for (struct share_file *f = mm->share->files; f != NULL; f = f->next) {
-		long fd = f->link == l && f->write && f->memfd >= 0
-				  ? SYS2(memfd_create, "faultline-marks", MFD_CLOEXEC)
-				  : -1;
+		long fd;
 
-		if (fd >= 0)
+		if (f->link != l || !f->write || f->memfd < 0)
+			continue;
+		fd = SYS2(memfd_create, "faultline-marks", MFD_CLOEXEC);
+		if (!sys_err(fd))
 			f->marks_fd = (int)fd;
+		else
+			mm_log(mm, FL_LOG_ERROR,
+			       "what is stored in %s without the store's server will not be in the file: %s",
+			       f->path, log_strerror((int)fd));
 	}
 	l->faults = true;
 	if (fork_watch(mm, l->uffd, false) != 0)
@@ -711,6 +716,8 @@ static void answer(struct mm *mm, struct link *l, const struct uffd_msg *m)
 		       "a page of a mapped file is not in memory, and the store's server has gone "
 		       "(SIGBUS)");
 	mm->share->said = true;
+	/* one that is there and may not be stored to: what is mapped is not poisoned */
+	SYS3(madvise, addr, PAGE_SIZE, MADV_DONTNEED_LOCKED);
 	uffd_writeprotect(l->uffd, addr, PAGE_SIZE, false);
 	uffd_poison(l->uffd, addr, PAGE_SIZE);
 	uffd_wake(l->uffd, addr, PAGE_SIZE);

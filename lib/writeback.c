@@ -205,8 +205,10 @@ static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE;) {
 		uint32_t n = 0;
 
-		if (f->writeback >= most_in_flight(p->mm, now))
+		if (f->writeback >= most_in_flight(p->mm, now)) {
+			f->behind = true;
 			return;
+		}
 		if (is_due(cache_get(pc, page), tick, young) ||
 		    (pc->users.count == 0 && pc->handles == 0 &&
 		     !(cache_get(pc, page) & CACHE_ERROR))) {
@@ -273,7 +275,8 @@ void files_round(struct pager *p)
 	}
 	if (f->dirty != 0 &&
 	    (now >= f->next_tick || orphans ||
-	     (draining(mm, now) && f->writeback < most_in_flight(mm, now) / 2))) {
+	     ((draining(mm, now) || f->behind) && f->writeback < most_in_flight(mm, now) / 2))) {
+		f->behind = false;
 		for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
 			if (pc->dirty != 0)
 				write_due(p, pc, now);

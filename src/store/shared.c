@@ -456,6 +456,26 @@ static int write_rest(const struct filedata *d, int fd, uint64_t *size)
 	return 0;
 }
 
+/* Write what is cached of a file, and wait for it; -ENOENT: nothing is. */
+static int sync_cached(struct filedata *d)
+{
+	struct sync_wait wait = {.err = 0};
+	uint32_t pending;
+	long r;
+
+	d->wait = &wait;
+	r = run(filedata_sync, d);
+	if (r != 0)
+		return (int)r;
+	/* Acquire: what was written; pairs with the release of who ends it. */
+	while ((pending = __atomic_load_n(&wait.pending, __ATOMIC_ACQUIRE)) != 0)
+		futex_wait(&wait.pending, pending, 0);
+	/* its wake follows its store, and `wait` is ours: the pager is done when it does this */
+	d->wait = NULL;
+	run(filedata_dirty, d);
+	return wait.err;
+}
+
 /* --- what was stored while there was no server --- */
 
 /*
@@ -605,6 +625,17 @@ static int return_all(const struct stat *st, int fd, int memfd, int state_fd, in
 	return err;
 }
 
+/* The file as all have it: what is stored in a mapping shows in its times when it is written. */
+static int look_at(int fd, struct stat *st)
+{
+	struct filedata d = {.dev = st->st_dev, .ino = st->st_ino, .fd = -1};
+	int err = sync_cached(&d);
+
+	if (err != 0 && err != -ENOENT)
+		return err;
+	return fstat(fd, st) == 0 ? 0 : -errno;
+}
+
 static int take_return(const struct wire_msg *m, const int *fds)
 {
 	char path[32], line[WIRE_NAME_MAX];
@@ -625,6 +656,8 @@ static int take_return(const struct wire_msg *m, const int *fds)
 	if (err == 0 && (m->slots == 0 || birth_of(rw) != m->slots))
 		err = -ESTALE;
 	if (err == 0)
+		err = look_at(rw, &st);
+	if (err == 0)
 		err = may_return(&st, &memfd, &noted);
 	if (err == -EBUSY) {
 		snprintf(line, sizeof(line),
@@ -635,6 +668,8 @@ static int take_return(const struct wire_msg *m, const int *fds)
 	}
 	if (err == 0) {
 		err = return_all(&st, rw, fds[1], fds[2], fds[3]);
+		if (err == 0)
+			err = look_at(rw, &st);
 		if (err == 0 && fsync(rw) != 0)
 			err = -errno;
 		if (fstat(rw, &st) == 0)
@@ -807,21 +842,8 @@ int shared_truncate(const struct node *n, int fd, off_t size)
 int shared_sync(const struct node *n)
 {
 	struct filedata d = data_of(n);
-	struct sync_wait wait = {.err = 0};
-	uint32_t pending;
-	long r;
 
-	d.wait = &wait;
-	r = run(filedata_sync, &d);
-	if (r != 0)
-		return (int)r;
-	/* Acquire: what was written; pairs with the release of who ends it. */
-	while ((pending = __atomic_load_n(&wait.pending, __ATOMIC_ACQUIRE)) != 0)
-		futex_wait(&wait.pending, pending, 0);
-	/* its wake follows its store, and `wait` is ours: the pager is done when it does this */
-	d.wait = NULL;
-	run(filedata_dirty, &d);
-	return wait.err;
+	return sync_cached(&d);
 }
 
 double shared_attr(dev_t dev, ino_t ino, struct stat *st)
