@@ -176,9 +176,11 @@ static int do_clone3(struct hook_call *c)
 	int r;
 
 	/* what the kernel refuses, it refuses by itself */
-	if (args == NULL || size < CLONE_ARGS_SIZE_VER0 || size > sizeof(copy) ||
-	    (args->flags & CLONE_VM) || (args->stack == 0) != (args->stack_size == 0))
-		return share_memory(args != NULL ? args->flags : 0);
+	if (args == NULL || size < CLONE_ARGS_SIZE_VER0)
+		return share_memory(0);
+	if (size > sizeof(copy) || (args->flags & CLONE_VM) ||
+	    (args->stack == 0) != (args->stack_size == 0))
+		return share_memory(args->flags);
 	memcpy(&copy, args, size);
 	copy.args.stack = copy.args.stack_size = 0;
 	c->arg[0] = (long)&copy;
