@@ -10,7 +10,8 @@
  *
  * Each part begins at a multiple of the page size, in that order; numbers are
  * little-endian.  What is in no range was never touched: zeros, or, where the
- * text names a file, that file's bytes from the offset on that stands there.  In the image of
+ * text names a file, that file's bytes from the offset on that stands there (of a held
+ * mapping: what fl_sync() made of them).  In the image of
  * one range of memory the byte at an address is at offset address - start, so
  * that the file maps back; otherwise the ranges stand one behind the other.
  *

@@ -3,11 +3,11 @@
  * mmap.c - the memory calls as an application makes them; see mmap.h.
  *
  * Each call decides whether managed memory is concerned, and where the work is
- * done: here, under the mm lock, while nothing is armed; on a pager, by
- * hop_call(), afterwards.  No signal's handler may run meanwhile: they are
- * blocked, or the preload library puts them off (MM_PRELOAD).  The armed flag is looked at
- * again under the lock.  What populates memory (MAP_POPULATE, mlock) is done
- * by the calling thread afterwards, as faults.
+ * done: here, under the mm lock, while nothing is armed (or by the caller, between
+ * mm_hold() and mm_follow()); on a pager, by hop_call(), afterwards.  No signal's
+ * handler may run meanwhile: they are blocked, or the preload library puts them off
+ * (MM_PRELOAD).  The armed flag is looked at again under the lock.  What populates
+ * memory (MAP_POPULATE, mlock) is done by the calling thread afterwards, as faults.
  */
 #include "mmap.h"
 

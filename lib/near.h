@@ -44,7 +44,7 @@ struct cpu_mask {
 
 struct near {
 	bool wanted;	      /* constant */
-	uint32_t off;	      /* atomic: 0, or it cannot be hidden: any more, or NEAR_LATER */
+	uint32_t off;	      /* atomic: 0; 1: it can no more be hidden; NEAR_LATER: it cannot be yet */
 	uint32_t calls;	      /* atomic: near_leave() so far */
 	uint32_t bound;	      /* atomic: the thread's number, 0 or NEAR_BUSY; guards */
 	struct cpu_mask mine; /* what its affinity was */

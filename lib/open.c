@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define AROUND_DEFAULT FL_WINDOW_MAX /* pages */
 #define READAHEAD_DEFAULT 256U	     /* pages */
@@ -134,6 +135,9 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 	*out = NULL;
 	if (mm == NULL)
 		return refuse(why, why_size, -ENOMEM, "no memory");
+	/* where all memory gets huge pages, each program would have one zeroed for a few small ones */
+	if (spare != 0)
+		SYS3(madvise, mm, MM_SIZE + spare, MADV_NOHUGEPAGE);
 	lock_init(&mm->lock, RANK_MM);
 	region_tree_init(&mm->regions);
 	fill_init(&mm->fills);

@@ -333,8 +333,10 @@ static int open_devices(struct pagecache *pc, int dup, bool write)
 	return 0;
 }
 
+/* On one line, of a log or an image's text; one that is cut ends in dots. */
 static void note_name(struct pagecache *pc, int dup)
 {
+	static const char cut[] = "...";
 	char path[48];
 	long n;
 
@@ -342,6 +344,11 @@ static void note_name(struct pagecache *pc, int dup)
 	n = sys_bare(SYS_readlinkat, pc->mm->proc_fd, (long)path, (long)pc->name,
 		     sizeof(pc->name) - 1, 0, 0);
 	pc->name[sys_err(n) ? 0 : n] = '\0';
+	for (char *c = pc->name; *c != '\0'; c++)
+		if ((unsigned char)*c < ' ')
+			*c = '?';
+	if (n == (long)sizeof(pc->name) - 1)
+		memcpy(pc->name + sizeof(pc->name) - sizeof(cut), cut, sizeof(cut));
 }
 
 static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)

@@ -554,6 +554,8 @@ static void at_instant(struct snapshot *s)
 	s->began = sys_now();
 	s->pause = s->began - t0;
 	s->had = s->left;
+	/* the limit may be another by now, and nothing is in a cell yet */
+	s->allowed = (uint32_t)mm_snapshot_pages(mm);
 	s->stage = SNAP_SAVING;
 	__atomic_store_n(&mm->stats.snapshot_pages, s->had, __ATOMIC_RELAXED);
 	__atomic_store_n(&mm->stats.snapshot_saved, 0, __ATOMIC_RELAXED);

@@ -336,8 +336,8 @@ static int extract(const struct image *im, const char *path, uint64_t start, uin
 			uint64_t off = 0;
 
 			image_file(im, at, name, sizeof(name), &off);
-			cli_error("%s: address %" PRIx64 ": not in the image: it was not written, "
-				  "and is that of %s at %" PRIu64,
+			cli_error("%s: address %" PRIx64 ": not in the image: it is that of %s at "
+				  "%" PRIu64,
 				  path, at, name, off);
 			return EXIT_FAILED;
 		}

@@ -4,8 +4,8 @@
  *
  * Runs on the program's threads, wherever the program makes the call: between
  * vfork and exec, in signal handlers, inside malloc.  It calls nothing of the
- * C library but memory and string functions.  The hook itself holds no lock
- * while the kernel or the mm works, except around a fork.
+ * C library but memory and string functions.  Of locks it holds patch_lock around a
+ * fork, and, while nothing is armed, the mm lock from hook_call() to hook_made().
  *
  * What is left to the kernel: a clone that shares memory (threads, vfork,
  * posix_spawn), exec, affinities, once nothing of ours shows in them, and
@@ -176,9 +176,11 @@ static int do_clone3(struct hook_call *c)
 	int r;
 
 	/* what the kernel refuses, it refuses by itself */
-	if (args == NULL || size < CLONE_ARGS_SIZE_VER0 || size > sizeof(copy) ||
-	    (args->flags & CLONE_VM) || (args->stack == 0) != (args->stack_size == 0))
-		return share_memory(args != NULL ? args->flags : 0);
+	if (args == NULL || size < CLONE_ARGS_SIZE_VER0)
+		return share_memory(0);
+	if (size > sizeof(copy) || (args->flags & CLONE_VM) ||
+	    (args->stack == 0) != (args->stack_size == 0))
+		return share_memory(args->flags);
 	memcpy(&copy, args, size);
 	copy.args.stack = copy.args.stack_size = 0;
 	c->arg[0] = (long)&copy;

@@ -49,8 +49,8 @@
  * one, none is at the site: there entry_plain serves.  Everywhere else
  * entry_saving does.
  *
- * Locks: patch_lock (RANK_PATCH) guards islands and the writing of text once
- * the program runs; it is taken in hooks, where signals wait.
+ * Locks: patch_lock (RANK_PATCH) guards islands, the list and the writing of text
+ * once the program runs; it is taken in hooks, where signals wait.
  *
  * What is searched.  In the C library, the functions that are known to make
  * the calls; all of the loader.  Reading text maps it, 0.2 us a KiB, and every
@@ -750,11 +750,10 @@ static void set_all_apart(const struct site *s, unsigned n)
 /*
  * Many sites, sorted by address, with few writes: each costs three microseconds,
  * and each process pays.  All trampolines are there before the first jump.
+ * buf is the caller's to have: a stack that a hook finds may be small.
  */
-static bool patch_sites(struct writer *w, struct site *s, unsigned n)
+static bool patch_sites(struct writer *w, struct site *s, unsigned n, byte buf[PAGE])
 {
-	byte buf[PAGE];
-
 	if (!make_trampolines(w, s, n, buf))
 		return false;
 	set_all_apart(s, n);
@@ -829,9 +828,12 @@ bool patch_sees_threads(void)
 
 bool patch_affinity(void)
 {
+	byte *buf = sys_mem_alloc(PAGE);
 	struct writer w;
 	bool found = true;
 
+	if (buf == NULL)
+		return false;
 	lock_take(&patch_lock);
 	list.n = 0;
 	for (unsigned i = 0; i < NWRAPPERS; i++)
@@ -839,14 +841,16 @@ bool patch_affinity(void)
 			found &= find_versions(&wrappers[i], &libc, &list);
 	sort(&list);
 	writer_open(&w);
-	found &= patch_sites(&w, list.site, list.n);
+	found &= patch_sites(&w, list.site, list.n, buf);
 	writer_close(&w);
 	lock_drop(&patch_lock);
+	sys_mem_free(buf, PAGE);
 	return found;
 }
 
 int patch_program(bool watch, char *why, size_t why_size)
 {
+	byte buf[PAGE];
 	struct writer w;
 	int r;
 
@@ -859,7 +863,7 @@ int patch_program(bool watch, char *why, size_t why_size)
 		return r;
 	sort(&list);
 	writer_open(&w);
-	if (!patch_sites(&w, list.site, list.n)) {
+	if (!patch_sites(&w, list.site, list.n, buf)) {
 		log_format(why, why_size, "the C library's text cannot be written");
 		r = -EACCES;
 	}

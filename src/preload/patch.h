@@ -10,9 +10,9 @@
 #include <stddef.h>
 
 /*
- * Patch the C library and the dynamic loader: all sites, or none.  `watch`: the
- * end of the process and the closing of descriptors as well.  0, or -errno with
- * one line in why.
+ * Patch the C library and the dynamic loader, but for what is left to
+ * patch_affinity(): all sites, or none.  `watch`: the end of the process and the
+ * closing of descriptors as well.  0, or -errno with one line in why.
  */
 int patch_program(bool watch, char *why, size_t why_size);
 
