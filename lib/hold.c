@@ -316,9 +316,9 @@ static bool may_lock(struct pager *p, struct hold_sync *j, uint64_t page, bool *
 	return !*wait;
 }
 
-/* Write changed pages from vpn on; how many were dealt with, 0: that must wait. */
+/* Write changed pages from vpn on, so many at most; how many were dealt with, 0: that must wait. */
 static uint64_t gather_run(struct pager *p, struct hold_sync *j, const struct region *r, vpn_t vpn,
-			   vpn_t stop)
+			   vpn_t stop, uint32_t most, uint32_t *took)
 {
 	struct mm *mm = p->mm;
 	struct pagecache *pc = j->pc;
@@ -330,11 +330,14 @@ static uint64_t gather_run(struct pager *p, struct hold_sync *j, const struct re
 	uint32_t first;
 	uint32_t at;
 
+	*took = 0;
 	if (page >= end)
 		return stop - vpn;
 	if (!is_changed(mm, vpn, &wait))
 		return 1;
-	while (!wait && n < HOLD_RUN && vpn + n < stop && page + n < end &&
+	if (most > HOLD_RUN)
+		most = HOLD_RUN;
+	while (!wait && n < most && vpn + n < stop && page + n < end &&
 	       is_changed(mm, vpn + n, &wait) && !wait && may_lock(p, j, page + n, &wait))
 		n++;
 	n = take_bytes(j, n, &first);
@@ -354,6 +357,7 @@ static uint64_t gather_run(struct pager *p, struct hold_sync *j, const struct re
 	run->n = at;
 	if (at == 0)
 		return 0;
+	*took = at;
 	j->taken |= bits(first, at);
 	j->used += at;
 	j->wrote = true;
@@ -387,11 +391,11 @@ static long gather(struct pager *p, struct hold_sync *j)
 	struct mm *mm = p->mm;
 	const struct region *r;
 	uint64_t seen = 0;
+	uint32_t room = 0;
+	uint32_t took;
 	uintptr_t stop;
 
 	cache_look_at_size(j->pc);
-	/* pages that are locked count as frames, for which there is room where room can be made */
-	reclaim_some_room(p, HOLD_PAGES - j->used);
 	while (j->err == 0 && (r = held_part(mm, j->pc, &j->at, j->to, &stop)) != NULL) {
 		vpn_t vpn = pte_next(&mm->ptes, vpn_of(j->at), vpn_of(stop), any_state);
 		uint64_t n;
@@ -401,9 +405,15 @@ static long gather(struct pager *p, struct hold_sync *j)
 			continue;
 		if (seen >= SLICE)
 			return HOLD_GOES_ON;
-		n = gather_run(p, j, r, vpn, vpn_of(stop));
+		/* pages that are locked count as frames; with no room for any, one goes beyond it */
+		if (room == 0)
+			room = reclaim_some_room(p, HOLD_PAGES - j->used);
+		if (room == 0 && j->used != 0)
+			return HOLD_WAITS;
+		n = gather_run(p, j, r, vpn, vpn_of(stop), room != 0 ? room : 1, &took);
 		if (n == 0 && j->err == 0)
 			return HOLD_WAITS;
+		room -= took < room ? took : room;
 		seen += n;
 		j->at = addr_of(vpn + n);
 	}
