@@ -185,11 +185,16 @@ enum uffd_result uffd_zeropage(int fd, uintptr_t dst, size_t len, size_t *done)
 	return res;
 }
 
+/* Without a page map of its own the caller is a thread of the program's. */
 static bool is_there(int pagemap_fd, uintptr_t addr, bool want)
 {
 	struct page_region run;
 	uintptr_t next;
+	unsigned char vec = 0;
 
+	if (pagemap_fd < 0)
+		return sys_bare(SYS_mincore, (long)addr, PAGE_SIZE, (long)&vec, 0, 0, 0) == 0 &&
+		       (vec & 1) == want;
 	return uffd_scan_present(pagemap_fd, addr, addr + PAGE_SIZE, &run, 1, &next) == (want ? 1 : 0);
 }
 
@@ -199,7 +204,7 @@ static size_t moved_untold(int fd, int pagemap_fd, uintptr_t dst, uintptr_t src,
 {
 	size_t from = off;
 
-	while (pagemap_fd >= 0 && off < len && is_there(pagemap_fd, src + off, false) &&
+	while (off < len && is_there(pagemap_fd, src + off, false) &&
 	       is_there(pagemap_fd, dst + off, true))
 		off += PAGE_SIZE;
 	if (off != from)

@@ -51,7 +51,7 @@ enum uffd_result uffd_copy(int fd, uintptr_t dst, const void *src, size_t len, b
 enum uffd_result uffd_continue(int fd, uintptr_t start, size_t len, bool wp, size_t *done);
 enum uffd_result uffd_zeropage(int fd, uintptr_t dst, size_t len, size_t *done);
 /*
- * pagemap_fd: of /proc/self/pagemap, or -1.  The kernel may move pages and
+ * pagemap_fd: of /proc/self/pagemap, or -1: then mincore(2) is asked.  The kernel may move pages and
  * answer that it did not (Linux 6.18: EEXIST and a count of 0, while forked
  * processes share frames and end): what a failed call left is looked at.
  */
