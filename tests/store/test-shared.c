@@ -454,6 +454,7 @@ static void moved_about(void **state)
 	check_file("store/files/data", 900, 100, 1, 2);
 	check_file("store/files/data", 1100, 100, 1, 2);
 	check_file("store/files/data", 1200, 100, 1, 3);
+	serve(CACHE);
 }
 
 /* The disk is full for a while: everybody is told, once, and nothing is lost. */
