@@ -18,6 +18,8 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#define TOLD_MAX 4096U
+
 #define EXIT_WRONG 90
 #define EXIT_REFUSED 91
 #define FILES_MAX 8U
@@ -201,6 +203,33 @@ void count_refusal(const char *what, long err)
 	wrong("%s failed with %s, which no manual page names", what, strerror((int)-err));
 }
 
+/* The addresses of pages whose loss was told, in this process; atomic. */
+static uintptr_t told_at[TOLD_MAX];
+static unsigned told;
+
+static void note_told(const char *line)
+{
+	const char *at = strstr(line, "address 0x");
+	uintptr_t addr = 0;
+	unsigned i;
+
+	if (at == NULL || strstr(line, "the page is lost") == NULL)
+		return;
+	for (at += sizeof("address 0x") - 1; *at != ':' && *at != '\0'; at++)
+		addr = addr << 4 | (uintptr_t)(*at <= '9' ? *at - '0' : *at - 'a' + 10);
+	i = __atomic_fetch_add(&told, 1, __ATOMIC_RELAXED);
+	if (i < TOLD_MAX)
+		__atomic_store_n(&told_at[i], addr, __ATOMIC_RELEASE); /* pairs with was_told() */
+}
+
+static bool was_told(uintptr_t addr)
+{
+	for (unsigned i = 0; i < TOLD_MAX; i++)
+		if (__atomic_load_n(&told_at[i], __ATOMIC_ACQUIRE) == addr) /* pairs with note_told() */
+			return true;
+	return false;
+}
+
 void collect_line(void *arg, enum fl_log_level level, const char *line)
 {
 	unsigned i = __atomic_fetch_add(&report->nlines, 1, __ATOMIC_RELAXED);
@@ -208,6 +237,7 @@ void collect_line(void *arg, enum fl_log_level level, const char *line)
 
 	(void)arg;
 	(void)level;
+	note_told(line);
 	if (i >= LINES_MAX)
 		return;
 	if (n >= sizeof(report->line[i]))
@@ -428,8 +458,8 @@ static void note_lost(struct mem *m, size_t page, const char *what)
 {
 	unsigned char state = 0;
 
-	/* one that could not be brought back at the end has a line, as any that is lost */
-	if (m->fl == NULL && lines_with(report, "the page is lost") == 0)
+	/* one that could not be brought back at the end was told by its address */
+	if (m->fl == NULL && !was_told((uintptr_t)m->base + page * PG))
 		wrong("%s: SIGBUS on page %zu, which was not lost before", what, page);
 	if (m->fl != NULL &&
 	    (fl_page_state(m->fl, m->base + page * PG, PG, &state) != 0 ||

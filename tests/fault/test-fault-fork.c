@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define PAGES 900U
+#define PAGES 1500U
 #define EACH_MAX 12U /* of a row, so many calls are failed */
 
 struct load {

@@ -31,7 +31,7 @@
 #define WINDOW 16UL    /* pages */
 
 #define HITS 3000U   /* of a timer */
-#define JUMPS 40000U /* out of a handler; TEST_JUMPS=1000000 is a minute a side */
+#define JUMPS 100000U /* out of a handler; TEST_JUMPS=1000000 is a minute a side */
 #define CANCELS 200U
 #define FAULTS 2000U
 #define CROWD 400U

@@ -6,7 +6,7 @@ insert into source
   with recursive n(i, x) as (
     select 1, 12345
     union all
-    select i + 1, (x * 1103515245 + 12345) % 2147483648 from n where i < 80000)
+    select i + 1, (x * 1103515245 + 12345) % 2147483648 from n where i < 220000)
   select i, x,
     printf('%08x%08x%08x%08x', x, (x * 7919) % 4294967296, (x * 104729) % 4294967296,
       i * x % 4294967296)

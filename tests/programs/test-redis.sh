@@ -3,12 +3,12 @@
 #
 # redis-server without saves: load it, change much of it in another order than
 # it was loaded, read everything back, and compare that and DEBUG DIGEST.
-# FL_REDIS_KEYS (default 36000) values of 1 kB.
+# FL_REDIS_KEYS (default 90000) values of 1 kB.
 . "${FL_SRC:-.}/tests/programs/paged.sh"
 
 needs redis-server redis-cli awk
 socket=$dir/redis.sock
-keys=${FL_REDIS_KEYS:-36000}
+keys=${FL_REDIS_KEYS:-90000}
 
 # Commands of the inline protocol: $1 is load or read.
 commands() {
