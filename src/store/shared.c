@@ -148,6 +148,30 @@ static void say(void *arg, enum fl_log_level level, const char *line)
 	sys_bare(SYS_write, STDERR_FILENO, (long)text, (long)n, 0, 0, 0);
 }
 
+static bool is_before(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
+}
+
+/*
+ * From here on nothing changes a file whose time of change would lie before
+ * `started`: those times are the clock's of the last tick, or, where the kernel
+ * had to tell two changes apart, finer and later than that.
+ */
+static void mark_start(void)
+{
+	const struct timespec tick = {.tv_nsec = 1000000};
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &started);
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	/* not for ever: somebody may set the clock back */
+	for (unsigned ms = 0; ms < 100 && is_before(&now, &started); ms++) {
+		nanosleep(&tick, NULL);
+		clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	}
+}
+
 void shared_start(void)
 {
 	struct fl_options o = {
@@ -160,8 +184,7 @@ void shared_start(void)
 	struct statx st;
 	int err;
 
-	/* no finer than the times of files may be */
-	clock_gettime(CLOCK_REALTIME_COARSE, &started);
+	mark_start();
 	err = statx(AT_FDCWD, server.mnt, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_INO, &st);
 
 	snprintf(why, sizeof(why), "the mount cannot be looked at: %s", strerror(errno));
@@ -498,9 +521,11 @@ static unsigned nreturned;
 #define RETURNED_MAX 65536U
 #define RETURN_DIRTY (CACHE_DIRTY | CACHE_WRITEBACK | CACHE_RECENT)
 
-static bool is_before(const struct timespec *a, const struct timespec *b)
+/* Some filesystems have times of whole seconds. */
+static bool was_before(const struct timespec *changed)
 {
-	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
+	return changed->tv_nsec != 0 ? is_before(changed, &started)
+				     : changed->tv_sec < started.tv_sec;
 }
 
 /* Memory of the kernel's: what is read there cannot keep us. */
@@ -518,7 +543,7 @@ static int may_return(const struct stat *st, const struct stat *memfd, struct re
 
 	while (r != NULL && (r->dev != st->st_dev || r->ino != st->st_ino))
 		r = r->next;
-	if (r == NULL ? !is_before(&st->st_ctim, &started)
+	if (r == NULL ? !was_before(&st->st_ctim)
 		      : r->memfd.st_dev != memfd->st_dev || r->memfd.st_ino != memfd->st_ino ||
 				memcmp(&r->changed, &st->st_ctim, sizeof(r->changed)) != 0)
 		return -EBUSY;

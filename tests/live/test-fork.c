@@ -150,7 +150,7 @@ static void subject_deep(void)
 
 static void subject_bomb(void)
 {
-	const size_t pages = 640;
+	const size_t pages = 1024;
 	uint64_t *mem = map(pages);
 
 	for (size_t p = 0; p < pages; p++)
@@ -205,7 +205,7 @@ static void subject_threads(void)
 	racing = map(N);
 	for (uintptr_t i = 0; i < 4; i++)
 		CHECK(pthread_create(&t[i], NULL, race, (void *)i) == 0);
-	for (unsigned round = 0; round < 15; round++) {
+	for (unsigned round = 0; round < 30; round++) {
 		pid_t pid = fork();
 
 		CHECK(pid >= 0);
