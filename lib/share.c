@@ -587,28 +587,18 @@ long share_advise(struct mm *mm, uintptr_t start, uintptr_t end, enum wire_advic
 
 void share_madvise(struct mm *mm, uintptr_t start, uintptr_t end, int advice)
 {
-	switch (advice) {
-	case MADV_NORMAL:
-		share_advise(mm, start, end, WIRE_NORMAL);
-		break;
-	case MADV_SEQUENTIAL:
-		share_advise(mm, start, end, WIRE_SEQUENTIAL);
-		break;
-	case MADV_RANDOM:
-		share_advise(mm, start, end, WIRE_RANDOM);
-		break;
-	case MADV_WILLNEED:
-		share_advise(mm, start, end, WIRE_WILLNEED);
-		break;
-	case MADV_COLD:
-		share_advise(mm, start, end, WIRE_COLD);
-		break;
-	case MADV_PAGEOUT:
-		share_advise(mm, start, end, WIRE_PAGEOUT);
-		break;
-	default:
-		break;
-	}
+	static const struct {
+		int advice;
+		unsigned wire;
+	} told[] = {
+		{MADV_NORMAL, WIRE_NORMAL}, {MADV_SEQUENTIAL, WIRE_SEQUENTIAL},
+		{MADV_RANDOM, WIRE_RANDOM}, {MADV_WILLNEED, WIRE_WILLNEED},
+		{MADV_COLD, WIRE_COLD},	    {MADV_PAGEOUT, WIRE_PAGEOUT},
+	};
+
+	for (unsigned i = 0; i < sizeof(told) / sizeof(told[0]); i++)
+		if (told[i].advice == advice)
+			share_advise(mm, start, end, told[i].wire);
 }
 
 long share_relock(struct mm *mm, uintptr_t start, uintptr_t end)
