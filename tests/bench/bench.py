@@ -67,6 +67,13 @@ LIMITS = [((f"{work}@{percent}", 1), f"{title}, limit {percent} %")
           for work, title in (("seqread", "sequential read"), ("randread", "random read"),
                               ("randwrite", "random write"))]
 
+# Half the memory by few threads, and twice the memory, its pages far apart, by many.
+SPREAD = 16
+WIDE = [((f"{work}@{name}", n), f"{title}, {n} threads, {name}")
+        for work, title in (("randread", "random read"), ("randwrite", "random write"))
+        for name, n in (("near", 4), ("wide", 16))]
+WIDE_GOAL = 1.0  # near being 1
+
 # The most that faultline may take, kernel swap on a file being 1.
 GOALS = {
     ("fill", 1): 1 / 1.5,
@@ -89,10 +96,12 @@ ZRAM_GOALS = {
 }
 PROGRAM_GOAL = 1.02  # native being 1
 PROGRAM_LIMIT = 2048 * MIB
-PARTS = ["memory", "patterns", "threads", "limits", "files", *paged.NAMES, "micro", "programs",
+PARTS = ["memory", "patterns", "threads", "wide", "limits", "files", *paged.NAMES, "micro", "programs",
          "unarmed", "disk"]
 # Those whose sides are the ones of --sides, with what the worker does in them.
-MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS, "limits": LIMITS}
+MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS, "wide": WIDE,
+                "limits": LIMITS}
+PAGED_BY_US = (sides.Api, sides.Run)
 STARTUP_GOAL = 0.005  # seconds more
 
 
@@ -106,6 +115,7 @@ class Setup:
         self.ops, self.content, self.last_part = args.ops, args.content, args.last_part
         self.engine, self.wp, self.pagers = args.engine, args.wp, args.pagers
         self.works = None  # of the worker: its own
+        self.spread = 1  # pages from one page to the next
 
     def doing(self, rows):
         """The same, with the worker doing what rows are about."""
@@ -258,6 +268,22 @@ def measure_limits(setup, wanted, rounds, results):
         measure_sides(works, wanted, each, results, f"@{percent}")
 
 
+def measure_wide(setup, wanted, rounds, results):
+    """As much of it missing, with 64 times as much mapped and 4 times the threads."""
+    for suffix, n, size, limit, spread in (
+            ("@near", 4, setup.size // 2, setup.limit // 2, 1),
+            ("@wide", 16, setup.size * 2, setup.limit * 2, SPREAD)):
+        works = setup.doing([((w, n), "") for w in ("randread", "randwrite")])
+        works.size, works.limit, works.spread = size, limit // MIB * MIB, spread
+        measure_sides(works, wanted, rounds, results, suffix)
+    for work in ("randread", "randwrite"):
+        for side in wanted:
+            ratio = results.ratio((f"{work}@wide", 16), side.key, side.key, (f"{work}@near", 4))
+            if ratio is not None:
+                text, _ = goal_text([ratio], WIDE_GOAL if side in PAGED_BY_US else None)
+                results.lines.append(f"{work}, wide ÷ near, {side.title}: {ratio:.2f} {text}".rstrip())
+
+
 def goal_text(ratios, goal):
     if goal is None:
         return "", False
@@ -268,7 +294,7 @@ def goal_text(ratios, goal):
 
 
 def memory_table(results, wanted, works):
-    ours = [k for k in wanted if k in (sides.Api, sides.Run)]
+    ours = [k for k in wanted if k in PAGED_BY_US]
     rows = [["µs an operation", *[k.title for k in wanted],
              *[f"{k.key} ÷ file" for k in ours], "goal"]]
     packed = sides.Compressed in wanted and sides.KernelZram in wanted
@@ -285,7 +311,7 @@ def memory_table(results, wanted, works):
             goal, miss = goal_text([ratio], ZRAM_GOALS.get(row))
             missed += miss
             rows[-1] += ["-" if ratio is None else f"{ratio:.2f}", goal]
-    if works is not LIMITS:
+    if works not in (LIMITS, WIDE):
         rows.append(["peak memory, MiB",
                      *[cell(results.of(("peak", "MiB"), k.key)) for k in wanted],
                      *["" for _ in ours], *[""] * (3 if packed else 1)])
@@ -612,6 +638,8 @@ def measure_part(part, args, setup, wanted, todo):
         results.lines = bookkeeping_lines(setup, results)
     elif part == "limits":
         measure_limits(setup, wanted, rounds, results)
+    elif part == "wide":
+        measure_wide(setup, wanted, rounds, results)
     elif part in MEMORY_PARTS:
         measure_sides(setup.doing(MEMORY_PARTS[part]), wanted, rounds, results)
     elif part == "files":
@@ -647,9 +675,14 @@ def show(args, measured, wanted, todo):
     for part, works in MEMORY_PARTS.items():
         if part not in measured:
             continue
-        limit = "limit as told" if part == "limits" else f"{args.limit_mib} MiB limit"
+        mib, limit = f"{args.mib}", f"{args.limit_mib} MiB limit"
+        if part == "limits":
+            limit = "limit as told"
+        elif part == "wide":
+            mib = f"near {args.mib // 2}, wide {args.mib * 2} in {args.mib * 2 * SPREAD}"
+            limit = f"{args.limit_mib // 2} and {args.limit_mib * 2} MiB limit"
         add(*memory_table(measured[part], wanted, works), measured[part],
-            f"{args.mib} MiB of anonymous memory, {limit}, at most {args.rounds} rounds, "
+            f"{mib} MiB of anonymous memory, {limit}, at most {args.rounds} rounds, "
             f"{args.ops} random operations, content: {args.content}")
         text += measured[part].lines
     if "files" in measured:

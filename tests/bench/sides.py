@@ -252,6 +252,7 @@ class Side:
             warm(s.size)
             return run(self.command("--mib", s.size // MIB, "--ops", s.ops, "--seed", seed,
                                     "--content", s.content, "--last-part", s.last_part,
+                                    "--spread", s.spread,
                                     *(["--works", s.works] if s.works else [])), group)
         finally:
             self.off()

@@ -25,7 +25,8 @@
  * threads; no word is shared.  With --content=whole the fill writes every
  * word, in pages that do not compress; with --content=soft every word, in pages
  * that lz4 makes less than half as large; otherwise the rest of a page is
- * zeros, which is the best case of whatever compresses.
+ * zeros, which is the best case of whatever compresses.  With --spread=N the
+ * pages lie N pages apart, so that N times as much is mapped.
  */
 #include "mem.h"
 
@@ -52,7 +53,7 @@
 
 static uint64_t (*pages)[PAGE_WORDS];
 static uint32_t *written; /* writes of each page since the fill */
-static uint64_t npages;
+static uint64_t npages, spread = 1;
 static int whole_pages, soft_pages;
 
 void die(const char *fmt, ...)
@@ -94,13 +95,18 @@ static uint64_t xorshift(uint64_t *s)
 	return *s;
 }
 
+static uint64_t *page_at(uint64_t p)
+{
+	return pages[p * spread];
+}
+
 static void check(uint64_t p)
 {
 	uint64_t want0 = mix(p, 0);
 	uint64_t want1 = written[p]		     ? mix(p, written[p])
 			 : whole_pages || soft_pages ? mix(p, ~1ULL)
 						     : 0;
-	uint64_t got0 = pages[p][0], got1 = pages[p][1];
+	uint64_t got0 = page_at(p)[0], got1 = page_at(p)[1];
 
 	if (got0 != want0 || got1 != want1)
 		die("page %llu holds %016llx %016llx, must hold %016llx %016llx",
@@ -111,15 +117,17 @@ static void check(uint64_t p)
 static void fill(void)
 {
 	for (uint64_t p = 0; p < npages; p++) {
-		pages[p][0] = mix(p, 0);
+		uint64_t *page = page_at(p);
+
+		page[0] = mix(p, 0);
 		if (whole_pages)
 			for (unsigned i = 1; i < PAGE_WORDS; i++)
-				pages[p][i] = mix(p, ~(uint64_t)i);
+				page[i] = mix(p, ~(uint64_t)i);
 		/* two new words, then six that were there before, at one of several distances */
 		if (soft_pages)
 			for (unsigned i = 1; i < PAGE_WORDS; i++)
-				pages[p][i] = i < 8 || i % 8 < 2 ? mix(p, ~(uint64_t)i)
-								 : pages[p][i % (8 + i / 8)];
+				page[i] = i < 8 || i % 8 < 2 ? mix(p, ~(uint64_t)i)
+							     : page[i % (8 + i / 8)];
 	}
 }
 
@@ -156,7 +164,7 @@ static void random_ops(struct job *j)
 
 		p = p * j->threads + j->index;
 		if (j->write)
-			pages[p][1] = mix(p, ++written[p]);
+			page_at(p)[1] = mix(p, ++written[p]);
 		else
 			check(p);
 	}
@@ -288,6 +296,7 @@ int main(int argc, char **argv)
 		{"seed", required_argument, NULL, 's'},
 		{"content", required_argument, NULL, 'c'},
 		{"last-part", required_argument, NULL, 'L'},
+		{"spread", required_argument, NULL, 'S'},
 		{"reserve-gib", required_argument, NULL, 'r'},
 		{"limit-mib", required_argument, NULL, 'l'},
 		{"swap-dir", required_argument, NULL, 'd'},
@@ -331,6 +340,9 @@ int main(int argc, char **argv)
 		case 'L':
 			last_part = number("last-part", optarg);
 			break;
+		case 'S':
+			spread = number("spread", optarg);
+			break;
 		case 'r':
 			reserve_gib = number("reserve-gib", optarg);
 			break;
@@ -373,15 +385,17 @@ int main(int argc, char **argv)
 			die("--ops must be at least %u", THREADS_MAX);
 		if (last_part < 1 || last_part > npages)
 			die("--last-part must be at least 1");
+		if (spread < 1 || spread > 1024)
+			die("--spread must be from 1 to 1024");
 		written_bytes = npages * sizeof(*written);
 		written = mmap(NULL, written_bytes, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 		if (written == MAP_FAILED)
 			die("cannot map %zu bytes: %s", written_bytes, strerror(errno));
-		pages = mem_map(npages * sizeof(*pages), 0);
+		pages = mem_map(npages * spread * sizeof(*pages), spread > 1);
 		run_all(works, ops, seed, last_part);
 		mem_report();
-		mem_unmap(pages, npages * sizeof(*pages));
+		mem_unmap(pages, npages * spread * sizeof(*pages));
 	}
 	mem_close();
 	return 0;
