@@ -111,10 +111,24 @@ static void io_answer(struct io *io, int res)
 	io_free(io);
 }
 
+/* What was prepared, under the lock. */
+static void submit(void)
+{
+	int r;
+
+	do
+		r = io_uring_submit(&ring);
+	while (r == -EINTR || r == -EAGAIN || r == -EBUSY);
+	if (r < 0) {
+		/* The kernel takes what it is given; else the ring itself is broken. */
+		fprintf(stderr, "faultline: io_uring: %s\n", strerror(-r));
+		abort();
+	}
+}
+
 static void io_submit(struct io *io)
 {
 	struct io_uring_sqe *sqe;
-	int r;
 
 	pthread_mutex_lock(&submit_lock);
 	/* What was got before was submitted before: there is room. */
@@ -130,15 +144,8 @@ static void io_submit(struct io *io)
 		io_uring_prep_fsync(sqe, io->fd, io->datasync ? IORING_FSYNC_DATASYNC : 0);
 	}
 	io_uring_sqe_set_data(sqe, io);
-	do
-		r = io_uring_submit(&ring);
-	while (r == -EINTR || r == -EAGAIN || r == -EBUSY);
+	submit();
 	pthread_mutex_unlock(&submit_lock);
-	if (r < 0) {
-		/* The kernel takes what it is given; else the ring itself is broken. */
-		fprintf(stderr, "faultline: io_uring: %s\n", strerror(-r));
-		abort();
-	}
 }
 
 static void *answer(void *arg)
@@ -188,7 +195,7 @@ void io_stop(void)
 	sqe = io_uring_get_sqe(&ring);
 	io_uring_prep_nop(sqe);
 	io_uring_sqe_set_data(sqe, NULL);
-	io_uring_submit(&ring);
+	submit();
 	pthread_mutex_unlock(&submit_lock);
 	pthread_join(answerer, NULL);
 	io_uring_queue_exit(&ring);
