@@ -233,6 +233,9 @@ static void finish(struct conn *c)
 	for (int i = 0; (c->flags & WIRE_PROBE) == 0 && i < 32; i++)
 		if ((set & ~c->has) >> i & 1)
 			hand(c, i);
+	/* before it hears that it is attached: then it is to be seen */
+	if ((c->flags & (WIRE_PROBE | WIRE_COUNT)) == 0)
+		c->listed = client_list(c->client) == 0;
 	wire_init(&m, WIRE_ATTACHED);
 	m.count = (uint32_t)__builtin_popcount(set);
 	send_msg(c, &m, &device_fd, wants);
@@ -240,8 +243,6 @@ static void finish(struct conn *c)
 		return;
 	c->attached = true;
 	nstrangers--;
-	if ((c->flags & (WIRE_PROBE | WIRE_COUNT)) == 0)
-		c->listed = client_list(c->client) == 0;
 	for (struct job *j = jobs; j != NULL; j = j->next)
 		if (j->begun && j->kind == JOB_SWAPOFF && c->has >> j->index & 1)
 			ask_off(c, j->index, j->number);
