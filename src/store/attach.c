@@ -77,6 +77,7 @@ static uint64_t sweep_next, sweep_gap, sweep_until;
 
 static pthread_mutex_t queue_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct job *queue; /* under the lock: new ones, the last first */
+static bool closed;	  /* under the lock: nobody looks at the queue any more */
 static struct job *jobs;  /* under way */
 static uint32_t last_number;
 
@@ -552,15 +553,23 @@ static void cancel(fuse_req_t req, void *data)
 void attach_job(struct job *j)
 {
 	const uint64_t one = 1;
+	bool late;
 
 	/* the thread answers, and frees it, not before this lets go of it */
 	pthread_mutex_lock(&queue_lock);
-	fuse_req_interrupt_func(j->req, cancel, j);
-	j->next = queue;
-	queue = j;
+	late = closed;
+	if (!late) {
+		fuse_req_interrupt_func(j->req, cancel, j);
+		j->next = queue;
+		queue = j;
+	}
 	pthread_mutex_unlock(&queue_lock);
-	if (write(wake_fd, &one, sizeof(one)) < 0)
+	if (late) {
+		ops_error(j->req, TALLY_write, EINTR);
+		free(j);
+	} else if (write(wake_fd, &one, sizeof(one)) < 0) {
 		abort();
+	}
 }
 
 static void job_end(struct job *j, int err)
@@ -774,6 +783,9 @@ static void *serve(void *arg)
 		serve_jobs();
 		reap_conns(); /* who did not take what a job sent */
 	}
+	pthread_mutex_lock(&queue_lock);
+	closed = true;
+	pthread_mutex_unlock(&queue_lock);
 	serve_jobs();
 	return arg;
 }

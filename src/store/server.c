@@ -260,8 +260,9 @@ static int serve(int keeper_fd, struct why *why)
 	fds[1] = (struct pollfd){.fd = ended_fd, .events = POLLIN};
 	while (poll(fds, 2, -1) < 0 && errno == EINTR)
 		continue;
+	/* Its thread may wait for an answer of ours to the kernel: workers go on meanwhile. */
+	attach_stop();
 	fuse_session_exit(session);
-	attach_stop(); /* it answers requests, too */
 	join_workers();
 	shared_stop();
 	io_stop();
