@@ -604,7 +604,8 @@ struct handle *handle_new(int kind, int fd)
 
 void handle_free(struct handle *h)
 {
-	tally_sub(&tally.handles, 1);
+	if (__atomic_sub_fetch(&tally.handles, 1, __ATOMIC_SEQ_CST) == 0)
+		server_none_open();
 	if (h->fd >= 0)
 		close(h->fd);
 	proc_free(h);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * mounts.c - the mount table: what is mounted where, unmounting, and the dead
- * mounts that a killed server leaves ("transport endpoint is not connected").
+ * mounts.c - the mount table: what is mounted where, whether it still is, unmounting,
+ * and the dead mounts that a killed server leaves ("transport endpoint is not connected").
  *
  * A store's mounts name its directory as their source.  Who holds the store's
  * lock may take any of them for dead.
@@ -10,16 +10,19 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <mntent.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define FUSERMOUNT "fusermount3"
+#define MOUNTINFO "/proc/self/mountinfo"
 #define DEAD_MAX 16
 
 int mounts_type(const char *path, char *type, size_t size, char *source, size_t source_size)
@@ -40,6 +43,46 @@ int mounts_type(const char *path, char *type, size_t size, char *source, size_t 
 	}
 	endmntent(f);
 	return 0;
+}
+
+int mounts_device(const char *mnt, dev_t *dev)
+{
+	struct statx st;
+
+	if (statx(AT_FDCWD, mnt, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_INO, &st) != 0)
+		return -errno;
+	*dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	return 0;
+}
+
+int mounts_watch(void)
+{
+	int fd = open(MOUNTINFO, O_RDONLY | O_CLOEXEC);
+
+	return fd >= 0 ? fd : -errno;
+}
+
+bool mounts_gone(dev_t dev)
+{
+	FILE *f = fopen(MOUNTINFO, "re");
+	char *line = NULL;
+	size_t size = 0;
+	bool gone;
+
+	if (f == NULL)
+		return false;
+	while (getline(&line, &size, f) > 0) {
+		unsigned major, minor;
+
+		/* ID, parent's ID, device */
+		if (sscanf(line, "%*u %*u %u:%u", &major, &minor) == 2 &&
+		    makedev(major, minor) == dev)
+			break;
+	}
+	gone = feof(f) && !ferror(f);
+	free(line);
+	fclose(f);
+	return gone;
 }
 
 /* fusermount3's own line, without its name. */

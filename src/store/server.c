@@ -13,6 +13,13 @@
  * signal, the keeper closes the pipe that the server listens to, which drains:
  * no more requests are taken, those that were taken are answered.
  *
+ * Where another mount namespace has a copy of the mount (unshare(1) takes copies of
+ * all), the kernel keeps the filesystem as long as that is there, whoever unmounts
+ * here.  So the keeper watches its own table of mounts: when the mount has left that and
+ * the server goes on, it tells the server, which drains as soon as nothing is open.
+ * Nothing is lost then: what was written came with the write(2), and the kernel writes
+ * what was stored into a mapping before the mapping goes, and with it the open file.
+ *
  * When the server is killed the keeper unmounts.  When the keeper is killed the
  * pipe is closed: the server drains and ends, and a dead mount is left for the
  * next start to detach (mounts.c).
@@ -49,6 +56,7 @@
 #define DRAIN_SECONDS 10
 #define KILL_SECONDS 5
 #define STUCK_MS 1000
+#define GONE_MS 1000
 #define NUDGE_NS (10 * 1000 * 1000L)
 #define WAKE_SIGNAL SIGUSR1
 
@@ -95,7 +103,8 @@ static pthread_t workers[WORKERS];
 static pthread_barrier_t confined;
 static pid_t worker_tids[WORKERS];
 static unsigned working; /* workers that have not ended; atomic */
-static int ended_fd;	 /* told when the last one has */
+static bool unmounted;	 /* the keeper says so; atomic */
+static int ended_fd; /* told when the last one has, or when it is unmounted and nothing is open */
 
 void *ops_steal_buffer(void)
 {
@@ -105,10 +114,24 @@ void *ops_steal_buffer(void)
 	return mem;
 }
 
+static void tell_end(void)
+{
+	const uint64_t one = 1;
+
+	if (write(ended_fd, &one, sizeof(one)) < 0)
+		abort();
+}
+
+void server_none_open(void)
+{
+	/* in one order with the store and the look at what is open in heard_end() */
+	if (__atomic_load_n(&unmounted, __ATOMIC_SEQ_CST))
+		tell_end();
+}
+
 static void *work(void *arg)
 {
 	struct fuse_buf buf = {.mem = NULL};
-	const uint64_t one = 1;
 
 	*(pid_t *)arg = gettid();
 	request = &buf;
@@ -123,9 +146,8 @@ static void *work(void *arg)
 		fuse_session_process_buf(session, &buf);
 	}
 	free(buf.mem);
-	if (__atomic_sub_fetch(&working, 1, __ATOMIC_ACQ_REL) == 0 &&
-	    write(ended_fd, &one, sizeof(one)) < 0)
-		abort();
+	if (__atomic_sub_fetch(&working, 1, __ATOMIC_ACQ_REL) == 0)
+		tell_end();
 	return NULL;
 }
 
@@ -228,9 +250,38 @@ static void join_workers(void)
 	}
 }
 
+/* What the keeper says: a byte when it is unmounted, nothing more when it is to end. */
+static bool heard_end(int keeper_fd)
+{
+	char byte;
+	ssize_t n = read(keeper_fd, &byte, 1);
+
+	if (n < 0 && errno == EINTR)
+		return false;
+	if (n <= 0)
+		return true;
+	__atomic_store_n(&unmounted, true, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&tally.handles, __ATOMIC_SEQ_CST) == 0;
+}
+
+/* Until there is nobody to serve any more. */
+static void await_end(int keeper_fd)
+{
+	struct pollfd fds[2] = {
+		{.fd = ended_fd, .events = POLLIN},
+		{.fd = keeper_fd, .events = POLLIN},
+	};
+
+	for (;;) {
+		if (poll(fds, 2, -1) < 0)
+			continue;
+		if (fds[0].revents != 0 || heard_end(keeper_fd))
+			return;
+	}
+}
+
 static int serve(int keeper_fd, struct why *why)
 {
-	struct pollfd fds[2];
 	struct timespec now;
 	int err;
 
@@ -256,10 +307,7 @@ static int serve(int keeper_fd, struct why *why)
 	if (err != 0)
 		return err;
 	pthread_barrier_wait(&confined);
-	fds[0] = (struct pollfd){.fd = keeper_fd, .events = POLLIN};
-	fds[1] = (struct pollfd){.fd = ended_fd, .events = POLLIN};
-	while (poll(fds, 2, -1) < 0 && errno == EINTR)
-		continue;
+	await_end(keeper_fd);
 	/* Its thread may wait for an answer of ours to the kernel: workers go on meanwhile. */
 	attach_stop();
 	fuse_session_exit(session);
@@ -348,6 +396,9 @@ struct keeper {
 	int64_t deadline;	/* of stopping, CLOCK_MONOTONIC in ms; 0: none */
 	int thread_fd[WATCHED]; /* threads of the server's, or -1 */
 	int64_t stuck_at; /* one of them has ended, and the server has not until then; 0: none has */
+	int mounts_fd;	  /* tells when the table of mounts has changed; -1: not watched */
+	dev_t dev;	  /* of the mount */
+	int64_t gone_at;  /* the mount has gone, and the server goes on until then; 0: neither */
 };
 
 static int64_t now_ms(void)
@@ -492,6 +543,28 @@ static void thread_ended(struct keeper *k, unsigned i)
 		k->stuck_at = now_ms() + STUCK_MS;
 }
 
+static void watch_mounts(struct keeper *k)
+{
+	k->mounts_fd = mounts_device(server.mnt, &k->dev) == 0 ? mounts_watch() : -1;
+}
+
+static void mounts_changed(struct keeper *k)
+{
+	if (!mounts_gone(k->dev))
+		return;
+	close(k->mounts_fd);
+	k->mounts_fd = -1;
+	/* nearly always it ends by itself: no other namespace has it, and nothing is open */
+	k->gone_at = now_ms() + GONE_MS;
+}
+
+static void tell_unmounted(struct keeper *k)
+{
+	k->gone_at = 0;
+	if (k->pipe_fd >= 0 && write(k->pipe_fd, "", 1) < 0)
+		errno = 0; /* it has ended just now */
+}
+
 static void reap(struct keeper *k)
 {
 	int status;
@@ -579,33 +652,50 @@ static int keep_end(struct keeper *k)
 	return -EIO;
 }
 
+/* How long until the first of these times, in ms; -1: there is none. */
+static int time_left(const struct keeper *k)
+{
+	const int64_t times[] = {k->deadline, k->stuck_at, k->gone_at};
+	int64_t first = 0, now = now_ms();
+
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
+		if (times[i] != 0 && (first == 0 || times[i] < first))
+			first = times[i];
+	return first == 0 ? -1 : first > now ? (int)(first - now) : 0;
+}
+
+static bool is_time(int64_t at)
+{
+	return at != 0 && now_ms() >= at;
+}
+
 static int keep(struct keeper *k)
 {
 	while (k->pid != 0) {
-		struct pollfd fds[2 + WATCHED] = {
+		struct pollfd fds[3 + WATCHED] = {
 			{.fd = k->signal_fd, .events = POLLIN},
 			{.fd = k->ready_fd, .events = POLLIN},
+			{.fd = k->mounts_fd, .events = POLLPRI},
 		};
-		int64_t until = k->deadline, left = -1;
 
-		if (k->stuck_at != 0 && (until == 0 || k->stuck_at < until))
-			until = k->stuck_at;
-		if (until != 0)
-			left = until > now_ms() ? until - now_ms() : 0;
 		for (unsigned i = 0; i < WATCHED; i++)
-			fds[2 + i] = (struct pollfd){.fd = k->thread_fd[i], .events = POLLIN};
-		if (poll(fds, 2 + WATCHED, (int)left) < 0)
+			fds[3 + i] = (struct pollfd){.fd = k->thread_fd[i], .events = POLLIN};
+		if (poll(fds, 3 + WATCHED, time_left(k)) < 0)
 			continue;
 		if ((fds[0].revents & POLLIN) != 0)
 			take_signal(k);
 		if (k->ready_fd >= 0 && fds[1].revents != 0)
 			take_ready(k);
+		if (fds[2].revents != 0)
+			mounts_changed(k);
 		for (unsigned i = 0; i < WATCHED; i++)
-			if (k->thread_fd[i] >= 0 && fds[2 + i].revents != 0)
+			if (k->thread_fd[i] >= 0 && fds[3 + i].revents != 0)
 				thread_ended(k, i);
-		if (k->pid != 0 && k->stuck_at != 0 && now_ms() >= k->stuck_at)
+		if (k->pid != 0 && is_time(k->stuck_at))
 			unstick(k);
-		if (k->pid != 0 && k->deadline != 0 && now_ms() >= k->deadline)
+		if (k->pid != 0 && is_time(k->gone_at))
+			tell_unmounted(k);
+		if (k->pid != 0 && is_time(k->deadline))
 			late(k);
 	}
 	return keep_end(k);
@@ -614,7 +704,7 @@ static int keep(struct keeper *k)
 /* Start the server and keep it; the end of the keeper's process, or -errno. */
 static int keeper_run(int starter_fd, struct why *why)
 {
-	struct keeper k = {.starter_fd = starter_fd, .thread_fd = {-1, -1}};
+	struct keeper k = {.starter_fd = starter_fd, .thread_fd = {-1, -1}, .mounts_fd = -1};
 	int down[2], up[2], err = 0;
 	sigset_t set;
 	struct why ignored;
@@ -632,6 +722,7 @@ static int keeper_run(int starter_fd, struct why *why)
 	if (err == 0)
 		err = store_lock_note(server.store, getpid(), server.mnt, why);
 	if (err == 0) {
+		watch_mounts(&k);
 		k.pid = fork();
 		if (k.pid < 0)
 			err = why_set(why, -errno, "a process cannot be made: %s", strerror(errno));
@@ -644,6 +735,8 @@ static int keeper_run(int starter_fd, struct why *why)
 		close(k.signal_fd);
 		close(down[1]);
 		close(up[0]);
+		if (k.mounts_fd >= 0)
+			close(k.mounts_fd);
 		if (starter_fd >= 0)
 			close(starter_fd);
 		server.ready_fd = up[1];

@@ -229,6 +229,8 @@ int confine_calls(struct why *why);
 int server_run(struct why *why);
 /* A line to whoever started us, or the log; not once confined. */
 void server_say(const char *line);
+/* The last open file or directory was closed. */
+void server_none_open(void);
 /* Have the kernel drop what it has cached of an inode's data and attributes. */
 void server_forget_data(fuse_ino_t ino);
 /* The kernel has greeted us: whoever waits for that is told. */
@@ -240,6 +242,12 @@ void server_await_confinement(void);
 
 /* Is `path`, absolute, a mount, and of what type?  "" for type when not. */
 int mounts_type(const char *path, char *type, size_t size, char *source, size_t source_size);
+/* The device of what is mounted at `mnt`, without a request to its server; 0 or -errno. */
+int mounts_device(const char *mnt, dev_t *dev);
+/* A descriptor for poll(2): POLLPRI when this namespace's table of mounts has changed; or -errno. */
+int mounts_watch(void);
+/* Whether nothing of that device is mounted in this namespace. */
+bool mounts_gone(dev_t dev);
 /* Unmount by umount2(2), or by fusermount3 for an ordinary user. */
 int mounts_unmount(const char *mnt, bool lazy, struct why *why);
 /* 0 where the store may be mounted: an empty directory, no store's mount, not within the store. */

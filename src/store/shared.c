@@ -181,17 +181,13 @@ void shared_start(void)
 		.log = say,
 	};
 	char why[LOG_LINE_MAX], line[LOG_LINE_MAX + 64];
-	struct statx st;
 	int err;
 
 	mark_start();
-	err = statx(AT_FDCWD, server.mnt, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_INO, &st);
-
-	snprintf(why, sizeof(why), "the mount cannot be looked at: %s", strerror(errno));
-	if (err == 0) {
-		mount_dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	err = mounts_device(server.mnt, &mount_dev);
+	snprintf(why, sizeof(why), "the mount cannot be looked at: %s", strerror(-err));
+	if (err == 0)
 		err = mm_open(&mm, &o, MM_SERVER, why, sizeof(why));
-	}
 	if (err == 0) {
 		lock_take(&mm->lock);
 		err = pager_start(mm);

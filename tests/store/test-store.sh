@@ -307,6 +307,58 @@ run 0 "$work/store" "$work/mnt" $sandbox -o rw,dev,suid,nofail,x-systemd.automou
 [ -e "$work/mnt/files/file" ] || fail "not mounted by mount.fuse3's convention"
 run 0 umount "$work/mnt"
 
+# --- another mount namespace that has a copy of the mount ---
+
+# elsewhere COMMAND: in such a namespace, until fd 8 is closed; what it says comes from fd 9
+elsewhere() {
+	unshare -m --propagation private sh -euc "$1" sh "$work" <"$work/to" >"$work/from" &
+	pid=$!
+	exec 8>"$work/to" 9<"$work/from"
+	read -r line <&9 || fail "in another namespace"
+}
+back() {
+	exec 8>&- 9<&-
+	wait "$pid" || true
+}
+if [ "$(id -u)" -eq 0 ]; then
+	mkfifo "$work/to" "$work/from"
+
+	# nobody uses it there: the server ends all the same
+	for how in umount TERM; do
+		mount_store
+		elsewhere 'echo; read -r line'
+		if [ "$how" = umount ]; then
+			run 0 umount "$work/mnt"
+		else
+			kill "$(keeper)"
+		fi
+		flock "$work/store/lock" true
+		! mounted || fail "$how: still mounted"
+		back
+	done
+
+	# what is open there is served until it is closed
+	mount_store -o direct
+	# shellcheck disable=SC2016
+	elsewhere 'exec 7<"$1/mnt/files/file"
+		echo
+		read -r line
+		end=$(($(date +%s) + 3))
+		while [ "$(date +%s)" -lt "$end" ]; do
+			[ "$(cat "$1/mnt/files/file")" = content ] || exit 1
+		done
+		cat <&7
+		exec 7<&-
+		read -r line'
+	umount "$work/mnt"
+	echo >&8
+	line=
+	read -r line <&9 || true
+	[ "$line" = content ] || fail "in another namespace the file says '$line'"
+	flock "$work/store/lock" true
+	back
+fi
+
 # --- an ordinary user ---
 
 if [ "$(id -u)" -eq 0 ] && command -v fusermount3 >/dev/null; then
