@@ -11,7 +11,9 @@
  * server, as /dev/fuse then says ENODEV.  A mount in use is detached, and the
  * server serves what is still open for DRAIN_SECONDS; then, or at a second
  * signal, the keeper closes the pipe that the server listens to, which drains:
- * no more requests are taken, those that were taken are answered.
+ * no more requests are taken, those that were taken are answered.  A server that does
+ * not get that far in KILL_SECONDS is killed; one that says that it writes what is
+ * stored in mapped files has the time that the disk takes.
  *
  * Where another mount namespace has a copy of the mount (unshare(1) takes copies of
  * all), the kernel keeps the filesystem as long as that is there, whoever unmounts
@@ -62,7 +64,7 @@
 
 struct server server = {.ready_fd = -1};
 
-/* What the server tells its keeper when it serves. */
+/* What the server tells its keeper when it serves; when it writes all, a byte more. */
 #define WATCHED 2U
 struct ready_text {
 	char one;		/* 1; what cannot serve tells why instead */
@@ -191,9 +193,13 @@ void server_ready(void)
 		return;
 	memcpy(t.watched, worker_tids, sizeof(t.watched));
 	if (write(server.ready_fd, &t, sizeof(t)) < 0)
-		return; /* the keeper has gone */
-	close(server.ready_fd);
-	server.ready_fd = -1;
+		errno = 0; /* the keeper has gone */
+}
+
+static void tell_writing(void)
+{
+	if (server.ready_fd >= 0 && write(server.ready_fd, "", 1) < 0)
+		errno = 0; /* as above */
 }
 
 void server_await_confinement(void)
@@ -312,6 +318,7 @@ static int serve(int keeper_fd, struct why *why)
 	attach_stop();
 	fuse_session_exit(session);
 	join_workers();
+	tell_writing();
 	shared_stop();
 	io_stop();
 	node_forget_all();
@@ -387,10 +394,11 @@ struct keeper {
 	pid_t unmounter;
 	int status;	/* the server's, when pid is 0 */
 	int pipe_fd;	/* closed, the server drains */
-	int ready_fd;	/* the server tells */
+	int ready_fd;	/* the server tells, or -1 */
 	int starter_fd; /* who waits for the start, or -1 */
 	int signal_fd;
 	bool ready;
+	bool writing; /* all that is stored: it takes as long as it takes */
 	bool stopping;
 	bool killed;
 	int64_t deadline;	/* of stopping, CLOCK_MONOTONIC in ms; 0: none */
@@ -509,7 +517,7 @@ static void late(struct keeper *k)
 	if (k->pipe_fd >= 0) {
 		close(k->pipe_fd);
 		k->pipe_fd = -1;
-		k->deadline = now_ms() + KILL_SECONDS * 1000;
+		k->deadline = k->writing ? 0 : now_ms() + KILL_SECONDS * 1000;
 	} else {
 		kill(k->pid, SIGKILL);
 		k->killed = true;
@@ -592,35 +600,47 @@ static void take_signal(struct keeper *k)
 		stop(k);
 }
 
-/* What the server told: a byte when it serves, or why it cannot. */
-static void take_ready(struct keeper *k)
+static void take_writing(struct keeper *k)
+{
+	k->writing = true;
+	k->deadline = 0;
+}
+
+static void take_ready(struct keeper *k, const char *text, ssize_t n)
+{
+	struct ready_text t;
+
+	memcpy(&t, text, sizeof(t));
+	/* a kernel before 6.9 tells of whole processes only */
+	for (unsigned i = 0; i < WATCHED; i++)
+		k->thread_fd[i] = (int)syscall(SYS_pidfd_open, t.watched[i], PIDFD_THREAD);
+	notify("READY=1");
+	tell_starter(k, "");
+	if (n > (ssize_t)sizeof(t))
+		take_writing(k);
+}
+
+/* What the server told: that it serves, or why it cannot; that it writes; nothing more at its end. */
+static void take_told(struct keeper *k)
 {
 	char text[1024];
 	ssize_t n = read(k->ready_fd, text, sizeof(text) - 1);
 
-	if (n > 0 && text[0] == 1) {
-		struct ready_text t;
-
-		/* a kernel before 6.9 tells of whole processes only */
-		if (n >= (ssize_t)sizeof(t)) {
-			memcpy(&t, text, sizeof(t));
-			for (unsigned i = 0; i < WATCHED; i++)
-				k->thread_fd[i] =
-					(int)syscall(SYS_pidfd_open, t.watched[i], PIDFD_THREAD);
-		}
-		k->ready = true;
-		notify("READY=1");
-		tell_starter(k, "");
-	} else if (n > 0) {
-		text[n] = '\0';
-		if (k->starter_fd >= 0)
-			tell_starter(k, text);
-		else
-			complain("%s", text);
-		k->ready = true; /* and told */
+	if (n <= 0) {
+		close(k->ready_fd);
+		k->ready_fd = -1;
+		return;
 	}
-	close(k->ready_fd);
-	k->ready_fd = -1;
+	text[n] = '\0';
+	if (k->ready)
+		take_writing(k);
+	else if (text[0] == 1 && n >= (ssize_t)sizeof(struct ready_text))
+		take_ready(k, text, n);
+	else if (k->starter_fd >= 0)
+		tell_starter(k, text);
+	else
+		complain("%s", text);
+	k->ready = true; /* or told why not */
 }
 
 /* After the server's end: no mount is left, and how it ended is told. */
@@ -685,7 +705,7 @@ static int keep(struct keeper *k)
 		if ((fds[0].revents & POLLIN) != 0)
 			take_signal(k);
 		if (k->ready_fd >= 0 && fds[1].revents != 0)
-			take_ready(k);
+			take_told(k);
 		if (fds[2].revents != 0)
 			mounts_changed(k);
 		for (unsigned i = 0; i < WATCHED; i++)

@@ -150,7 +150,7 @@ struct server {
 	struct server_options options;
 	char mnt[PATH_MAX]; /* absolute */
 	struct node *files; /* the root of MNT/files; one lookup is ours */
-	int ready_fd;	    /* told when the kernel has been greeted */
+	int ready_fd;	    /* told when the kernel has greeted us, and when all is written */
 	bool act_as_caller; /* root serves others: what is made belongs to them */
 	bool late_errors;   /* close(2) of a file of the host may tell of one */
 };
