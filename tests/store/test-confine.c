@@ -200,13 +200,11 @@ static void test_status(void **state)
 /* Nothing outside the directory can be opened, read or made, by whatever path. */
 static void do_paths(void *arg)
 {
-	char dir[] = "/var/tmp/faultline-confine.XXXXXX", inside[64], outside[64];
+	const char *dir = arg;
+	char inside[64], outside[64];
 	struct why why;
 	int fd, dir_fd;
 
-	(void)arg;
-	if (mkdtemp(dir) == NULL)
-		_exit(1);
 	snprintf(inside, sizeof(inside), "%s/file", dir);
 	snprintf(outside, sizeof(outside), "%s/../faultline-confine.out", dir);
 	dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -228,13 +226,14 @@ static void do_paths(void *arg)
 
 static void test_paths(void **state)
 {
-	char text[256];
+	char dir[] = "/var/tmp/faultline-confine.XXXXXX", text[256];
 
 	(void)state;
+	assert_non_null(mkdtemp(dir));
 	/* the kernel's answer for its version; without Landlock there is nothing to see */
 	if (syscall(444, NULL, 0, 1) >= 1)
-		assert_int_equal(in_child(do_paths, NULL, text, sizeof(text)), 0);
-	assert_int_equal(system("rmdir /var/tmp/faultline-confine.* 2>/dev/null"), 0);
+		assert_int_equal(in_child(do_paths, dir, text, sizeof(text)), 0);
+	assert_int_equal(rmdir(dir), 0);
 }
 
 int main(void)

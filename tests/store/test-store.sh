@@ -361,16 +361,22 @@ fi
 
 # --- an ordinary user ---
 
+# open_fuse: /dev/fuse is open to all where fusermount3 is of use; here in namespaces of the test's own
+# shellcheck disable=SC2016
+open_fuse='
+	[ -e "$2/fuse" ] ||
+		mknod -m 666 "$2/fuse" c "0x$(stat -c %t /dev/fuse)" "0x$(stat -c %T /dev/fuse)"
+	mount --bind "$2/fuse" /dev/fuse
+'
 if [ "$(id -u)" -eq 0 ] && command -v fusermount3 >/dev/null; then
 	cp "$faultline" "$work/faultline"
 	install -d -o 65534 -g 65534 "$work/own" "$work/own/mnt"
 	chmod 755 "$work/faultline"
-	# /dev/fuse is open to all where fusermount3 is of use; here perhaps not
-	fuse_mode=$(stat -c %a /dev/fuse)
-	chmod 666 /dev/fuse
 	status=0
 	# shellcheck disable=SC2016
-	setpriv --reuid=65534 --regid=65534 --clear-groups sh -ec '
+	unshare -m sh -euc "$open_fuse"'
+		exec setpriv --reuid=65534 --regid=65534 --clear-groups sh -ec "$4" sh "$2" "$3"
+	' sh "$faultline" "$work" "$sandbox" '
 		cd "$1/own"
 		../faultline store init store
 		../faultline mount $2 store mnt
@@ -384,8 +390,7 @@ if [ "$(id -u)" -eq 0 ] && command -v fusermount3 >/dev/null; then
 		tail --pid="$server" -f /dev/null
 		../faultline mount $2 store mnt
 		cat mnt/files/x
-		../faultline umount mnt' sh "$work" "$sandbox" >"$work/out" 2>"$work/err" || status=$?
-	chmod "$fuse_mode" /dev/fuse
+		../faultline umount mnt' >"$work/out" 2>"$work/err" || status=$?
 	[ "$status" -eq 0 ] || fail "an ordinary user: status $status"
 	[ "$(tr '\n' ' ' <"$work/out")" = "mine 65534 mine " ] || fail "an ordinary user"
 fi
@@ -422,11 +427,9 @@ if [ "$(id -u)" -eq 0 ]; then
 		! grep " $2/mnt " /proc/self/mounts; exit $status'
 	one_line 'No space left on device'
 	if command -v fusermount3 >/dev/null; then
-		chmod 666 /dev/fuse
-		apart 'mount --bind /dev/null "$(command -v fusermount3)"
+		apart "$open_fuse"'mount --bind /dev/null "$(command -v fusermount3)"
 			cd "$2/own"; setpriv --reuid=65534 --regid=65534 --clear-groups \
 				../faultline mount $3 store mnt'
-		chmod "$fuse_mode" /dev/fuse
 		one_line 'fusermount3'
 	fi
 fi
