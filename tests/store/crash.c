@@ -25,7 +25,6 @@
 #include <sys/un.h>
 #include <sys/xattr.h>
 
-#define PATIENCE 60 /* seconds */
 #define SECTOR 512U
 #define PG 4096UL
 
@@ -451,7 +450,7 @@ void crash_serve(const struct crash_mount *mount)
 	assert_true(keeper_fd >= 0);
 	fds[0] = (struct pollfd){.fd = sock, .events = POLLIN};
 	fds[1] = (struct pollfd){.fd = keeper_fd, .events = POLLIN};
-	if (poll(fds, 2, PATIENCE * 1000) < 1 || fds[0].revents == 0) {
+	if (poll(fds, 2, HANG_SECONDS * 1000) < 1 || fds[0].revents == 0) {
 		show_said();
 		fail_msg("%s", "the store is not served");
 	}
@@ -487,7 +486,7 @@ static int end_of_keeper(void)
 	struct pollfd p = {.fd = keeper_fd, .events = POLLIN};
 	int status = -1;
 
-	if (poll(&p, 1, PATIENCE * 1000) != 1)
+	if (poll(&p, 1, HANG_SECONDS * 1000) != 1)
 		fail_msg("the server's keeper (%d) does not end", (int)keeper);
 	assert_int_equal(waitpid(keeper, &status, 0), keeper);
 	close(keeper_fd);

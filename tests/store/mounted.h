@@ -12,9 +12,11 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 /* A sanitizer's own system calls are not on the server's list. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -47,6 +49,47 @@ static inline const char *in_base(const char *name)
 
 	snprintf(p, PATH_MAX, "%s/%s", base, name);
 	return p;
+}
+
+/* What a line of a file says, that begins so. */
+static inline int64_t number_in(const char *path, const char *what)
+{
+	FILE *f = fopen(path, "re");
+	int64_t n = -ENOENT;
+	char line[PATH_MAX + 32];
+
+	if (f == NULL)
+		return -errno;
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (strncmp(line, what, strlen(what)) == 0)
+			n = strtol(line + strlen(what), NULL, 10);
+	fclose(f);
+	return n;
+}
+
+/*
+ * Kill the server of BASE/store, and its keeper.  That is stopped meanwhile: it would clean
+ * up after the server, and if it ended first the server would not be killed, but drain.
+ */
+static inline void kill_server(void)
+{
+	pid_t keeper = (pid_t)number_in(in_base("store/lock"), "");
+	pid_t server = (pid_t)number_in(in_base("mnt/stats"), "pid: ");
+	struct pollfd ends[2];
+
+	assert_true(keeper > 1 && server > 1);
+	ends[0].fd = (int)syscall(SYS_pidfd_open, server, 0);
+	ends[1].fd = (int)syscall(SYS_pidfd_open, keeper, 0);
+	assert_true(ends[0].fd >= 0 && ends[1].fd >= 0);
+	kill(keeper, SIGSTOP);
+	kill(server, SIGKILL);
+	for (unsigned i = 0; i < 2; i++) {
+		ends[i].events = POLLIN;
+		assert_int_equal(poll(&ends[i], 1, HANG_SECONDS * 1000), 1);
+		close(ends[i].fd);
+		if (i == 0)
+			kill(keeper, SIGKILL);
+	}
 }
 
 static inline int mounted_begin(void **state)

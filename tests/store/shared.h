@@ -27,7 +27,6 @@
 
 #define PG 4096UL
 #define WORDS (PG / 8)
-#define PATIENCE 60 /* seconds */
 #define LIMIT (8UL << 20)
 #define PAGES 3000UL /* of the usual file: more than the usual cache holds */
 #define CACHE "cache=4M"
@@ -196,22 +195,6 @@ static inline int64_t do_pss(const char *what)
 	return sum;
 }
 
-/* What a line of a file says, that begins so. */
-static inline int64_t number_in(const char *path, const char *what)
-{
-	FILE *f = fopen(path, "re");
-	int64_t n = -ENOENT;
-	char line[512];
-
-	if (f == NULL)
-		return -errno;
-	while (fgets(line, sizeof(line), f) != NULL)
-		if (strncmp(line, what, strlen(what)) == 0)
-			n = strtol(line + strlen(what), NULL, 10);
-	fclose(f);
-	return n;
-}
-
 static inline int64_t do_more(const struct order *o)
 {
 	void *p = fl_mmap(fl, at(o->page), o->n * PG, PROT_READ | PROT_WRITE,
@@ -376,7 +359,7 @@ static inline int64_t hear(const struct process *p)
 	struct pollfd f = {.fd = p->sock, .events = POLLIN};
 	int64_t r;
 
-	if (poll(&f, 1, PATIENCE * 1000) != 1)
+	if (poll(&f, 1, HANG_SECONDS * 1000) != 1)
 		fail_msg("process %d does not answer", (int)p->pid);
 	if (read(p->sock, &r, sizeof(r)) != (ssize_t)sizeof(r))
 		fail_msg("process %d has ended", (int)p->pid);
@@ -447,7 +430,7 @@ static inline int end_of(struct process *p)
 	struct pollfd f = {.fd = p->pidfd, .events = POLLIN};
 	int status = 0;
 
-	assert_int_equal(poll(&f, 1, PATIENCE * 1000), 1);
+	assert_int_equal(poll(&f, 1, HANG_SECONDS * 1000), 1);
 	if (waitpid(p->pid, &status, WNOHANG) != p->pid)
 		status = 0;
 	close(p->pidfd);
@@ -545,33 +528,6 @@ static inline void check_file(const char *file, uint64_t from, uint64_t n, uint6
 				 (unsigned long)version);
 	}
 	close(f);
-}
-
-static inline void kill_server(void)
-{
-	char text[4096] = "";
-	int f = open(in_base("mnt/stats"), O_RDONLY | O_CLOEXEC), pidfd[2];
-	pid_t pid[2];
-	const char *where;
-
-	assert_true(read(f, text, sizeof(text) - 1) > 0);
-	close(f);
-	where = strstr(text, "\npid: ");
-	assert_non_null(where);
-	pid[1] = (pid_t)strtol(where + 6, NULL, 10);
-	f = open(in_base("store/lock"), O_RDONLY | O_CLOEXEC);
-	assert_true(read(f, text, sizeof(text) - 1) > 0);
-	close(f);
-	pid[0] = (pid_t)strtol(text, NULL, 10);
-	/* first the one that would clean up after the other */
-	for (unsigned i = 0; i < 2; i++) {
-		struct pollfd p = {.events = POLLIN};
-
-		p.fd = pidfd[i] = (int)syscall(SYS_pidfd_open, pid[i], 0);
-		kill(pid[i], SIGKILL);
-		assert_int_equal(poll(&p, 1, PATIENCE * 1000), 1);
-		close(pidfd[i]);
-	}
 }
 
 /* The tests, or the one that is named. */

@@ -36,7 +36,7 @@ static int64_t cached(const struct process *p, uint64_t page, uint64_t n)
 
 static bool is_late(time_t since)
 {
-	return time(NULL) - since > PATIENCE;
+	return time(NULL) - since > HANG_SECONDS;
 }
 
 static void begin_two(struct process p[2], const char *cache)
@@ -51,7 +51,7 @@ static void begin_two(struct process p[2], const char *cache)
 
 static void what_is_locked_stays(void **state)
 {
-	time_t patience = time(NULL) + PATIENCE;
+	time_t patience = time(NULL) + HANG_SECONDS;
 	struct process p[2], c;
 
 	(void)state;

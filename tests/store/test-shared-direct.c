@@ -57,7 +57,7 @@ static void bring(const struct process *p)
 	char c;
 
 	OK(p, BRING, PAGE, 0, 0, 0);
-	assert_int_equal(poll(&f, 1, PATIENCE * 1000), 1);
+	assert_int_equal(poll(&f, 1, HANG_SECONDS * 1000), 1);
 	assert_int_equal(read(begun_fd, &c, 1), 1);
 }
 
@@ -149,7 +149,7 @@ static void what_is_read_into_does_not_leave(void **state)
 	do {
 		OK(&p, ADVISE, 0, 10, 0, MADV_PAGEOUT);
 		page_of("store/files/data", PAGE, buf);
-		assert_true(time(NULL) - since < PATIENCE);
+		assert_true(time(NULL) - since < HANG_SECONDS);
 	} while (differs(buf, PAGE, 2) != WORDS);
 	for (unsigned i = 0; i < 3; i++)
 		OK(&p, ADVISE, 0, 10, 0, MADV_PAGEOUT);

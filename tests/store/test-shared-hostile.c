@@ -61,7 +61,7 @@ static struct wire_msg hear_raw(int sock, int fds[2])
 			   .msg_controllen = sizeof(control)};
 
 	fds[0] = fds[1] = -1;
-	assert_int_equal(poll(&f, 1, PATIENCE * 1000), 1);
+	assert_int_equal(poll(&f, 1, HANG_SECONDS * 1000), 1);
 	if (recvmsg(sock, &h, MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(m))
 		m.type = 0;
 	else if (h.msg_controllen == CMSG_LEN(2 * sizeof(int)))

@@ -46,7 +46,6 @@
 #include <unistd.h>
 
 #define PG 4096UL
-#define PATIENCE 60 /* seconds */
 #define CLIENTS 2U
 #define LIMIT (2UL << 20)
 #define CACHE (2UL << 20) /* all files do not fit */
@@ -539,7 +538,7 @@ static int64_t hear(const struct process *p)
 	struct pollfd f = {.fd = p->sock, .events = POLLIN};
 	int64_t r;
 
-	if (poll(&f, 1, PATIENCE * 1000) != 1)
+	if (poll(&f, 1, HANG_SECONDS * 1000) != 1)
 		fail_msg("%s: process %d does not answer", course, (int)p->pid);
 	if (read(p->sock, &r, sizeof(r)) != (ssize_t)sizeof(r))
 		return -EOWNERDEAD;
@@ -1171,7 +1170,7 @@ static uint64_t slots_used(void)
 /* Every slot is given back, if after a while: what ended is found by and by. */
 static void slots_come_free(void)
 {
-	time_t until = time(NULL) + PATIENCE;
+	time_t until = time(NULL) + HANG_SECONDS;
 
 	while (slots_used() != 0) {
 		if (time(NULL) > until)

@@ -37,7 +37,7 @@ tries=0
 while used=$(sed -n 's/^used: //p' "$work"/mnt/swap/disk[01].stat | tr '\n' ' ') &&
 	[ "$used" != "0 0 " ]; do
 	tries=$((tries + 1))
-	if [ "$tries" -gt 200 ]; then
+	if [ "$tries" -gt 3000 ]; then
 		echo "faultline: slots are left in use: $used" >&2
 		exit 1
 	fi
