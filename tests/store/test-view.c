@@ -346,13 +346,20 @@ static void names(void **state)
 
 static void status(void **state)
 {
-	char *text, value[64], *area = NULL;
+	char *text = NULL, value[64], *area = NULL;
+	struct fl_stats before;
 	unsigned known = 0;
 	ssize_t n;
 
 	(void)state;
-	ask_viewed();
-	text = slurp(file("status"));
+	/* of a time in which nothing moved */
+	do {
+		free(text);
+		ask_viewed();
+		before = told->stats;
+		text = slurp(file("status"));
+		ask_viewed();
+	} while (memcmp(&before, &told->stats, sizeof(before)) != 0);
 	for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
 		char *colon = strstr(line, ": ");
 
