@@ -394,7 +394,9 @@ tests_store_test_shared_random_LDADD = $(test_ldadd) -lpthread
 crash_wrapped = chmod confine_limits copy_file_range fallocate ftruncate io_uring_submit linkat \
 	mkdirat open pwrite recvmsg sendmsg setxattr symlinkat syscall truncate unlinkat utimensat
 tests_store_test_store_crash_SOURCES = tests/store/test-store-crash.c tests/store/crash.c \
-	tests/store/crash.h tests/store/mounted.h tests/unit/test.h \
+	tests/store/crash.h tests/store/crash-clients.c tests/store/crash-clients.h \
+	tests/store/crash-course.h tests/store/crash-files.c tests/store/crash-memory.c \
+	tests/store/crash-world.c tests/store/crash-world.h tests/store/mounted.h tests/unit/test.h \
 	lib/api.c lib/api-files.c lib/backing.c
 tests_store_test_store_crash_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_store_crash_LDFLAGS = $(AM_LDFLAGS) $(crash_wrapped:%=-Wl,--wrap=%)

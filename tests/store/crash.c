@@ -367,8 +367,7 @@ static pid_t keeper;
 static int keeper_fd = -1;
 static char base[PATH_MAX / 4];
 
-/* BASE/name, good for the next three calls. */
-static const char *in_base(const char *name)
+const char *crash_in_base(const char *name)
 {
 	static char path[4][PATH_MAX];
 	static unsigned turn;
@@ -381,7 +380,7 @@ static const char *in_base(const char *name)
 static _Noreturn void keep(const struct crash_mount *mount)
 {
 	static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
-	int said = open(in_base("said"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	int said = open(crash_in_base("said"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	static struct store store;
 	struct why why = {.text = ""};
 	struct stat st;
@@ -398,11 +397,11 @@ static _Noreturn void keep(const struct crash_mount *mount)
 						 .direct = mount->direct,
 						 .page_io = mount->page_io,
 						 .cache = mount->cache};
-	err = store_open(&store, in_base("store"), &why);
+	err = store_open(&store, crash_in_base("store"), &why);
 	if (err == 0 && fstat(store.files_fd, &st) == 0)
 		host_dev = st.st_dev;
 	if (err == 0)
-		err = mounts_resolve(in_base("mnt"), server.mnt, &why);
+		err = mounts_resolve(crash_in_base("mnt"), server.mnt, &why);
 	if (err == 0)
 		err = store_lock(&store, &why);
 	if (err == 0)
@@ -416,7 +415,7 @@ static _Noreturn void keep(const struct crash_mount *mount)
 static void show_said(void)
 {
 	char text[4096];
-	int fd = open(in_base("said"), O_RDONLY | O_CLOEXEC);
+	int fd = open(crash_in_base("said"), O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
 
 	if (fd >= 0)
@@ -437,7 +436,7 @@ void crash_serve(const struct crash_mount *mount)
 			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(crash, MAP_FAILED);
 	crash->kinds = crash->killed = 0;
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_base("notify"));
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", crash_in_base("notify"));
 	unlink(at.sun_path);
 	assert_int_equal(bind(sock, (struct sockaddr *)&at, sizeof(at)), 0);
 	setenv("NOTIFY_SOCKET", at.sun_path, 1);
@@ -500,8 +499,8 @@ void crash_wait(void)
 
 	/* its server failed, and it says so */
 	assert_int_equal(end_of_keeper(), 1 << 8);
-	assert_int_equal(mounts_type(in_base("mnt"), type, sizeof(type), source, sizeof(source)),
-			 0);
+	assert_int_equal(
+		mounts_type(crash_in_base("mnt"), type, sizeof(type), source, sizeof(source)), 0);
 	assert_string_equal(type, "");
 }
 

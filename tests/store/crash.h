@@ -66,6 +66,8 @@ struct crash_mount {
 	bool direct, page_io, sandbox;
 };
 
+/* BASE/name of the store that was served last, good for the next three calls. */
+const char *crash_in_base(const char *name);
 /* Serve BASE/store at BASE/mnt; returns when that is so, with points that do not count. */
 void crash_serve(const struct crash_mount *mount);
 /* From here on points count; `keep_old`: and what is overwritten is kept. */
