@@ -383,9 +383,17 @@ void zpool_free(struct zpool *z, zobj_t o)
 /* ---- walks ---- */
 
 /* A closed span has a live object: it would be free otherwise. */
-zobj_t zpool_coldest(const struct zpool *z)
+static zobj_t coldest_closed(const struct zpool *z)
 {
 	return z->oldest != NIL ? live_from(z, z->oldest, 0) : ZOBJ_NONE;
+}
+
+/* The survivors' span may stay open for ever, and is the oldest when it is closed. */
+zobj_t zpool_coldest(const struct zpool *z)
+{
+	zobj_t o = z->survivors != NIL ? live_from(z, z->survivors, 0) : ZOBJ_NONE;
+
+	return o != ZOBJ_NONE ? o : coldest_closed(z);
 }
 
 zobj_t zpool_warmer(const struct zpool *z, zobj_t o)
@@ -393,9 +401,11 @@ zobj_t zpool_warmer(const struct zpool *z, zobj_t o)
 	uint32_t i = span_of(o);
 	zobj_t next = live_from(z, i, end_of(z, o));
 
-	if (next != ZOBJ_NONE || z->span[i].newer == NIL)
+	if (next != ZOBJ_NONE)
 		return next;
-	return live_from(z, z->span[i].newer, 0);
+	if (i == z->survivors)
+		return coldest_closed(z);
+	return z->span[i].newer != NIL ? live_from(z, z->span[i].newer, 0) : ZOBJ_NONE;
 }
 
 void zpool_each(struct zpool *z, void (*fn)(void *arg, zobj_t o), void *arg)

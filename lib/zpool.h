@@ -101,7 +101,7 @@ bool zpool_compact(struct zpool *z);
 bool zpool_has_room(const struct zpool *z);
 
 /*
- * Walk the objects of closed spans from the coldest on; ZOBJ_NONE ends.
+ * Walk all objects but those of the span that new ones go to, from the coldest on; ZOBJ_NONE ends.
  * Nothing may be stored or compacted meanwhile; an object may be freed when
  * the next one is known.
  */

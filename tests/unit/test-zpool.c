@@ -257,6 +257,51 @@ static void the_coldest_come_first(void **state)
 	zpool_close(&pool);
 }
 
+/* What compacting moved together is walked, too, however long its span stays open. */
+static void survivors_are_walked(void **state)
+{
+	uint32_t place, survivors = 0, walked = 0, v;
+	zobj_t o, next;
+
+	(void)state;
+	seed = 17;
+	begin(POOL);
+	for (v = 0; v < 3000; v++)
+		assert_true(store(v, 1500));
+	for (v = 0; v < 2000; v++)
+		if (v % 10 != 0)
+			drop(v);
+	while (moves == 0 || pool.survivors == UINT32_MAX)
+		assert_true(zpool_compact(&pool));
+	place = pool.survivors;
+	memset(seen, 0, sizeof(seen));
+	for (o = zpool_coldest(&pool); o != ZOBJ_NONE; o = next) {
+		bool is_survivor = o / (ZPOOL_SPAN / ZPOOL_UNIT) == place;
+
+		next = zpool_warmer(&pool, o);
+		/* before all others */
+		assert_true(!is_survivor || survivors == walked);
+		survivors += is_survivor;
+		walked++;
+		see(NULL, o);
+		/* every other one of them goes as it is met */
+		if (walked % 2 == 0)
+			drop((uint32_t)zpool_head(&pool, o)->vpn);
+	}
+	assert_true(survivors != 0);
+	for (v = 0; v < OBJECTS; v++) {
+		bool newest = want[v].at != ZOBJ_NONE &&
+			      want[v].at / (ZPOOL_SPAN / ZPOOL_UNIT) == pool.open;
+
+		if (want[v].at != ZOBJ_NONE)
+			assert_int_equal(seen[v], !newest);
+		else
+			assert_true(seen[v] <= 1);
+	}
+	check_all();
+	zpool_close(&pool);
+}
+
 static void a_lower_bound_is_kept(void **state)
 {
 	uint32_t v;
@@ -311,6 +356,7 @@ int main(void)
 		cmocka_unit_test(memory_goes_back),
 		cmocka_unit_test(a_full_pool_of_holes_takes_more),
 		cmocka_unit_test(the_coldest_come_first),
+		cmocka_unit_test(survivors_are_walked),
 		cmocka_unit_test(a_lower_bound_is_kept),
 		cmocka_unit_test(what_cannot_be_is_an_error),
 	};
