@@ -48,7 +48,7 @@ static void each_managed(struct mm *mm, uintptr_t start, uintptr_t end,
 
 static void will_need(struct pager *p, vpn_t vpn, vpn_t end)
 {
-	fault_swap_prefetch(p, vpn, end, false);
+	fault_swap_prefetch(p, vpn, end, SWAP_CACHE);
 }
 
 /* Old, and next under the hand. */

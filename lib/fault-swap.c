@@ -15,8 +15,8 @@
  * passed over, so that a stream goes on where others were at random.
  *
  * A read that fails, or a page that does not match: the page that a thread
- * waits for is poisoned; a page that was only read ahead goes back to SWAPPED,
- * so that the touch decides.
+ * waits for is poisoned; one that was read with it or ahead of it, whether to be
+ * installed or not, goes back to SWAPPED, so that the touch decides.
  */
 #include "fault.h"
 #include "reclaim.h"
@@ -105,11 +105,15 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write,
 	return got != 0 ? got : 1;
 }
 
-/* Read SWAPPED pages from vpn whose slots are adjacent, n at most; how many were started. */
+/*
+ * Read SWAPPED pages from vpn whose slots are adjacent, n at most; how many were started.
+ * Of a window the first page alone is needed.
+ */
 static uint32_t read_start(struct pager *p, vpn_t vpn, uint32_t n, unsigned flags, uint64_t t0)
 {
 	struct mm *mm = p->mm;
 	swp_t swp = pte_swp(pte_get(&mm->ptes, vpn));
+	unsigned rest = flags & ~(STAGE_WRITE | (flags & STAGE_WINDOW ? STAGE_NEEDED : 0U));
 	struct swap_io *io;
 	const struct blk_dev *dev;
 	uint32_t run = 1;
@@ -141,7 +145,7 @@ static uint32_t read_start(struct pager *p, vpn_t vpn, uint32_t n, unsigned flag
 		mm->staging.page[first + i] = (struct stage_page){
 			.vpn = vpn + i,
 			.state = STAGE_READING,
-			.flags = i == 0 ? flags : flags & ~STAGE_WRITE,
+			.flags = i == 0 ? flags : rest,
 			.swp = swp + i,
 		};
 		pte_set(&mm->ptes, vpn + i, pte_make(PTE_STAGED, first + i, 0));
@@ -187,13 +191,16 @@ static uint32_t read_window(struct pager *p, vpn_t vpn, uint32_t n, unsigned fla
 		if (run == 0)
 			break;
 		at += run;
-		flags &= ~STAGE_WRITE;
+		flags &= ~(STAGE_WRITE | STAGE_NEEDED);
 	}
 	return at;
 }
 
-uint32_t fault_swap_prefetch(struct pager *p, vpn_t vpn, vpn_t end, bool do_install)
+uint32_t fault_swap_prefetch(struct pager *p, vpn_t vpn, vpn_t end, enum swap_prefetch how)
 {
+	const unsigned flags = how == SWAP_CACHE     ? STAGE_AHEAD
+			       : how == SWAP_INSTALL ? STAGE_DEMAND
+						     : STAGE_DEMAND | STAGE_NEEDED;
 	struct mm *mm = p->mm;
 	uint32_t total = 0;
 
@@ -206,12 +213,12 @@ uint32_t fault_swap_prefetch(struct pager *p, vpn_t vpn, vpn_t end, bool do_inst
 		 * Half of the buffer stays for faults.  What must come back may take the
 		 * place of what was read ahead; what is only advised may not.
 		 */
-		used = do_install ? mm->staging.buffer_reading : mm->staging.buffer_used;
+		used = how != SWAP_CACHE ? mm->staging.buffer_reading : mm->staging.buffer_used;
 		if (used >= mm->staging.buffer_pages / 2)
 			break;
 		if (n > mm->staging.buffer_pages / 4)
 			n = mm->staging.buffer_pages / 4;
-		run = read_start(p, vpn, n, do_install ? STAGE_DEMAND : STAGE_AHEAD, 0);
+		run = read_start(p, vpn, n, flags, 0);
 		if (run == 0)
 			break;
 		total += run;
@@ -304,7 +311,7 @@ enum fault_result fault_swap(struct pager *p, const struct fault *f, struct regi
 	vpn_t vpn = vpn_of(f->addr);
 	vpn_t end = vpn_of(r->end);
 	swp_t swp = pte_swp(pte_get(&mm->ptes, vpn));
-	unsigned flags = STAGE_DEMAND | (f->write ? STAGE_WRITE : 0);
+	unsigned flags = STAGE_DEMAND | STAGE_NEEDED | (f->write ? STAGE_WRITE : 0);
 	struct stream *stream;
 	uint32_t window;
 	uint32_t n;
@@ -469,8 +476,8 @@ static enum fault_result fault_buffered(struct pager *p, const struct fault *f,
 		reclaim_trail(p, 1);
 	if (there && reclaim_some_room(p, 1) == 0)
 		return FAULT_DEFER;
-	if (!there && f->write)
-		sp->flags |= STAGE_WRITE;
+	if (!there)
+		sp->flags |= STAGE_NEEDED | (f->write ? STAGE_WRITE : 0);
 	/* one read serves all who wait */
 	if (there || !(sp->flags & STAGE_DEMAND)) {
 		/* asked for, it is not dropped for what is read now */
@@ -542,8 +549,8 @@ static bool page_arrived(struct mm *mm, uint32_t index, int res)
 		sp->state = STAGE_CACHED;
 		return true;
 	}
-	if (!(sp->flags & STAGE_DEMAND)) {
-		/* only read ahead: the touch will read it again, and decide */
+	if (!(sp->flags & STAGE_NEEDED)) {
+		/* nobody touched it: the touch will read it again, and decide */
 		pte_set(&mm->ptes, vpn, pte_make(PTE_SWAPPED, swp, 0));
 		stage_buffer_put(mm, index);
 		return false;

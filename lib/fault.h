@@ -87,11 +87,15 @@ uint32_t fault_window(struct mm *mm, const struct region *r, vpn_t vpn, struct s
 enum fault_result fault_file(struct pager *p, const struct fault *f, const struct region *r);
 
 /*
- * Start reading what is SWAPPED in [vpn, end), without installing it: MADV_WILLNEED.
- * With install set, pages are installed as they come (swapoff, close).  Returns
- * how many pages were started; stops when the buffer is full.
+ * Start reading what is SWAPPED in [vpn, end).  Returns how many pages were started;
+ * stops when the buffer is full.
  */
-uint32_t fault_swap_prefetch(struct pager *p, vpn_t vpn, vpn_t end, bool install);
+enum swap_prefetch {
+	SWAP_CACHE,   /* to wait in the buffer: MADV_WILLNEED */
+	SWAP_INSTALL, /* to be installed as it comes: fl_prefetch() */
+	SWAP_NEED     /* so, and lost where it cannot be read: swapoff, close, mlock */
+};
+uint32_t fault_swap_prefetch(struct pager *p, vpn_t vpn, vpn_t end, enum swap_prefetch how);
 
 /* An unreadable page: who touches it gets SIGBUS. */
 void fault_poison(struct mm *mm, vpn_t vpn);

@@ -90,7 +90,7 @@ static bool begin_swapped(struct pager *p, struct prefetch *f, vpn_t stop)
 	while (n < PIECE && n < f->left && f->at + n < stop &&
 	       pte_state(pte_get(&mm->ptes, f->at + n)) == PTE_SWAPPED)
 		n++;
-	got = fault_swap_prefetch(p, f->at, f->at + n, true);
+	got = fault_swap_prefetch(p, f->at, f->at + n, SWAP_INSTALL);
 	f->left -= got < f->left ? got : f->left;
 	if (got != 0) {
 		/* as far as they were begun: their order is that of addresses */

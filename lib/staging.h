@@ -59,11 +59,12 @@ enum stage_state {
 };
 
 #define STAGE_DETACHED 0x1U /* I/O in flight for a page that is nobody's any more */
-#define STAGE_DEMAND 0x2U   /* a thread waits: install when the read ends */
+#define STAGE_DEMAND 0x2U   /* install when the read ends */
 #define STAGE_AHEAD 0x4U    /* read beside what was asked for */
 #define STAGE_WRITE 0x8U    /* the thread that waits wants to write */
 #define STAGE_CLUSTER 0x10U /* read along by slot */
 #define STAGE_WINDOW 0x20U  /* read with others of a range */
+#define STAGE_NEEDED 0x40U  /* somebody waits for this very page: a read that fails loses it */
 
 struct stage_page {
 	uint64_t vpn : 40;

@@ -68,7 +68,7 @@ static bool page_back(struct pager *p, vpn_t vpn)
 
 	switch (pte_state(pte)) {
 	case PTE_SWAPPED:
-		return fault_swap_prefetch(p, vpn, vpn + 1, true) != 0;
+		return fault_swap_prefetch(p, vpn, vpn + 1, SWAP_NEED) != 0;
 	case PTE_STAGED:
 	case PTE_FILLED:
 	case PTE_COMPRESSED:
@@ -99,7 +99,7 @@ long bring_back(struct pager *p, uintptr_t start, uintptr_t end)
 		first = vpn;
 		if (!progress_goes_on(&progress, stop - vpn) || ++quiet > PATIENCE_QUIET)
 			return -ENOMEM;
-		fault_swap_prefetch(p, vpn, stop, true);
+		fault_swap_prefetch(p, vpn, stop, SWAP_NEED);
 		for (unsigned n = 0; vpn < stop && n < 1024; n++) {
 			page_back(p, vpn);
 			vpn = pte_next(&mm->ptes, vpn + 1, stop, away);
@@ -160,7 +160,7 @@ long do_swapoff(struct pager *p, const char *path)
 				swap_put(&mm->swap, swp);
 				pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
 			} else if (pte_state(pte) == PTE_SWAPPED) {
-				if (fault_swap_prefetch(p, vpn, vpn + 64, true) == 0)
+				if (fault_swap_prefetch(p, vpn, vpn + 64, SWAP_NEED) == 0)
 					break;
 				began = true;
 			} else if (!stage_drop_slot(mm, (uint32_t)pte_payload(pte))) {

@@ -5,10 +5,11 @@
  *
  * What was not lost is right, word by word; what was lost is poisoned: SIGBUS
  * on that page, one line that names area, slot, address and reason, and the
- * page is usable again once it was emptied or unmapped.
+ * page is usable again once it was emptied or unmapped.  A page that nobody touched is not
+ * lost: it is read again when it is.
  */
 #include "drive.h"
-#include "swap-area.h"
+#include "mm.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -462,14 +463,164 @@ static void nowhere_to_write(void **state)
 	}
 }
 
+/* ---- what is read beside the page that is touched ---- */
+
+#define BESIDE 64U
+
+static uint64_t unreadable[BESIDE]; /* offsets of slots, */
+static unsigned nunreadable;	    /* and how many there are just now; atomic */
+
+static long some_slots_fail(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
+{
+	/* pairs with cannot_be_read() */
+	unsigned n = op == BLK_READ ? __atomic_load_n(&nunreadable, __ATOMIC_ACQUIRE) : 0;
+
+	(void)dev;
+	for (unsigned i = 0; i < n; i++)
+		if (unreadable[i] >= off && unreadable[i] < off + len) {
+			report->hits++;
+			return -EIO;
+		}
+	return 0;
+}
+
+/* The slots of the pages from `from` on, which are all swapped out, cannot be read any more. */
+static void cannot_be_read(struct mem *m, size_t from)
+{
+	struct mm *mm = *(struct mm **)(void *)m->fl; /* struct fl of api.c has no more than that */
+	unsigned n = 0;
+
+	for (size_t i = from; i < BESIDE; i++) {
+		pte_t pte = pte_get(&mm->ptes, vpn_of((uintptr_t)m->base + i * PG));
+		uint32_t run;
+
+		if (pte_state(pte) != PTE_SWAPPED)
+			wrong("page %zu is %s", i, pte_state_name(pte_state(pte)));
+		swap_extent(&mm->swap, pte_swp(pte), 1, &unreadable[n++], &run);
+	}
+	report->hits = 0;
+	/* pairs with some_slots_fail() */
+	__atomic_store_n(&nunreadable, n, __ATOMIC_RELEASE);
+}
+
+/* Until every page is in its slot only. */
+static void all_out(struct mem *m)
+{
+	unsigned char state[BESIDE];
+	size_t out;
+
+	do {
+		if (fl_madvise(m->fl, m->base, BESIDE * PG, MADV_PAGEOUT) != 0 ||
+		    fl_page_state(m->fl, m->base, BESIDE * PG, state) != 0)
+			wrong("MADV_PAGEOUT");
+		for (out = 0; out < BESIDE && FL_PAGE_KIND(state[out]) == FL_PAGE_SWAPPED; out++)
+			;
+	} while (out < BESIDE);
+}
+
+/* No read goes on any more, and no page is lost. */
+static void none_lost(struct mem *m, const char *what)
+{
+	unsigned char state[BESIDE];
+	bool busy = true;
+
+	while (busy) {
+		busy = false;
+		if (fl_page_state(m->fl, m->base, BESIDE * PG, state) != 0)
+			wrong("fl_page_state");
+		for (size_t i = 0; i < BESIDE; i++) {
+			if (FL_PAGE_KIND(state[i]) == FL_PAGE_POISONED)
+				wrong("%s: page %zu is lost, which nobody touched", what, i);
+			busy |= (state[i] & FL_PAGE_BUSY) != 0;
+		}
+	}
+	__atomic_store_n(&nunreadable, 0, __ATOMIC_RELEASE);
+	for (size_t i = 0; i < BESIDE; i++)
+		mem_check(m, i, what);
+}
+
+static void beside(void *arg)
+{
+	struct mem m;
+
+	struct fl *fl = open_runtime(arg);
+	unsigned hits = 0;
+
+	/* the queue is open, but nothing was read yet */
+	blkio_inject = some_slots_fail;
+	if (!mem_map(&m, fl, PAGES, PAGES))
+		wrong("fl_mmap");
+	for (size_t i = 0; i < m.pages; i++)
+		mem_fill(&m, i, false);
+	for (unsigned round = 0; round < 20; round++) {
+		/* in one window with the page that is touched, and in others ahead of it */
+		fl_madvise(m.fl, m.base, BESIDE * PG, MADV_SEQUENTIAL);
+		all_out(&m);
+		cannot_be_read(&m, 17);
+		mem_check(&m, 16, "the first page of a window");
+		none_lost(&m, "a window");
+		hits += report->hits != 0;
+		/* in one that is being read when its first page is touched */
+		all_out(&m);
+		cannot_be_read(&m, 25);
+		if (fl_madvise(m.fl, m.base + 24 * PG, 16 * PG, MADV_WILLNEED) != 0)
+			wrong("MADV_WILLNEED");
+		mem_check(&m, 24, "the first page of what is read ahead");
+		none_lost(&m, "read ahead");
+		hits += report->hits != 0;
+		/* asked for by nobody's touch, with neighbours that come by their slots */
+		fl_madvise(m.fl, m.base, BESIDE * PG, MADV_NORMAL);
+		all_out(&m);
+		cannot_be_read(&m, 0);
+		if (fl_prefetch(m.fl, m.base, BESIDE * PG, -1) != 0)
+			wrong("fl_prefetch");
+		none_lost(&m, "prefetched");
+		hits += report->hits != 0;
+		all_out(&m);
+		cannot_be_read(&m, 41);
+		mem_check(&m, 40, "a single page");
+		none_lost(&m, "read along");
+	}
+	if (report->lost != 0 || hits != 60)
+		wrong("%u pages were lost, of 60 steps %u met an error", report->lost, hits);
+	/* one that is touched is */
+	all_out(&m);
+	cannot_be_read(&m, 33);
+	mem_check(&m, 33, "touched");
+	if (report->lost != 1 || !m.lost[33])
+		wrong("the page that was touched is not lost");
+	__atomic_store_n(&nunreadable, 0, __ATOMIC_RELEASE);
+	if (fl_close(m.fl) != 0)
+		wrong("fl_close");
+}
+
+static void what_is_not_touched_is_not_lost(void **state)
+{
+	(void)state;
+	for (int e = FL_ENGINE_URING; e <= FL_ENGINE_SYNC; e++) {
+		struct io_case c = {.engine = (enum fl_engine)e};
+		struct report *r;
+
+		if (run_case(beside, &c, &r) != END_WELL)
+			fail_msg("engine %d: %s %s", e, r->wrong, r->line[0]);
+		assert_int_equal(lines_with(r, "the page is lost (SIGBUS)"), 1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(workload_alone), cmocka_unit_test(read_errors),
-		cmocka_unit_test(write_errors),	  cmocka_unit_test(short_reads),
-		cmocka_unit_test(short_writes),	  cmocka_unit_test(torn_writes),
-		cmocka_unit_test(flipped_bits),	  cmocka_unit_test(lasting),
-		cmocka_unit_test(area_goes_off),  cmocka_unit_test(nowhere_to_write),
+		cmocka_unit_test(workload_alone),
+		cmocka_unit_test(read_errors),
+		cmocka_unit_test(write_errors),
+		cmocka_unit_test(short_reads),
+		cmocka_unit_test(short_writes),
+		cmocka_unit_test(torn_writes),
+		cmocka_unit_test(flipped_bits),
+		cmocka_unit_test(lasting),
+		cmocka_unit_test(area_goes_off),
+		cmocka_unit_test(nowhere_to_write),
+		cmocka_unit_test(what_is_not_touched_is_not_lost),
 	};
 
 	return cmocka_run_group_tests_name("io", tests, NULL, NULL);
