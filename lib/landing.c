@@ -42,6 +42,19 @@ static void release(struct landing *l, uint32_t first, uint32_t end)
 			SYS3(madvise, l->base + i * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED);
 }
 
+/*
+ * The huge page in whose middle it ends now is given up as a whole: the kernel keeps
+ * all of one while it holds any part.  Not while a read is in flight to it: the end of that does.
+ */
+static void give_up_cut(struct landing *l)
+{
+	if (!l->cut || memchr(l->busy, 1, HUGE_PAGES) != NULL)
+		return;
+	SYS3(madvise, l->base, HUGE_PAGES * PAGE_SIZE, MADV_DONTNEED);
+	l->touched = 0;
+	l->cut = false;
+}
+
 void landing_fit(struct mm *mm)
 {
 	struct landing *l = &mm->files.landing;
@@ -66,8 +79,10 @@ void landing_fit(struct mm *mm)
 		release(l, (uint32_t)pages, l->touched);
 		l->touched = (uint32_t)pages;
 	}
+	l->cut = pages < HUGE_PAGES && (l->cut || l->pages >= HUGE_PAGES);
 	l->pages = (uint32_t)pages;
 	l->hand = 0;
+	give_up_cut(l);
 }
 
 void landing_close(struct mm *mm)
@@ -121,4 +136,5 @@ void landing_put(struct mm *mm, uint32_t first, uint32_t n)
 	memset(&l->busy[first], 0, n);
 	if (first + n > l->pages)
 		release(l, first > l->pages ? first : l->pages, first + n);
+	give_up_cut(l);
 }

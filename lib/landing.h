@@ -31,6 +31,7 @@ struct landing {
 	uint32_t pages;	  /* 0: there is none; reads in flight beyond it go on */
 	uint32_t touched; /* pages that ever held anything: the rest has no frames */
 	uint32_t hand;	  /* where the search for room goes on */
+	bool cut;	  /* ends within a huge page, of which the kernel may keep all */
 	uint8_t busy[LANDING_MAX];
 };
 

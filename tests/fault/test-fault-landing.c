@@ -3,8 +3,10 @@
  * What is read in runs lands in a buffer and is copied into the cache: every word
  * is right while threads read in order and at random, one writes, copies fail
  * or do a part, and the limit, and with it the buffer, gets smaller and larger.
+ * Of a huge page nothing is kept where the buffer needs a part of it only.
  */
 #include "faultline.h"
+#include "mm.h"
 #include "sys.h"
 #include "../unit/test.h"
 
@@ -14,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define PG 4096UL
 #define PAGES 6144U
@@ -189,11 +192,56 @@ static void by_two_pagers(void **state)
 	read_and_write(FL_ENGINE_URING, 2);
 }
 
+#define HUGE ((size_t)512)
+
+static size_t landing_frames(const struct landing *l)
+{
+	unsigned char there[HUGE];
+	size_t n = 0;
+
+	assert_int_equal(mincore(l->base, HUGE * PG, there), 0);
+	for (size_t i = 0; i < HUGE; i++)
+		n += there[i] & 1;
+	return n;
+}
+
+static void a_huge_page_goes_as_a_whole(void **state)
+{
+	struct fl_options o = {.size = sizeof(o), .limit = HUGE * 64 * PG};
+	const struct landing *l;
+	struct fl *fl;
+	int fd = make_file();
+	time_t end;
+
+	(void)state;
+	assert_int_equal(fl_open(&fl, &o), 0);
+	map = fl_mmap(fl, NULL, PAGES * PG, PROT_READ, MAP_SHARED, fd, 0);
+	assert_true((void *)map != FL_FAILED);
+	/* struct fl of api.c begins with it */
+	l = &(*(struct mm **)(void *)fl)->files.landing;
+	assert_int_equal(l->pages, HUGE);
+	for (uint64_t i = 0; i < PAGES / 2; i++)
+		check_page(i);
+	assert_true(landing_frames(l) != 0);
+	/* it ends in the middle of the huge page, whose frames all go, when no read is in flight to it */
+	assert_int_equal(fl_set_limit(fl, LIMIT), 0);
+	assert_true(l->pages != 0 && l->pages < HUGE);
+	end = time(NULL) + HANG_SECONDS;
+	while (landing_frames(l) != 0)
+		assert_true(time(NULL) < end);
+	for (uint64_t i = 0; i < PAGES; i++)
+		check_page(i);
+	assert_in_range(landing_frames(l), 1, l->pages);
+	assert_int_equal(fl_close(fl), 0);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(by_uring),
 		cmocka_unit_test(by_two_pagers),
+		cmocka_unit_test(a_huge_page_goes_as_a_whole),
 	};
 
 	return cmocka_run_group_tests_name("landing", tests, NULL, NULL);
