@@ -142,6 +142,52 @@ static int read_part(int fd, void *buf, uint64_t len, uint64_t off, uint64_t sum
 	return 0;
 }
 
+/* A line of the text, as the writer makes it: "START-END PERM OFFSET 00:00 0 NAME". */
+static const char *line_name(const char *line, uint64_t *from, uint64_t *to, uint64_t *off)
+{
+	static const char rest[] = " 00:00 0 ";
+	char *at;
+
+	*from = strtoull(line, &at, 16);
+	if (*at != '-')
+		return NULL;
+	*to = strtoull(at + 1, &at, 16);
+	if (*at != ' ' || strnlen(at, 6) < 6 || at[5] != ' ')
+		return NULL;
+	*off = strtoull(at + 6, &at, 16);
+	return strncmp(at, rest, sizeof(rest) - 1) == 0 ? at + sizeof(rest) - 1 : NULL;
+}
+
+/*
+ * The mappings of files that the text tells of; before version 2 offsets were not told.  The
+ * writer's lines ascend: what does not is of no writer of ours, and passed over.
+ */
+static int find_files(struct image *im)
+{
+	const char *line, *end;
+	size_t lines = 0;
+	uint64_t last = 0;
+
+	if (im->footer.version < 2)
+		return 0;
+	for (line = im->maps; (end = strchr(line, '\n')) != NULL; line = end + 1)
+		lines++;
+	im->file = malloc(lines * sizeof(*im->file) + 1);
+	if (im->file == NULL)
+		return -ENOMEM;
+	for (line = im->maps; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+		struct image_file f;
+
+		f.name = line_name(line, &f.start, &f.end, &f.offset);
+		if (f.name == NULL || f.name >= end || f.start < last || f.start >= f.end)
+			continue;
+		f.len = (size_t)(end - f.name);
+		im->file[im->files++] = f;
+		last = f.end;
+	}
+	return 0;
+}
+
 int image_open(struct image *im, int fd, char *why, size_t why_size)
 {
 	struct image_footer *f = &im->footer;
@@ -183,6 +229,10 @@ int image_open(struct image *im, int fd, char *why, size_t why_size)
 		return err;
 	}
 	im->maps[f->maps_bytes] = '\0';
+	if (find_files(im) != 0) {
+		image_close(im);
+		return refuse(why, why_size, -ENOMEM, "no memory for its tables");
+	}
 	return 0;
 }
 
@@ -191,6 +241,7 @@ void image_close(struct image *im)
 	free(im->range);
 	free(im->maps);
 	free(im->sum);
+	free(im->file);
 	memset(im, 0, sizeof(*im));
 }
 
@@ -217,38 +268,25 @@ static const struct image_range *find(const struct image *im, uint64_t addr)
 	return lo < im->footer.ranges && addr >= im->range[lo].start ? &im->range[lo] : NULL;
 }
 
-/* A line of the text, as the writer makes it: "START-END PERM OFFSET 00:00 0 NAME". */
-static const char *line_name(const char *line, uint64_t *from, uint64_t *to, uint64_t *off)
-{
-	static const char rest[] = " 00:00 0 ";
-	char *at;
-
-	*from = strtoull(line, &at, 16);
-	if (*at != '-')
-		return NULL;
-	*to = strtoull(at + 1, &at, 16);
-	if (*at != ' ' || strnlen(at, 6) < 6 || at[5] != ' ')
-		return NULL;
-	*off = strtoull(at + 6, &at, 16);
-	return strncmp(at, rest, sizeof(rest) - 1) == 0 ? at + sizeof(rest) - 1 : NULL;
-}
-
 bool image_file(const struct image *im, uint64_t addr, char *name, size_t size, uint64_t *offset)
 {
-	const char *line = im->maps, *end;
+	size_t lo = 0, hi = im->files;
+	const struct image_file *f;
 
-	/* before, offsets were not told */
-	for (; im->footer.version > 1 && (end = strchr(line, '\n')) != NULL; line = end + 1) {
-		uint64_t from, to, off;
-		const char *at = line_name(line, &from, &to, &off);
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
 
-		if (at == NULL || at >= end || addr < from || addr >= to)
-			continue;
-		snprintf(name, size, "%.*s", (int)(end - at), at);
-		*offset = off + (addr - from);
-		return true;
+		if (im->file[mid].end <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
 	}
-	return false;
+	if (lo == im->files || addr < im->file[lo].start)
+		return false;
+	f = &im->file[lo];
+	snprintf(name, size, "%.*s", (int)f->len, f->name);
+	*offset = f->offset + (addr - f->start);
+	return true;
 }
 
 int image_page(const struct image *im, uint64_t addr, void *page, enum image_page *what)

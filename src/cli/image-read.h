@@ -13,12 +13,22 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* A mapping of a file, as the text tells. */
+struct image_file {
+	uint64_t start, end;
+	uint64_t offset;  /* of its first byte in the file */
+	const char *name; /* in the text */
+	size_t len;
+};
+
 struct image {
 	int fd; /* not its own */
 	struct image_footer footer;
 	struct image_range *range;
 	char *maps; /* terminated */
 	uint64_t *sum;
+	struct image_file *file; /* ascending and disjoint */
+	size_t files;
 };
 
 /* 0, or -errno with a line in why: tables and their checksums, not the pages. */
