@@ -22,13 +22,11 @@
 
 /* ---- pages of the ranges ---- */
 
-static const struct image_range *range_of_page(struct snapshot *s, vpn_t vpn)
+/* The first range that ends behind an address, or nranges. */
+static uint64_t range_behind(const struct snapshot *s, uintptr_t addr)
 {
-	uintptr_t addr = addr_of(vpn);
 	uint64_t lo = 0, hi = s->nranges;
 
-	if (s->last < hi && addr >= s->range[s->last].start && addr < s->range[s->last].end)
-		return &s->range[s->last];
 	while (lo < hi) {
 		uint64_t mid = lo + (hi - lo) / 2;
 
@@ -37,10 +35,20 @@ static const struct image_range *range_of_page(struct snapshot *s, vpn_t vpn)
 		else
 			hi = mid;
 	}
-	if (lo == s->nranges || addr < s->range[lo].start)
+	return lo;
+}
+
+static const struct image_range *range_of_page(struct snapshot *s, vpn_t vpn)
+{
+	uintptr_t addr = addr_of(vpn);
+	uint64_t k = s->last;
+
+	if (k >= s->nranges || addr < s->range[k].start || addr >= s->range[k].end)
+		k = range_behind(s, addr);
+	if (k == s->nranges || addr < s->range[k].start)
 		return NULL;
-	s->last = lo;
-	return &s->range[lo];
+	s->last = k;
+	return &s->range[k];
 }
 
 static const struct image_range *range_of_index(struct snapshot *s, uint64_t i)
@@ -606,12 +614,10 @@ void snapshot_settle(struct pager *p, uintptr_t start, uintptr_t end)
 
 	while (mm->snaps.now != NULL && mm->snaps.now->left != 0) {
 		struct snapshot *s = mm->snaps.now;
-		uint64_t k = 0;
 		bool any = false, did = false;
 
-		while (k < s->nranges && s->range[k].end <= start)
-			k++;
-		for (; k < s->nranges && s->range[k].start < end; k++) {
+		for (uint64_t k = range_behind(s, start); k < s->nranges && s->range[k].start < end;
+		     k++) {
 			const struct image_range *r = &s->range[k];
 			uint64_t i = index_of(r, vpn_of(r->start > start ? r->start : start));
 			uint64_t stop = index_of(r, vpn_of(r->end < end ? r->end : end));
@@ -661,11 +667,10 @@ void snapshot_dropped(struct mm *mm, vpn_t vpn, vpn_t end)
 
 	if (s == NULL || s->left == 0 || s->err != 0)
 		return;
-	for (uint64_t k = 0; k < s->nranges && vpn_of(s->range[k].start) < end; k++) {
+	for (uint64_t k = range_behind(s, addr_of(vpn));
+	     k < s->nranges && vpn_of(s->range[k].start) < end; k++) {
 		const struct image_range *r = &s->range[k];
 
-		if (vpn_of(r->end) <= vpn)
-			continue;
 		for (uint64_t i = index_of(r, vpn_of(r->start) > vpn ? vpn_of(r->start) : vpn),
 			      stop = index_of(r, vpn_of(r->end) < end ? vpn_of(r->end) : end);
 		     i < stop; i++) {
