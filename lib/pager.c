@@ -14,6 +14,7 @@
 #include "grant.h"
 #include "in-thread.h"
 #include "prefetch.h"
+#include "proc.h"
 #include "reclaim.h"
 #include "share.h"
 #include "snapshot.h"
@@ -29,14 +30,16 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #define PAGER_STACK ((size_t)256 << 10)
 #define PAGER_TLS_SPARE ((size_t)64 << 10)
 #define PAGER_TCB ((size_t)8192)
 #define IO_DEPTH 256U
-#define BUSY_TRIES 10U
 #define BUSY_PAUSE 1000000U /* ns */
+#define BUSY_OTHERS 10000000U
+#define BUSY_OURS 3000000000U
 #define PUMP_NS 1000000U
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
@@ -174,11 +177,21 @@ static int say(struct mm *mm, const char *what, long err)
 	return (int)err;
 }
 
+/* Whether an area that is in use was taken by this process, as it was before an exec. */
+static bool was_ours(const struct mm *mm, const struct fl_swap_spec *spec)
+{
+	struct stat st;
+
+	return spec->path != NULL && !sys_err(SYS4(fstatat, AT_FDCWD, spec->path, &st, 0)) &&
+	       proc_flocked(mm->proc_fd, (uint32_t)SYS0(getpid), st.st_ino);
+}
+
 /*
  * The areas that were asked for.  A program's areas may have been taken by the
  * program that started it, or by one that it started: it does without those,
  * and with a private one when there is no other.  What the process itself had
- * before an exec is free again as soon as its last I/O has ended.
+ * before an exec is free again as soon as its last I/O has ended, and children that it
+ * forked then: the former is waited for, and the latter no longer than that may take.
  */
 static int open_areas(struct mm *mm)
 {
@@ -186,13 +199,18 @@ static int open_areas(struct mm *mm)
 	unsigned index;
 
 	for (unsigned i = 0; i < mm->nspec; i++) {
+		uint64_t since = sys_now();
 		uint32_t word = 0;
 		int r;
 
-		for (unsigned tries = 0;; tries++) {
+		for (;;) {
+			uint64_t waited;
+
 			r = swap_on(&mm->swap, &mm->spec[i], mm->opt.swap_dir, &index, why,
 				    sizeof(why));
-			if (r != -EBUSY || tries == BUSY_TRIES || !(mm->flags & MM_PRELOAD))
+			waited = sys_now() - since;
+			if (r != -EBUSY || !(mm->flags & MM_PRELOAD) || waited > BUSY_OURS ||
+			    (waited > BUSY_OTHERS && !was_ours(mm, &mm->spec[i])))
 				break;
 			futex_wait(&word, 0, BUSY_PAUSE);
 		}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * proc.c - the threads of this process, as /proc tells of them; see proc.h.
+ * proc.c - the threads and locks of a process, as /proc tells of them; see proc.h.
  */
 #include "proc.h"
 
@@ -106,4 +106,46 @@ bool proc_schedstat_delay(int fd, uint64_t *ns)
 		return false;
 	number(c + 1, ns);
 	return true;
+}
+
+/* A line of /proc/locks: "1: FLOCK  ADVISORY  WRITE 1234 fe:01:5678 0 EOF". */
+static bool is_flock(const char *line, uint32_t pid, uint64_t ino)
+{
+	static const char write[] = " WRITE ";
+	const char *c = strstr(line, ": FLOCK ");
+	uint64_t v;
+
+	c = c != NULL ? strstr(c, write) : NULL;
+	if (c == NULL)
+		return false;
+	c = number(c + sizeof(write) - 1, &v);
+	if (v != pid || (c = strrchr(c, ':')) == NULL)
+		return false;
+	number(c + 1, &v);
+	return v == ino;
+}
+
+bool proc_flocked(int proc, uint32_t pid, uint64_t ino)
+{
+	char text[512], line[128];
+	bool found = false;
+	size_t len = 0;
+	long fd = open_below(proc, "locks", O_RDONLY);
+	long n;
+
+	if (sys_err(fd))
+		return false;
+	while (!found && (n = SYS3(read, fd, text, sizeof(text))) > 0)
+		for (long i = 0; i < n && !found; i++) {
+			if (text[i] != '\n') {
+				if (len + 1 < sizeof(line))
+					line[len++] = text[i];
+				continue;
+			}
+			line[len] = '\0';
+			len = 0;
+			found = is_flock(line, pid, ino);
+		}
+	SYS1(close, fd);
+	return found;
 }

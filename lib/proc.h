@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * proc.h - the threads of this process, as /proc tells of them (proc(5)).
+ * proc.h - the threads and locks of a process, as /proc tells of them (proc(5)).
  *
  * Nothing is allocated and no lock is taken; paths are below `proc`, a
  * descriptor of /proc, or AT_FDCWD for "/proc" itself.
@@ -24,5 +24,8 @@ bool proc_threads(int proc, bool (*fn)(uint32_t tid, void *arg), void *arg);
 /* A descriptor of the thread's schedstat, or -errno; and the time that it waited for a CPU, ns. */
 int proc_schedstat_open(int proc, uint32_t tid);
 bool proc_schedstat_delay(int fd, uint64_t *ns);
+
+/* Whether the process has locked a file of that number for itself (flock(2)). */
+bool proc_flocked(int proc, uint32_t pid, uint64_t ino);
 
 #endif

@@ -27,6 +27,8 @@
 #include <unistd.h>
 
 static char **program;
+static char *memory;
+static size_t memory_len;
 
 #define MUST(cond)                                                                                 \
 	do {                                                                                       \
@@ -68,6 +70,8 @@ static void use_memory(size_t mib)
 			p[i] = (char)(i >> 12);
 		}
 	MUST(mlock(p, 16384) == 0);
+	memory = p;
+	memory_len = len;
 	if (paged != NULL && strcmp(paged, "yes") == 0)
 		MUST(tasks() > 1);
 	else
@@ -184,13 +188,32 @@ static void by_fork(void)
 	_exit(reap(pid));
 }
 
+/* A child has part in what the process had, and for a while longer than that. */
+static void by_exec_beside_an_heir(void)
+{
+	int fds[2];
+	char c;
+
+	MUST(pipe2(fds, O_CLOEXEC) == 0);
+	if (fork() == 0) {
+		close(fds[1]);
+		/* the exec closes the other end */
+		MUST(read(fds[0], &c, 1) == 0);
+		for (size_t i = 0; i < memory_len; i += 4096)
+			MUST(memory[i] == (char)(i >> 12));
+		_exit(0);
+	}
+	execv(program[0], program);
+}
+
 static const struct {
 	const char *name;
 	void (*fn)(void);
 } ways[] = {
-	{"exec", by_exec},	 {"second", by_second_exec}, {"thread", by_thread},
-	{"fexecve", by_fexecve}, {"vfork", by_vfork},	     {"spawn", by_spawn},
-	{"fork", by_fork},
+	{"exec", by_exec},     {"second", by_second_exec},
+	{"thread", by_thread}, {"fexecve", by_fexecve},
+	{"vfork", by_vfork},   {"spawn", by_spawn},
+	{"fork", by_fork},     {"heir", by_exec_beside_an_heir},
 };
 
 int main(int argc, char **argv)
