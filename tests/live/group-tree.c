@@ -2,12 +2,12 @@
 /*
  * A tree of processes for test-group.sh.
  *
- *	group-tree MIB FORKS EXECS [SECONDS]
+ *	group-tree MIB FORKS EXECS [SECONDS [HELD]]
  *
  * fills so much memory, forks so many children that change every word of it,
  * starts so many programs like itself, does the same meanwhile (for so long, or
- * twice), and looks at every word.  How often a fork was refused is its last
- * line.
+ * twice, and until HELD MiB of it are in memory at once), and looks at every
+ * word.  How often a fork was refused is its last line.
  *
  *	group-tree hold MIB [FORKS]
  *
@@ -26,6 +26,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#define HANG_SECONDS 300 /* as of tests/unit/test.h */
 
 static uint64_t *mem;
 static size_t words;
@@ -61,6 +63,21 @@ static void change(uint64_t round)
 	}
 }
 
+/* MiB of it that are in memory. */
+static size_t held(void)
+{
+	unsigned char there[256];
+	size_t pages = words * sizeof(*mem) / 4096, n = 0;
+
+	for (size_t at = 0; at < pages; at += sizeof(there)) {
+		if (mincore((char *)mem + at * 4096, sizeof(there) * 4096, there) != 0)
+			_exit(8);
+		for (size_t i = 0; i < sizeof(there); i++)
+			n += there[i] & 1;
+	}
+	return n >> 8;
+}
+
 static int hold(size_t mib, int forks)
 {
 	pid_t parent = getpid();
@@ -90,7 +107,8 @@ int main(int argc, char **argv)
 {
 	unsigned refused = 0, bad = 0;
 	uint64_t round = 0;
-	time_t until;
+	time_t until, hang = time(NULL) + HANG_SECONDS;
+	size_t least;
 	int status;
 
 	if (argc >= 3 && strcmp(argv[1], "hold") == 0)
@@ -121,9 +139,10 @@ int main(int argc, char **argv)
 			return 5;
 	}
 	until = time(NULL) + (argc > 4 ? atoi(argv[4]) : 0);
+	least = argc > 5 ? strtoul(argv[5], NULL, 10) : 0;
 	do {
 		change(round++);
-	} while (time(NULL) < until || round < 2);
+	} while (time(NULL) < until || round < 2 || (held() < least && time(NULL) < hang));
 	while (wait(&status) > 0)
 		bad += status != 0;
 	printf("%u refused, %u ended badly\n", refused, bad);

@@ -95,7 +95,7 @@ group 0 24M -- sh -c '
 	"$tree" hold 20 <"$work/in" >"$work/said" &
 	exec 3>"$work/in"
 	read -r _ <"$work/said"
-	"$tree" 18 0 0 4 3>&-
+	"$tree" 18 0 0 0 16 3>&-
 	exec 3>&-
 	wait $!'
 quiet idle
