@@ -102,7 +102,10 @@ int64_t sync_attempt(const struct blk_sub *sub);
  * -EINVAL: for as many the process's limit of descriptors is too low.
  */
 int sync_poll(int fd, int also, uint64_t timeout_ns);
-/* The same where nothing else can be asked: then both may be readable, after a moment. */
+/*
+ * The same whatever that limit is, where nothing else can be asked; of high numbers both may
+ * be readable then, after a moment.
+ */
 int sync_look(int fd, int also, uint64_t timeout_ns);
 
 #endif

@@ -13,8 +13,10 @@
 #include <errno.h>
 #include <linux/time_types.h>
 #include <poll.h>
+#include <sys/syscall.h>
 
-#define LOOK_NS 1000000U /* how often is looked where poll(2) is refused */
+#define SELECT_FDS 1024
+#define LOOK_NS 1000000U /* how often is looked where there is no way to wait for descriptors */
 
 int64_t sync_attempt(const struct blk_sub *sub)
 {
@@ -55,12 +57,39 @@ int sync_poll(int fd, int also, uint64_t timeout_ns)
 	return (pfd[0].revents != 0 ? BLKIO_READABLE : 0) | (pfd[1].revents != 0 ? BLKIO_ALSO : 0);
 }
 
+static bool is_set(const uint64_t *set, int fd)
+{
+	return fd >= 0 && (set[fd / 64] >> fd % 64 & 1) != 0;
+}
+
+/* As sync_poll(), of low numbers only, but whatever the process's limit of descriptors. */
+static int sync_select(int fd, int also, uint64_t timeout_ns)
+{
+	struct __kernel_timespec ts = {
+		.tv_sec = (int64_t)(timeout_ns / 1000000000U),
+		.tv_nsec = (int64_t)(timeout_ns % 1000000000U),
+	};
+	uint64_t set[SELECT_FDS / 64] = {0};
+	long r;
+
+	set[fd / 64] |= (uint64_t)1 << fd % 64;
+	if (also >= 0)
+		set[also / 64] |= (uint64_t)1 << also % 64;
+	r = sys_bare(SYS_pselect6, (fd > also ? fd : also) + 1, (long)set, 0, 0,
+		     timeout_ns != UINT64_MAX ? (long)&ts : 0, 0);
+	if (r <= 0)
+		return r == -EINTR ? 0 : (int)r;
+	return (is_set(set, fd) ? BLKIO_READABLE : 0) | (is_set(set, also) ? BLKIO_ALSO : 0);
+}
+
 int sync_look(int fd, int also, uint64_t timeout_ns)
 {
 	int r = sync_poll(fd, also, timeout_ns);
 
 	if (r != -EINVAL || fd < 0)
 		return r;
+	if (fd < SELECT_FDS && also < SELECT_FDS)
+		return sync_select(fd, also, timeout_ns);
 	sync_poll(-1, -1, timeout_ns < LOOK_NS ? timeout_ns : LOOK_NS);
 	return BLKIO_READABLE | (also >= 0 ? BLKIO_ALSO : 0);
 }

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #define PAGE 4096U
@@ -905,6 +906,43 @@ static void waits_end_in_time(void **state)
 	close(fds[1]);
 }
 
+/* A program may lower how many descriptors there may be, for the pagers, too. */
+static void limits_of_descriptors_are_no_matter(void **state)
+{
+	struct env *e = *state;
+	struct rlimit was, few;
+	int fds[2], also[2];
+
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(pipe(also), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	for (rlim_t n = 0; n < 3; n++) {
+		char c;
+
+		few = (struct rlimit){.rlim_cur = n, .rlim_max = was.rlim_max};
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		blkio_also(e->q, also[0]);
+		assert_int_equal(blkio_wait(e->q, fds[0], 0), 0);
+		assert_int_equal(blkio_wait(e->q, fds[0], 20000000), 0);
+		assert_int_equal(write(fds[1], "a", 1), 1);
+		assert_int_equal(blkio_wait(e->q, fds[0], UINT64_MAX), BLKIO_READABLE);
+		assert_int_equal(read(fds[0], &c, 1), 1);
+		blkio_wait(e->q, fds[0], 0); /* once more at most */
+		assert_int_equal(blkio_wait(e->q, fds[0], 1000), 0);
+		assert_int_equal(write(also[1], "b", 1), 1);
+		assert_int_equal(blkio_wait(e->q, fds[0], UINT64_MAX), BLKIO_ALSO);
+		assert_int_equal(read(also[0], &c, 1), 1);
+		blkio_wait(e->q, fds[0], 0);
+		assert_int_equal(blkio_wait(e->q, fds[0], 20000000), 0);
+		blkio_unwatch(e->q);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	close(fds[0]);
+	close(fds[1]);
+	close(also[0]);
+	close(also[1]);
+}
+
 static void *ring_bells(void *arg)
 {
 	int *fd = arg;
@@ -1315,6 +1353,7 @@ int main(void)
 		BOTH(readiness_is_a_level),
 		BOTH(readiness_is_told_while_requests_keep_ending),
 		BOTH(waits_end_in_time),
+		BOTH(limits_of_descriptors_are_no_matter),
 		BOTH(another_thread_wakes_a_wait),
 		BOTH(unwatching_ends_though_another_read),
 		BOTH(a_second_descriptor_ends_waits),
