@@ -136,6 +136,9 @@ bool blkio_ready(const struct blkio *q);
 /* Call back every request that ended; how many there were. */
 unsigned blkio_reap(struct blkio *q);
 
+/* The same of `most` of them at most; the others are for the next time. */
+unsigned blkio_reap_some(struct blkio *q, unsigned most);
+
 /*
  * Error injection for tests: called before each attempt to move bytes (a
  * submission, its continuation after a short transfer, or a retry), with the

@@ -294,6 +294,35 @@ static void flush_and_reap_are_enough(void **state)
 		assert_int_equal(io[i].res, 0);
 }
 
+static void some_are_called_back_and_the_others_later(void **state)
+{
+	struct env *e = *state;
+	struct io io[8], more;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 8; i++) {
+		io_init(e, &io[i], BLK_READ, 7 * i, e->mem + i * PAGE, 1);
+		blkio_queue(e->q, &io[i].req);
+	}
+	/* one that is queued by a callback, and ends at once, is behind those that ended before */
+	io_init(e, &more, BLK_READ, FILE_PAGES, e->mem, 1);
+	io[0].then = &more;
+	while (n < 9) {
+		unsigned got, was = ended;
+
+		assert_int_equal(blkio_wait(e->q, -1, UINT64_MAX), BLKIO_COMPLETED);
+		got = blkio_reap_some(e->q, 2);
+		assert_in_range(got, 1, 2);
+		assert_int_equal(ended - was, got);
+		n += got;
+		assert_int_equal(blkio_inflight(e->q), 8U + io[0].ended - n);
+	}
+	assert_int_equal(blkio_reap_some(e->q, 2), 0);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(io[i].res, 0);
+	assert_int_equal(more.res, -ERANGE);
+}
+
 static void neighbours_are_merged(void **state)
 {
 	struct env *e = *state;
@@ -1296,6 +1325,7 @@ int main(void)
 		BOTH(writes_arrive_and_are_read),
 		BOTH(callbacks_run_in_reap_alone),
 		BOTH(flush_and_reap_are_enough),
+		BOTH(some_are_called_back_and_the_others_later),
 		BOTH(neighbours_are_merged),
 		BOTH(devices_are_kept_apart),
 		BOTH(reads_go_before_writes_and_by_offset),
