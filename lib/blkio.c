@@ -592,6 +592,11 @@ bool blkio_ready(const struct blkio *q)
 	return q->done.head != NULL || q->ended != NULL || q->engine->ready(q);
 }
 
+void blkio_watch(struct blkio *q, int fd)
+{
+	q->engine->watch(q, fd);
+}
+
 void blkio_also(struct blkio *q, int fd)
 {
 	q->also = fd;

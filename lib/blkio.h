@@ -130,6 +130,9 @@ void blkio_also(struct blkio *q, int fd);
  */
 void blkio_unwatch(struct blkio *q);
 
+/* From the next blkio_flush() on, blkio_ready() tells, too, that fd is readable, where the engine can. */
+void blkio_watch(struct blkio *q, int fd);
+
 /* Whether blkio_reap() would call something back: without a system call, and at times late. */
 bool blkio_ready(const struct blkio *q);
 

@@ -915,6 +915,32 @@ static void readiness_is_told_while_requests_keep_ending(void **state)
 	close(fds[1]);
 }
 
+static void readiness_is_told_without_a_wait(void **state)
+{
+	struct env *e = *state;
+	int fds[2];
+	char c;
+
+	assert_int_equal(pipe(fds), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		time_t end = time(NULL) + HANG_SECONDS;
+
+		blkio_watch(e->q, fds[0]);
+		blkio_flush(e->q);
+		assert_false(blkio_ready(e->q));
+		assert_int_equal(write(fds[1], "a", 1), 1);
+		/* the other engine cannot tell, and says at least nothing wrong */
+		while (e->engine == FL_ENGINE_URING && !blkio_ready(e->q))
+			assert_true(time(NULL) < end);
+		assert_int_equal(blkio_wait(e->q, fds[0], UINT64_MAX), BLKIO_READABLE);
+		assert_int_equal(read(fds[0], &c, 1), 1);
+		assert_int_equal(blkio_wait(e->q, fds[0], 0), 0);
+	}
+	blkio_unwatch(e->q);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void waits_end_in_time(void **state)
 {
 	struct env *e = *state;
@@ -1344,6 +1370,7 @@ int main(void)
 		BOTH(callbacks_may_queue),
 		BOTH(readiness_is_a_level),
 		BOTH(readiness_is_told_while_requests_keep_ending),
+		BOTH(readiness_is_told_without_a_wait),
 		BOTH(waits_end_in_time),
 		BOTH(another_thread_wakes_a_wait),
 		BOTH(unwatching_ends_though_another_read),
