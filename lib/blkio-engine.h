@@ -58,6 +58,8 @@ struct blkio_engine {
 	 * BLKIO_ALSO, or -errno.
 	 */
 	int (*wait)(struct blkio *q, int fd, uint64_t timeout_ns);
+	/* From the next submission on, ready() tells that fd is readable, where it can. */
+	void (*watch)(struct blkio *q, int fd);
 	void (*unwatch)(struct blkio *q);
 };
 

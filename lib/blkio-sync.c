@@ -122,6 +122,12 @@ static bool sync_ready(const struct blkio *q)
 	return false;
 }
 
+static void sync_watch(struct blkio *q, int fd)
+{
+	(void)q;
+	(void)fd;
+}
+
 static int sync_wait(struct blkio *q, int fd, uint64_t timeout_ns)
 {
 	if (fd < 0 && timeout_ns == 0)
@@ -138,5 +144,6 @@ const struct blkio_engine blkio_sync = {
 	.collect = sync_collect,
 	.ready = sync_ready,
 	.wait = sync_wait,
+	.watch = sync_watch,
 	.unwatch = sync_nothing,
 };

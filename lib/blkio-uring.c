@@ -262,6 +262,11 @@ static void arm(struct blkio *q, struct watch *w, int fd)
 	io_uring_sqe_set_data64(sqe, w->tag);
 }
 
+static void uring_watch(struct blkio *q, int fd)
+{
+	arm(q, &ring_of(q)->watch[0], fd);
+}
+
 static void uring_unwatch(struct blkio *q)
 {
 	struct uring *u = ring_of(q);
@@ -443,6 +448,7 @@ const struct blkio_engine blkio_uring = {
 	.collect = uring_collect,
 	.ready = uring_ready,
 	.wait = uring_wait,
+	.watch = uring_watch,
 	.unwatch = uring_unwatch,
 };
 
@@ -456,5 +462,6 @@ const struct blkio_engine blkio_uring_restricted = {
 	.collect = uring_collect,
 	.ready = uring_ready,
 	.wait = uring_wait,
+	.watch = uring_watch,
 	.unwatch = uring_unwatch,
 };

@@ -592,6 +592,11 @@ bool blkio_ready(const struct blkio *q)
 	return q->done.head != NULL || q->ended != NULL || q->engine->ready(q);
 }
 
+void blkio_watch(struct blkio *q, int fd)
+{
+	q->engine->watch(q, fd);
+}
+
 void blkio_also(struct blkio *q, int fd)
 {
 	q->also = fd;
@@ -603,7 +608,7 @@ void blkio_unwatch(struct blkio *q)
 	q->engine->unwatch(q);
 }
 
-unsigned blkio_reap(struct blkio *q)
+unsigned blkio_reap_some(struct blkio *q, unsigned most)
 {
 	struct blk_req *req, *next;
 	unsigned n = 0;
@@ -611,12 +616,20 @@ unsigned blkio_reap(struct blkio *q)
 	q->engine->collect(q, true);
 	advance(q);
 	req = q->done.head;
-	q->done.head = q->done.tail = NULL;
-	for (; req != NULL; req = next) {
+	for (next = req; next != NULL && n < most; n++)
+		next = next->next;
+	q->done.head = next;
+	if (next == NULL)
+		q->done.tail = NULL;
+	for (unsigned i = 0; i < n; i++, req = next) {
 		next = req->next;
 		q->inflight--;
-		n++;
 		req->done(req, req->res);
 	}
 	return n;
+}
+
+unsigned blkio_reap(struct blkio *q)
+{
+	return blkio_reap_some(q, UINT32_MAX);
 }

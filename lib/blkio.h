@@ -130,11 +130,17 @@ void blkio_also(struct blkio *q, int fd);
  */
 void blkio_unwatch(struct blkio *q);
 
+/* From the next blkio_flush() on, blkio_ready() tells, too, that fd is readable, where the engine can. */
+void blkio_watch(struct blkio *q, int fd);
+
 /* Whether blkio_reap() would call something back: without a system call, and at times late. */
 bool blkio_ready(const struct blkio *q);
 
 /* Call back every request that ended; how many there were. */
 unsigned blkio_reap(struct blkio *q);
+
+/* The same of `most` of them at most; the others are for the next time. */
+unsigned blkio_reap_some(struct blkio *q, unsigned most);
 
 /*
  * Error injection for tests: called before each attempt to move bytes (a

@@ -13,7 +13,10 @@
  *
  * Lifting costs a fault, so FL_WP_AUTO write-protects in a region only while
  * fewer than a third of the pages so protected get written; a sample goes on, so
- * that the decision can change.
+ * that the decision can change.  And while all of a region's faults are writes a
+ * touch is a write: so the first one to a protected page lifts the protection of
+ * all pages of its leaf.  They keep their slots, and those that stay as they are
+ * leave without a write all the same: their checksums tell.
  */
 #include "fault.h"
 #include "snapshot.h"
@@ -22,6 +25,7 @@
 #define WP_SAMPLE 64U  /* installs before a region's figures count */
 #define WP_DECAY 4096U /* installs after which they are halved */
 #define SAVE_AROUND 64U /* pages that are saved for one write */
+#define WRITES_MAX 64U /* faults after which a region is being written */
 #define WP_PROBE 16U   /* of a region that lost it, one install in this many is protected */
 
 bool fault_wp_wanted(struct mm *mm, struct region *r)
@@ -39,6 +43,41 @@ bool fault_wp_wanted(struct mm *mm, struct region *r)
 	/* a probe stands for the installs that were not protected */
 	r->wp_faults -= r->wp_faults > WP_PROBE / 3 ? WP_PROBE / 3 : r->wp_faults;
 	return true;
+}
+
+void fault_wp_touched(struct region *r, bool write)
+{
+	if (!write)
+		r->writes /= 2;
+	else if (r->writes < WRITES_MAX)
+		r->writes++;
+}
+
+/*
+ * The protected pages in the leaf of vpn, where whoever touches one is about to write:
+ * none of them is known to be clean any more.  Where they begin, how many pages they span
+ * in *n; vpn and 1 where that is to be for this page alone.
+ */
+static vpn_t spread(struct mm *mm, const struct region *r, vpn_t vpn, uint32_t *n)
+{
+	vpn_t leaf = vpn & ~(vpn_t)(PTE_LEAF_PAGES - 1);
+	vpn_t first = leaf > vpn_of(r->start) ? leaf : vpn_of(r->start);
+	vpn_t end = leaf + PTE_LEAF_PAGES < vpn_of(r->end) ? leaf + PTE_LEAF_PAGES : vpn_of(r->end);
+	const pte_t *e = pte_leaf(&mm->ptes, vpn);
+
+	*n = 1;
+	if (mm->opt.wp != FL_WP_AUTO || r->writes < WRITES_MAX / 2 || r->users != NULL ||
+	    mm->snaps.now != NULL)
+		return vpn;
+	while (first < vpn && !(e[first % PTE_LEAF_PAGES] & PTE_WP))
+		first++;
+	while (end - 1 > vpn && !(e[(end - 1) % PTE_LEAF_PAGES] & PTE_WP))
+		end--;
+	*n = (uint32_t)(end - first);
+	for (vpn = first; vpn < end; vpn++)
+		if (e[vpn % PTE_LEAF_PAGES] & PTE_WP)
+			pte_set_bits(&mm->ptes, vpn, 0, PTE_WP);
+	return first;
 }
 
 /*
@@ -132,12 +171,10 @@ enum fault_result fault_wp(struct mm *mm, struct pager *p, int fd, const struct 
 		fault_latency(mm, f->t0);
 		return FAULT_DONE;
 	}
-	if (uffd_writeprotect(fd, addr_of(vpn), n * PAGE_SIZE, false) != UFFD_OK) {
-		uffd_wake(fd, addr_of(vpn), PAGE_SIZE);
-		return FAULT_DONE;
-	}
+	/* before the kernel lifts any: what it refuses stays protected, and is lifted when it is touched */
 	for (uint32_t i = 0; i < n; i++) {
-		swp_t swp = pte_swp(pte_get(&mm->ptes, vpn + i));
+		pte_t pte = pte_get(&mm->ptes, vpn + i);
+		swp_t swp = pte_swp(pte);
 		bool exact = i == 0 || mm->opt.wp == FL_WP_SYNC;
 
 		/* A page beside the one that faulted may stay unwritten: its checksum will tell. */
@@ -146,10 +183,17 @@ enum fault_result fault_wp(struct mm *mm, struct pager *p, int fd, const struct 
 				mm->swap_full = false;
 			swp = SWP_NONE;
 		}
-		pte_set(&mm->ptes, vpn + i, pte_make(PTE_PRESENT, swp, PTE_YOUNG));
+		pte_set(&mm->ptes, vpn + i,
+			pte_make(PTE_PRESENT, swp, PTE_YOUNG | (pte & PTE_WARM)));
 	}
 	stream_done(stream, vpn + n);
 	r->wp_faults += n;
+	if (n == 1)
+		vpn = spread(mm, r, vpn, &n);
+	if (uffd_writeprotect(fd, addr_of(vpn), n * PAGE_SIZE, false) != UFFD_OK) {
+		uffd_wake(fd, f->addr, PAGE_SIZE);
+		return FAULT_DONE;
+	}
 	stat_add(&mm->stats.faults_wp, 1);
 	stat_add(&mm->stats.faults_minor, 1);
 	fault_latency(mm, f->t0);

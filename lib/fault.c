@@ -85,6 +85,7 @@ enum fault_result fault_handle(struct pager *p, const struct fault *f)
 	}
 	if (r->flags & REGION_SHARED)
 		return fault_file(p, f, r);
+	fault_wp_touched(r, f->write || f->wp);
 	pte = pte_get(&mm->ptes, vpn);
 	if (f->wp && pte_state(pte) != PTE_PRESENT) {
 		fault_wake(mm, vpn);

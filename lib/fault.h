@@ -66,6 +66,9 @@ enum fault_result fault_filled_give(struct mm *mm, int fd, const struct fault *f
 enum fault_result fault_wp(struct mm *mm, struct pager *p, int fd, const struct fault *f,
 			   struct region *r);
 
+/* A fault on a page of a region, not a shared one, is looked at. */
+void fault_wp_touched(struct region *r, bool write);
+
 /* Whether what is read in for a read fault gets write-protected. */
 bool fault_wp_wanted(struct mm *mm, struct region *r);
 

@@ -112,6 +112,7 @@ static bool answer(struct mm *mm, const struct fault *f, struct region *r)
 {
 	pte_t pte = pte_get(&mm->ptes, vpn_of(f->addr));
 
+	fault_wp_touched(r, f->write);
 	/* what is not saved yet has to be before it changes: a pager's work */
 	if (mm->snaps.now != NULL)
 		return false;

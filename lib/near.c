@@ -322,6 +322,7 @@ static void bind(struct pager *p, uint32_t tid, uint64_t now)
 	uint64_t cpu;
 	bool ok;
 
+	n->whom = tid;
 	if (!proc_stat(mm->proc_fd, tid, PROC_STAT_CPU, &cpu) || cpu >= NEAR_CPUS ||
 	    (int)cpu == n->cpu)
 		return;
@@ -397,14 +398,20 @@ void near_fault(struct pager *p, uint32_t tid, bool waits, uint64_t now)
 	struct near_pager *n = &p->near;
 	bool both = p->mm->near.wanted;
 
-	if (tid != n->tid || (waits && !both)) {
-		if (n->cpu >= 0 && ++n->unlike >= UNLIKE_MAX)
+	/* whom may have ended, and the one that pages alone now is not bound at all */
+	if (n->cpu >= 0 && (tid != n->whom || tid != n->tid || (waits && !both))) {
+		if (++n->unlike >= UNLIKE_MAX)
 			unbind(p);
+	} else {
+		n->unlike = 0;
+	}
+	if (tid != n->tid || (waits && !both)) {
 		n->tid = tid;
 		n->same = 0;
 		return;
 	}
-	n->unlike = 0;
+	if (n->cpu >= 0 && tid != n->whom)
+		return;
 	if (both && n->cpu >= 0) {
 		if (still(p, now))
 			n->waits = waits;

@@ -63,9 +63,10 @@ struct near_cpu {
 struct near_pager {
 	struct cpu_mask home; /* where it may run when it is not bound */
 	int cpu;	    /* the one that it is bound to; -1: none */
+	uint32_t whom;	    /* the thread that it is bound with, or to whose CPU */
 	uint32_t tid;	    /* who faulted last */
 	uint32_t same;	    /* faults in a row of that thread; without I/O unless near.wanted */
-	uint32_t unlike;    /* faults since then that were not */
+	uint32_t unlike;    /* bound: faults since then that were not, or of another than whom */
 	uint32_t calls;	    /* near.calls when the row began */
 	bool waits;	    /* the thread that is bound waits for a read */
 	bool move;	    /* another CPU is to be tried, or is better */

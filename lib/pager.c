@@ -41,6 +41,7 @@
 #define BUSY_OTHERS 10000000U
 #define BUSY_OURS 3000000000U
 #define PUMP_NS 1000000U
+#define ANSWER_MAX 32U /* pages that come before a pager does the rest of a round */
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
 
@@ -375,6 +376,29 @@ static void publish(struct mm *mm)
 	__atomic_store_n(&mm->stats.pool, zpool_held(&mm->tier.pool), __ATOMIC_RELAXED);
 }
 
+/*
+ * Call back ended I/O, one by one.  Who got its page may ask for another soon: that is heard in
+ * between and read at once.  Else threads that wait for a read each would come to wait, and to
+ * go on, all at a time, and the device would have nothing to do meanwhile.  But the rest of a
+ * round, which sees to limits, waits for some pages only.
+ */
+static void answer_reads(struct pager *p, bool calls)
+{
+	uint64_t most = mm_frames(p->mm) + ANSWER_MAX;
+
+	/* a thread that shares the CPU asks when the pager sleeps */
+	if (near_binds(p)) {
+		blkio_reap(p->io);
+		return;
+	}
+	for (unsigned i = 0; i < ANSWER_MAX && mm_frames(p->mm) < most; i++) {
+		if (blkio_reap_some(p->io, 1) == 0)
+			break;
+		if (read_messages(p, calls) != 0)
+			blkio_flush(p->io);
+	}
+}
+
 static void round_trip(struct pager *p, bool calls)
 {
 	if (p->readable)
@@ -395,7 +419,7 @@ static void round_trip(struct pager *p, bool calls)
 	/* the device works on what was asked for while what it answered is installed */
 	if (blkio_ready(p->io))
 		blkio_flush(p->io);
-	blkio_reap(p->io);
+	answer_reads(p, calls);
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
 	if (p->mm->hop.later != 0)

@@ -416,6 +416,15 @@ int pte_table_copy(struct pte_table *dst, struct pte_table *src, pte_change chan
 	return 0;
 }
 
+uint64_t pte_touched(const struct pte_table *t)
+{
+	uint64_t n = 0;
+
+	for (unsigned s = PTE_NONE + 1; s < PTE_STATES; s++)
+		n += t->count[s];
+	return n;
+}
+
 uint64_t pte_bytes(const struct pte_table *t)
 {
 	return (uint64_t)t->nodes * PAGE_SIZE;

@@ -159,6 +159,7 @@ unsigned pte_leaf_used(struct pte_table *t, vpn_t vpn);
 /* Give back leaves in [vpn, end) whose entries are all none. */
 void pte_trim(struct pte_table *t, vpn_t vpn, vpn_t end);
 
+uint64_t pte_touched(const struct pte_table *t); /* entries that are not none */
 uint64_t pte_bytes(const struct pte_table *t);
 
 const char *pte_state_name(enum pte_state s);

@@ -35,11 +35,13 @@
 #define TRAIL_PART 16U	/* what streams brought last is this part of the frames, and stays; */
 #define TRAIL_LEAST 64U /* while frames are short this part alone */
 #define SLICE 32U	/* pages that leave while the one thread waits for a read */
+#define MOVES 8U	/* runs that are moved before the pager looks whether a read has ended */
 
 /* Pages that leave without I/O, gathered for one call. */
 struct drop_list {
 	struct iovec run[DROP_RUNS];
 	uint32_t n;
+	uint32_t moves; /* runs of others that may be moved yet */
 	uint64_t pages;
 };
 
@@ -149,15 +151,15 @@ static bool known_clean(struct mm *mm, const struct region *r, pte_t pte)
 
 /*
  * Visit the PRESENT pages of [vpn, stop) within one region and one leaf, until
- * `want` have left.  force: young ones, too; hurry: warm ones are no more than
- * young.  Where the visit ended; *left gets how many pages left.
+ * `want` have left, or d->moves is used up.  force: young ones, too; hurry: warm
+ * ones are no more than young.  Where the visit ended; *left gets how many pages left.
  */
 static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, vpn_t vpn,
 		   vpn_t stop, uint64_t want, bool force, bool hurry, uint64_t *left)
 {
 	bool tight = mm_tiered(mm) && tier_tight(mm);
 
-	while (vpn < stop && *left < want) {
+	while (vpn < stop && *left < want && d->moves != 0) {
 		pte_t pte = pte_get(&mm->ptes, vpn);
 		uint32_t run;
 
@@ -194,6 +196,7 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 			*left += 1;
 			continue;
 		}
+		d->moves--;
 		if (!(r->prot & PROT_WRITE)) {
 			*left += stage_evict_readonly(mm, vpn++);
 			continue;
@@ -225,7 +228,8 @@ static uint64_t pass(struct mm *mm, struct drop_list *d, const struct region *r,
 		*at = end;
 		return 0;
 	}
-	while (left < want && (*at = pte_next(&mm->ptes, *at, end, 1U << PTE_PRESENT)) < end) {
+	while (left < want && d->moves != 0 &&
+	       (*at = pte_next(&mm->ptes, *at, end, 1U << PTE_PRESENT)) < end) {
 		vpn_t stop = (*at | (PTE_LEAF_PAGES - 1)) + 1;
 
 		*at = visit(mm, d, r, *at, stop < end ? stop : end, want, false, false, &left);
@@ -238,7 +242,7 @@ static uint64_t pass(struct mm *mm, struct drop_list *d, const struct region *r,
 uint64_t reclaim_clock(struct pager *p, const struct region *r, vpn_t *at, vpn_t end, uint64_t want)
 {
 	struct mm *mm = p->mm;
-	struct drop_list d = {.n = 0};
+	struct drop_list d = {.moves = UINT32_MAX};
 	uint64_t left = pass(mm, &d, r, at, end, want);
 
 	drop_flush(mm, &d);
@@ -252,7 +256,7 @@ static uint64_t scan_cold(struct mm *mm, struct drop_list *d, uint64_t want)
 {
 	uint64_t left = 0;
 
-	for (uint32_t i = 1; i < TRAITS_MAX && left < want; i++) {
+	for (uint32_t i = 1; i < TRAITS_MAX && left < want && d->moves != 0; i++) {
 		struct traits *t = &mm->traits.set[i];
 		const struct region *r;
 
@@ -260,7 +264,7 @@ static uint64_t scan_cold(struct mm *mm, struct drop_list *d, uint64_t want)
 			continue;
 		if (t->hand >= t->end)
 			t->hand = t->start;
-		while (left < want && t->hand < t->end &&
+		while (left < want && d->moves != 0 && t->hand < t->end &&
 		       (r = region_next(&mm->regions, addr_of(t->hand))) != NULL &&
 		       vpn_of(r->start) < t->end) {
 			vpn_t end = vpn_of(r->end) < t->end ? vpn_of(r->end) : t->end;
@@ -276,22 +280,23 @@ static uint64_t scan_cold(struct mm *mm, struct drop_list *d, uint64_t want)
 			    mm->staging.filling == STAGE_NONE)
 				return left;
 		}
-		if (left < want)
+		if (left < want && d->moves != 0)
 			t->hand = t->start;
 	}
 	return left;
 }
 
-/* Let the hand go until `want` pages left, or it has been everywhere often enough. */
-static uint64_t scan(struct mm *mm, uint64_t want)
+/* Let the hand go until `want` pages or `moves` runs left, or it has been everywhere often enough. */
+static uint64_t scan(struct mm *mm, uint64_t want, uint32_t moves)
 {
-	struct drop_list d = {.n = 0};
+	struct drop_list d = {.moves = moves};
 	uint64_t left = 0;
 	unsigned revolutions = 0;
 
 	if (mm->traits.cold != 0)
 		left = scan_cold(mm, &d, want);
-	while (left < want && revolutions < REVOLUTIONS && mm->ptes.count[PTE_PRESENT] != 0) {
+	while (left < want && d.moves != 0 && revolutions < REVOLUTIONS &&
+	       mm->ptes.count[PTE_PRESENT] != 0) {
 		vpn_t vpn = pte_next(&mm->ptes, mm->hand, VPN_MAX, 1U << PTE_PRESENT);
 		const struct region *r;
 		vpn_t stop;
@@ -326,7 +331,7 @@ static uint64_t scan(struct mm *mm, uint64_t want)
 void reclaim_range(struct pager *p, vpn_t vpn, vpn_t end)
 {
 	struct mm *mm = p->mm;
-	struct drop_list d = {.n = 0};
+	struct drop_list d = {.moves = UINT32_MAX};
 	uint64_t left = 0;
 
 	while ((vpn = pte_next(&mm->ptes, vpn, end, 1U << PTE_PRESENT)) < end) {
@@ -408,7 +413,7 @@ static bool work_towards(struct pager *p, uint64_t target, bool aside)
 
 		if (over == 0 && have >= target)
 			break;
-		if (aside && worked && blkio_ready(p->io))
+		if (aside && blkio_ready(p->io))
 			break;
 		if (over != 0 && frames_coming(mm) >= over + target)
 			break;
@@ -424,7 +429,7 @@ static bool work_towards(struct pager *p, uint64_t target, bool aside)
 			left = cache_shrink(p, part);
 		if (!did && (left == 0 || part < n) && left < n &&
 		    !(mm->swap_full && s->frames >= s->keep + STAGE_BLOCK))
-			left += scan(mm, n - left);
+			left += scan(mm, n - left, aside ? MOVES : UINT32_MAX);
 		did |= left != 0;
 		if (!did)
 			did = cache_shrink(p, n) != 0;
@@ -541,14 +546,16 @@ void reclaim_balance(struct pager *p)
 		mm->balancing = true;
 	if (!mm->balancing)
 		return;
-	/* what was asked for is read meanwhile */
-	blkio_flush(p->io);
 	/*
 	 * Who waits for a page is served first, unless frames are so few that it would wait for
 	 * one. Windows take hundreds of frames at once, and leave in long runs.
 	 */
 	aside = mm->staging.buffer_reading != 0 && mm->staging.buffer_reading < SLICE &&
 		have >= high / 4;
+	/* what was asked for is read meanwhile, and who asks for more is noticed */
+	if (aside && !near_binds(p))
+		blkio_watch(p->io, mm->wait_fd);
+	blkio_flush(p->io);
 	if (near_binds(p) && have >= high / 4) {
 		/* the thread's time, too: a part each time it waits */
 		if (!p->near.waits)
@@ -587,7 +594,7 @@ void reclaim_trail(struct pager *p, uint64_t n)
 {
 	struct mm *mm = p->mm;
 	struct trail *t = &mm->trail;
-	struct drop_list d = {.n = 0};
+	struct drop_list d = {.moves = UINT32_MAX};
 	const struct trail_run *run;
 	uint64_t have = free_frames(mm);
 	/* rather less than to wait for frames that are being written */

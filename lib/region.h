@@ -64,6 +64,7 @@ struct region {
 	struct peer *peer;		       /* whose: its tree's */
 	/* How often write-protecting what was read in paid (fault-wp.c); not compared when merging. */
 	uint32_t wp_installs, wp_faults;
+	uint32_t writes; /* faults of late that were writes */
 };
 
 struct region_tree {

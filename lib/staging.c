@@ -796,6 +796,7 @@ bool stage_writeout(struct pager *p)
 	n = to_write = block_sort(mm, b, dirty);
 	if (mm_tiered(mm) && n != 0)
 		n = block_compress(mm, b, dirty, n);
+	swap_roomy(&mm->swap, pte_touched(&mm->ptes));
 	s->block[b].pending++; /* ours, so that no callback finishes it meanwhile */
 	while (at < n) {
 		const struct blk_dev *dev;

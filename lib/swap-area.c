@@ -49,6 +49,9 @@
 #define SCRATCH MIB
 #define HEADER_VERSION 1U
 #define NAME_TRIES 100U
+/* With the 8 bytes of a page's entry, and 51 bits a slot, 15.7 bytes a page. */
+#define ROOM_SLOTS 6U
+#define ROOM_PAGES 5U
 
 typedef unsigned long long ull; /* for log_format() */
 
@@ -886,6 +889,21 @@ static swp_t alloc_once(struct swap *s, uint32_t want, uint32_t *got)
 		full |= 1U << a->index;
 	}
 	return SWP_NONE;
+}
+
+void swap_roomy(struct swap *s, uint64_t pages)
+{
+	uint64_t most = pages / ROOM_PAGES * ROOM_SLOTS;
+	uint64_t room = 0;
+
+	for (unsigned i = 0; i < s->narea; i++)
+		if (s->area[i] != NULL)
+			room += slot_map_room(s->area[i]->map);
+	for (unsigned i = 0; i < s->narea; i++)
+		if (s->area[i] != NULL)
+			slot_map_roomy(s->area[i]->map,
+				       most > room ? slot_map_room(s->area[i]->map) + most - room
+						   : 0);
 }
 
 swp_t swap_alloc(struct swap *s, uint32_t want, uint32_t *got)

@@ -114,6 +114,12 @@ void swap_area_adopt(struct swap_area *a, int proc_fd, int shared_fd, struct slo
 int swap_find(const struct swap *s, const char *path); /* index or -ENOENT */
 
 /*
+ * So many pages were touched: areas may have a cluster more for longer runs while page
+ * entries and slots together take less than 16 bytes for each.
+ */
+void swap_roomy(struct swap *s, uint64_t pages);
+
+/*
  * Take up to `want` adjacent slots from the best area, growing a private one
  * where needed.  The first, and the run's length in *got; SWP_NONE: all full.
  */

@@ -36,9 +36,11 @@
  * Clusters.  A member allocates in one cluster at a time, in one pass over it,
  * and marks it so that others choose another; the mark is advice.  The next
  * one is an empty one, else a fresh one (with a number not used before) while
- * fewer than one slot in SPARE_PART of those in use lies free in clusters that
- * were used, else the one with most free slots among the next SCAN_MIN that
- * have any.  So runs are long, and bookkeeping stays close to the slots in use.
+ * few slots lie free in clusters that were used, else the one with most free slots
+ * among the next SCAN_MIN that have any.  Few are fewer than one for SPARE_PART in
+ * use; while the clusters are small beside the pages that they are for
+ * (slot_map_roomy()), fewer than one for SPARE_ROOMY.  So runs are long, and bookkeeping
+ * stays close to the slots in use.
  */
 #include "swap-slot.h"
 
@@ -63,6 +65,7 @@
 
 /* Free slots in used clusters, as a part of the slots in use, above which they are used first. */
 #define SPARE_PART 4U
+#define SPARE_ROOMY 2U
 
 /* Of the area, the byte that a member locks: beyond what any file has. */
 #define IO_BYTE ((uint64_t)1 << 60)
@@ -112,6 +115,7 @@ struct slot_map {
 	uint32_t current; /* cluster */
 	uint32_t next;	  /* where in it the pass goes on */
 	uint32_t hint;	  /* where the search for a cluster goes on */
+	uint64_t roomy;	  /* slots that clusters may have for long runs */
 	int fd;
 	int io_fd; /* of the area, own or not; -1: not known */
 	bool server;
@@ -287,16 +291,23 @@ static uint32_t cluster_best(const struct slot_map *m, bool taken, bool *empty)
 	return best;
 }
 
+/* Whether so few slots of used clusters are free that a cluster more is better. */
+static bool few_free(const struct slot_map *m)
+{
+	uint64_t room = slot_map_room(m);
+	uint32_t used = LOAD(&m->h->used);
+	uint32_t part = room + SLOT_CLUSTER <= m->roomy ? SPARE_ROOMY : SPARE_PART;
+
+	return room < used || (room - used) * part < used;
+}
+
 /* Make another cluster the current one; false when every slot is taken. */
 static bool cluster_next(struct slot_map *m)
 {
-	const struct header *h = m->h;
-	uint64_t room = (uint64_t)LOAD(&h->fresh) * SLOT_CLUSTER;
-	uint32_t used = LOAD(&h->used);
 	bool empty;
 	uint32_t c = cluster_best(m, false, &empty);
 
-	if (!empty && (c == NIL || room < used || (room - used) * SPARE_PART < used)) {
+	if (!empty && (c == NIL || few_free(m))) {
 		uint32_t fresh = cluster_fresh(m);
 
 		if (fresh != NIL)
@@ -365,6 +376,16 @@ static uint32_t take_bits(struct slot_map *m, uint32_t at, uint32_t n)
 		got += k;
 	}
 	return got;
+}
+
+uint64_t slot_map_room(const struct slot_map *m)
+{
+	return (uint64_t)LOAD(&m->h->fresh) * SLOT_CLUSTER;
+}
+
+void slot_map_roomy(struct slot_map *m, uint64_t slots)
+{
+	m->roomy = slots;
 }
 
 uint32_t slot_alloc(struct slot_map *m, uint32_t want, uint32_t *first)

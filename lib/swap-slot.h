@@ -83,6 +83,10 @@ int slot_map_grow(struct slot_map *m, uint32_t nslots);
  */
 uint32_t slot_alloc(struct slot_map *m, uint32_t want, uint32_t *first);
 
+/* Slots of clusters that were ever used; and up to how many may be where that makes runs longer. */
+uint64_t slot_map_room(const struct slot_map *m);
+void slot_map_roomy(struct slot_map *m, uint64_t slots);
+
 /* This member does not hold the slot any more; true when it is free now. */
 bool slot_put(struct slot_map *m, uint32_t slot);
 

@@ -193,6 +193,13 @@ tests_live_test_live_prefetch_SOURCES = tests/live/test-live-prefetch.c tests/li
 tests_live_test_live_prefetch_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_prefetch_LDADD = $(live_ldadd)
 
+test_programs += tests/live/test-near-api
+live_tests += tests/live/test-near-api
+
+tests_live_test_near_api_SOURCES = tests/live/test-near-api.c tests/live/live.h tests/unit/test.h
+tests_live_test_near_api_CPPFLAGS = $(live_cppflags)
+tests_live_test_near_api_LDADD = $(live_ldadd)
+
 test_programs += tests/live/test-live-mmap tests/live/test-live-faults tests/live/test-live-swap
 live_tests += tests/live/test-live-mmap tests/live/test-live-faults tests/live/test-live-swap
 
@@ -582,7 +589,7 @@ EXTRA_DIST += $(test_scripts) tests/functions.sh tests/summary .ci/run scripts/c
 # the machine has to spare come afterwards, one by one.
 JOBS = 2
 long_tests = tests/fault/test-fault-calls tests/torture/run-torture.sh tests/bench/test-bench.sh
-lone_tests = tests/live/test-near.sh
+lone_tests = tests/live/test-near.sh tests/live/test-near-api
 crowd_tests = $(filter $(TESTS),$(long_tests)) $(filter-out $(long_tests) $(lone_tests),$(TESTS))
 .PHONY: check-together
 check-together:

@@ -439,6 +439,113 @@ static void writes_are_told_in_each_mode(void **state)
 	}
 }
 
+/* While everything is written the first write to a page that a read brought is not a fault for each. */
+static void writers_lift_the_protection_of_neighbours(void **state)
+{
+	const size_t n = 700;
+	struct fl *fl = open_small();
+	char *mem = live_map(fl, n);
+	size_t written = 0;
+	struct fl_stats a, b;
+
+	(void)state;
+	live_fill(mem, 0, n, 31);
+	live_out(fl, mem, n);
+	live_check(mem, 0, n, 31);
+	a = live_stats(fl);
+	for (size_t i = 0; i < n; i++) {
+		size_t p = i * 37 % n;
+
+		if (p % 2 != 0)
+			continue;
+		live_page(mem, p)[p % WORDS] ^= 1;
+		written++;
+	}
+	b = live_stats(fl);
+	assert_int_equal(b.faults_major, a.faults_major);
+	assert_in_range(b.faults_wp - a.faults_wp, 1, written / 4);
+	/* what was not written is not written out, and what was is */
+	live_out(fl, mem, n);
+	assert_int_equal(live_stats(fl).write_pages - b.write_pages, written);
+	for (size_t p = 0; p < n; p += 2)
+		live_page(mem, p)[p % WORDS] ^= 1;
+	live_check(mem, 0, n, 31);
+	assert_int_equal(fl_close(fl), 0);
+	munmap(mem, n * PG);
+}
+
+#define WRITERS 4U
+#define WRITER_PAGES (LIMIT_PAGES / 2) /* each: twice the limit in all */
+
+struct writer {
+	pthread_t thread;
+	pthread_barrier_t *barrier;
+	char *mem;
+	unsigned index;
+	size_t wrong;
+};
+
+/* The writer's page i is one among those of the others; how often it was written is its own to know. */
+static uint64_t *page_of(const struct writer *w, size_t i)
+{
+	return live_page(w->mem, i * WRITERS + w->index);
+}
+
+static void *read_then_write(void *arg)
+{
+	struct writer *w = arg;
+	uint64_t s = 77 + w->index;
+	uint64_t times[WRITER_PAGES] = {0};
+
+	for (unsigned round = 0; round < 6; round++) {
+		pthread_barrier_wait(w->barrier);
+		for (unsigned k = 0; k < WRITER_PAGES; k++) {
+			size_t i = (s = s * 6364136223846793005U + 1) >> 33;
+
+			i %= WRITER_PAGES;
+			w->wrong += page_of(w, i)[0] != live_word(i, w->index) ||
+				    page_of(w, i)[i % 511 + 1] != times[i];
+		}
+		pthread_barrier_wait(w->barrier);
+		for (unsigned k = 0; k < 2 * WRITER_PAGES; k++) {
+			size_t i = (s = s * 6364136223846793005U + 1) >> 33;
+
+			i %= WRITER_PAGES;
+			page_of(w, i)[i % 511 + 1] = ++times[i];
+		}
+	}
+	for (size_t i = 0; i < WRITER_PAGES; i++)
+		w->wrong += page_of(w, i)[i % 511 + 1] != times[i];
+	return NULL;
+}
+
+static void writers_and_evictions_lose_nothing(void **state)
+{
+	struct fl *fl = open_small();
+	char *mem = live_map(fl, WRITERS * WRITER_PAGES);
+	struct writer w[WRITERS];
+	pthread_barrier_t barrier;
+
+	(void)state;
+	assert_int_equal(pthread_barrier_init(&barrier, NULL, WRITERS), 0);
+	for (unsigned t = 0; t < WRITERS; t++) {
+		w[t] = (struct writer){.barrier = &barrier, .mem = mem, .index = t};
+		for (size_t i = 0; i < WRITER_PAGES; i++)
+			page_of(&w[t], i)[0] = live_word(i, t);
+	}
+	for (unsigned t = 0; t < WRITERS; t++)
+		assert_int_equal(pthread_create(&w[t].thread, NULL, read_then_write, &w[t]), 0);
+	for (unsigned t = 0; t < WRITERS; t++) {
+		pthread_join(w[t].thread, NULL);
+		assert_int_equal(w[t].wrong, 0);
+	}
+	pthread_barrier_destroy(&barrier);
+	assert_true(live_stats(fl).faults_wp > 0);
+	assert_int_equal(live_stats(fl).csum_errors, 0);
+	assert_int_equal(fl_close(fl), 0);
+	munmap(mem, WRITERS * WRITER_PAGES * PG);
+}
+
 static void a_staged_page_comes_back_without_io(void **state)
 {
 	const size_t n = 3 * LIMIT_PAGES;
@@ -1029,6 +1136,8 @@ int main(void)
 		cmocka_unit_test(a_repeated_word_takes_no_slot),
 		cmocka_unit_test(clean_pages_are_not_written_twice),
 		cmocka_unit_test(writes_are_told_in_each_mode),
+		cmocka_unit_test(writers_lift_the_protection_of_neighbours),
+		cmocka_unit_test(writers_and_evictions_lose_nothing),
 		cmocka_unit_test(a_staged_page_comes_back_without_io),
 		cmocka_unit_test(locked_pages_stay),
 		cmocka_unit_test(the_limit_is_hard),

@@ -295,6 +295,35 @@ static void flush_and_reap_are_enough(void **state)
 		assert_int_equal(io[i].res, 0);
 }
 
+static void some_are_called_back_and_the_others_later(void **state)
+{
+	struct env *e = *state;
+	struct io io[8], more;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 8; i++) {
+		io_init(e, &io[i], BLK_READ, 7 * i, e->mem + i * PAGE, 1);
+		blkio_queue(e->q, &io[i].req);
+	}
+	/* one that is queued by a callback, and ends at once, is behind those that ended before */
+	io_init(e, &more, BLK_READ, FILE_PAGES, e->mem, 1);
+	io[0].then = &more;
+	while (n < 9) {
+		unsigned got, was = ended;
+
+		assert_int_equal(blkio_wait(e->q, -1, UINT64_MAX), BLKIO_COMPLETED);
+		got = blkio_reap_some(e->q, 2);
+		assert_in_range(got, 1, 2);
+		assert_int_equal(ended - was, got);
+		n += got;
+		assert_int_equal(blkio_inflight(e->q), 8U + io[0].ended - n);
+	}
+	assert_int_equal(blkio_reap_some(e->q, 2), 0);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(io[i].res, 0);
+	assert_int_equal(more.res, -ERANGE);
+}
+
 static void neighbours_are_merged(void **state)
 {
 	struct env *e = *state;
@@ -887,6 +916,32 @@ static void readiness_is_told_while_requests_keep_ending(void **state)
 	close(fds[1]);
 }
 
+static void readiness_is_told_without_a_wait(void **state)
+{
+	struct env *e = *state;
+	int fds[2];
+	char c;
+
+	assert_int_equal(pipe(fds), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		time_t end = time(NULL) + HANG_SECONDS;
+
+		blkio_watch(e->q, fds[0]);
+		blkio_flush(e->q);
+		assert_false(blkio_ready(e->q));
+		assert_int_equal(write(fds[1], "a", 1), 1);
+		/* the other engine cannot tell, and says at least nothing wrong */
+		while (e->engine == FL_ENGINE_URING && !blkio_ready(e->q))
+			assert_true(time(NULL) < end);
+		assert_int_equal(blkio_wait(e->q, fds[0], UINT64_MAX), BLKIO_READABLE);
+		assert_int_equal(read(fds[0], &c, 1), 1);
+		assert_int_equal(blkio_wait(e->q, fds[0], 0), 0);
+	}
+	blkio_unwatch(e->q);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void waits_end_in_time(void **state)
 {
 	struct env *e = *state;
@@ -1334,6 +1389,7 @@ int main(void)
 		BOTH(writes_arrive_and_are_read),
 		BOTH(callbacks_run_in_reap_alone),
 		BOTH(flush_and_reap_are_enough),
+		BOTH(some_are_called_back_and_the_others_later),
 		BOTH(neighbours_are_merged),
 		BOTH(devices_are_kept_apart),
 		BOTH(reads_go_before_writes_and_by_offset),
@@ -1352,6 +1408,7 @@ int main(void)
 		BOTH(callbacks_may_queue),
 		BOTH(readiness_is_a_level),
 		BOTH(readiness_is_told_while_requests_keep_ending),
+		BOTH(readiness_is_told_without_a_wait),
 		BOTH(waits_end_in_time),
 		BOTH(limits_of_descriptors_are_no_matter),
 		BOTH(another_thread_wakes_a_wait),

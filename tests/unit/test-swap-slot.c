@@ -519,6 +519,55 @@ static void bookkeeping_is_for_what_was_used(void **state)
 	slot_map_close(m);
 }
 
+/* With slots overwritten at random, what lies free and how long runs are goes by the room. */
+static void more_room_makes_longer_runs(void **state)
+{
+	const uint32_t pages = 100000;
+	uint32_t *of = calloc(pages, sizeof(*of));
+	uint32_t runs[2] = {0, 0};
+
+	(void)state;
+	assert_non_null(of);
+	for (unsigned roomy = 0; roomy < 2; roomy++) {
+		struct slot_map *m = map(1U << 20);
+		uint64_t most =
+			roomy ? pages * 3 / 2 + 2 * SLOT_CLUSTER : pages * 5 / 4 + 2 * SLOT_CLUSTER;
+
+		seed = 5;
+		memset(of, 0, pages * sizeof(*of));
+		if (roomy)
+			slot_map_roomy(m, pages * 3 / 2);
+		for (unsigned step = 0; step < 20000; step++) {
+			uint32_t which[64];
+			uint32_t got = 0;
+
+			/* a block of pages leaves: the slots that they had are free, others are taken */
+			for (unsigned i = 0; i < 64; i++) {
+				which[i] = rnd(pages);
+				if (of[which[i]] != 0)
+					assert_true(slot_put(m, of[which[i]]));
+				of[which[i]] = 0;
+			}
+			while (got < 64) {
+				uint32_t first;
+				uint32_t n = slot_alloc(m, 64 - got, &first);
+
+				assert_true(n != 0);
+				runs[roomy] += step >= 15000;
+				for (uint32_t i = 0; i < n; i++, got++) {
+					if (of[which[got]] != 0) /* twice in one block */
+						assert_true(slot_put(m, of[which[got]]));
+					of[which[got]] = first + i;
+				}
+			}
+		}
+		assert_true(slot_map_room(m) <= most);
+		slot_map_close(m);
+	}
+	assert_in_range(runs[1], 1, runs[0] * 3 / 4);
+	free(of);
+}
+
 static void the_largest_area(void **state)
 {
 	struct slot_map *m = map(UINT32_MAX);
@@ -718,6 +767,7 @@ int main(void)
 		cmocka_unit_test(random_calls),
 		cmocka_unit_test(a_nearly_full_area_is_no_slower),
 		cmocka_unit_test(bookkeeping_is_for_what_was_used),
+		cmocka_unit_test(more_room_makes_longer_runs),
 		cmocka_unit_test(members_that_are_invited),
 		cmocka_unit_test(what_nobody_holds_is_found_by_the_server),
 		cmocka_unit_test(the_largest_area),
