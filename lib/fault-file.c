@@ -114,7 +114,7 @@ void file_sigbus(struct mm *mm, struct peer *peer, vpn_t vpn)
 
 /* ---- letting pages in ---- */
 
-/* Map cached pages into a shared mapping; a page that is there already is passed over. */
+/* Map n cached pages, or none, into a shared mapping; one that is there already is passed over. */
 static void let_in(struct mm *mm, struct peer *peer, vpn_t vpn, uint64_t n, bool wp)
 {
 	int uffd = peer_uffd(mm, peer);
@@ -442,6 +442,9 @@ static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64
 		if (here && io->write && (r->prot & PROT_WRITE)) {
 			cache_dirty(pc, io->vpn + r->delta);
 			let_in(mm, r->peer, io->vpn, 1, false);
+			let_in(mm, r->peer, vpn, io->vpn - vpn, true);
+			let_in(mm, r->peer, io->vpn + 1, vpn + part - io->vpn - 1, true);
+			continue;
 		}
 		let_in(mm, r->peer, vpn, part, true);
 	}
@@ -665,7 +668,7 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 	vpn_t vpn = vpn_of(f->addr);
 	bool ahead = cache_get(pc, page) & CACHE_AHEAD;
 	uint64_t most = vpn_of(r->end) - vpn;
-	uint64_t n;
+	uint64_t n, first = 0;
 
 	if (most > (ahead ? LET_IN_MAX : AROUND))
 		most = ahead ? LET_IN_MAX : AROUND;
@@ -682,8 +685,9 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 		if (f->write) {
 			cache_dirty(pc, page);
 			let_in(mm, r->peer, vpn, 1, false);
+			first = 1;
 		}
-		let_in(mm, r->peer, vpn, n, true);
+		let_in(mm, r->peer, vpn + first, n - first, true);
 	}
 	stat_add(&mm->stats.file_minor, 1);
 	stat_add(&mm->stats.faults_minor, 1);
