@@ -416,9 +416,9 @@ static enum fault_result fault_read(struct pager *p, const struct fault *f, cons
 	return FAULT_WAITS;
 }
 
-/* What was read is let in wherever somebody may wait for it. */
+/* What was read is let in wherever somebody may wait for it; !many: only who asked does. */
 static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n,
-		    const struct file_io *io)
+		    const struct file_io *io, bool many)
 {
 	struct mm *mm = p->mm;
 	const struct region *r;
@@ -433,6 +433,8 @@ static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64
 			continue;
 		here = io->vpn >= vpn && io->vpn < vpn + part && io->t0 != 0 && io->peer == r->peer;
 		found |= here;
+		if (!here && !many)
+			continue;
 		if (!(r->flags & REGION_SHARED)) {
 			if (here && pte_state(pte_get(&mm->ptes, io->vpn)) == PTE_NONE)
 				copy_in(p, r, io->vpn, vpn + part - io->vpn, io->write);
@@ -473,7 +475,7 @@ static void read_singly(struct file_io *io)
 		if (!(w & CACHE_DEMAND))
 			continue;
 		if (io->t0 == 0 || r == NULL || cache_of(r) != pc || io->vpn + r->delta != page ||
-		    read_run(p, pc, page, 1, CACHE_DEMAND, &f) == 0)
+		    read_run(p, pc, page, 1, CACHE_DEMAND | CACHE_MANY, &f) == 0)
 			cache_wake(pc, page, 1);
 	}
 	/* where it was unmapped or moved meanwhile, what is there now answers */
@@ -605,6 +607,8 @@ static void read_done(struct file_io *io, int res)
 {
 	struct pagecache *pc = io->pc;
 	struct pager *p = io->pager;
+	/* of a longer run some may wait for other pages than the first */
+	bool many = io->n != 1 || io->t0 == 0 || (cache_get(pc, io->page) & CACHE_MANY);
 	uint64_t end;
 	uint64_t run = 0;
 	bool all = true;
@@ -639,13 +643,13 @@ static void read_done(struct file_io *io, int res)
 		uint32_t w = page < io->page + io->n ? cache_get(pc, page) : 0;
 
 		if ((w & CACHE_UPTODATE) && (w & CACHE_DEMAND)) {
-			cache_set(pc, page, w & ~CACHE_DEMAND);
+			cache_set(pc, page, w & ~(CACHE_DEMAND | CACHE_MANY));
 			run++;
 			continue;
 		}
 		if (run != 0) {
 			asked(pc, page - run, run);
-			deliver(p, pc, page - run, run, io);
+			deliver(p, pc, page - run, run, io, many);
 		}
 		run = 0;
 	}
@@ -720,6 +724,8 @@ static enum fault_result fault_waits(struct pager *p, const struct region *r, ui
 			}
 			follow(p, pc, r, page);
 		}
+	} else if (!(w & CACHE_MANY)) {
+		cache_set(pc, page, w | CACHE_MANY);
 	}
 	stat_add(&mm->stats.file_major, 1);
 	stat_add(&mm->stats.faults_major, 1);

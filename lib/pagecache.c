@@ -673,7 +673,7 @@ bool cache_left(struct pagecache *pc, uint64_t page)
 	SYS3(madvise, place, PAGE_SIZE, MADV_DONTFORK);
 	SYS3(madvise, place, PAGE_SIZE, MADV_DONTDUMP);
 	SYS3(madvise, place, PAGE_SIZE, MADV_NOHUGEPAGE);
-	cache_set(pc, page, w & ~(CACHE_LEFT | CACHE_DEMAND));
+	cache_set(pc, page, w & ~(CACHE_LEFT | CACHE_DEMAND | CACHE_MANY));
 	/* one that could not be given its bytes, or was cut off meanwhile */
 	if (!(w & CACHE_UPTODATE) || (w & CACHE_GONE))
 		cache_drop(pc, page, 1);
