@@ -603,6 +603,21 @@ static bool landed(struct file_io *io)
 	return false;
 }
 
+/* The fault that asked, if one did; !all: it is taken again. */
+static void answered(const struct file_io *io, bool all)
+{
+	struct pager *p = io->pager;
+	uint64_t ns;
+
+	if (io->t0 == 0)
+		return;
+	ns = fault_latency(p->mm, io->t0);
+	if (io->peer == NULL)
+		near_answered(p, ns);
+	p->near.waits = false;
+	p->answered = all;
+}
+
 static void read_done(struct file_io *io, int res)
 {
 	struct pagecache *pc = io->pc;
@@ -653,11 +668,7 @@ static void read_done(struct file_io *io, int res)
 		}
 		run = 0;
 	}
-	if (io->t0 != 0) {
-		fault_latency(pc->mm, io->t0);
-		p->near.waits = false;
-		p->answered = all;
-	}
+	answered(io, all);
 	read_ended(io);
 }
 
