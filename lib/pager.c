@@ -359,15 +359,13 @@ static void publish(struct mm *mm)
 
 static void round_trip(struct pager *p, bool calls)
 {
-	if (p->readable)
+	/* what is ready of a server's is mostly not its own */
+	if (p->readable && (!(p->mm->flags & MM_SERVER) || peers_read(p)))
 		read_messages(p, calls);
 	if (p->kin || fork_kin_ending(p->mm))
 		fork_look_after_kin(p->mm);
-	if (p->mm->flags & MM_SERVER) {
-		if (p->readable)
-			peers_read(p);
+	if (p->mm->flags & MM_SERVER)
 		peers_round(p);
-	}
 	if (p->mm->share != NULL)
 		share_round(p);
 	if (calls && p->mm->store != NULL && !p->stop)
