@@ -27,6 +27,7 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #define ALIGN_MASK ((uint64_t)4095)
@@ -603,20 +604,29 @@ void blkio_unwatch(struct blkio *q)
 	q->engine->unwatch(q);
 }
 
-unsigned blkio_reap(struct blkio *q)
+unsigned blkio_reap_some(struct blkio *q, unsigned most)
 {
-	struct blk_req *req, *next;
+	struct blk_req *req, *next, *last;
 	unsigned n = 0;
 
 	q->engine->collect(q, true);
 	advance(q);
+	/* what ends within a callback is for the next call */
 	req = q->done.head;
+	last = q->done.tail;
 	q->done.head = q->done.tail = NULL;
-	for (; req != NULL; req = next) {
+	for (; req != NULL && n < most; req = next) {
 		next = req->next;
 		q->inflight--;
 		n++;
 		req->done(req, req->res);
 	}
+	if (req != NULL)
+		list_prepend(&q->done, req, last);
 	return n;
+}
+
+unsigned blkio_reap(struct blkio *q)
+{
+	return blkio_reap_some(q, UINT_MAX);
 }

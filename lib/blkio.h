@@ -133,8 +133,9 @@ void blkio_unwatch(struct blkio *q);
 /* Whether blkio_reap() would call something back: without a system call, and at times late. */
 bool blkio_ready(const struct blkio *q);
 
-/* Call back every request that ended; how many there were. */
+/* Call back every request that ended, or some of the first; how many there were. */
 unsigned blkio_reap(struct blkio *q);
+unsigned blkio_reap_some(struct blkio *q, unsigned most);
 
 /*
  * Error injection for tests: called before each attempt to move bytes (a

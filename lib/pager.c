@@ -3,8 +3,9 @@
  * pager.c - pager threads, their loop, arming; see pager.h.
  *
  * The loop: take the lock; read messages; answer faults and calls; call back
- * ended I/O; retry what was deferred; keep frames free; drop the lock; start
- * the I/O that was queued and sleep until a message or a completion.
+ * ended I/O, with a look at messages in between; retry what was deferred; keep
+ * frames free; drop the lock; start the I/O that was queued and sleep until a
+ * message or a completion.
  */
 #include "pager.h"
 
@@ -40,6 +41,8 @@
 #define PUMP_NS 1000000U
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
+#define REAP_AT_ONCE 2U /* reads that are answered before the pager looks for faults again, */
+#define LOOKS_MAX 16U	/* as often as that before it sees to the rest */
 
 /* ---- the thread ---- */
 
@@ -357,11 +360,40 @@ static void publish(struct mm *mm)
 	__atomic_store_n(&mm->stats.pool, zpool_held(&mm->tier.pool), __ATOMIC_RELAXED);
 }
 
-static void round_trip(struct pager *p, bool calls)
+static void read_faults(struct pager *p, bool calls)
 {
 	/* what is ready of a server's is mostly not its own */
-	if (p->readable && (!(p->mm->flags & MM_SERVER) || peers_read(p)))
+	if (!(p->mm->flags & MM_SERVER) || peers_read(p))
 		read_messages(p, calls);
+}
+
+/*
+ * Call back ended I/O.  Who has got a page may ask for the next one before others have
+ * got theirs: the device is to begin with that meanwhile.
+ */
+static void answer_reads(struct pager *p, bool calls)
+{
+	bool answered = p->answered;
+	unsigned looks = 0;
+
+	do {
+		p->answered = false;
+		if (blkio_reap_some(p->io, REAP_AT_ONCE) == 0)
+			break;
+		answered |= p->answered;
+		if (!p->answered || !blkio_ready(p->io) || p->stop)
+			continue;
+		read_faults(p, calls);
+		blkio_flush(p->io);
+		looks++;
+	} while (looks < LOOKS_MAX);
+	p->answered = answered;
+}
+
+static void round_trip(struct pager *p, bool calls)
+{
+	if (p->readable)
+		read_faults(p, calls);
 	if (p->kin || fork_kin_ending(p->mm))
 		fork_look_after_kin(p->mm);
 	if (p->mm->flags & MM_SERVER)
@@ -375,7 +407,7 @@ static void round_trip(struct pager *p, bool calls)
 	/* the device works on what was asked for while what it answered is installed */
 	if (blkio_ready(p->io))
 		blkio_flush(p->io);
-	blkio_reap(p->io);
+	answer_reads(p, calls);
 	if (p->mm->ndefer != 0)
 		fault_retry(p);
 	if (p->mm->hop.later != 0)
