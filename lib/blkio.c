@@ -59,6 +59,7 @@ static void list_prepend(struct req_list *l, struct blk_req *first, struct blk_r
 static void req_end(struct blkio *q, struct blk_req *req, int res)
 {
 	req->res = res;
+	req->ended = ++q->nended;
 	if (res == 0 && req->op == BLK_READ && blkio_inject_data != NULL)
 		blkio_inject_data(req);
 	list_add(&q->done, req);
@@ -555,6 +556,11 @@ void blkio_flush(struct blkio *q)
 unsigned blkio_inflight(const struct blkio *q)
 {
 	return q->inflight;
+}
+
+uint64_t blkio_ended(const struct blkio *q)
+{
+	return q->nended;
 }
 
 int blkio_wait(struct blkio *q, int fd, uint64_t timeout_ns)

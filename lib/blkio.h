@@ -52,8 +52,9 @@ struct blk_req {
 	unsigned niov;		 /* 1 to BLK_IOV_MAX; BLK_SYNC: 0 */
 	void (*done)(struct blk_req *req, int res); /* res: 0 or -errno; may free or reuse req */
 	/* blkio's own until done is called */
-	uint64_t len; /* sum of iov */
-	uint64_t seq; /* the order in which requests were queued */
+	uint64_t len;	/* sum of iov */
+	uint64_t seq;	/* the order in which requests were queued */
+	uint64_t ended; /* how many had ended when this one had; 0: it has never */
 	struct blk_req *next;
 	int res;
 	bool alone; /* was in a merged submission that failed: not merged again */
@@ -102,6 +103,9 @@ void blkio_flush(struct blkio *q);
 
 /* Requests that were queued or started and not yet called back. */
 unsigned blkio_inflight(const struct blkio *q);
+
+/* How many ended so far, called back or not. */
+uint64_t blkio_ended(const struct blkio *q);
 
 /*
  * Sleep until a request ended, or fd (-1: none) is readable, or timeout_ns

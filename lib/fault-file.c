@@ -603,6 +603,22 @@ static bool landed(struct file_io *io)
 	return false;
 }
 
+/*
+ * The file may have become shorter while it was read.  Of reads that ended one after the
+ * other the first to be heard of asks: that is as good for those that had ended by then.
+ */
+static void look_at_size(const struct file_io *io)
+{
+	const struct blkio *q = io->pager->io;
+	struct pagecache *pc = io->pc;
+
+	if (io->req.ended != 0 && pc->seen_by == q && io->req.ended <= pc->seen)
+		return;
+	pc->seen_by = q;
+	pc->seen = blkio_ended(q);
+	cache_look_at_size(pc);
+}
+
 /* The fault that asked, if one did; !all: it is taken again. */
 static void answered(const struct file_io *io, bool all)
 {
@@ -635,7 +651,7 @@ static void read_done(struct file_io *io, int res)
 	}
 	if (!landed(io))
 		return;
-	cache_look_at_size(pc);
+	look_at_size(io);
 	end = cache_pages(pc);
 	for (uint64_t page = io->page; page < io->page + io->n; page++) {
 		uint32_t w = cache_get(pc, page);

@@ -489,6 +489,7 @@ int cache_forked(struct pagecache *pc, int fd)
 	pc->memfd = pc->state_fd = pc->fd = pc->rd.fd = pc->wr.fd = pc->tail.fd = -1;
 	pc->direct_reads = 0;
 	pc->direct_fd = -1;
+	pc->seen_by = NULL;
 	r = make_memfds(pc);
 	if (r == 0)
 		r = open_devices(pc, fd, false);

@@ -111,6 +111,9 @@ struct pagecache {
 	uint64_t dev, ino;     /* of an ordinary file */
 	uint64_t size;	       /* bytes, as last seen */
 	struct timespec changed, looked; /* its st_ctim, and when that was looked at: cache_renew() */
+	/* its size was last asked for when so many requests of that queue had ended */
+	const struct blkio *seen_by;
+	uint64_t seen;
 	struct source *source; /* NULL: an ordinary file */
 	int memfd, state_fd;
 	uint64_t memfd_pages, chunks;

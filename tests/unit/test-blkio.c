@@ -292,6 +292,8 @@ static void some_are_called_back_and_then_the_rest(void **state)
 	assert_int_equal(blkio_reap_some(e->q, 2), 2);
 	assert_true(io[0].ended && io[1].ended && !io[2].ended);
 	assert_int_equal(blkio_inflight(e->q), 4);
+	assert_int_equal(blkio_ended(e->q), 6);
+	assert_int_equal(io[4].req.ended, 5);
 	assert_true(blkio_ready(e->q));
 	assert_int_equal(blkio_wait(e->q, -1, UINT64_MAX), BLKIO_COMPLETED);
 	assert_int_equal(blkio_reap_some(e->q, 3), 3);
