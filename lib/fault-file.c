@@ -4,8 +4,9 @@
  * page_mkwrite).
  *
  * A page that is cached is let into a shared mapping by UFFDIO_CONTINUE, with
- * its cached neighbours; into a private one by UFFDIO_COPY.  Either way it is
- * write-protected unless a write faulted.  A page that is not cached is read
+ * its cached neighbours; into a private one by UFFDIO_COPY.  What was just read for
+ * a shared mapping of ours, and landed elsewhere, is put there by UFFDIO_COPY, and
+ * is cached by that.  In each way it is write-protected unless a write faulted.  A page that is not cached is read
  * once for any number of threads: the word of each page tells that a read is
  * under way (CACHE_LOCKED) and that somebody waits (CACHE_DEMAND); they wait in
  * the kernel's queue until the end of the read lets the page in, or wakes them
@@ -32,7 +33,7 @@
 #define AROUND 16U /* pages let in with one that is cached */
 #define BUS_NS 5000000U
 #define LET_IN_MAX 1024U /* and with one that was read ahead */
-#define LANDING_LEAST 4U /* pages: fewer are read to where they belong (landing.h) */
+#define LANDING_LEAST 4U /* pages: of shorter runs only single pages land (landing.h) */
 #define READ_PIECE 128U	 /* pages: what is waited for arrives in such pieces */
 
 static void read_done(struct file_io *io, int res);
@@ -248,6 +249,29 @@ static uint32_t copy_in(struct pager *p, const struct region *r, vpn_t vpn, uint
 /* ---- reading ---- */
 
 /*
+ * The shared mapping of ours in which threads wait for what is read: of one page that
+ * where it was asked for, of more the only one.  NULL: there is none.  Never a peer's,
+ * which may have anything else mapped there by now: a copy made no page of the cache then.
+ */
+static const struct region *where(const struct file_io *io)
+{
+	const struct pagecache *pc = io->pc;
+	const struct region *r = pc->users.first;
+	uint64_t part;
+	vpn_t vpn;
+
+	if (io->n == 1 && io->t0 != 0 && io->peer == NULL)
+		r = region_find(&pc->mm->regions, addr_of(io->vpn));
+	else if (pc->users.count != 1)
+		return NULL;
+	if (r == NULL || r->peer != NULL || !(r->flags & REGION_SHARED) || r->users != &pc->users ||
+	    !cache_part(r, io->page, io->n, &vpn, &part) || part != io->n ||
+	    (io->t0 != 0 && io->vpn != vpn))
+		return NULL;
+	return r;
+}
+
+/*
  * Read the pages of [page, page + n) that are absent, n at most, as far as
  * frames allow; the first must be absent.  How many were started.
  */
@@ -310,6 +334,8 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	}
 	if (pc->source == NULL && run >= LANDING_LEAST)
 		io->landing = landing_get(mm, run);
+	else if (pc->source == NULL && run == 1 && (io->peer != NULL || where(io) != NULL))
+		io->landing = landing_get_one(mm);
 	if (io->landing != LANDING_NONE)
 		io->iov.iov_base = landing_addr(mm, io->landing);
 	cache_start(io);
@@ -561,6 +587,57 @@ static bool failed(struct file_io *io, int res)
 	return false;
 }
 
+/*
+ * The file may have become shorter while it was read.  Of reads that ended one after the
+ * other the first to be heard of asks: that is as good for those that had ended by then.
+ */
+static void look_at_size(const struct file_io *io)
+{
+	const struct blkio *q = io->pager->io;
+	struct pagecache *pc = io->pc;
+
+	if (io->req.ended != 0 && pc->seen_by == q && io->req.ended <= pc->seen)
+		return;
+	pc->seen_by = q;
+	pc->seen = blkio_ended(q);
+	cache_look_at_size(pc);
+}
+
+/*
+ * What has landed, and is waited for in one mapping of ours, is put there, which makes
+ * it the cache's, too; false: it takes the long way.
+ */
+static bool placed(struct file_io *io)
+{
+	struct pagecache *pc = io->pc;
+	struct mm *mm = pc->mm;
+	const struct region *r;
+	size_t done;
+	bool write;
+
+	if (io->landing == LANDING_NONE)
+		return false;
+	look_at_size(io);
+	r = where(io);
+	/* the last page may end before it does */
+	if (r == NULL || (io->page + io->n) << PAGE_SHIFT > pc->size || (io->write && io->n != 1))
+		return false;
+	/* neither what nobody waits for, or others do, nor what was left or truncated */
+	for (uint64_t page = io->page; page < io->page + io->n; page++)
+		if ((cache_get(pc, page) & ~CACHE_AHEAD) != (CACHE_LOCKED | CACHE_DEMAND))
+			return false;
+	write = io->write && (r->prot & PROT_WRITE);
+	if (uffd_copy(mm->uffd, addr_of(io->page - r->delta), io->iov.iov_base, io->n * PAGE_SIZE,
+		      !write, &done) != UFFD_OK)
+		return false;
+	for (uint64_t page = io->page; page < io->page + io->n; page++)
+		cache_set(pc, page, CACHE_UPTODATE | (cache_get(pc, page) & CACHE_AHEAD));
+	asked(pc, io->page, io->n);
+	if (write)
+		cache_dirty(pc, io->page);
+	return true;
+}
+
 /* Copy a run of what has landed, the pages between `from` and `to` of it. */
 static bool copied(const struct file_io *io, uint32_t from, uint32_t to)
 {
@@ -603,22 +680,6 @@ static bool landed(struct file_io *io)
 	return false;
 }
 
-/*
- * The file may have become shorter while it was read.  Of reads that ended one after the
- * other the first to be heard of asks: that is as good for those that had ended by then.
- */
-static void look_at_size(const struct file_io *io)
-{
-	const struct blkio *q = io->pager->io;
-	struct pagecache *pc = io->pc;
-
-	if (io->req.ended != 0 && pc->seen_by == q && io->req.ended <= pc->seen)
-		return;
-	pc->seen_by = q;
-	pc->seen = blkio_ended(q);
-	cache_look_at_size(pc);
-}
-
 /* The fault that asked, if one did; !all: it is taken again. */
 static void answered(const struct file_io *io, bool all)
 {
@@ -647,6 +708,11 @@ static void read_done(struct file_io *io, int res)
 	if (res != 0) {
 		if (!failed(io, res))
 			read_ended(io);
+		return;
+	}
+	if (placed(io)) {
+		answered(io, true);
+		read_ended(io);
 		return;
 	}
 	if (!landed(io))
