@@ -69,7 +69,7 @@ struct blkio {
 	size_t mem_size;
 	unsigned depth, inflight;
 	int also; /* watched beside the descriptor of each wait; -1: none */
-	uint64_t seq;
+	uint64_t seq, nended;
 	struct req_list plug;	 /* queued, not sorted yet */
 	struct req_list waiting; /* in the order in which they are to be started */
 	struct req_list done;	 /* ended, to be called back */

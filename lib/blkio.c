@@ -27,6 +27,7 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #define ALIGN_MASK ((uint64_t)4095)
@@ -58,6 +59,7 @@ static void list_prepend(struct req_list *l, struct blk_req *first, struct blk_r
 static void req_end(struct blkio *q, struct blk_req *req, int res)
 {
 	req->res = res;
+	req->ended = ++q->nended;
 	if (res == 0 && req->op == BLK_READ && blkio_inject_data != NULL)
 		blkio_inject_data(req);
 	list_add(&q->done, req);
@@ -556,6 +558,11 @@ unsigned blkio_inflight(const struct blkio *q)
 	return q->inflight;
 }
 
+uint64_t blkio_ended(const struct blkio *q)
+{
+	return q->nended;
+}
+
 int blkio_wait(struct blkio *q, int fd, uint64_t timeout_ns)
 {
 	bool timed = timeout_ns != 0 && timeout_ns != UINT64_MAX;
@@ -610,26 +617,27 @@ void blkio_unwatch(struct blkio *q)
 
 unsigned blkio_reap_some(struct blkio *q, unsigned most)
 {
-	struct blk_req *req, *next;
+	struct blk_req *req, *next, *last;
 	unsigned n = 0;
 
 	q->engine->collect(q, true);
 	advance(q);
+	/* what ends within a callback is for the next call */
 	req = q->done.head;
-	for (next = req; next != NULL && n < most; n++)
-		next = next->next;
-	q->done.head = next;
-	if (next == NULL)
-		q->done.tail = NULL;
-	for (unsigned i = 0; i < n; i++, req = next) {
+	last = q->done.tail;
+	q->done.head = q->done.tail = NULL;
+	for (; req != NULL && n < most; req = next) {
 		next = req->next;
 		q->inflight--;
+		n++;
 		req->done(req, req->res);
 	}
+	if (req != NULL)
+		list_prepend(&q->done, req, last);
 	return n;
 }
 
 unsigned blkio_reap(struct blkio *q)
 {
-	return blkio_reap_some(q, UINT32_MAX);
+	return blkio_reap_some(q, UINT_MAX);
 }

@@ -52,8 +52,9 @@ struct blk_req {
 	unsigned niov;		 /* 1 to BLK_IOV_MAX; BLK_SYNC: 0 */
 	void (*done)(struct blk_req *req, int res); /* res: 0 or -errno; may free or reuse req */
 	/* blkio's own until done is called */
-	uint64_t len; /* sum of iov */
-	uint64_t seq; /* the order in which requests were queued */
+	uint64_t len;	/* sum of iov */
+	uint64_t seq;	/* the order in which requests were queued */
+	uint64_t ended; /* how many had ended when this one had; 0: it has never */
 	struct blk_req *next;
 	int res;
 	bool alone; /* was in a merged submission that failed: not merged again */
@@ -103,6 +104,9 @@ void blkio_flush(struct blkio *q);
 /* Requests that were queued or started and not yet called back. */
 unsigned blkio_inflight(const struct blkio *q);
 
+/* How many ended so far, called back or not. */
+uint64_t blkio_ended(const struct blkio *q);
+
 /*
  * Sleep until a request ended, or fd (-1: none) is readable, or timeout_ns
  * passed (UINT64_MAX: for ever; 0: do not sleep).  Flushes first.  Returns a
@@ -136,10 +140,8 @@ void blkio_watch(struct blkio *q, int fd);
 /* Whether blkio_reap() would call something back: without a system call, and at times late. */
 bool blkio_ready(const struct blkio *q);
 
-/* Call back every request that ended; how many there were. */
+/* Call back every request that ended, or `most` of the first; how many there were. */
 unsigned blkio_reap(struct blkio *q);
-
-/* The same of `most` of them at most; the others are for the next time. */
 unsigned blkio_reap_some(struct blkio *q, unsigned most);
 
 /*

@@ -4,8 +4,9 @@
  * page_mkwrite).
  *
  * A page that is cached is let into a shared mapping by UFFDIO_CONTINUE, with
- * its cached neighbours; into a private one by UFFDIO_COPY.  Either way it is
- * write-protected unless a write faulted.  A page that is not cached is read
+ * its cached neighbours; into a private one by UFFDIO_COPY.  What was just read for
+ * a shared mapping of ours, and landed elsewhere, is put there by UFFDIO_COPY, and
+ * is cached by that.  In each way it is write-protected unless a write faulted.  A page that is not cached is read
  * once for any number of threads: the word of each page tells that a read is
  * under way (CACHE_LOCKED) and that somebody waits (CACHE_DEMAND); they wait in
  * the kernel's queue until the end of the read lets the page in, or wakes them
@@ -32,7 +33,7 @@
 #define AROUND 16U /* pages let in with one that is cached */
 #define BUS_NS 5000000U
 #define LET_IN_MAX 1024U /* and with one that was read ahead */
-#define LANDING_LEAST 4U /* pages: fewer are read to where they belong (landing.h) */
+#define LANDING_LEAST 4U /* pages: of shorter runs only single pages land (landing.h) */
 #define READ_PIECE 128U	 /* pages: what is waited for arrives in such pieces */
 
 static void read_done(struct file_io *io, int res);
@@ -114,7 +115,7 @@ void file_sigbus(struct mm *mm, struct peer *peer, vpn_t vpn)
 
 /* ---- letting pages in ---- */
 
-/* Map cached pages into a shared mapping; a page that is there already is passed over. */
+/* Map n cached pages, or none, into a shared mapping; one that is there already is passed over. */
 static void let_in(struct mm *mm, struct peer *peer, vpn_t vpn, uint64_t n, bool wp)
 {
 	int uffd = peer_uffd(mm, peer);
@@ -248,6 +249,29 @@ static uint32_t copy_in(struct pager *p, const struct region *r, vpn_t vpn, uint
 /* ---- reading ---- */
 
 /*
+ * The shared mapping of ours in which threads wait for what is read: of one page that
+ * where it was asked for, of more the only one.  NULL: there is none.  Never a peer's,
+ * which may have anything else mapped there by now: a copy made no page of the cache then.
+ */
+static const struct region *where(const struct file_io *io)
+{
+	const struct pagecache *pc = io->pc;
+	const struct region *r = pc->users.first;
+	uint64_t part;
+	vpn_t vpn;
+
+	if (io->n == 1 && io->t0 != 0 && io->peer == NULL)
+		r = region_find(&pc->mm->regions, addr_of(io->vpn));
+	else if (pc->users.count != 1)
+		return NULL;
+	if (r == NULL || r->peer != NULL || !(r->flags & REGION_SHARED) || r->users != &pc->users ||
+	    !cache_part(r, io->page, io->n, &vpn, &part) || part != io->n ||
+	    (io->t0 != 0 && io->vpn != vpn))
+		return NULL;
+	return r;
+}
+
+/*
  * Read the pages of [page, page + n) that are absent, n at most, as far as
  * frames allow; the first must be absent.  How many were started.
  */
@@ -310,6 +334,8 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	}
 	if (pc->source == NULL && run >= LANDING_LEAST)
 		io->landing = landing_get(mm, run);
+	else if (pc->source == NULL && run == 1 && (io->peer != NULL || where(io) != NULL))
+		io->landing = landing_get_one(mm);
 	if (io->landing != LANDING_NONE)
 		io->iov.iov_base = landing_addr(mm, io->landing);
 	cache_start(io);
@@ -416,9 +442,9 @@ static enum fault_result fault_read(struct pager *p, const struct fault *f, cons
 	return FAULT_WAITS;
 }
 
-/* What was read is let in wherever somebody may wait for it. */
+/* What was read is let in wherever somebody may wait for it; !many: only who asked does. */
 static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n,
-		    const struct file_io *io)
+		    const struct file_io *io, bool many)
 {
 	struct mm *mm = p->mm;
 	const struct region *r;
@@ -433,6 +459,8 @@ static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64
 			continue;
 		here = io->vpn >= vpn && io->vpn < vpn + part && io->t0 != 0 && io->peer == r->peer;
 		found |= here;
+		if (!here && !many)
+			continue;
 		if (!(r->flags & REGION_SHARED)) {
 			if (here && pte_state(pte_get(&mm->ptes, io->vpn)) == PTE_NONE)
 				copy_in(p, r, io->vpn, vpn + part - io->vpn, io->write);
@@ -442,6 +470,9 @@ static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64
 		if (here && io->write && (r->prot & PROT_WRITE)) {
 			cache_dirty(pc, io->vpn + r->delta);
 			let_in(mm, r->peer, io->vpn, 1, false);
+			let_in(mm, r->peer, vpn, io->vpn - vpn, true);
+			let_in(mm, r->peer, io->vpn + 1, vpn + part - io->vpn - 1, true);
+			continue;
 		}
 		let_in(mm, r->peer, vpn, part, true);
 	}
@@ -470,7 +501,7 @@ static void read_singly(struct file_io *io)
 		if (!(w & CACHE_DEMAND))
 			continue;
 		if (io->t0 == 0 || r == NULL || cache_of(r) != pc || io->vpn + r->delta != page ||
-		    read_run(p, pc, page, 1, CACHE_DEMAND, &f) == 0)
+		    read_run(p, pc, page, 1, CACHE_DEMAND | CACHE_MANY, &f) == 0)
 			cache_wake(pc, page, 1);
 	}
 	/* where it was unmapped or moved meanwhile, what is there now answers */
@@ -556,6 +587,57 @@ static bool failed(struct file_io *io, int res)
 	return false;
 }
 
+/*
+ * The file may have become shorter while it was read.  Of reads that ended one after the
+ * other the first to be heard of asks: that is as good for those that had ended by then.
+ */
+static void look_at_size(const struct file_io *io)
+{
+	const struct blkio *q = io->pager->io;
+	struct pagecache *pc = io->pc;
+
+	if (io->req.ended != 0 && pc->seen_by == q && io->req.ended <= pc->seen)
+		return;
+	pc->seen_by = q;
+	pc->seen = blkio_ended(q);
+	cache_look_at_size(pc);
+}
+
+/*
+ * What has landed, and is waited for in one mapping of ours, is put there, which makes
+ * it the cache's, too; false: it takes the long way.
+ */
+static bool placed(struct file_io *io)
+{
+	struct pagecache *pc = io->pc;
+	struct mm *mm = pc->mm;
+	const struct region *r;
+	size_t done;
+	bool write;
+
+	if (io->landing == LANDING_NONE)
+		return false;
+	look_at_size(io);
+	r = where(io);
+	/* the last page may end before it does */
+	if (r == NULL || (io->page + io->n) << PAGE_SHIFT > pc->size || (io->write && io->n != 1))
+		return false;
+	/* neither what nobody waits for, or others do, nor what was left or truncated */
+	for (uint64_t page = io->page; page < io->page + io->n; page++)
+		if ((cache_get(pc, page) & ~CACHE_AHEAD) != (CACHE_LOCKED | CACHE_DEMAND))
+			return false;
+	write = io->write && (r->prot & PROT_WRITE);
+	if (uffd_copy(mm->uffd, addr_of(io->page - r->delta), io->iov.iov_base, io->n * PAGE_SIZE,
+		      !write, &done) != UFFD_OK)
+		return false;
+	for (uint64_t page = io->page; page < io->page + io->n; page++)
+		cache_set(pc, page, CACHE_UPTODATE | (cache_get(pc, page) & CACHE_AHEAD));
+	asked(pc, io->page, io->n);
+	if (write)
+		cache_dirty(pc, io->page);
+	return true;
+}
+
 /* Copy a run of what has landed, the pages between `from` and `to` of it. */
 static bool copied(const struct file_io *io, uint32_t from, uint32_t to)
 {
@@ -598,10 +680,27 @@ static bool landed(struct file_io *io)
 	return false;
 }
 
+/* The fault that asked, if one did; !all: it is taken again. */
+static void answered(const struct file_io *io, bool all)
+{
+	struct pager *p = io->pager;
+	uint64_t ns;
+
+	if (io->t0 == 0)
+		return;
+	ns = fault_latency(p->mm, io->t0);
+	if (io->peer == NULL)
+		near_answered(p, ns);
+	p->near.waits = false;
+	p->answered = all;
+}
+
 static void read_done(struct file_io *io, int res)
 {
 	struct pagecache *pc = io->pc;
 	struct pager *p = io->pager;
+	/* of a longer run some may wait for other pages than the first */
+	bool many = io->n != 1 || io->t0 == 0 || (cache_get(pc, io->page) & CACHE_MANY);
 	uint64_t end;
 	uint64_t run = 0;
 	bool all = true;
@@ -611,9 +710,14 @@ static void read_done(struct file_io *io, int res)
 			read_ended(io);
 		return;
 	}
+	if (placed(io)) {
+		answered(io, true);
+		read_ended(io);
+		return;
+	}
 	if (!landed(io))
 		return;
-	cache_look_at_size(pc);
+	look_at_size(io);
 	end = cache_pages(pc);
 	for (uint64_t page = io->page; page < io->page + io->n; page++) {
 		uint32_t w = cache_get(pc, page);
@@ -636,21 +740,17 @@ static void read_done(struct file_io *io, int res)
 		uint32_t w = page < io->page + io->n ? cache_get(pc, page) : 0;
 
 		if ((w & CACHE_UPTODATE) && (w & CACHE_DEMAND)) {
-			cache_set(pc, page, w & ~CACHE_DEMAND);
+			cache_set(pc, page, w & ~(CACHE_DEMAND | CACHE_MANY));
 			run++;
 			continue;
 		}
 		if (run != 0) {
 			asked(pc, page - run, run);
-			deliver(p, pc, page - run, run, io);
+			deliver(p, pc, page - run, run, io, many);
 		}
 		run = 0;
 	}
-	if (io->t0 != 0) {
-		fault_latency(pc->mm, io->t0);
-		p->near.waits = false;
-		p->answered = all;
-	}
+	answered(io, all);
 	read_ended(io);
 }
 
@@ -665,7 +765,7 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 	vpn_t vpn = vpn_of(f->addr);
 	bool ahead = cache_get(pc, page) & CACHE_AHEAD;
 	uint64_t most = vpn_of(r->end) - vpn;
-	uint64_t n;
+	uint64_t n, first = 0;
 
 	if (most > (ahead ? LET_IN_MAX : AROUND))
 		most = ahead ? LET_IN_MAX : AROUND;
@@ -682,8 +782,9 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 		if (f->write) {
 			cache_dirty(pc, page);
 			let_in(mm, r->peer, vpn, 1, false);
+			first = 1;
 		}
-		let_in(mm, r->peer, vpn, n, true);
+		let_in(mm, r->peer, vpn + first, n - first, true);
 	}
 	stat_add(&mm->stats.file_minor, 1);
 	stat_add(&mm->stats.faults_minor, 1);
@@ -716,6 +817,8 @@ static enum fault_result fault_waits(struct pager *p, const struct region *r, ui
 			}
 			follow(p, pc, r, page);
 		}
+	} else if (!(w & CACHE_MANY)) {
+		cache_set(pc, page, w | CACHE_MANY);
 	}
 	stat_add(&mm->stats.file_major, 1);
 	stat_add(&mm->stats.faults_major, 1);

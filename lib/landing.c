@@ -100,6 +100,31 @@ void landing_forked(struct mm *mm)
 	memset(&mm->files.landing, 0, sizeof(mm->files.landing));
 }
 
+/* It may hold something from now on. */
+static void touch(struct landing *l, uint32_t end)
+{
+	if (end <= l->touched)
+		return;
+	l->touched = end;
+	/* a huge page comes as a whole */
+	if (l->pages >= HUGE_PAGES)
+		l->touched = (end + HUGE_PAGES - 1) & ~(HUGE_PAGES - 1);
+}
+
+uint32_t landing_get_one(struct mm *mm)
+{
+	struct landing *l = &mm->files.landing;
+
+	for (uint32_t at = 0; at < l->pages; at++) {
+		if (l->busy[at])
+			continue;
+		l->busy[at] = 1;
+		touch(l, at + 1);
+		return at;
+	}
+	return LANDING_NONE;
+}
+
 uint32_t landing_get(struct mm *mm, uint32_t n)
 {
 	struct landing *l = &mm->files.landing;
@@ -120,12 +145,7 @@ uint32_t landing_get(struct mm *mm, uint32_t n)
 		return LANDING_NONE;
 	memset(&l->busy[at - n], 1, n);
 	l->hand = at;
-	if (at > l->touched) {
-		l->touched = at;
-		/* a huge page comes as a whole */
-		if (l->pages >= HUGE_PAGES)
-			l->touched = (at + HUGE_PAGES - 1) & ~(HUGE_PAGES - 1);
-	}
+	touch(l, at);
 	return at - n;
 }
 

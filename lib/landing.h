@@ -4,10 +4,11 @@
  *
  * A page of a memfd that is written whole by a call is neither zeroed before nor
  * mapped for it.  One that a device writes to is both, by a fault of the kernel's own,
- * and has to be unmapped again when it leaves.  So what is read in runs lands here, in
- * huge pages where they can be had, and is copied: a page of a sequential read takes
- * three quarters of the CPU's time then.  Single pages do not: the copy is from memory
- * that no cache has, and somebody waits for it (random reads by 8 threads took a tenth more).
+ * and has to be unmapped again when it leaves.  So what is read lands here, in huge pages
+ * where they can be had, and is copied: straight to where threads wait for it, which makes
+ * it a page of the memfd, too, or into that.  A read begins sooner then, for no page is
+ * made before it; single pages land in the same few places again and again, so that what
+ * is copied was in the CPU's cache not long ago.
  *
  * Frames.  The budget (mm.h) is smaller by all that the limit allows here, from the
  * first file on.  Where there is no room, the limit is small, or a group's, reads go
@@ -43,6 +44,8 @@ void landing_forked(struct mm *mm);
 
 /* Room for n pages in a row: the first, or LANDING_NONE. */
 uint32_t landing_get(struct mm *mm, uint32_t n);
+/* The same for a single one: among the few that were used last. */
+uint32_t landing_get_one(struct mm *mm);
 void landing_put(struct mm *mm, uint32_t first, uint32_t n);
 void *landing_addr(const struct mm *mm, uint32_t first);
 

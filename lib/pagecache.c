@@ -489,6 +489,7 @@ int cache_forked(struct pagecache *pc, int fd)
 	pc->memfd = pc->state_fd = pc->fd = pc->rd.fd = pc->wr.fd = pc->tail.fd = -1;
 	pc->direct_reads = 0;
 	pc->direct_fd = -1;
+	pc->seen_by = NULL;
 	r = make_memfds(pc);
 	if (r == 0)
 		r = open_devices(pc, fd, false);
@@ -673,7 +674,7 @@ bool cache_left(struct pagecache *pc, uint64_t page)
 	SYS3(madvise, place, PAGE_SIZE, MADV_DONTFORK);
 	SYS3(madvise, place, PAGE_SIZE, MADV_DONTDUMP);
 	SYS3(madvise, place, PAGE_SIZE, MADV_NOHUGEPAGE);
-	cache_set(pc, page, w & ~(CACHE_LEFT | CACHE_DEMAND));
+	cache_set(pc, page, w & ~(CACHE_LEFT | CACHE_DEMAND | CACHE_MANY));
 	/* one that could not be given its bytes, or was cut off meanwhile */
 	if (!(w & CACHE_UPTODATE) || (w & CACHE_GONE))
 		cache_drop(pc, page, 1);

@@ -37,6 +37,9 @@
  * cache: recent_ns()), and ends in a page that is not locked, is not noticed.
  * What others write to the file is seen when a page is read the next time.
  *
+ * A page that was read is let in where its first toucher waits, and into other mappings
+ * only if somebody else waited meanwhile (CACHE_MANY): who comes later faults by himself.
+ *
  * A read that was left behind (detour.h) stores into the pages' place in the alias,
  * or into the frames that it had there, when it ends; nobody is to see that.
  * So the pages get other frames, and that place other memory until then.  A LEFT
@@ -82,6 +85,7 @@ struct source;
 #define CACHE_GONE 0x400U      /* truncated while it was read or written */
 #define CACHE_RECENT 0x800U    /* clean, but a device may still store into it; below */
 #define CACHE_LEFT 0x1000U     /* there, but its read was left behind and has not ended: below */
+#define CACHE_MANY 0x2000U     /* with DEMAND: others than who asked first wait, too, wherever */
 #define CACHE_TICK_SHIFT 16    /* when it became dirty; RECENT: when it was write-protected */
 
 #define CHUNK_PAGES ((uint64_t)1 << 18)
@@ -107,6 +111,9 @@ struct pagecache {
 	uint64_t dev, ino;     /* of an ordinary file */
 	uint64_t size;	       /* bytes, as last seen */
 	struct timespec changed, looked; /* its st_ctim, and when that was looked at: cache_renew() */
+	/* its size was last asked for when so many requests of that queue had ended */
+	const struct blkio *seen_by;
+	uint64_t seen;
 	struct source *source; /* NULL: an ordinary file */
 	int memfd, state_fd;
 	uint64_t memfd_pages, chunks;

@@ -3,8 +3,9 @@
  * pager.c - pager threads, their loop, arming; see pager.h.
  *
  * The loop: take the lock; read messages; answer faults and calls; call back
- * ended I/O; retry what was deferred; keep frames free; drop the lock; start
- * the I/O that was queued and sleep until a message or a completion.
+ * ended I/O, with a look at messages in between; retry what was deferred; keep
+ * frames free; drop the lock; start the I/O that was queued and sleep until a
+ * message or a completion.
  */
 #include "pager.h"
 
@@ -44,6 +45,7 @@
 #define ANSWER_MAX 32U /* pages that come before a pager does the rest of a round */
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
+#define AT_ONCE 2U /* reads that are answered before a pager looks for faults again */
 
 /* ---- the thread ---- */
 
@@ -376,15 +378,27 @@ static void publish(struct mm *mm)
 	__atomic_store_n(&mm->stats.pool, zpool_held(&mm->tier.pool), __ATOMIC_RELAXED);
 }
 
+/* Whether there may have been any. */
+static bool read_faults(struct pager *p, bool calls)
+{
+	if (!(p->mm->flags & MM_SERVER))
+		return read_messages(p, calls) != 0;
+	/* what is ready is mostly not its own */
+	if (peers_read(p))
+		read_messages(p, calls);
+	return true;
+}
+
 /*
- * Call back ended I/O, one by one.  Who got its page may ask for another soon: that is heard in
- * between and read at once.  Else threads that wait for a read each would come to wait, and to
+ * Call back ended I/O, some at a time.  Who got its page may ask for another soon: that is heard
+ * in between and read at once.  Else threads that wait for a read each would come to wait, and to
  * go on, all at a time, and the device would have nothing to do meanwhile.  But the rest of a
  * round, which sees to limits, waits for some pages only.
  */
 static void answer_reads(struct pager *p, bool calls)
 {
 	uint64_t most = mm_frames(p->mm) + ANSWER_MAX;
+	bool answered = p->answered;
 
 	/* a thread that shares the CPU asks when the pager sleeps */
 	if (near_binds(p)) {
@@ -392,24 +406,24 @@ static void answer_reads(struct pager *p, bool calls)
 		return;
 	}
 	for (unsigned i = 0; i < ANSWER_MAX && mm_frames(p->mm) < most; i++) {
-		if (blkio_reap_some(p->io, 1) == 0)
+		p->answered = false;
+		if (blkio_reap_some(p->io, AT_ONCE) == 0)
 			break;
-		if (read_messages(p, calls) != 0)
+		answered |= p->answered;
+		if (p->answered && !p->stop && read_faults(p, calls))
 			blkio_flush(p->io);
 	}
+	p->answered = answered;
 }
 
 static void round_trip(struct pager *p, bool calls)
 {
 	if (p->readable)
-		read_messages(p, calls);
+		read_faults(p, calls);
 	if (p->kin || fork_kin_ending(p->mm))
 		fork_look_after_kin(p->mm);
-	if (p->mm->flags & MM_SERVER) {
-		if (p->readable)
-			peers_read(p);
+	if (p->mm->flags & MM_SERVER)
 		peers_round(p);
-	}
 	if (p->mm->share != NULL)
 		share_round(p);
 	if (calls && p->mm->store != NULL && !p->stop)

@@ -564,15 +564,20 @@ static void read_peer(struct pager *p, struct peer *peer)
 	}
 }
 
-void peers_read(struct pager *p)
+bool peers_read(struct pager *p)
 {
 	struct peers *all = &p->mm->peers;
 	struct epoll_event e[READY_MAX];
 	long n = SYS6(epoll_wait, all->epoll, e, READY_MAX, 0, 0, 8);
+	bool own = false;
 
-	for (long i = 0; i < n; i++)
+	for (long i = 0; i < n; i++) {
 		if (e[i].data.ptr != NULL)
 			read_peer(p, e[i].data.ptr);
+		else
+			own = true;
+	}
+	return own;
 }
 
 /* ---- syncs ---- */

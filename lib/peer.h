@@ -101,8 +101,11 @@ int peer_sync(struct peer *peer, uint64_t addr, uint64_t len, uint32_t request);
 /* The same for pages of one file and a thread that waits. */
 int peers_sync_file(struct mm *mm, struct pagecache *pc, struct sync_wait *wait);
 
-/* In a round of the pager: read what peers' threads wait for; go on with syncs. */
-void peers_read(struct pager *p);
+/*
+ * In a round of the pager: read what peers' threads wait for, and tell whether our own
+ * userfaultfd can be read, too; go on with syncs.
+ */
+bool peers_read(struct pager *p);
 void peers_round(struct pager *p);
 
 void peer_hold(struct peer *peer);

@@ -310,6 +310,7 @@ long do_error_done(struct pager *p, struct file_io *io, enum fl_error_choice cho
 		break;
 	case FL_ERROR_PAGE:
 		/* its bytes are where the read would have put them */
+		io->req.ended = 0;
 		io->done(io, 0);
 		break;
 	default:

@@ -132,15 +132,20 @@ static char *map_store(struct fl *fl, struct fl_backing *b, size_t pages, int ty
 	return p;
 }
 
-static struct fl *runtime(enum fl_engine engine, unsigned pagers)
+static struct fl *runtime_of(uint64_t limit, enum fl_engine engine, unsigned pagers)
 {
-	struct fl_options o = live_options(LIMIT);
+	struct fl_options o = live_options(limit);
 
 	o.engine = engine;
 	o.pagers = pagers;
 	o.log = live_log;
 	live_log_clear();
 	return live_open(&o);
+}
+
+static struct fl *runtime(enum fl_engine engine, unsigned pagers)
+{
+	return runtime_of(LIMIT, engine, pagers);
 }
 
 /* ---- touches that may raise SIGBUS ---- */
@@ -380,21 +385,23 @@ static void *touch_page(void *arg)
 	return (void *)(uintptr_t)*live_page(arg, 0);
 }
 
-/* One read serves all who wait; nobody else waits for it. */
+/* One read serves all who wait, in whatever mapping; nobody else waits for it. */
 static void one_read_serves_all(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
 	struct store *s = store_new(64);
 	struct fl_backing *b = backing(fl, s, 1);
-	char *p = map_store(fl, b, 64, MAP_SHARED);
+	char *p[3] = {map_store(fl, b, 64, MAP_SHARED), map_store(fl, b, 64, MAP_SHARED),
+		      map_store(fl, b, 64, MAP_PRIVATE)};
 	char *other = live_map(fl, 4);
 	pthread_t t[4];
 
 	(void)state;
-	assert_int_equal(fl_madvise(fl, p, 64 * PG, MADV_RANDOM), 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(fl_madvise(fl, p[i], 64 * PG, MADV_RANDOM), 0);
 	s->held = true;
 	for (unsigned i = 0; i < 4; i++)
-		assert_int_equal(pthread_create(&t[i], NULL, touch_page, p + 40 * PG), 0);
+		assert_int_equal(pthread_create(&t[i], NULL, touch_page, p[i % 3] + 40 * PG), 0);
 	pthread_mutex_lock(&s->lock);
 	while (s->reads == 0)
 		pthread_cond_wait(&s->changed, &s->lock);
@@ -413,6 +420,11 @@ static void one_read_serves_all(void **state)
 		assert_int_equal((uintptr_t)word, live_word(3 * 1000003 + 40, 0));
 	}
 	assert_int_equal(s->reads, 1);
+	/* nobody waited but one: the others find it when they come */
+	live_check(p[1], 41, 1, 3);
+	live_check(p[0], 41, 1, 3);
+	live_check(p[2], 41, 1, 3);
+	assert_int_equal(s->reads, 2);
 	assert_int_equal(fl_close(fl), 0);
 	store_end(s);
 }
@@ -710,6 +722,93 @@ static void random_reading_reads_single_pages(void **state)
 	end_file(fd);
 }
 
+#define WALKERS 4U
+#define WALK_LIMIT (16 * MIB) /* with room for what is read to land */
+#define WALK_PAGES (3 * WALK_LIMIT / PG)
+#define TAIL_WORDS 125U /* that the file has not of its last page */
+
+struct walker {
+	pthread_t thread;
+	unsigned id;
+	char *map[2];
+	uint32_t *version; /* of each page; a walker changes its own ones */
+	size_t wrong;
+};
+
+/* The words of a page that are not as they must be: the second one is its owner's. */
+static size_t walk_wrong(const uint64_t *word, size_t page, uint32_t version, bool own)
+{
+	size_t wrong = 0;
+
+	for (size_t i = 0; i < WORDS; i++) {
+		uint64_t want = live_word(3 * 1000003 + page, i);
+
+		if (page == WALK_PAGES - 1 && i >= WORDS - TAIL_WORDS)
+			want = 0;
+		if (i == 1 && version != 0)
+			want = live_word(page, version);
+		wrong += (i != 1 || own) && word[i] != want;
+	}
+	return wrong;
+}
+
+static void *walk(void *arg)
+{
+	struct walker *w = arg;
+	uint64_t x = w->id + 1;
+
+	for (unsigned i = 0; i < 3000; i++) {
+		size_t page;
+		uint64_t *at;
+		bool own;
+
+		x = x * 6364136223846793005U + 1442695040888963407U;
+		/* the last one now and then; some near each other, for several to wait for one */
+		page = i % 64 == 0 ? WALK_PAGES - 1 : (x >> 33) % (i % 4 == 0 ? 64 : WALK_PAGES);
+		own = page % WALKERS == w->id;
+		at = live_page(w->map[x >> 20 & 1], page);
+		if (own && (x >> 21 & 1))
+			at[1] = live_word(page, ++w->version[page]);
+		w->wrong += walk_wrong(at, page, own ? w->version[page] : 0, own);
+	}
+	return NULL;
+}
+
+/* Threads read and write single pages, through two mappings; what they stored is in the file. */
+static void single_pages_come_and_go_whole(void **state)
+{
+	struct fl *fl = runtime_of(WALK_LIMIT, FL_ENGINE_AUTO, 1);
+	int fd = make_file(WALK_PAGES);
+	uint32_t *version = calloc(WALK_PAGES, sizeof(*version));
+	struct walker w[WALKERS];
+	uint64_t buf[WORDS];
+	char *map[2];
+
+	(void)state;
+	assert_non_null(version);
+	assert_int_equal(ftruncate(fd, (off_t)(WALK_PAGES * PG - TAIL_WORDS * 8)), 0);
+	for (unsigned i = 0; i < 2; i++)
+		map[i] = map_fd(fl, fd, WALK_PAGES, RW, MAP_SHARED);
+	for (unsigned i = 0; i < WALKERS; i++) {
+		w[i] = (struct walker){.id = i, .map = {map[0], map[1]}, .version = version};
+		assert_int_equal(pthread_create(&w[i].thread, NULL, walk, &w[i]), 0);
+	}
+	for (unsigned i = 0; i < WALKERS; i++) {
+		pthread_join(w[i].thread, NULL);
+		assert_int_equal(w[i].wrong, 0);
+	}
+	assert_true(stats(fl).file_dropped != 0);
+	assert_int_equal(fl_msync(fl, map[0], WALK_PAGES * PG, MS_SYNC), 0);
+	for (size_t p = 0; p < WALK_PAGES; p++) {
+		memset(buf, 0, sizeof(buf));
+		assert_true(pread(fd, buf, PG, (off_t)(p * PG)) > 0);
+		assert_int_equal(walk_wrong(buf, p, version[p], true), 0);
+	}
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+	free(version);
+}
+
 /* What is touched again and again stays while a scan of many times the limit goes by. */
 static void a_scan_does_not_push_out_what_is_hot(void **state)
 {
@@ -808,6 +907,7 @@ int main(void)
 		cmocka_unit_test(forward_reading_is_read_ahead),
 		cmocka_unit_test(interleaved_streams_keep_theirs),
 		cmocka_unit_test(random_reading_reads_single_pages),
+		cmocka_unit_test(single_pages_come_and_go_whole),
 		cmocka_unit_test(a_scan_does_not_push_out_what_is_hot),
 		cmocka_unit_test(old_dirty_pages_are_written_unasked),
 		cmocka_unit_test(files_and_anonymous_memory_share_the_limit),
