@@ -406,7 +406,7 @@ static void frames_move_to_compressed_pages(void **state)
 	struct fl_stats s;
 	struct fl *fl;
 	char *mem;
-	time_t end = time(NULL) + 60;
+	time_t end = time(NULL) + HANG_SECONDS;
 
 	(void)state;
 	o.near = 1;
