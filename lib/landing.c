@@ -73,9 +73,11 @@ void landing_fit(struct mm *mm)
 		return;
 	if (pages > l->pages && pages >= HUGE_PAGES)
 		SYS3(madvise, l->base, pages * PAGE_SIZE, MADV_HUGEPAGE);
-	if (l->touched > pages) {
+	/* also where nothing landed yet: the first page would bring all of a huge one */
+	if (l->pages > pages)
 		SYS3(madvise, l->base + pages * PAGE_SIZE, (LANDING_MAX - pages) * PAGE_SIZE,
 		     MADV_NOHUGEPAGE);
+	if (l->touched > pages) {
 		release(l, (uint32_t)pages, l->touched);
 		l->touched = (uint32_t)pages;
 	}
