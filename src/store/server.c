@@ -18,7 +18,8 @@
  * Where another mount namespace has a copy of the mount (unshare(1) takes copies of
  * all), the kernel keeps the filesystem as long as that is there, whoever unmounts
  * here.  So the keeper watches its own table of mounts: when the mount has left that and
- * the server goes on, it tells the server, which drains as soon as nothing is open.
+ * the server goes on, it tells the server, which drains as soon as nothing is open, and
+ * has no deadline until a signal sets one.
  * Nothing is lost then: what was written came with the write(2), and the kernel writes
  * what was stored into a mapping before the mapping goes, and with it the open file.
  *
@@ -518,6 +519,8 @@ static void late(struct keeper *k)
 		close(k->pipe_fd);
 		k->pipe_fd = -1;
 		k->deadline = k->writing ? 0 : now_ms() + KILL_SECONDS * 1000;
+	} else if (k->writing) {
+		k->deadline = 0; /* whoever sends a signal */
 	} else {
 		kill(k->pid, SIGKILL);
 		k->killed = true;
@@ -546,7 +549,7 @@ static void thread_ended(struct keeper *k, unsigned i)
 {
 	close(k->thread_fd[i]);
 	k->thread_fd[i] = -1;
-	/* both end when it drains, too: that has a deadline of its own */
+	/* both end when it drains, too: a signal gives that a deadline of its own */
 	if (k->stuck_at == 0 && !k->stopping)
 		k->stuck_at = now_ms() + STUCK_MS;
 }
