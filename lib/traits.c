@@ -293,6 +293,9 @@ bool traits_ask(struct file_io *io, int err)
 	io->on_error = t->on_error;
 	io->error_arg = t->error_arg;
 	io->err = err;
+	/* it may have what was read there last */
+	if (io->landing != LANDING_NONE)
+		memset(io->iov.iov_base, 0, PAGE_SIZE);
 	mm->files.jobs++;
 	source_post(mm->traits.asked, io);
 	return true;
