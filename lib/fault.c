@@ -85,7 +85,8 @@ enum fault_result fault_handle(struct pager *p, const struct fault *f)
 	}
 	if (r->flags & REGION_SHARED)
 		return fault_file(p, f, r);
-	fault_wp_touched(r, f->write || f->wp);
+	if (!f->again)
+		fault_wp_touched(r, f->write || f->wp);
 	pte = pte_get(&mm->ptes, vpn);
 	if (f->wp && pte_state(pte) != PTE_PRESENT) {
 		fault_wake(mm, vpn);
@@ -115,10 +116,12 @@ void fault_defer(struct pager *p, const struct fault *f)
 {
 	struct mm *mm = p->mm;
 
-	if (mm->ndefer == DEFER_MAX)
+	if (mm->ndefer == DEFER_MAX) {
 		peer_wake(mm, f->peer, vpn_of(f->addr));
-	else
-		mm->defer[mm->ndefer++] = *f;
+	} else {
+		mm->defer[mm->ndefer] = *f;
+		mm->defer[mm->ndefer++].again = true;
+	}
 }
 
 static bool is_deferred(const struct mm *mm, vpn_t vpn)
@@ -133,7 +136,7 @@ long fault_handed(struct pager *p, uintptr_t addr, bool write, bool wp)
 {
 	struct mm *mm = p->mm;
 	const struct region *r = region_find(&mm->regions, addr);
-	struct fault f = {.addr = addr, .write = write, .wp = wp, .t0 = sys_now()};
+	struct fault f = {.addr = addr, .write = write, .wp = wp, .again = true, .t0 = sys_now()};
 
 	if (r != NULL && !(r->flags & REGION_IN_THREAD))
 		return -EINVAL;

@@ -86,6 +86,7 @@ struct fault {
 	uintptr_t addr;
 	bool write; /* a write access */
 	bool wp;    /* to a write-protected page that is there */
+	bool again; /* no touch, or one that was counted before */
 	uint32_t tid;
 	uint64_t t0; /* when it was read, ns */
 };

@@ -108,7 +108,7 @@ static bool begin_entry(struct pager *p, struct prefetch *f, vpn_t stop, unsigne
 {
 	struct mm *mm = p->mm;
 	pte_t pte = pte_get(&mm->ptes, f->at);
-	const struct fault touch = {.addr = addr_of(f->at), .t0 = sys_now()};
+	const struct fault touch = {.addr = addr_of(f->at), .again = true, .t0 = sys_now()};
 
 	switch (pte_state(pte)) {
 	case PTE_SWAPPED:

@@ -64,7 +64,7 @@ static bool page_back(struct pager *p, vpn_t vpn)
 {
 	struct mm *mm = p->mm;
 	pte_t pte = pte_get(&mm->ptes, vpn);
-	struct fault f = {.addr = addr_of(vpn), .write = false, .t0 = sys_now()};
+	struct fault f = {.addr = addr_of(vpn), .again = true, .t0 = sys_now()};
 
 	switch (pte_state(pte)) {
 	case PTE_SWAPPED:
