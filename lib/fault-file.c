@@ -692,7 +692,7 @@ static void answered(const struct file_io *io, bool all)
 	if (io->peer == NULL)
 		near_answered(p, ns);
 	p->near.waits = false;
-	p->answered = all;
+	p->answered |= all;
 }
 
 static void read_done(struct file_io *io, int res)

@@ -37,8 +37,8 @@
  * cache: recent_ns()), and ends in a page that is not locked, is not noticed.
  * What others write to the file is seen when a page is read the next time.
  *
- * A page that was read is let in where its first toucher waits, and into other mappings
- * only if somebody else waited meanwhile (CACHE_MANY): who comes later faults by himself.
+ * A page that was read by itself, for a fault, is let in where its first toucher waits, and
+ * into other mappings only if somebody else waited meanwhile (CACHE_MANY): who comes later faults by himself.
  *
  * A read that was left behind (detour.h) stores into the pages' place in the alias,
  * or into the frames that it had there, when it ends; nobody is to see that.

@@ -35,7 +35,7 @@
 #define TRAIL_PART 16U	/* what streams brought last is this part of the frames, and stays; */
 #define TRAIL_LEAST 64U /* while frames are short this part alone */
 #define SLICE 32U	/* pages that leave while the one thread waits for a read */
-#define MOVES 8U	/* runs that are moved before the pager looks whether a read has ended */
+#define MOVES 8U	/* runs that are moved before the pager looks for faults and ended reads */
 
 /* Pages that leave without I/O, gathered for one call. */
 struct drop_list {
@@ -396,7 +396,7 @@ static uint64_t cached_part(struct mm *mm, uint64_t n)
 
 /*
  * Work towards `target` free frames, counting those that are coming; aside: no
- * longer than no I/O has ended.  False when nothing could be done.
+ * longer than no I/O has ended and no fault waits to be read.  False when nothing could be done.
  */
 static bool work_towards(struct pager *p, uint64_t target, bool aside)
 {
