@@ -204,6 +204,7 @@ static int open_areas(struct mm *mm)
 	for (unsigned i = 0; i < mm->nspec; i++) {
 		uint64_t since = sys_now();
 		uint32_t word = 0;
+		bool ours = false;
 		int r;
 
 		for (;;) {
@@ -211,9 +212,12 @@ static int open_areas(struct mm *mm)
 
 			r = swap_on(&mm->swap, &mm->spec[i], mm->opt.swap_dir, &index, why,
 				    sizeof(why));
+			if (r != -EBUSY || !(mm->flags & MM_PRELOAD))
+				break;
+			/* while others lock and unlock a line may be missed: one look is enough for yes */
+			ours = ours || was_ours(mm, &mm->spec[i]);
 			waited = sys_now() - since;
-			if (r != -EBUSY || !(mm->flags & MM_PRELOAD) || waited > BUSY_OURS ||
-			    (waited > BUSY_OTHERS && !was_ours(mm, &mm->spec[i])))
+			if (waited > (ours ? BUSY_OURS : BUSY_OTHERS))
 				break;
 			futex_wait(&word, 0, BUSY_PAUSE);
 		}
