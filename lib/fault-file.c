@@ -396,26 +396,30 @@ static void read_ahead(struct pager *p, struct pagecache *pc, const struct file_
 }
 
 /*
- * The largest window: two of them for each stream fit the limit.  Devices want more in
+ * The largest window: what all streams may have at a time fit half the limit.  Devices want more in
  * flight for a stream than a window of swap is, whose slots are mostly scattered.
  */
 static uint32_t window_max(const struct mm *mm)
 {
-	uint64_t part = mm_budget(mm) / 32;
+	uint64_t part = mm_budget(mm) / 2 / (STREAMS * (1 + FILE_WINDOWS_AHEAD));
 	uint64_t most = (uint64_t)mm->opt.readahead * 2;
 
 	return most < part ? (uint32_t)most : (uint32_t)part;
 }
 
-static void follow(struct pager *p, struct pagecache *pc, const struct region *r, uint64_t page)
+/*
+ * A page that was read ahead is touched: what is to be read now, and how many pages from
+ * there on may be let in with it, so that the touch of the one behind them is heard.
+ */
+static uint64_t followed(struct pager *p, struct pagecache *pc, const struct region *r,
+			 uint64_t page, struct file_window *w)
 {
-	struct file_window w;
-
+	*w = (struct file_window){.from = page};
 	if (r->flags & REGION_RANDOM)
-		return;
-	file_stream_hit(&pc->streams, page, traits_window(p->mm, r, window_max(p->mm)), &w);
-	p->streaming |= w.n_ahead >= FILE_WINDOW_MIN;
-	read_ahead(p, pc, &w);
+		return 1;
+	file_stream_hit(&pc->streams, page, traits_window(p->mm, r, window_max(p->mm)), w);
+	p->streaming |= w->n_ahead >= FILE_WINDOW_MIN;
+	return w->until > page && w->until - page < LET_IN_MAX ? w->until - page : LET_IN_MAX;
 }
 
 static enum fault_result fault_read(struct pager *p, const struct fault *f, const struct region *r,
@@ -762,15 +766,16 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 {
 	struct mm *mm = p->mm;
 	struct pagecache *pc = cache_of(r);
+	struct file_window w;
 	vpn_t vpn = vpn_of(f->addr);
 	bool ahead = cache_get(pc, page) & CACHE_AHEAD;
-	uint64_t most = vpn_of(r->end) - vpn;
+	uint64_t most = ahead			   ? followed(p, pc, r, page, &w) :
+			r->flags & REGION_RANDOM ? 1 :
+						     AROUND;
 	uint64_t n, first = 0;
 
-	if (most > (ahead ? LET_IN_MAX : AROUND))
-		most = ahead ? LET_IN_MAX : AROUND;
-	if (r->flags & REGION_RANDOM)
-		most = 1;
+	if (most > vpn_of(r->end) - vpn)
+		most = vpn_of(r->end) - vpn;
 	n = cached_run(pc, page, most);
 	if (!(r->flags & REGION_SHARED)) {
 		n = copy_in(p, r, vpn, f->write ? 1 : n, f->write);
@@ -791,7 +796,7 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 	stat_add(&mm->stats.faults_around, n - 1);
 	fault_latency(mm, f->t0);
 	if (ahead)
-		follow(p, pc, r, page);
+		read_ahead(p, pc, &w);
 	return FAULT_DONE;
 }
 
@@ -803,20 +808,20 @@ static enum fault_result fault_waits(struct pager *p, const struct region *r, ui
 	uint32_t w = cache_get(pc, page);
 
 	if (!(w & CACHE_DEMAND)) {
-		uint64_t n = 1;
+		struct file_window ahead;
+		uint64_t most = w & CACHE_AHEAD ? followed(p, pc, r, page, &ahead) : 1;
 
 		cache_set(pc, page, w | CACHE_DEMAND);
 		/* what was read ahead with it is let in whole when it arrives */
-		if ((w & CACHE_AHEAD) && !(r->flags & REGION_RANDOM)) {
-			while (n < LET_IN_MAX) {
-				uint32_t q = cache_get(pc, page + n);
+		for (uint64_t i = page + 1; i < page + most; i++) {
+			uint32_t q = cache_get(pc, i);
 
-				if (!(q & CACHE_LOCKED) || !(q & CACHE_AHEAD))
-					break;
-				cache_set(pc, page + n++, q | CACHE_DEMAND);
-			}
-			follow(p, pc, r, page);
+			if (!(q & CACHE_LOCKED) || !(q & CACHE_AHEAD))
+				break;
+			cache_set(pc, i, q | CACHE_DEMAND);
 		}
+		if (w & CACHE_AHEAD)
+			read_ahead(p, pc, &ahead);
 	} else if (!(w & CACHE_MANY)) {
 		cache_set(pc, page, w | CACHE_MANY);
 	}

@@ -154,19 +154,30 @@ static uint64_t distance(uint64_t a, uint64_t b)
 	return a > b ? a - b : b - a;
 }
 
-/* The stream goes forward from page: a window for the fault, one ahead. */
+/* What is read for the touch of `page` ends at `until`, where the stream is to be heard of again. */
+static void go_ahead(struct file_stream *s, uint64_t page, uint64_t until, struct file_window *w)
+{
+	uint64_t end = until + (uint64_t)FILE_WINDOWS_AHEAD * s->window;
+
+	s->last = page;
+	s->next = w->until = until;
+	w->ahead = s->ahead;
+	w->count = end > s->ahead;
+	if (w->count == 0)
+		return;
+	w->n_ahead = (uint32_t)(end - s->ahead);
+	s->ahead = end;
+}
+
+/* The stream goes forward from page: a window for the fault, others ahead. */
 static void go_forward(struct file_streams *set, struct file_stream *s, uint64_t page, uint32_t max,
 		       struct file_window *w)
 {
 	s->window = window_of(set, s->window != 0 ? s->window * 2 : FILE_WINDOW_MIN, max);
 	w->from = page;
 	w->n = s->window;
-	w->ahead = page + w->n;
-	w->n_ahead = s->window;
-	w->count = 1;
-	s->last = page;
-	s->next = w->ahead;
-	s->ahead = w->ahead + w->n_ahead;
+	s->ahead = page + w->n;
+	go_ahead(s, page, s->ahead, w);
 	s->step = 1;
 	s->repeat = 0;
 }
@@ -203,6 +214,14 @@ static void go_striding(struct file_stream *s, uint64_t page, struct file_window
 	s->ahead = page + (uint64_t)(((int64_t)w->count + reach) * s->step);
 }
 
+/* Whether a page that is not there is where the stream is; it may have been dropped again. */
+static bool goes_on(const struct file_stream *s, uint64_t page)
+{
+	if (s->window == 0 || s->ahead == NOWHERE)
+		return page == s->next;
+	return page >= s->next && page <= s->ahead + 1;
+}
+
 void file_stream_miss(struct file_streams *set, uint64_t page, uint32_t max, bool sequential,
 		      struct file_window *w)
 {
@@ -216,7 +235,7 @@ void file_stream_miss(struct file_streams *set, uint64_t page, uint32_t max, boo
 
 		if (s->used < oldest->used)
 			oldest = s;
-		if (s->used != 0 && page >= s->next && page - s->next < (s->window != 0 ? 2 : 1)) {
+		if (s->used != 0 && goes_on(s, page)) {
 			s->used = set->tick;
 			go_forward(set, s, page, max, w);
 			return;
@@ -267,15 +286,17 @@ void file_stream_hit(struct file_streams *set, uint64_t page, uint32_t max, stru
 
 		if (s->used == 0 || s->ahead == NOWHERE)
 			continue;
+		if (s->window != 0 && page >= s->last && page < s->next) {
+			s->used = ++set->tick;
+			w->until = s->next;
+			return;
+		}
 		if (s->window != 0 && page >= s->next && page < s->ahead) {
+			uint64_t left = (s->ahead - page) / FILE_WINDOWS_AHEAD;
+
 			s->used = ++set->tick;
 			s->window = window_of(set, s->window * 2, max);
-			w->ahead = s->ahead;
-			w->n_ahead = s->window;
-			w->count = 1;
-			s->last = page;
-			s->next = s->ahead;
-			s->ahead += s->window;
+			go_ahead(s, page, page + (left != 0 ? left : 1), w);
 			return;
 		}
 		if (s->window == 0 && s->repeat > 1 && page - s->last == (uint64_t)s->step) {

@@ -69,8 +69,9 @@ struct readahead {
  * Streams of a file, by its pages; positions are absolute.
  *
  *	forward   a fault where the stream goes on reads a window and, behind it,
- *	          a second one ahead; the first touch of what was read ahead reads
- *	          the next.  Windows double, from FILE_WINDOW_MIN on.
+ *	          FILE_WINDOWS_AHEAD more; the first touch of each of these reads
+ *	          another.  So while one is copied, the device has the next.
+ *	          Windows double, from FILE_WINDOW_MIN on.
  *	backward  a window that ends with the page that faulted
  *	strided   the pages at the next few strides
  *
@@ -79,12 +80,13 @@ struct readahead {
  * let it grow again.
  */
 #define FILE_WINDOW_MIN 32U
+#define FILE_WINDOWS_AHEAD 2U
 #define FILE_STRIDES 16U
 
 struct file_stream {
 	uint64_t used;	 /* tick of its last fault; 0: unused */
 	uint64_t last;	 /* page of that */
-	uint64_t next;	 /* where a forward stream goes on */
+	uint64_t next;	 /* where a forward stream goes on: its next window, if it was read ahead */
 	uint64_t ahead;	 /* end of what was read ahead for it */
 	int64_t step;	 /* between its last two faults */
 	uint32_t repeat; /* how often in a row */
@@ -105,12 +107,13 @@ struct file_window {
 	uint32_t n_ahead;
 	uint32_t count;
 	int64_t step; /* so far apart */
+	uint64_t until; /* the touch of this page is to be heard of; 0: of none */
 };
 
 /* A fault at a page that is not there; `sequential`: as the program advised. */
 void file_stream_miss(struct file_streams *set, uint64_t page, uint32_t max, bool sequential,
 		      struct file_window *w);
-/* The first touch of a page that was read ahead: only the ahead part of *w is set. */
+/* The first touch of a page that was read ahead: only the ahead part of *w, and `until`, are set. */
 void file_stream_hit(struct file_streams *set, uint64_t page, uint32_t max, struct file_window *w);
 void file_stream_asked(struct file_streams *set, uint32_t pages);
 void file_stream_wasted(struct file_streams *set, uint32_t pages);
