@@ -35,6 +35,8 @@
 #define LET_IN_MAX 1024U /* and with one that was read ahead */
 #define LANDING_LEAST 4U /* pages: of shorter runs only single pages land (landing.h) */
 #define READ_PIECE 128U	 /* pages: what is waited for arrives in such pieces */
+#define WINDOWS 4U	 /* of a stream, at a time, but */
+#define WINDOW_LEAST 128U /* pages: where they would be smaller there are two */
 
 static void read_done(struct file_io *io, int res);
 
@@ -396,15 +398,20 @@ static void read_ahead(struct pager *p, struct pagecache *pc, const struct file_
 }
 
 /*
- * The largest window: what all streams may have at a time fit half the limit.  Devices want more in
- * flight for a stream than a window of swap is, whose slots are mostly scattered.
+ * What all streams may have at a time fits half the limit.  Several small windows serve a stream
+ * better than few large ones: what has landed is copied while the CPU's cache has it, and
+ * the device is never without the next.  But each is a touch to be heard of.
  */
-static uint32_t window_max(const struct mm *mm)
+static struct file_reach reach_of(const struct mm *mm, const struct region *r)
 {
-	uint64_t part = mm_budget(mm) / 2 / (STREAMS * (1 + FILE_WINDOWS_AHEAD));
-	uint64_t most = (uint64_t)mm->opt.readahead * 2;
+	uint64_t room = mm_budget(mm) / 2 / STREAMS;
+	struct file_reach reach = {.ahead = room / WINDOWS < WINDOW_LEAST ? 1 : WINDOWS - 1};
 
-	return most < part ? (uint32_t)most : (uint32_t)part;
+	reach.window = (uint32_t)(room / (1 + reach.ahead));
+	if (reach.window > mm->opt.readahead)
+		reach.window = mm->opt.readahead;
+	reach.window = traits_window(mm, r, reach.window);
+	return reach;
 }
 
 /*
@@ -414,10 +421,13 @@ static uint32_t window_max(const struct mm *mm)
 static uint64_t followed(struct pager *p, struct pagecache *pc, const struct region *r,
 			 uint64_t page, struct file_window *w)
 {
+	struct file_reach reach;
+
 	*w = (struct file_window){.from = page};
 	if (r->flags & REGION_RANDOM)
 		return 1;
-	file_stream_hit(&pc->streams, page, traits_window(p->mm, r, window_max(p->mm)), w);
+	reach = reach_of(p->mm, r);
+	file_stream_hit(&pc->streams, page, &reach, w);
 	p->streaming |= w->n_ahead >= FILE_WINDOW_MIN;
 	return w->until > page && w->until - page < LET_IN_MAX ? w->until - page : LET_IN_MAX;
 }
@@ -427,12 +437,12 @@ static enum fault_result fault_read(struct pager *p, const struct fault *f, cons
 {
 	struct mm *mm = p->mm;
 	struct pagecache *pc = cache_of(r);
+	struct file_reach reach = reach_of(mm, r);
 	struct file_window w = {.from = page, .n = 1};
 	uint32_t first;
 
 	if (!(r->flags & REGION_RANDOM))
-		file_stream_miss(&pc->streams, page, traits_window(mm, r, window_max(mm)),
-				 r->flags & REGION_SEQUENTIAL, &w);
+		file_stream_miss(&pc->streams, page, &reach, r->flags & REGION_SEQUENTIAL, &w);
 	p->streaming |= w.n >= FILE_WINDOW_MIN;
 	/* the page that faulted first: it must not be in want of a frame for its neighbours */
 	first = read_run(p, pc, page, w.from + w.n - page, CACHE_DEMAND, f);

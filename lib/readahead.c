@@ -155,9 +155,10 @@ static uint64_t distance(uint64_t a, uint64_t b)
 }
 
 /* What is read for the touch of `page` ends at `until`, where the stream is to be heard of again. */
-static void go_ahead(struct file_stream *s, uint64_t page, uint64_t until, struct file_window *w)
+static void go_ahead(struct file_stream *s, uint64_t page, uint64_t until, uint32_t windows,
+		     struct file_window *w)
 {
-	uint64_t end = until + (uint64_t)FILE_WINDOWS_AHEAD * s->window;
+	uint64_t end = until + (uint64_t)windows * s->window;
 
 	s->last = page;
 	s->next = w->until = until;
@@ -170,14 +171,14 @@ static void go_ahead(struct file_stream *s, uint64_t page, uint64_t until, struc
 }
 
 /* The stream goes forward from page: a window for the fault, others ahead. */
-static void go_forward(struct file_streams *set, struct file_stream *s, uint64_t page, uint32_t max,
-		       struct file_window *w)
+static void go_forward(struct file_streams *set, struct file_stream *s, uint64_t page,
+		       const struct file_reach *reach, struct file_window *w)
 {
-	s->window = window_of(set, s->window != 0 ? s->window * 2 : FILE_WINDOW_MIN, max);
+	s->window = window_of(set, s->window != 0 ? s->window * 2 : FILE_WINDOW_MIN, reach->window);
 	w->from = page;
 	w->n = s->window;
 	s->ahead = page + w->n;
-	go_ahead(s, page, s->ahead, w);
+	go_ahead(s, page, s->ahead, reach->ahead, w);
 	s->step = 1;
 	s->repeat = 0;
 }
@@ -222,8 +223,8 @@ static bool goes_on(const struct file_stream *s, uint64_t page)
 	return page >= s->next && page <= s->ahead + 1;
 }
 
-void file_stream_miss(struct file_streams *set, uint64_t page, uint32_t max, bool sequential,
-		      struct file_window *w)
+void file_stream_miss(struct file_streams *set, uint64_t page, const struct file_reach *reach,
+		      bool sequential, struct file_window *w)
 {
 	struct file_stream *oldest = &set->s[0];
 	struct file_stream *near = NULL;
@@ -237,7 +238,7 @@ void file_stream_miss(struct file_streams *set, uint64_t page, uint32_t max, boo
 			oldest = s;
 		if (s->used != 0 && goes_on(s, page)) {
 			s->used = set->tick;
-			go_forward(set, s, page, max, w);
+			go_forward(set, s, page, reach, w);
 			return;
 		}
 	}
@@ -250,7 +251,7 @@ void file_stream_miss(struct file_streams *set, uint64_t page, uint32_t max, boo
 			s->used = set->tick;
 			s->repeat++;
 			if (s->step == -1)
-				go_backward(set, s, page, max, w);
+				go_backward(set, s, page, reach->window, w);
 			else if (s->repeat > 1)
 				go_striding(s, page, w);
 			s->last = s->step == -1 ? w->from : page;
@@ -273,12 +274,13 @@ void file_stream_miss(struct file_streams *set, uint64_t page, uint32_t max, boo
 	near->ahead = NOWHERE;
 	/* who begins at the beginning mostly goes on */
 	if (sequential)
-		near->window = max / 2;
+		near->window = reach->window / 2;
 	if (sequential || page == 0)
-		go_forward(set, near, page, max, w);
+		go_forward(set, near, page, reach, w);
 }
 
-void file_stream_hit(struct file_streams *set, uint64_t page, uint32_t max, struct file_window *w)
+void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_reach *reach,
+		     struct file_window *w)
 {
 	*w = (struct file_window){.from = page};
 	for (unsigned i = 0; i < STREAMS; i++) {
@@ -292,11 +294,11 @@ void file_stream_hit(struct file_streams *set, uint64_t page, uint32_t max, stru
 			return;
 		}
 		if (s->window != 0 && page >= s->next && page < s->ahead) {
-			uint64_t left = (s->ahead - page) / FILE_WINDOWS_AHEAD;
+			uint64_t left = (s->ahead - page) / reach->ahead;
 
 			s->used = ++set->tick;
-			s->window = window_of(set, s->window * 2, max);
-			go_ahead(s, page, page + (left != 0 ? left : 1), w);
+			s->window = window_of(set, s->window * 2, reach->window);
+			go_ahead(s, page, page + (left != 0 ? left : 1), reach->ahead, w);
 			return;
 		}
 		if (s->window == 0 && s->repeat > 1 && page - s->last == (uint64_t)s->step) {

@@ -69,7 +69,7 @@ struct readahead {
  * Streams of a file, by its pages; positions are absolute.
  *
  *	forward   a fault where the stream goes on reads a window and, behind it,
- *	          FILE_WINDOWS_AHEAD more; the first touch of each of these reads
+ *	          one or more ahead; the first touch of each of these reads
  *	          another.  So while one is copied, the device has the next.
  *	          Windows double, from FILE_WINDOW_MIN on.
  *	backward  a window that ends with the page that faulted
@@ -80,7 +80,6 @@ struct readahead {
  * let it grow again.
  */
 #define FILE_WINDOW_MIN 32U
-#define FILE_WINDOWS_AHEAD 2U
 #define FILE_STRIDES 16U
 
 struct file_stream {
@@ -100,6 +99,12 @@ struct file_streams {
 	uint32_t wasted, asked;
 };
 
+/* How far a stream may be read, pages. */
+struct file_reach {
+	uint32_t window; /* the largest */
+	uint32_t ahead;	 /* so many of them behind the one that was asked for, 1 or more */
+};
+
 struct file_window {
 	uint64_t from; /* read with the fault: holds its page */
 	uint32_t n;
@@ -111,10 +116,11 @@ struct file_window {
 };
 
 /* A fault at a page that is not there; `sequential`: as the program advised. */
-void file_stream_miss(struct file_streams *set, uint64_t page, uint32_t max, bool sequential,
-		      struct file_window *w);
+void file_stream_miss(struct file_streams *set, uint64_t page, const struct file_reach *reach,
+		      bool sequential, struct file_window *w);
 /* The first touch of a page that was read ahead: only the ahead part of *w, and `until`, are set. */
-void file_stream_hit(struct file_streams *set, uint64_t page, uint32_t max, struct file_window *w);
+void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_reach *reach,
+		     struct file_window *w);
 void file_stream_asked(struct file_streams *set, uint32_t pages);
 void file_stream_wasted(struct file_streams *set, uint32_t pages);
 

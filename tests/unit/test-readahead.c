@@ -198,6 +198,8 @@ static void the_cluster_window_adapts(void **state)
 
 /* ---- files ---- */
 
+static const struct file_reach REACH = {.window = 256, .ahead = 3};
+
 /* A fault: it reads what the window says.  What of it was read ahead is noted in *ahead. */
 struct reader {
 	struct file_streams set;
@@ -231,13 +233,14 @@ static void touch(struct reader *r, uint64_t page)
 	if (r->there[page] && !r->ahead[page])
 		return;
 	if (r->there[page]) {
-		file_stream_hit(&r->set, page, 256, &w);
+		file_stream_hit(&r->set, page, &REACH, &w);
 		assert_int_equal(w.n, 0);
 		/* let in as far as it may be */
-		for (uint64_t i = page; i < 1 << 16 && r->ahead[i] && (w.until == 0 || i < w.until); i++)
+		for (uint64_t i = page; i < 1 << 16 && r->ahead[i] && (w.until == 0 || i < w.until);
+		     i++)
 			r->ahead[i] = false;
 	} else {
-		file_stream_miss(&r->set, page, 256, false, &w);
+		file_stream_miss(&r->set, page, &REACH, false, &w);
 		assert_true(w.from <= page && page < w.from + w.n);
 		take(r, w.from, w.n, false);
 		r->faults++;
@@ -262,11 +265,11 @@ static void a_file_read_forward_faults_twice(void **state)
 		touch(r, page);
 		/* whichever page is touched, more than a window behind it is under way */
 		if (page >= 5000 && page < 59000)
-			assert_true(r->there[page + 256 * FILE_WINDOWS_AHEAD]);
+			assert_true(r->there[page + REACH.window * REACH.ahead]);
 	}
 	/* one page, then a window; from there on it is read before it is asked for */
 	assert_int_equal(r->faults, 2);
-	assert_true(r->pages <= 60000 - 100 + 256 * (1 + FILE_WINDOWS_AHEAD));
+	assert_true(r->pages <= 60000 - 100 + REACH.window * (1 + REACH.ahead));
 	free(r);
 }
 
@@ -347,12 +350,12 @@ static void what_is_wasted_makes_windows_smaller(void **state)
 	for (unsigned i = 0; i < 100; i++)
 		file_stream_wasted(&set, 64);
 	for (uint64_t page = 5; page < 5000; page = w.from + w.n)
-		file_stream_miss(&set, page, 256, false, &w);
+		file_stream_miss(&set, page, &REACH, false, &w);
 	assert_int_equal(w.n, FILE_WINDOW_MIN);
 	for (unsigned i = 0; i < 100; i++)
 		file_stream_asked(&set, 1024);
 	for (uint64_t page = 5000; page < 50000; page = w.from + w.n)
-		file_stream_miss(&set, page, 256, false, &w);
+		file_stream_miss(&set, page, &REACH, false, &w);
 	assert_int_equal(w.n, 256);
 }
 
