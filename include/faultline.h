@@ -95,7 +95,7 @@ struct fl_options {
 	enum fl_wp wp;		  /**< dirty tracking */
 	unsigned pagers;	  /**< pager threads, 1 to 16; 0: 1 */
 	size_t fault_around;	  /**< largest fault-around in bytes, 4096 to 2 MiB; 0: 2 MiB */
-	size_t readahead;	  /**< largest read-ahead window in bytes, 4096 to 2 MiB; 0: 1 MiB; of files twice that */
+	size_t readahead;	  /**< largest read-ahead window in bytes, 4096 to 2 MiB; 0: 1 MiB; of a file up to four at a time */
 	const char *swap_dir;	  /**< where private areas live; NULL: /var/tmp */
 	enum fl_log_level log_level; /**< lines above this level are dropped */
 	fl_log_fn log;		  /**< NULL: standard error */

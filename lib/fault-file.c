@@ -391,14 +391,17 @@ static void read_ahead(struct pager *p, struct pagecache *pc, const struct file_
 	uint64_t at = w->ahead;
 
 	for (uint32_t i = 0; i < w->count; i++, at += (uint64_t)w->step) {
-		if (at >= cache_pages(pc) || !is_room(p->mm, w->n_ahead))
-			break;
-		read_absent(p, pc, at, w->n_ahead, CACHE_AHEAD);
+		for (uint32_t k = 0, n; k < w->n_ahead; k += n) {
+			n = w->n_ahead - k < READ_PIECE ? w->n_ahead - k : READ_PIECE;
+			if (at + k >= cache_pages(pc) || !is_room(p->mm, n))
+				return;
+			read_absent(p, pc, at + k, n, CACHE_AHEAD);
+		}
 	}
 }
 
 /*
- * What all streams may have at a time fits half the limit.  Several small windows serve a stream
+ * What all streams of a file may have at a time fits half the limit, but for the least windows.  Several small windows serve a stream
  * better than few large ones: what has landed is copied while the CPU's cache has it, and
  * the device is never without the next.  But each is a touch to be heard of.
  */
@@ -411,6 +414,8 @@ static struct file_reach reach_of(const struct mm *mm, const struct region *r)
 	if (reach.window > mm->opt.readahead)
 		reach.window = mm->opt.readahead;
 	reach.window = traits_window(mm, r, reach.window);
+	if (reach.window < WINDOW_LEAST)
+		reach.ahead = 1;
 	return reach;
 }
 
@@ -779,18 +784,25 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 	struct file_window w;
 	vpn_t vpn = vpn_of(f->addr);
 	bool ahead = cache_get(pc, page) & CACHE_AHEAD;
-	uint64_t most = ahead			   ? followed(p, pc, r, page, &w) :
-			r->flags & REGION_RANDOM ? 1 :
-						     AROUND;
+	struct file_streams before;
+	uint64_t most = r->flags & REGION_RANDOM ? 1 : AROUND;
 	uint64_t n, first = 0;
 
+	if (ahead && !(r->flags & REGION_SHARED))
+		before = pc->streams;
+	if (ahead)
+		most = followed(p, pc, r, page, &w);
 	if (most > vpn_of(r->end) - vpn)
 		most = vpn_of(r->end) - vpn;
 	n = cached_run(pc, page, most);
 	if (!(r->flags & REGION_SHARED)) {
 		n = copy_in(p, r, vpn, f->write ? 1 : n, f->write);
-		if (n == 0)
+		if (n == 0) {
+			/* what was to be read is found again */
+			if (ahead)
+				pc->streams = before;
 			return FAULT_DEFER;
+		}
 		asked(pc, page, n);
 	} else {
 		asked(pc, page, n);
@@ -826,7 +838,8 @@ static enum fault_result fault_waits(struct pager *p, const struct region *r, ui
 		for (uint64_t i = page + 1; i < page + most; i++) {
 			uint32_t q = cache_get(pc, i);
 
-			if (!(q & CACHE_LOCKED) || !(q & CACHE_AHEAD))
+			if ((q & (CACHE_LOCKED | CACHE_AHEAD | CACHE_DEMAND)) !=
+			    (CACHE_LOCKED | CACHE_AHEAD))
 				break;
 			cache_set(pc, i, q | CACHE_DEMAND);
 		}

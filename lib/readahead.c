@@ -154,7 +154,7 @@ static uint64_t distance(uint64_t a, uint64_t b)
 	return a > b ? a - b : b - a;
 }
 
-/* What is read for the touch of `page` ends at `until`, where the stream is to be heard of again. */
+/* What is let in for the touch of `page` ends at `until`, where the stream is to be heard of again. */
 static void go_ahead(struct file_stream *s, uint64_t page, uint64_t until, uint32_t windows,
 		     struct file_window *w)
 {
@@ -215,12 +215,17 @@ static void go_striding(struct file_stream *s, uint64_t page, struct file_window
 	s->ahead = page + (uint64_t)(((int64_t)w->count + reach) * s->step);
 }
 
-/* Whether a page that is not there is where the stream is; it may have been dropped again. */
-static bool goes_on(const struct file_stream *s, uint64_t page)
+/*
+ * Whether a page that is not there is where the stream is.  Some of what it read may have found
+ * no frame, or be dropped again; an old stream is not taken for one that goes on there.
+ */
+static bool goes_on(const struct file_streams *set, const struct file_stream *s, uint64_t page)
 {
 	if (s->window == 0 || s->ahead == NOWHERE)
 		return page == s->next;
-	return page >= s->next && page <= s->ahead + 1;
+	if (page == s->next || page == s->next + 1)
+		return true;
+	return page >= s->last && page <= s->ahead + 1 && set->tick - s->used < 4 * STREAMS;
 }
 
 void file_stream_miss(struct file_streams *set, uint64_t page, const struct file_reach *reach,
@@ -236,7 +241,10 @@ void file_stream_miss(struct file_streams *set, uint64_t page, const struct file
 
 		if (s->used < oldest->used)
 			oldest = s;
-		if (s->used != 0 && goes_on(s, page)) {
+		if (s->used != 0 && goes_on(set, s, page)) {
+			/* asked for again, since there was no room: no longer than before */
+			if (page == s->last)
+				s->window /= 2;
 			s->used = set->tick;
 			go_forward(set, s, page, reach, w);
 			return;
@@ -251,7 +259,7 @@ void file_stream_miss(struct file_streams *set, uint64_t page, const struct file
 			s->used = set->tick;
 			s->repeat++;
 			if (s->step == -1)
-				go_backward(set, s, page, reach->window, w);
+				go_backward(set, s, page, 2 * reach->window, w);
 			else if (s->repeat > 1)
 				go_striding(s, page, w);
 			s->last = s->step == -1 ? w->from : page;
@@ -288,11 +296,6 @@ void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_
 
 		if (s->used == 0 || s->ahead == NOWHERE)
 			continue;
-		if (s->window != 0 && page >= s->last && page < s->next) {
-			s->used = ++set->tick;
-			w->until = s->next;
-			return;
-		}
 		if (s->window != 0 && page >= s->next && page < s->ahead) {
 			uint64_t left = (s->ahead - page) / reach->ahead;
 
@@ -306,6 +309,16 @@ void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_
 			go_striding(s, page, w);
 			return;
 		}
+	}
+	for (unsigned i = 0; i < STREAMS; i++) {
+		struct file_stream *s = &set->s[i];
+
+		if (s->used == 0 || s->window == 0 || s->ahead == NOWHERE || page >= s->next)
+			continue;
+		if (page >= s->last)
+			s->used = ++set->tick;
+		if (w->until == 0 || s->next < w->until)
+			w->until = s->next;
 	}
 }
 

@@ -72,7 +72,7 @@ struct readahead {
  *	          one or more ahead; the first touch of each of these reads
  *	          another.  So while one is copied, the device has the next.
  *	          Windows double, from FILE_WINDOW_MIN on.
- *	backward  a window that ends with the page that faulted
+ *	backward  a window, twice as large, that ends with the page that faulted
  *	strided   the pages at the next few strides
  *
  * A fault that goes on with no stream reads one page.  Pages that were read

@@ -273,6 +273,48 @@ static void a_file_read_forward_faults_twice(void **state)
 	free(r);
 }
 
+/* Where there was no frame for a fault it is taken again, and what was to be read for it is not there. */
+static void a_fault_that_is_taken_again_goes_on(void **state)
+{
+	struct reader *r = reader();
+	struct file_window w;
+
+	(void)state;
+	for (uint64_t page = 100; page < 20000; page++) {
+		if (page == 5000) {
+			for (uint64_t i = page; i < 1 << 16; i++)
+				r->there[i] = r->ahead[i] = false;
+			r->faults = 0;
+			for (unsigned i = 0; i < 3; i++) {
+				file_stream_miss(&r->set, page, &REACH, false, &w);
+				assert_int_equal(w.n, REACH.window);
+			}
+		}
+		touch(r, page);
+	}
+	assert_int_equal(r->faults, 1);
+	free(r);
+}
+
+/* Another thread may be ahead of the first one; neither passes over the page that is to be heard of. */
+static void windows_are_asked_for_in_any_order(void **state)
+{
+	struct reader *r = reader();
+
+	(void)state;
+	for (uint64_t page = 0; page < 4000; page++)
+		touch(r, page);
+	r->faults = 0;
+	for (uint64_t page = 4096; page < 60000; page += 128) {
+		for (uint64_t i = 0; i < 64; i++)
+			touch(r, page + 64 + i);
+		for (uint64_t i = 0; i < 64; i++)
+			touch(r, page + i);
+	}
+	assert_true(r->faults <= 2);
+	free(r);
+}
+
 static void a_file_read_from_its_start_faults_once(void **state)
 {
 	struct reader *r = reader();
@@ -369,6 +411,8 @@ int main(void)
 		cmocka_unit_test(streams_outlive_faults_at_random),
 		cmocka_unit_test(the_cluster_window_adapts),
 		cmocka_unit_test(a_file_read_forward_faults_twice),
+		cmocka_unit_test(a_fault_that_is_taken_again_goes_on),
+		cmocka_unit_test(windows_are_asked_for_in_any_order),
 		cmocka_unit_test(a_file_read_from_its_start_faults_once),
 		cmocka_unit_test(streams_of_one_file_do_not_mix),
 		cmocka_unit_test(a_file_read_backward_is_read_in_windows),
