@@ -3,12 +3,14 @@
 
 What a program needs is what it takes when nobody pages.  It then runs natively, with a quarter
 of that in a memory control group with kernel swap, and under `faultline run`.  What is timed is
-the whole process; of redis-server, the time that redis-benchmark takes against it.
+the whole process; of redis-server, the time that redis-benchmark takes against it, and
+that of a BGSAVE.
 """
 
 import base64
 import copy
 import sys
+import time
 
 import programs
 import sides
@@ -78,11 +80,36 @@ class Redis(programs.Redis):
     size = (100_000, 1000, 100_000)
 
 
+class Save(Redis):
+    """BGSAVE, a child that writes all keys to a file, while the server is written to."""
+
+    needs = (*Redis.needs, "redis-check-rdb")
+
+    def ask(self, socket):
+        dump = self.setup.work / "dump.rdb"
+        self.benchmark(socket, "set")
+        keys = int(self.cli(socket, "dbsize"))
+        start = time.monotonic()
+        self.cli(socket, "bgsave")
+        self.benchmark(socket, "set", 0.25)
+        while "rdb_bgsave_in_progress:0" not in (info := self.cli(socket, "info", "persistence")):
+            time.sleep(0.01)
+        took = time.monotonic() - start
+        if "rdb_last_bgsave_status:ok" not in info:
+            raise sides.Failed("redis-server: BGSAVE failed")
+        said = sides.run(["redis-check-rdb", dump])[0]
+        if f"{keys} keys read" not in said:
+            raise sides.Failed(f"{dump} has other than {keys} keys: {said.strip()}")
+        dump.unlink()
+        return took
+
+
 TITLES = {
     "paged-sort": "sort",
     "paged-sqlite3": "sqlite3, load and index",
     "paged-btree": "sqlite3, lookups and updates",
     "paged-redis": "redis-server",
+    "paged-bgsave": "redis-server, BGSAVE",
     "paged-bfs": "breadth-first search",
     "paged-pagerank": "PageRank",
     "paged-stream": "stream",
@@ -98,6 +125,7 @@ def program_of(name, setup, scale):
         "paged-sqlite3": lambda: programs.Sqlite(setup, scale * 0.5),
         "paged-btree": lambda: Lookups(setup, scale),
         "paged-redis": lambda: Redis(setup, scale),
+        "paged-bgsave": lambda: Save(setup, scale),
         "paged-bfs": lambda: Own(setup, scale, "bench-graph", "bfs", log2),
         "paged-pagerank": lambda: Own(setup, scale, "bench-graph", "pagerank", log2),
         "paged-stream": lambda: Own(setup, scale, "bench-stream", mib, 2),

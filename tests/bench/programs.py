@@ -108,8 +108,21 @@ class Redis(Program):
     size = (400_000, 100, 1_000_000)  # keys, bytes of each, operations
     peak = 0  # bytes that the last server took
 
-    def seconds(self, prefix, group=None):
+    @staticmethod
+    def cli(socket, *words):
+        return sides.run(["redis-cli", "-s", socket, *words])[0]
+
+    def benchmark(self, socket, tests, part=1):
+        """Seconds of so many of its operations."""
         keys, data, ops = self.size
+        return timed(["redis-benchmark", "-s", socket, "-t", tests, "-q", "-P", "16",
+                      "-n", int(ops * self.scale * part), "-r", int(keys * self.scale),
+                      "-d", data])[0]
+
+    def ask(self, socket):
+        return self.benchmark(socket, "set,get")
+
+    def seconds(self, prefix, group=None):
         socket = self.setup.work / "redis"
         command = [*prefix, "redis-server", "--port", "0", "--unixsocket", socket,
                    "--save", "", "--appendonly", "no", "--dir", self.setup.work]
@@ -125,11 +138,9 @@ class Redis(Program):
                         break
                 else:
                     raise sides.Failed(f"redis-server: {last}")
-                took, _ = timed(["redis-benchmark", "-s", socket, "-t", "set,get", "-q", "-P", "16",
-                                 "-n", int(ops * self.scale), "-r", int(keys * self.scale),
-                                 "-d", data])
+                took = self.ask(socket)
                 self.peak = most_resident(server.pid)
-                sides.run(["redis-cli", "-s", socket, "shutdown", "nosave"])
+                self.cli(socket, "shutdown", "nosave")
                 server.stdout.read()
                 if server.wait(60):
                     raise sides.Failed(f"redis-server: exit {server.returncode}")

@@ -88,7 +88,7 @@ cmp "$dir/csv" "$dir/before" || {
 rm -r "$dir/state" "$dir/charts" "$dir/before"
 
 bench --sides native,run --parts paged
-for program in sort sqlite3 btree redis bfs pagerank stream; do
+for program in sort sqlite3 btree redis bgsave bfs pagerank stream; do
 	rows "^paged-$program,.*,run,1,.*,s\$" 1 "$program with a quarter of its need"
 done
 
