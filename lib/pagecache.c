@@ -7,6 +7,15 @@
  * marks it CACHE_IDLE; a touch meanwhile is a fault without I/O, and makes the
  * page YOUNG.  The hand that follows drops what is still IDLE.  What is read
  * once by a scan thus leaves without having displaced what is touched again.
+ *
+ * Taking over.  What is LOOSE may be stored to by a process that has not come: one that
+ * is stopped, say.  Its page is put into a pipe, which refers to the frame and copies
+ * nothing, and punched out of the memfd, which takes it from every mapping of every
+ * process; so what the pipe then has is the last that anybody stored there, and it is
+ * put back.
+ *
+ * Accepted: a server that is killed between these last two steps, within some µs, loses
+ * what was stored within the same µs by a process that has not come.
  */
 #include "pagecache.h"
 
@@ -26,6 +35,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -95,7 +105,8 @@ int cache_reserve(struct pagecache *pc, uint64_t page)
 	if (r != 0)
 		return (int)r;
 	if (i >= pc->chunks) {
-		r = SYS2(ftruncate, pc->state_fd, (i + 1) * words);
+		/* a server's reach behind all words */
+		r = pc->mm->flags & MM_SERVER ? 0 : SYS2(ftruncate, pc->state_fd, (i + 1) * words);
 		if (sys_err(r))
 			return (int)r;
 		pc->chunks = i + 1;
@@ -136,6 +147,7 @@ static void recount(struct pagecache *pc, uint64_t page, uint32_t was, uint32_t 
 	count(&f->writeback, was & CACHE_WRITEBACK, word & CACHE_WRITEBACK);
 	count(&f->idle, was & CACHE_IDLE, word & CACHE_IDLE);
 	count(&f->recent, was & CACHE_RECENT, word & CACHE_RECENT);
+	count(&pc->loose, was & CACHE_LOOSE, word & CACHE_LOOSE);
 	count(&pc->frames, was & FRAME, frame);
 	count(&pc->dirty, was & CACHE_DIRTY, dirty);
 	count(&pc->recent, was & CACHE_RECENT, word & CACHE_RECENT);
@@ -198,6 +210,14 @@ static long make_memfd(const struct pagecache *pc, const char *name)
 	return r;
 }
 
+/* Ours are the words, and what they tell of; -EAGAIN: somebody's. */
+static long lock_words(const struct pagecache *pc)
+{
+	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	return SYS3(fcntl, pc->state_fd, F_OFD_SETLK, &whole);
+}
+
 static int make_memfds(struct pagecache *pc)
 {
 	long r = make_memfd(pc, "faultline-cache");
@@ -209,10 +229,48 @@ static int make_memfds(struct pagecache *pc)
 	if (sys_err(r))
 		return (int)r;
 	pc->state_fd = (int)r;
-	return 0;
+	if (!(pc->mm->flags & MM_SERVER))
+		return 0;
+	r = make_memfd(pc, "faultline-marks");
+	if (sys_err(r))
+		return (int)r;
+	pc->marks_fd = (int)r;
+	return (int)lock_words(pc);
 }
 
-static struct pagecache *make(struct mm *mm)
+/*
+ * Behind a server's words there is what they are of, for another server: who has them may read
+ * them only.
+ */
+struct words_of {
+	uint64_t dev, ino; /* the file's */
+	uint64_t memfd_ino, marks_ino;
+};
+
+#define WORDS_OF_AT (CACHE_CHUNKS * CHUNK_PAGES * sizeof(uint32_t))
+
+static bool what_of(const struct pagecache *pc, struct words_of *of)
+{
+	struct stat memfd, marks;
+
+	memset(of, 0, sizeof(*of));
+	if (sys_err(SYS2(fstat, pc->memfd, &memfd)) || sys_err(SYS2(fstat, pc->marks_fd, &marks)))
+		return false;
+	*of = (struct words_of){pc->dev, pc->ino, memfd.st_ino, marks.st_ino};
+	return true;
+}
+
+static bool write_words_of(const struct pagecache *pc)
+{
+	struct words_of of;
+
+	return !(pc->mm->flags & MM_SERVER) ||
+	       (what_of(pc, &of) &&
+		SYS4(pwrite, pc->state_fd, &of, sizeof(of), WORDS_OF_AT) == (long)sizeof(of));
+}
+
+/* Without its memfds. */
+static struct pagecache *make_bare(struct mm *mm)
 {
 	struct pagecache *pc = sys_mem_alloc(sizeof(*pc));
 
@@ -220,9 +278,20 @@ static struct pagecache *make(struct mm *mm)
 		return NULL;
 	pc->mm = mm;
 	pc->memfd = pc->state_fd = pc->fd = pc->rd.fd = pc->wr.fd = pc->tail.fd = -1;
-	pc->direct_fd = -1;
+	pc->direct_fd = pc->marks_fd = -1;
 	pc->chunk = sys_mem_alloc(CACHE_CHUNKS * sizeof(struct cache_chunk *));
-	if (pc->chunk == NULL || make_memfds(pc) != 0) {
+	if (pc->chunk == NULL) {
+		cache_free(pc);
+		return NULL;
+	}
+	return pc;
+}
+
+static struct pagecache *make(struct mm *mm)
+{
+	struct pagecache *pc = make_bare(mm);
+
+	if (pc != NULL && make_memfds(pc) != 0) {
 		cache_free(pc);
 		return NULL;
 	}
@@ -264,6 +333,7 @@ void cache_free(struct pagecache *pc)
 	for (unsigned i = 0; i < pc->nfds; i++)
 		SYS1(close, pc->fds[i]);
 	close_fd(pc->memfd);
+	close_fd(pc->marks_fd);
 	close_fd(pc->state_fd);
 	pc->next = f->dead;
 	f->dead = pc;
@@ -351,6 +421,15 @@ static void note_name(struct pagecache *pc, int dup)
 		memcpy(pc->name + sizeof(pc->name) - sizeof(cut), cut, sizeof(cut));
 }
 
+static struct pagecache *find(const struct mm *mm, uint64_t dev, uint64_t ino)
+{
+	struct pagecache *pc = mm->files.first;
+
+	while (pc != NULL && (pc->source != NULL || pc->dev != dev || pc->ino != ino))
+		pc = pc->next;
+	return pc;
+}
+
 static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)
 {
 	struct pagecache *pc;
@@ -361,9 +440,7 @@ static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)
 		return (int)r;
 	if (!S_ISREG(st.st_mode))
 		return -ENODEV;
-	for (pc = mm->files.first; pc != NULL; pc = pc->next)
-		if (pc->source == NULL && pc->dev == st.st_dev && pc->ino == st.st_ino)
-			break;
+	pc = find(mm, st.st_dev, st.st_ino);
 	if (pc != NULL) {
 		*out = pc;
 		cache_renew(pc);
@@ -376,7 +453,7 @@ static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)
 	pc->ino = st.st_ino;
 	pc->size = (uint64_t)st.st_size;
 	note_name(pc, dup);
-	r = open_devices(pc, dup, write);
+	r = write_words_of(pc) ? open_devices(pc, dup, write) : -ENOMEM;
 	if (r != 0) {
 		cache_free(pc);
 		return (int)r;
@@ -503,7 +580,9 @@ void cache_sweep(struct pager *p)
 
 	for (struct pagecache *pc = p->mm->files.first; pc != NULL; pc = next) {
 		next = pc->next;
-		if (pc->users.count != 0 || pc->handles != 0 || pc->inflight != 0 || pc->dirty != 0)
+		if (pc->users.count != 0 || pc->handles != 0 || pc->inflight != 0 ||
+		    pc->dirty != 0 || pc->loose != 0 ||
+		    (pc->keep_until != 0 && sys_now() < pc->keep_until))
 			continue;
 		cache_look_again(pc, 0, CACHE_NONE);
 		if (pc->dirty == 0)
@@ -569,6 +648,51 @@ static void take_and_put(struct pagecache *pc, uint64_t page, uint64_t n)
 		memcpy(cache_addr(pc, page), aside, n * PAGE_SIZE);
 	for (uint64_t i = page; i < page + n; i++)
 		cache_set(pc, i, cache_get(pc, i) ^ (CACHE_UPTODATE | CACHE_LOCKED));
+}
+
+static uint64_t *sum_of(const struct pagecache *pc, uint64_t page)
+{
+	return &chunk_of(pc, page)->sum[page % CHUNK_PAGES];
+}
+
+static void read_pipe(const struct files *f, size_t n)
+{
+	for (size_t have = 0; have < n;) {
+		long r = SYS3(read, f->pipe[0], f->aside + have, n - have);
+
+		if (r <= 0)
+			log_fatal("a page of a file is lost on its way");
+		have += (size_t)r;
+	}
+}
+
+/* For pages that are LOOSE, written and not being written: whether it is as it was written. */
+static bool take_from_all(struct pagecache *pc, uint64_t page)
+{
+	const struct files *f = &pc->mm->files;
+	uint64_t sum = *sum_of(pc, page);
+	uint32_t w = cache_get(pc, page);
+	int64_t at = (int64_t)(page << PAGE_SHIFT);
+	bool gone;
+	long n = sys_bare(SYS_splice, pc->memfd, (long)&at, f->pipe[1], 0, PAGE_SIZE,
+			  SPLICE_F_NONBLOCK);
+
+	if (sys_err(n))
+		return false;
+	/* as what take_and_put() takes */
+	cache_set(pc, page, w ^ (CACHE_UPTODATE | CACHE_LOCKED));
+	gone = n == (long)PAGE_SIZE && punch(pc, page, 1);
+	read_pipe(f, (size_t)n);
+	if (!gone) {
+		cache_set(pc, page, w);
+		return false;
+	}
+	memcpy(cache_addr(pc, page), f->aside, PAGE_SIZE);
+	cache_set(pc, page, w & ~CACHE_LOOSE);
+	if (XXH3_64bits(f->aside, PAGE_SIZE) == sum)
+		return true;
+	cache_dirty(pc, page);
+	return false;
 }
 
 void cache_unmap(struct pagecache *pc, uint64_t page, uint64_t n)
@@ -721,11 +845,6 @@ static uint64_t recent_ns(const struct mm *mm)
 	return ns > RECENT_MIN ? ns : RECENT_MIN;
 }
 
-static uint64_t *sum_of(const struct pagecache *pc, uint64_t page)
-{
-	return &chunk_of(pc, page)->sum[page % CHUNK_PAGES];
-}
-
 static bool is_as_written(const struct pagecache *pc, uint64_t page)
 {
 	return XXH3_64bits(cache_addr(pc, page), PAGE_SIZE) == *sum_of(pc, page);
@@ -769,8 +888,24 @@ bool cache_settled(struct pagecache *pc, uint64_t page)
 		cache_dirty(pc, page);
 		return false;
 	}
-	cache_set(pc, page, w & ~CACHE_RECENT & ((1U << CACHE_TICK_SHIFT) - 1));
+	if ((w & CACHE_LOOSE) && !take_from_all(pc, page))
+		return false;
+	cache_set(pc, page, w & ~(CACHE_RECENT | CACHE_LOOSE) & ((1U << CACHE_TICK_SHIFT) - 1));
 	return true;
+}
+
+void cache_tighten(struct pagecache *pc)
+{
+	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_LOOSE)) != CACHE_NONE; page++) {
+		uint32_t w = cache_get(pc, page);
+
+		if (!(w & CACHE_RECENT) || (w & (CACHE_WRITEBACK | CACHE_LOCKED)))
+			continue;
+		if (is_as_written(pc, page))
+			take_from_all(pc, page);
+		else
+			cache_dirty(pc, page);
+	}
 }
 
 void cache_look_again(struct pagecache *pc, uint64_t page, uint64_t stop)
@@ -918,6 +1053,230 @@ void cache_renew(struct pagecache *pc)
 	/* the end of its read, or who faults on it, drops what is left */
 	for (uint64_t page = 0; (page = cache_next(pc, page, FRAME)) != CACHE_NONE; page++)
 		cache_set(pc, page, cache_get(pc, page) | CACHE_GONE);
+}
+
+/* ---- taking over ---- */
+
+#define KEEP_NS 60000000000ULL
+#define STORED (CACHE_DIRTY | CACHE_WRITEBACK | CACHE_RECENT | CACHE_ERROR | CACHE_LOOSE)
+#define MARKS_STEP 4096U
+
+/* One that a server of our user made: nobody else's can be of that user, mode and seals. */
+static bool is_servers(int fd)
+{
+	const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+	long has = SYS3(fcntl, fd, F_GET_SEALS, 0);
+	struct stat st;
+
+	return !sys_err(has) && (has & seals) == (F_SEAL_SEAL | F_SEAL_SHRINK) &&
+	       !sys_err(SYS2(fstat, fd, &st)) && (st.st_mode & 07777) == 0600 &&
+	       st.st_uid == (uid_t)sys_bare(SYS_geteuid, 0, 0, 0, 0, 0, 0);
+}
+
+static bool is_memfd(const struct pagecache *pc, uint64_t ino)
+{
+	struct stat st;
+
+	return !sys_err(SYS2(fstat, pc->memfd, &st)) && st.st_ino == ino;
+}
+
+bool cache_has(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t memfd_ino)
+{
+	const struct pagecache *pc = find(mm, dev, ino);
+
+	return pc != NULL && is_memfd(pc, memfd_ino);
+}
+
+/* Whether they belong together, and to the file. */
+static bool is_of(const struct pagecache *pc)
+{
+	struct words_of of, is;
+
+	return what_of(pc, &is) &&
+	       SYS4(pread, pc->state_fd, &of, sizeof(of), WORDS_OF_AT) == (long)sizeof(of) &&
+	       memcmp(&of, &is, sizeof(of)) == 0;
+}
+
+/* Have the words, as far as there are any. */
+static int take_chunks(struct pagecache *pc)
+{
+	const uint64_t words = CHUNK_PAGES * sizeof(uint32_t);
+	struct stat memfd;
+
+	if (sys_err(SYS2(fstat, pc->memfd, &memfd)))
+		return -EIO;
+	pc->memfd_pages = (uint64_t)memfd.st_size >> PAGE_SHIFT;
+	for (uint64_t i = 0; i < CACHE_CHUNKS; i++) {
+		long at = sys_bare(SYS_lseek, pc->state_fd, (long)(i * words), SEEK_DATA, 0, 0, 0);
+		int err;
+
+		if (sys_err(at))
+			return (int)at;
+		i = (uint64_t)at / words;
+		err = i < CACHE_CHUNKS ? cache_reserve(pc, i * CHUNK_PAGES) : 0;
+		if (err != 0)
+			return err;
+	}
+	return 0;
+}
+
+/* The run of pages that the memfd has at or after the one that is looked at. */
+struct there {
+	uint64_t from, to;
+};
+
+static bool is_there(const struct pagecache *pc, uint64_t page, struct there *t)
+{
+	if (page >= t->to) {
+		long at = sys_bare(SYS_lseek, pc->memfd, (long)(page << PAGE_SHIFT), SEEK_DATA, 0,
+				   0, 0);
+		long end =
+			sys_err(at) ? at : sys_bare(SYS_lseek, pc->memfd, at, SEEK_HOLE, 0, 0, 0);
+
+		t->from = sys_err(at) ? CACHE_NONE : (uint64_t)at >> PAGE_SHIFT;
+		t->to = sys_err(end) ? CACHE_NONE : (uint64_t)end >> PAGE_SHIFT;
+	}
+	return page >= t->from && page < t->to;
+}
+
+/* Whether a page was stored to, and is there, whole, and the file's. */
+static bool is_stored_to(const struct pagecache *pc, uint64_t page, uint32_t w, bool marked,
+			 struct there *t)
+{
+	return (w & CACHE_UPTODATE) && !(w & (CACHE_LOCKED | CACHE_GONE)) &&
+	       ((w & STORED) || marked) && page < cache_pages(pc) && is_there(pc, page, t);
+}
+
+static void take_word(struct pagecache *pc, uint64_t page, uint32_t w)
+{
+	recount(pc, page, 0, w);
+	__atomic_store_n(&chunk_of(pc, page)->word[page % CHUNK_PAGES], w, __ATOMIC_RELAXED);
+}
+
+/* Pages that go: what is not dirty the file has, and may have been changed since by who knows whom. */
+static void take_none(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	if (n == 0)
+		return;
+	/* first: nobody finds a page that its word says is absent */
+	punch(pc, page, n);
+	for (uint64_t i = page; i < page + n; i++)
+		take_word(pc, i, 0);
+}
+
+/*
+ * Go over what was left.  take: it is ours from now on; else whether something is not in
+ * the file yet.  Who has stored to a page that was clean marked it before; marks and words
+ * stand still while we hold the lock.
+ */
+static bool take_words(struct pagecache *pc, bool take)
+{
+	uint32_t tick = (uint32_t)(sys_now() / FILE_TICK) << CACHE_TICK_SHIFT;
+	struct there t = {0, 0};
+	char mark[MARKS_STEP];
+	uint64_t gone = 0; /* pages before this one */
+
+	for (uint64_t page = 0; page < pc->chunks * CHUNK_PAGES; page++) {
+		const struct cache_chunk *c = chunk_of(pc, page);
+		uint32_t w;
+
+		if (page % MARKS_STEP == 0) {
+			take_none(pc, page - gone, gone);
+			gone = 0;
+		}
+		if (c == NULL) {
+			page += CHUNK_PAGES - 1;
+			continue;
+		}
+		if (page % MARKS_STEP == 0) {
+			memset(mark, 0, sizeof(mark));
+			/* what cannot be known is taken for stored to */
+			if (sys_err(SYS4(pread, pc->marks_fd, mark, sizeof(mark), page)))
+				memset(mark, 1, sizeof(mark));
+		}
+		w = c->word[page % CHUNK_PAGES];
+		if (w != 0 && is_stored_to(pc, page, w, mark[page % MARKS_STEP] != 0, &t)) {
+			if (!take)
+				return true;
+			take_none(pc, page - gone, gone);
+			gone = 0;
+			take_word(pc, page, CACHE_UPTODATE | CACHE_DIRTY | CACHE_LOOSE | tick);
+		} else if (take && w != 0) {
+			gone++;
+		} else {
+			take_none(pc, page - gone, gone);
+			gone = 0;
+		}
+	}
+	take_none(pc, pc->chunks * CHUNK_PAGES - gone, gone);
+	return false;
+}
+
+static int take_all(struct pagecache *pc, const struct cache_before *before, bool write)
+{
+	struct files *f = &pc->mm->files;
+	struct stat st;
+	int r = take_chunks(pc);
+
+	if (r == 0 && !(write && before->unchanged) && take_words(pc, false))
+		r = before->unchanged ? -EAGAIN : -EBUSY;
+	if (r != 0)
+		return r;
+	take_words(pc, true);
+	/* the words have what the marks said */
+	if (!sys_err(SYS2(fstat, pc->marks_fd, &st)) && st.st_size != 0)
+		SYS4(fallocate, pc->marks_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+		     st.st_size);
+	pc->keep_until = sys_now() + KEEP_NS;
+	if (f->next_tick == 0)
+		f->next_tick = sys_now() + FILE_TICK;
+	return 0;
+}
+
+int cache_take(struct mm *mm, int fd, bool write, const struct cache_before *before,
+	       struct pagecache **out)
+{
+	struct pagecache *pc;
+	struct stat st;
+	long r = SYS2(fstat, fd, &st);
+
+	if (sys_err(r))
+		return (int)r;
+	pc = find(mm, st.st_dev, st.st_ino);
+	if (pc != NULL) {
+		if (!is_memfd(pc, before->memfd_ino))
+			return -EBUSY;
+		*out = pc;
+		return write && !pc->writable ? open_devices(pc, fd, true) : 0;
+	}
+	if (before->memfd < 0)
+		return -EAGAIN;
+	if (!is_servers(before->memfd) || !is_servers(before->state_fd) ||
+	    !is_servers(before->marks_fd))
+		return -EPERM;
+	pc = make_bare(mm);
+	if (pc == NULL)
+		return -ENOMEM;
+	pc->dev = st.st_dev;
+	pc->ino = st.st_ino;
+	pc->size = (uint64_t)st.st_size;
+	note_name(pc, fd);
+	pc->memfd = (int)reopen(mm, before->memfd, O_RDWR);
+	pc->state_fd = (int)reopen(mm, before->state_fd, O_RDWR);
+	pc->marks_fd = (int)reopen(mm, before->marks_fd, O_RDWR);
+	r = pc->memfd < 0 || pc->state_fd < 0 || pc->marks_fd < 0 || !is_of(pc) ? -EPERM
+										: lock_words(pc);
+	if (r == 0)
+		r = open_devices(pc, fd, write);
+	if (r == 0)
+		r = take_all(pc, before, write);
+	if (r != 0) {
+		cache_free(pc);
+		return (int)r;
+	}
+	link_cache(pc);
+	*out = pc;
+	return 0;
 }
 
 /* ---- the clock ---- */

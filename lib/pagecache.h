@@ -50,6 +50,15 @@
  * pages cannot be unmapped from here; a clean one leaves every mapping when it is taken
  * out of the memfd, and is put back.
  *
+ * A server's memfd outlives it, and another server takes it over (cache_take()), with what
+ * is dirty and its words, so that whoever has it mapped goes on with the memory that he has.
+ * Who pages a memfd holds a write lock on its words; nobody lets a page of it in without
+ * that, or, where no server has it, without a read lock (share.c).  Of the processes that
+ * have it mapped some may not have come yet, or never come: what is not known to be
+ * write-protected there is LOOSE: nothing that invariant 1 says is true of it.  It is dirty,
+ * or RECENT, until its bytes were taken from every mapping at once and are as they were
+ * written.
+ *
  * Called with the mm lock held.
  */
 #ifndef FL_PAGECACHE_H
@@ -86,6 +95,7 @@ struct source;
 #define CACHE_RECENT 0x800U    /* clean, but a device may still store into it; below */
 #define CACHE_LEFT 0x1000U     /* there, but its read was left behind and has not ended: below */
 #define CACHE_MANY 0x2000U     /* with DEMAND: others than who asked first wait, too, wherever */
+#define CACHE_LOOSE 0x4000U    /* may be stored to where it was never told: above */
 #define CACHE_TICK_SHIFT 16    /* when it became dirty; RECENT: when it was write-protected */
 
 #define CHUNK_PAGES ((uint64_t)1 << 18)
@@ -116,6 +126,7 @@ struct pagecache {
 	uint64_t seen;
 	struct source *source; /* NULL: an ordinary file */
 	int memfd, state_fd;
+	int marks_fd; /* MM_SERVER: what is stored when we have gone, a byte a page (share.c) */
 	uint64_t memfd_pages, chunks;
 	int fd;	       /* buffered; in the pagers' descriptor table */
 	bool writable; /* and it is open for writing */
@@ -129,7 +140,8 @@ struct pagecache {
 	uint32_t direct_reads; /* of these: not by way of the kernel's cache */
 	int direct_fd;	       /* is to be rd.fd again when those have ended; -1: nothing is */
 	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
-	uint64_t frames, dirty, recent;
+	uint64_t frames, dirty, recent, loose;
+	uint64_t keep_until; /* taken over: others may come that have it, ns */
 	int error; /* of a write, not told yet */
 	uint32_t
 		failures; /* of writes, so far: each peer is told once of those that it has not heard of */
@@ -198,6 +210,7 @@ struct files {
 	unsigned nbus;
 	struct landing landing;
 	char *aside; /* MM_SERVER: where pages are kept while they are unmapped */
+	int pipe[2]; /* MM_SERVER: where a frame is while it is of no mapping and of no memfd */
 };
 
 static inline struct pagecache *cache_of(const struct region *r)
@@ -217,6 +230,28 @@ static inline uint64_t cache_pages(const struct pagecache *pc)
 int cache_open_file(struct mm *mm, int fd, bool write, struct pagecache **out);
 /* The same of a descriptor in the pagers' table. */
 int cache_open_here(struct mm *mm, int fd, bool write, struct pagecache **out);
+
+/* What a server before this one left of a file: descriptors of its memfds, which stay the caller's. */
+struct cache_before {
+	uint64_t memfd_ino;
+	int memfd, state_fd, marks_fd; /* -1: only who has them brings them */
+	bool unchanged; /* what is not in the file yet may be written to it: nobody else has changed it */
+};
+
+/*
+ * The cache of a file from what was left of it, or the one that was made from that.
+ *	-EAGAIN	it is not there yet, or others use it just now; or what is not in the
+ *		file yet was brought by who may only read it
+ *	-EBUSY	there is another one, or the file was changed and not all is in the file
+ *	-EPERM	it is not a server's
+ */
+int cache_take(struct mm *mm, int fd, bool write, const struct cache_before *before,
+	       struct pagecache **out);
+/* Whether that one is the file's: so nothing is to be given back. */
+bool cache_has(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t memfd_ino);
+/* What is LOOSE and was written is taken from every mapping now. */
+void cache_tighten(struct pagecache *pc);
+
 /* The same for a private mapping, by a thread whose descriptor table may not be the process's; *id must be it. */
 int cache_open_chosen(struct mm *mm, int fd, const struct file_id *id, struct pagecache **out);
 /*

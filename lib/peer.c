@@ -90,7 +90,7 @@ void peer_let_go(struct peer *peer)
 
 /* ---- telling ---- */
 
-static void tell(const struct peer *peer, const struct wire_msg *m)
+static bool tell(const struct peer *peer, const struct wire_msg *m)
 {
 	struct wire_msg wire = *m;
 	struct iovec iov = {&wire, sizeof(wire)};
@@ -98,7 +98,7 @@ static void tell(const struct peer *peer, const struct wire_msg *m)
 
 	wire_convert(&wire);
 	/* one that does not take it is found by who reads from it */
-	SYS3(sendmsg, peer->sock, &h, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return SYS3(sendmsg, peer->sock, &h, MSG_DONTWAIT | MSG_NOSIGNAL) == (long)sizeof(wire);
 }
 
 void peer_bus_ended(const struct peer *peer, uint64_t vpn)
@@ -123,6 +123,8 @@ int peers_open(struct mm *mm)
 		return (int)r;
 	all->epoll = (int)r;
 	r = SYS4(epoll_ctl, all->epoll, EPOLL_CTL_ADD, mm->uffd, &e);
+	if (!sys_err(r))
+		r = sys_bare(SYS_pipe2, (long)mm->files.pipe, O_CLOEXEC, 0, 0, 0, 0);
 	if (sys_err(r))
 		return (int)r;
 	mm->wait_fd = all->epoll;
@@ -169,27 +171,42 @@ static bool is_userfaultfd(const struct mm *mm, int fd)
 	return strcmp(name, want) == 0;
 }
 
-int peer_come(struct peer *peer, int uffd)
+static int hear_of(struct peer *peer, int uffd)
 {
 	struct epoll_event e = {.events = EPOLLIN, .data = {.ptr = peer}};
-	long r;
 
-	if (peer->uffd >= 0 || !is_userfaultfd(peer->mm, uffd))
-		return -EPROTO;
-	r = SYS4(epoll_ctl, peer->mm->peers.epoll, EPOLL_CTL_ADD, uffd, &e);
-	if (sys_err(r))
-		return (int)r;
-	peer->uffd = uffd;
-	return 0;
+	return (int)SYS4(epoll_ctl, peer->mm->peers.epoll, EPOLL_CTL_ADD, uffd, &e);
 }
 
-int peer_start(struct mm *mm, int uffd, int sock, struct peer **out)
+static int come(struct peer *peer, int uffd, bool heard)
+{
+	int r = peer->uffd < 0 && is_userfaultfd(peer->mm, uffd) ? 0 : -EPROTO;
+
+	if (r == 0 && heard)
+		r = hear_of(peer, uffd);
+	if (r == 0)
+		peer->uffd = uffd;
+	return r;
+}
+
+int peer_come(struct peer *peer, int uffd)
+{
+	return come(peer, uffd, true);
+}
+
+int peer_go(struct peer *peer)
+{
+	return peer->again && peer->uffd >= 0 ? hear_of(peer, peer->uffd) : -EPROTO;
+}
+
+int peer_start(struct mm *mm, int uffd, int sock, bool again, struct peer **out)
 {
 	int r = make(mm, sock, out);
 
 	if (r != 0)
 		return r;
-	r = peer_come(*out, uffd);
+	(*out)->again = again;
+	r = come(*out, uffd, !again);
 	if (r != 0) {
 		(*out)->sock = -1;
 		peer_end(*out);
@@ -247,6 +264,7 @@ int peer_fork(const struct peer *parent, int sock, struct peer **out)
 			child->file[i].pc->handles++;
 	}
 	child->nfiles = parent->nfiles;
+	child->again = parent->again;
 	for (uintptr_t at = 0; err == 0 && (r = region_next(&parent->regions, at)) != NULL;
 	     at = r->end)
 		err = region_insert_file(&child->regions, r->start, r->end, r->prot,
@@ -262,7 +280,8 @@ int peer_fork(const struct peer *parent, int sock, struct peer **out)
 
 /* ---- files and mappings ---- */
 
-long peer_open(struct peer *peer, int fd, bool write)
+/* before NULL: there was none. */
+static long add_file(struct peer *peer, int fd, bool write, const struct cache_before *before)
 {
 	struct pagecache *pc;
 	uint32_t i = 0;
@@ -272,7 +291,8 @@ long peer_open(struct peer *peer, int fd, bool write)
 		i++;
 	if (i == PEER_FILES_MAX)
 		return -EMFILE;
-	r = cache_open_here(peer->mm, fd, write, &pc);
+	r = before == NULL ? cache_open_here(peer->mm, fd, write, &pc)
+			   : cache_take(peer->mm, fd, write, before, &pc);
 	if (r != 0)
 		return r;
 	pc->handles++;
@@ -280,6 +300,16 @@ long peer_open(struct peer *peer, int fd, bool write)
 	if (i == peer->nfiles)
 		peer->nfiles++;
 	return (long)i;
+}
+
+long peer_open(struct peer *peer, int fd, bool write)
+{
+	return add_file(peer, fd, write, NULL);
+}
+
+long peer_take(struct peer *peer, int fd, bool write, const struct cache_before *before)
+{
+	return add_file(peer, fd, write, before);
 }
 
 static const struct peer_file *file_of(const struct peer *peer, uint32_t file)
@@ -297,23 +327,24 @@ static long copy_fd(const struct mm *mm, int fd, bool write)
 	return SYS4(openat, mm->proc_fd, path, O_RDONLY | O_CLOEXEC, 0);
 }
 
-int peer_descriptors(const struct peer *peer, uint32_t file, int fds[2])
+int peer_descriptors(const struct peer *peer, uint32_t file, bool marks, int fds[3])
 {
 	const struct peer_file *f = file_of(peer, file);
-	long memfd, state;
+	const unsigned n = marks ? 3 : 2;
 
 	if (f == NULL)
 		return -EPROTO;
-	memfd = copy_fd(peer->mm, f->pc->memfd, f->write);
-	if (sys_err(memfd))
-		return (int)memfd;
-	state = copy_fd(peer->mm, f->pc->state_fd, false);
-	if (sys_err(state)) {
-		SYS1(close, memfd);
-		return (int)state;
+	for (unsigned i = 0; i < n; i++) {
+		int fd = i == 0 ? f->pc->memfd : i == 1 ? f->pc->state_fd : f->pc->marks_fd;
+		long copy = copy_fd(peer->mm, fd, f->write && i != 1);
+
+		if (sys_err(copy)) {
+			while (i != 0)
+				SYS1(close, fds[--i]);
+			return (int)copy;
+		}
+		fds[i] = (int)copy;
 	}
-	fds[0] = (int)memfd;
-	fds[1] = (int)state;
 	return 0;
 }
 
@@ -528,6 +559,21 @@ static long read_now(int fd, struct uffd_msg *msgs, unsigned n)
 	return SYS3(uffd_read, fd, msgs, n * sizeof(*msgs));
 }
 
+/* A fault that is not ours to answer: false if it cannot be told. */
+static bool hand_back(const struct peer *peer, const struct uffd_msg *msg)
+{
+	uint64_t what = msg->arg.pagefault.flags;
+	struct wire_msg m;
+
+	wire_init(&m, WIRE_FAULT);
+	m.mm_addr = msg->arg.pagefault.address & PAGE_MASK;
+	m.bytes = PAGE_SIZE;
+	m.flags = (what & UFFD_PAGEFAULT_FLAG_WRITE ? WIRE_STORES : 0) |
+		  (what & UFFD_PAGEFAULT_FLAG_WP ? WIRE_PROTECTED : 0) |
+		  (what & UFFD_PAGEFAULT_FLAG_MINOR ? WIRE_MINOR : 0);
+	return tell(peer, &m);
+}
+
 static void read_peer(struct pager *p, struct peer *peer)
 {
 	struct mm *mm = p->mm;
@@ -550,6 +596,10 @@ static void read_peer(struct pager *p, struct peer *peer)
 		if (m->event == UFFD_EVENT_FORK)
 			SYS1(close, m->arg.fork.ufd);
 		if (m->event != UFFD_EVENT_PAGEFAULT)
+			continue;
+		if (peer->again &&
+		    region_find(&peer->regions, m->arg.pagefault.address & PAGE_MASK) == NULL &&
+		    hand_back(peer, m))
 			continue;
 		f = (struct fault){
 			.peer = peer,

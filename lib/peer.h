@@ -21,6 +21,10 @@
  * could be read.  Pages that several lock count once, but where that takes too long
  * to tell.
  *
+ * One that comes again, from a server before us, brings what that left (cache_take()), and
+ * the userfaultfd that its mappings are registered with.  What of them we do not take is its
+ * own to answer: faults elsewhere than in what it told are told to it.
+ *
  * Nothing that a peer says is believed: ranges are checked, a descriptor is read
  * without waiting, and what fails on it is that peer's loss.
  *
@@ -37,6 +41,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct cache_before;
 struct fault;
 struct mm;
 struct pagecache;
@@ -61,6 +66,7 @@ struct peer {
 	uint32_t refs; /* the connection's, and one for each I/O that a fault of it waits for */
 	int uffd;      /* -1: forked, and not come yet; or ended */
 	int sock;      /* a copy of the connection's */
+	bool again;    /* it came from a server before us: what we do not know of is its own */
 	struct region_tree regions;
 	struct peer_file *file; /* PEER_FILES_MAX */
 	uint32_t nfiles;
@@ -77,7 +83,9 @@ struct peers {
 int peers_open(struct mm *mm);
 
 /* One that came: both descriptors are taken over.  -errno: they are not. */
-int peer_start(struct mm *mm, int uffd, int sock, struct peer **out);
+int peer_start(struct mm *mm, int uffd, int sock, bool again, struct peer **out);
+/* One that came again has told what it has mapped: its faults are read from now on. */
+int peer_go(struct peer *peer);
 /* A child of it, with the same files and mappings; uffd is -1 until it comes. */
 int peer_fork(const struct peer *parent, int sock, struct peer **out);
 int peer_come(struct peer *peer, int uffd);
@@ -85,8 +93,10 @@ void peer_end(struct peer *peer);
 
 /* The file of a descriptor of ours: its number for the peer, or -errno. */
 long peer_open(struct peer *peer, int fd, bool write);
-/* Copies of its memfds for the peer: what it may not write it gets for reading. */
-int peer_descriptors(const struct peer *peer, uint32_t file, int fds[2]);
+/* The same of one of which a server before us has left memfds (pagecache.h). */
+long peer_take(struct peer *peer, int fd, bool write, const struct cache_before *before);
+/* Copies of its memfds for the peer, the last where it wants marks: what it may not write it gets for reading. */
+int peer_descriptors(const struct peer *peer, uint32_t file, bool marks, int fds[3]);
 void peer_close(struct peer *peer, uint32_t file);
 /* flags: WIRE_LOCKED, ... */
 int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint32_t file,

@@ -28,10 +28,13 @@ static const struct rule {
 	[WIRE_CLOSE]	= {true,  false, 0, 0},
 	[WIRE_SYNC]	= {true,  false, 0, 0},
 	[WIRE_FORK]	= {true,  false, 0, 0},
-	[WIRE_ANSWER]	= {false, false, 0, 2},
+	[WIRE_ANSWER]	= {false, false, 0, 3},
 	[WIRE_UNBUS]	= {false, false, 0, 0},
 	[WIRE_ADVISE]	= {true,  false, 0, 0},
 	[WIRE_RETURN]	= {true,  false, 4, 4},
+	[WIRE_TAKE]	= {true,  false, 1, 4},
+	[WIRE_GO]	= {true,  false, 0, 0},
+	[WIRE_FAULT]	= {false, false, 0, 0},
 };
 /* clang-format on */
 
@@ -88,7 +91,7 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 
 	switch ((enum wire_type)m->type) {
 	case WIRE_HELLO:
-		if (m->flags == WIRE_FILES)
+		if ((m->flags & ~WIRE_AGAIN) == WIRE_FILES)
 			return m->count == 0 && nfds == 1;
 		return (m->flags & ~(WIRE_DEVICE | WIRE_PROBE | WIRE_COUNT | WIRE_MOUNT)) == 0 &&
 		       m->count <= (nothing ? 0 : WIRE_AREAS_MAX) && nfds == (nothing ? 0U : 3U);
@@ -107,12 +110,17 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 	case WIRE_LIMIT:
 		return m->bytes >= WIRE_LIMIT_MIN && m->bytes <= UINT64_MAX / 4;
 	case WIRE_FILE:
-		return (m->flags & ~WIRE_WRITE) == 0;
+		return (m->flags & ~(WIRE_WRITE | WIRE_MARKS)) == 0;
+	case WIRE_TAKE:
+		return (m->flags & ~WIRE_WRITE) == 0 && (nfds == 1 || nfds == 4);
 	case WIRE_MAP:
 		return (m->flags & ~(WIRE_LOCKED | WIRE_IN_ORDER | WIRE_NO_ORDER)) == 0 &&
 		       is_range(m->mm_addr, m->bytes);
 	case WIRE_ADVISE:
 		return m->flags != 0 && m->flags < WIRE_ADVICE_END &&
+		       is_range(m->mm_addr, m->bytes);
+	case WIRE_FAULT:
+		return (m->flags & ~(WIRE_STORES | WIRE_PROTECTED | WIRE_MINOR)) == 0 &&
 		       is_range(m->mm_addr, m->bytes);
 	case WIRE_UNMAP:
 	case WIRE_SYNC:
@@ -123,6 +131,7 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 	case WIRE_SWAPOFF:
 	case WIRE_CLOSE:
 	case WIRE_FORK:
+	case WIRE_GO:
 	case WIRE_RETURN:
 		return true;
 	case WIRE_TYPE_END:

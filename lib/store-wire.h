@@ -29,6 +29,12 @@
  *	                  ◀──────────── ANSWER
  *	ADVISE a range, and what of it ───────▶
  *	                  ◀──────────── ANSWER    when it is done, or under way
+ *	TAKE   a file, and of a server before
+ *	       this one memfd, words and marks,
+ *	       or the file alone ─────────────▶
+ *	                  ◀──────────── ANSWER    its number: that memfd is the file's here, too
+ *	GO     what is mapped was told: from
+ *	       now on the server answers faults ▶
  *	RETURN a file, and of a server before
  *	       this one memfd and words; what
  *	       was stored without one ────────▶
@@ -40,6 +46,7 @@
  *	                  ◀──────────── ANSWER    a connection for the child, which says
  *						  HELLO there, and has all that this one has
  *	                  ◀──────────── UNBUS     take the mark of a page away
+ *	                  ◀──────────── FAULT     one where nothing is mapped that was told
  *
  * What is not used by a message is zero.  Neither side trusts the other: what
  * wire_parse() lets through is of the right size, kind and direction, with a
@@ -77,6 +84,9 @@ enum wire_type {
 	WIRE_UNBUS,
 	WIRE_ADVISE,
 	WIRE_RETURN,
+	WIRE_TAKE,
+	WIRE_GO,
+	WIRE_FAULT,
 	WIRE_TYPE_END
 };
 
@@ -85,10 +95,18 @@ enum wire_type {
 #define WIRE_PROBE 2U  /* tell whether this would work: no areas, nothing is listed */
 #define WIRE_COUNT 4U  /* the maps, to be counted: AREAs have one descriptor, and no member */
 #define WIRE_MOUNT 8U  /* I/O will go through the mount: AREAs have the map alone */
-#define WIRE_FILES 16U /* alone: a connection for shared mappings of files */
+#define WIRE_FILES 16U /* but for the next alone: a connection for shared mappings of files */
+#define WIRE_AGAIN 32U /* of a process that has such mappings: faults are not read before GO */
 
-/* Of FILE. */
+/* Of FILE and TAKE. */
 #define WIRE_WRITE 1U /* it is to be written, too */
+/* Of FILE. */
+#define WIRE_MARKS 2U /* the memfd of marks is wanted, too */
+
+/* Of FAULT: what it was. */
+#define WIRE_STORES 1U
+#define WIRE_PROTECTED 2U
+#define WIRE_MINOR 4U
 
 /* Of MAP: what madvise(2) and mlock(2) said of it before. */
 #define WIRE_LOCKED 1U
@@ -112,16 +130,17 @@ enum wire_advice {
 struct wire_msg {
 	uint32_t version;
 	uint32_t type;
-	uint32_t flags;	  /* HELLO, FILE, MAP; ADVISE: enum wire_advice */
+	uint32_t flags;	  /* HELLO, FILE, TAKE, MAP, FAULT; ADVISE: enum wire_advice */
 	uint32_t count;	  /* HELLO: HELD messages that follow; ATTACHED: areas that the store has */
 	uint32_t member;  /* AREA; FILE, MAP, CLOSE, ANSWER: a file's number */
 	int32_t prio;	  /* AREA, HELD */
 	int32_t error;	  /* DONE, ERROR, ANSWER: a negative errno, but for ERROR also 0 */
 	uint32_t request; /* SWAPOFF, LIMIT, what ANSWER answers; DONE, ANSWER: which it answers */
 	uint64_t slots;	  /* AREA, HELD: header's page included; MAP: the file's first page;
-			   * ANSWER to FILE, RETURN: when the file was made, ns */
-	uint64_t bytes;	  /* LIMIT; MAP, UNMAP, SYNC, UNBUS, ADVISE: how many */
-	uint64_t mm_addr; /* HELLO; MAP, UNMAP, SYNC, UNBUS, ADVISE: from where */
+			   * ANSWER to FILE, RETURN, TAKE: when the file was made, ns */
+	uint64_t bytes;	  /* LIMIT; MAP, UNMAP, SYNC, UNBUS, ADVISE, FAULT: how many */
+	uint64_t mm_addr; /* HELLO; MAP, UNMAP, SYNC, UNBUS, ADVISE, FAULT: from where;
+			   * TAKE: the memfd's inode number */
 	char name
 		[WIRE_NAME_MAX]; /* HELLO: the process's; AREA, HELD, SWAPOFF: an area's; ERROR: why */
 };

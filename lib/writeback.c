@@ -227,7 +227,7 @@ static void give_up(struct pagecache *pc)
 	mm_log(pc->mm, FL_LOG_ERROR, "%s: %lu pages that could not be written are lost: %s",
 	       pc->name, (unsigned long)pc->dirty, log_strerror(pc->error));
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE; page++)
-		cache_set(pc, page, cache_get(pc, page) & ~CACHE_DIRTY);
+		cache_set(pc, page, cache_get(pc, page) & ~(CACHE_DIRTY | CACHE_LOOSE));
 }
 
 /* What was written long enough ago is clean, or dirty after all. */
@@ -323,7 +323,7 @@ int cache_flush(struct pager *p, struct pagecache *pc)
 
 	pc->handles++;
 	cache_look_again(pc, 0, CACHE_NONE);
-	for (unsigned tries = 0; tries < CLOSE_TRIES && pc->dirty != 0; tries++) {
+	for (unsigned tries = 0; tries < CLOSE_TRIES && pc->dirty + pc->loose != 0; tries++) {
 		cache_look_at_size(pc);
 		for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE;) {
 			uint32_t n = cache_write(p, pc, page, WRITE_PAGES);
@@ -332,6 +332,7 @@ int cache_flush(struct pager *p, struct pagecache *pc)
 		}
 		while (pc->inflight != 0)
 			pager_pump(p);
+		cache_tighten(pc);
 	}
 	while (pc->inflight != 0)
 		pager_pump(p);

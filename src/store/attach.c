@@ -261,10 +261,10 @@ static bool proc_file(int fd)
 }
 
 /* A connection for mapped files: from here on it has a peer. */
-static void greet_files(struct conn *c, const int *fds)
+static void greet_files(struct conn *c, const int *fds, bool again)
 {
 	struct wire_msg m;
-	int err = shared_hello(&c->peer, fds[0], c->fd);
+	int err = shared_hello(&c->peer, fds[0], c->fd, again);
 
 	if (err != 0) {
 		close(fds[0]);
@@ -282,7 +282,7 @@ static struct conn *add_conn(int fd, const struct ucred *peer);
 
 static void take_files(struct conn *c, struct wire_msg *m, const int *fds, unsigned nfds)
 {
-	int out[2], child_sock, r;
+	int out[3], child_sock, r;
 	struct peer *child;
 	unsigned n;
 
@@ -310,8 +310,8 @@ static void greet(struct conn *c, const struct wire_msg *m, const int *fds, unsi
 {
 	struct client *cl = c->client;
 
-	if (m->flags == WIRE_FILES) {
-		greet_files(c, fds);
+	if (m->flags & WIRE_FILES) {
+		greet_files(c, fds, (m->flags & WIRE_AGAIN) != 0);
 		return;
 	}
 	if (c->peer != NULL) {

@@ -158,6 +158,7 @@ static const int allowed[] = {
 	SCMP_SYS(pwritev),
 	SCMP_SYS(io_uring_enter),
 	SCMP_SYS(copy_file_range),
+	SCMP_SYS(splice),
 	SCMP_SYS(fallocate),
 	SCMP_SYS(ftruncate),
 	SCMP_SYS(truncate),

@@ -232,15 +232,19 @@ struct order {
 	struct peer *peer, *child;
 	const struct wire_msg *m;
 	int fd, sock;
-	bool write;
-	int out[2];
+	bool write, again;
+	int out[3];
+	/* TAKE */
+	const struct returned *returned;
+	struct stat memfd;
+	struct cache_before before;
 };
 
 static long do_hello(struct pager *p, void *arg)
 {
 	struct order *o = arg;
 
-	return peer_start(p->mm, o->fd, o->sock, &o->peer);
+	return peer_start(p->mm, o->fd, o->sock, o->again, &o->peer);
 }
 
 static long do_come(struct pager *p, void *arg)
@@ -270,7 +274,7 @@ static long do_open(struct pager *p, void *arg)
 	(void)p;
 	if (sys_err(file))
 		return file;
-	err = peer_descriptors(o->peer, (uint32_t)file, o->out);
+	err = peer_descriptors(o->peer, (uint32_t)file, (o->m->flags & WIRE_MARKS) != 0, o->out);
 	if (err != 0 && o->fd >= 0)
 		peer_close(o->peer, (uint32_t)file);
 	return err != 0 ? err : file;
@@ -292,6 +296,8 @@ static long do_rest(struct pager *p, void *arg)
 		return peer_sync(o->peer, m->mm_addr, m->bytes, m->request);
 	case WIRE_FORK:
 		return peer_fork(o->peer, o->sock, &o->child);
+	case WIRE_GO:
+		return peer_go(o->peer);
 	case WIRE_CLOSE:
 		peer_close(o->peer, m->member);
 		return 0;
@@ -300,9 +306,9 @@ static long do_rest(struct pager *p, void *arg)
 	}
 }
 
-int shared_hello(struct peer **peer, int uffd, int sock)
+int shared_hello(struct peer **peer, int uffd, int sock, bool again)
 {
-	struct order o = {.peer = *peer, .fd = uffd};
+	struct order o = {.peer = *peer, .fd = uffd, .again = again};
 	int err;
 
 	if (mm == NULL)
@@ -386,7 +392,7 @@ static int take_file(struct order *o, struct wire_msg *m, const int *fds, unsign
 	if (o->fd >= 0)
 		close(o->fd);
 	m->member = r >= 0 ? (uint32_t)r : 0;
-	*nout = r >= 0 ? 2 : 0;
+	*nout = r < 0 ? 0 : (m->flags & WIRE_MARKS) != 0 ? 3 : 2;
 	return r < 0 ? (int)r : 0;
 }
 
@@ -500,8 +506,9 @@ static int sync_cached(struct filedata *d)
 /*
  * A server that was killed leaves pages that were not written yet in memfds of
  * which its clients have copies, with their words; the client that comes first brings
- * these.  Only one memfd of a file is taken, as often as it is brought, and only
- * while nobody else changed the file.
+ * these.  We go on with that memfd (TAKE, pagecache.h), or else what was stored there is
+ * written to the file (RETURN).  Only one memfd of a file is taken, as often as it is brought,
+ * and only while nobody else changed the file.
  */
 struct returned {
 	struct returned *next;
@@ -532,16 +539,31 @@ static bool is_memfd(int fd)
 	return fcntl(fd, F_GET_SEALS) >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
 }
 
-/* Whether what that memfd has is newer than the file; then *out is where that is noted. */
-static int may_return(const struct stat *st, const struct stat *memfd, struct returned **out)
+/* What is noted of a file that something was returned of; NULL: nothing was. */
+static struct returned *find_returned(const struct stat *st)
 {
 	struct returned *r = all_returned;
 
 	while (r != NULL && (r->dev != st->st_dev || r->ino != st->st_ino))
 		r = r->next;
-	if (r == NULL ? !was_before(&st->st_ctim)
-		      : r->memfd.st_dev != memfd->st_dev || r->memfd.st_ino != memfd->st_ino ||
-				memcmp(&r->changed, &st->st_ctim, sizeof(r->changed)) != 0)
+	return r;
+}
+
+/* Whether nobody but who has that memfd changed the file since we began. */
+static bool is_unchanged(const struct returned *r, const struct stat *st, const struct stat *memfd)
+{
+	if (r == NULL)
+		return was_before(&st->st_ctim);
+	return r->memfd.st_dev == memfd->st_dev && r->memfd.st_ino == memfd->st_ino &&
+	       memcmp(&r->changed, &st->st_ctim, sizeof(r->changed)) == 0;
+}
+
+/* Whether what that memfd has is newer than the file; then *out is where that is noted. */
+static int may_return(const struct stat *st, const struct stat *memfd, struct returned **out)
+{
+	struct returned *r = find_returned(st);
+
+	if (!is_unchanged(r, st, memfd))
 		return -EBUSY;
 	if (r == NULL) {
 		r = nreturned < RETURNED_MAX ? calloc(1, sizeof(*r)) : NULL;
@@ -657,11 +679,20 @@ static int look_at(int fd, struct stat *st)
 	return fstat(fd, st) == 0 ? 0 : -errno;
 }
 
-static int take_return(const struct wire_msg *m, const int *fds)
+static long do_has(struct pager *p, void *arg)
+{
+	const struct order *o = arg;
+	struct stat st;
+
+	return fstat(o->fd, &st) == 0 &&
+	       cache_has(p->mm, st.st_dev, st.st_ino, o->before.memfd_ino);
+}
+
+static int take_return(struct order *o, const struct wire_msg *m, const int *fds)
 {
 	char path[32], line[WIRE_NAME_MAX];
 	struct returned *noted = NULL;
-	struct stat st, memfd;
+	struct stat st, memfd = {.st_ino = 0};
 	struct node *n = NULL;
 	int fd = host_file(fds[0], true, &n), rw, err;
 
@@ -676,6 +707,14 @@ static int take_return(const struct wire_msg *m, const int *fds)
 		err = -EBADF;
 	if (err == 0 && (m->slots == 0 || birth_of(rw) != m->slots))
 		err = -ESTALE;
+	/* what others have given us to page is newer than what is read of it here */
+	o->fd = rw;
+	o->before.memfd_ino = memfd.st_ino;
+	if (err == 0 && hop_run(mm, do_has, o) != 0) {
+		close(rw);
+		close(fd);
+		return 0;
+	}
 	if (err == 0)
 		err = look_at(rw, &st);
 	if (err == 0)
@@ -704,7 +743,56 @@ static int take_return(const struct wire_msg *m, const int *fds)
 	return err;
 }
 
-int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned nfds, int out[2],
+/* On the pager: a change by others from here on is one of a file that is cached. */
+static long do_take(struct pager *p, void *arg)
+{
+	struct order *o = arg;
+	struct stat st;
+
+	(void)p;
+	if (fstat(o->fd, &st) != 0)
+		return -errno;
+	o->before.unchanged = is_unchanged(o->returned, &st, &o->memfd);
+	return peer_take(o->peer, o->fd, o->write, &o->before);
+}
+
+/* A file whose memfds a server before us has left: they are ours, and the file's number is told. */
+static int take_over(struct order *o, struct wire_msg *m, const int *fds, unsigned nfds)
+{
+	struct node *n = NULL;
+	struct stat st;
+	long r;
+
+	o->write = (m->flags & WIRE_WRITE) != 0;
+	r = o->fd = host_file(fds[0], o->write, &n);
+	/* a server that is killed with a file of its own mount waits for itself */
+	close(fds[0]);
+	if (r < 0)
+		return (int)r;
+	o->memfd.st_ino = m->mm_addr;
+	r = fstat(o->fd, &st) == 0 && (nfds == 1 || fstat(fds[1], &o->memfd) == 0) ? 0 : -errno;
+	for (unsigned i = 1; r == 0 && i < nfds; i++)
+		r = is_memfd(fds[i]) ? 0 : -EBADF;
+	if (r == 0 && (m->slots == 0 || birth_of(o->fd) != m->slots))
+		r = -ESTALE;
+	if (r == 0)
+		r = note(st.st_dev, st.st_ino);
+	if (r == 0) {
+		o->returned = find_returned(&st);
+		o->before.memfd_ino = o->memfd.st_ino;
+		o->before.memfd = nfds == 1 ? -1 : fds[1];
+		o->before.state_fd = nfds == 1 ? -1 : fds[2];
+		o->before.marks_fd = nfds == 1 ? -1 : fds[3];
+		r = hop_run(mm, do_take, o);
+		noted_open(st.st_dev, st.st_ino);
+		server_forget_data((fuse_ino_t)(uintptr_t)n);
+	}
+	close(o->fd);
+	m->member = r >= 0 ? (uint32_t)r : 0;
+	return r < 0 ? (int)r : 0;
+}
+
+int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned nfds, int out[3],
 		unsigned *nout, struct peer **child, int *child_sock)
 {
 	struct order o = {.peer = peer, .m = m, .fd = -1, .sock = -1};
@@ -715,7 +803,9 @@ int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned 
 	*nout = 0;
 	*child = NULL;
 	if (type == WIRE_RETURN)
-		err = take_return(m, fds);
+		err = take_return(&o, m, fds);
+	else if (type == WIRE_TAKE)
+		err = take_over(&o, m, fds, nfds);
 	else if (type == WIRE_FILE)
 		err = take_file(&o, m, fds, nfds, nout);
 	else if (type == WIRE_FORK)
@@ -723,7 +813,7 @@ int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned 
 	else
 		err = (int)hop_run(mm, do_rest, &o);
 	*child = o.child;
-	for (unsigned i = type == WIRE_RETURN; i < nfds; i++)
+	for (unsigned i = type == WIRE_RETURN || type == WIRE_TAKE; i < nfds; i++)
 		close(fds[i]);
 	for (unsigned i = 0; i < *nout; i++)
 		out[i] = o.out[i];
@@ -737,7 +827,7 @@ int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned 
 	wire_init(m, WIRE_ANSWER);
 	m->request = request;
 	m->error = err;
-	m->member = type == WIRE_FILE ? nfds : 0;
+	m->member = type == WIRE_FILE || type == WIRE_TAKE ? nfds : 0;
 	m->slots = birth;
 	return 1;
 }

@@ -16,7 +16,7 @@ static bool of_client(uint32_t type)
 {
 	return (type >= WIRE_HELLO && type <= WIRE_DONE) ||
 	       (type >= WIRE_FILE && type <= WIRE_FORK) || type == WIRE_ADVISE ||
-	       type == WIRE_RETURN;
+	       type == WIRE_RETURN || type == WIRE_TAKE || type == WIRE_GO;
 }
 
 static bool is_range(uint64_t addr, uint64_t len)
@@ -33,7 +33,7 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	size_t n = 0;
 
 	if (len != sizeof(*m) || m->version != WIRE_VERSION || m->type < WIRE_HELLO ||
-	    m->type > WIRE_RETURN || client != from_client)
+	    m->type > WIRE_FAULT || client != from_client)
 		return false;
 	while (n < sizeof(m->name) && m->name[n] != '\0')
 		n++;
@@ -51,7 +51,7 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 			return false;
 	switch (m->type) {
 	case WIRE_HELLO:
-		if (m->flags == WIRE_FILES)
+		if (m->flags == WIRE_FILES || m->flags == (WIRE_FILES | WIRE_AGAIN))
 			return m->count == 0 && nfds == 1;
 		return m->flags < 16 && m->count <= (nothing ? 0 : WIRE_AREAS_MAX) &&
 		       nfds == (nothing ? 0U : 3U);
@@ -68,13 +68,18 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	case WIRE_SWAPOFF:
 	case WIRE_CLOSE:
 	case WIRE_FORK:
+	case WIRE_GO:
 		return nfds == 0;
 	case WIRE_RETURN:
 		return nfds == 4;
+	case WIRE_TAKE:
+		return (nfds == 1 || nfds == 4) && m->flags <= WIRE_WRITE;
+	case WIRE_FAULT:
+		return nfds == 0 && m->flags < 8 && is_range(m->mm_addr, m->bytes);
 	case WIRE_FILE:
-		return nfds <= 1 && m->flags <= WIRE_WRITE;
+		return nfds <= 1 && m->flags <= (WIRE_WRITE | WIRE_MARKS);
 	case WIRE_ANSWER:
-		return nfds <= 2 && m->error <= 0 && m->error >= -4095;
+		return nfds <= 3 && m->error <= 0 && m->error >= -4095;
 	case WIRE_MAP:
 		return nfds == 0 && m->flags < 8 && is_range(m->mm_addr, m->bytes);
 	case WIRE_ADVISE:
@@ -92,9 +97,10 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 /* A message as one side or the other would send it. */
 static unsigned make(struct wire_msg *m)
 {
-	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 0, 0, 4};
+	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0, 1, 0,
+				       0, 0, 0, 0, 2, 0, 0, 4, 4, 0, 0};
 
-	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_RETURN)));
+	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_FAULT)));
 	m->count = fuzz_below(3);
 	m->slots = 2 + fuzz_below(1000);
 	m->bytes = WIRE_LIMIT_MIN + fuzz_below(1U << 30);
@@ -128,7 +134,7 @@ static void spoil(struct wire_msg *m, unsigned *nfds, size_t *len)
 			m->type = fuzz_below(WIRE_TYPE_END + 2);
 			break;
 		case 3:
-			m->flags = fuzz_below(32);
+			m->flags = fuzz_below(64);
 			break;
 		case 4:
 			m->slots = fuzz_random() >> fuzz_below(64);

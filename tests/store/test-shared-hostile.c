@@ -274,11 +274,103 @@ static void hostile_clients(void **state)
 	finish(&p);
 }
 
+static int take(int sock, uint32_t flags, uint64_t birth, const int *with, size_t n)
+{
+	struct wire_msg m = {
+		.type = WIRE_TAKE, .flags = flags, .request = 5, .slots = birth, .mm_addr = 1};
+	int fds[2];
+
+	send_many(sock, m, with, n);
+	m = hear_raw(sock, fds);
+	assert_int_equal(m.type, WIRE_ANSWER);
+	assert_int_equal(m.request, 5);
+	return m.error;
+}
+
+/* A memfd as a server makes them. */
+static int like_a_server(const char *name)
+{
+	int memfd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	assert_int_equal(fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL), 0);
+	assert_int_equal(fchmod(memfd, 0600), 0);
+	return memfd;
+}
+
+/* Who says that a server before left something brings what one made of that file, and comes once. */
+static void hostile_takes(void **state)
+{
+	int sock, uffd, f, other, read_only, fds[2], pair[2], memfd[3], like[3];
+	static const uint32_t stored[2] = {5, 5};
+	uint64_t birth;
+
+	(void)state;
+	make_file(8);
+	birth = birth_of(in_base("store/files/data"));
+	serve(CACHE);
+	f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
+	read_only = open(in_base("mnt/files/data"), O_RDONLY | O_CLOEXEC);
+	other = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(pipe(pair), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		memfd[i] = memfd_create("any", MFD_CLOEXEC);
+		like[i] = like_a_server("faultline-cache");
+		assert_int_equal(pwrite(like[i], stored, sizeof(stored), 0),
+				 (ssize_t)sizeof(stored));
+	}
+	uffd = (int)uffd_open(uffd_device());
+	sock = connect_raw();
+	send_raw(sock, (struct wire_msg){.type = WIRE_HELLO, .flags = WIRE_FILES | WIRE_AGAIN},
+		 uffd);
+	assert_int_equal(hear_raw(sock, fds).type, WIRE_ATTACHED);
+	assert_true(take(sock, WIRE_WRITE, birth, &read_only, 1) < 0);
+	assert_true(take(sock, 0, birth, &other, 1) < 0);
+	assert_int_equal(take(sock, 0, birth, &f, 1), -EAGAIN);
+	assert_int_equal(take(sock, 0, birth + 1, &f, 1), -ESTALE);
+	assert_int_equal(take(sock, 0, 0, &f, 1), -ESTALE);
+	for (unsigned i = 0; i < 3; i++) {
+		int with[4] = {f, like[0], like[1], like[2]};
+
+		with[1 + i] = pair[0];
+		assert_int_equal(take(sock, WIRE_WRITE, birth, with, 4), -EBADF);
+		with[1 + i] = memfd[i];
+		assert_int_equal(take(sock, WIRE_WRITE, birth, with, 4), -EPERM);
+		/* of no file, or of another one */
+		with[1 + i] = like[i];
+		assert_int_equal(take(sock, WIRE_WRITE, birth, with, 4), -EPERM);
+	}
+	check_file("mnt/files/data", 0, 8, 1, 1);
+	send_raw(sock, (struct wire_msg){.type = WIRE_GO, .request = 6}, -1);
+	assert_int_equal(hear_raw(sock, fds).error, 0);
+	/* of who did not come so there is nothing to wait for */
+	close(sock);
+	close(uffd);
+	uffd = (int)uffd_open(uffd_device());
+	sock = connect_raw();
+	send_raw(sock, hello_files, uffd);
+	assert_int_equal(hear_raw(sock, fds).type, WIRE_ATTACHED);
+	send_raw(sock, (struct wire_msg){.type = WIRE_GO, .request = 6}, -1);
+	assert_int_equal(hear_raw(sock, fds).type, WIRE_ERROR);
+	assert_int_equal(hear_raw(sock, fds).type, 0);
+	close(sock);
+	close(uffd);
+	for (unsigned i = 0; i < 3; i++) {
+		close(memfd[i]);
+		close(like[i]);
+	}
+	close(f);
+	close(other);
+	close(read_only);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(hostile_clients, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_returns, begin, end),
+		cmocka_unit_test_setup_teardown(hostile_takes, begin, end),
 	};
 
 	RUN_TESTS(argc, argv, tests);
