@@ -138,6 +138,12 @@ int fork_watch(struct mm *mm, int fd, bool edge)
 	return k != NULL ? watch(k, fd, edge) : -ENOMEM;
 }
 
+void fork_unwatch(struct mm *mm, int fd)
+{
+	if (mm->kin != NULL)
+		SYS4(epoll_ctl, mm->kin->epoll, EPOLL_CTL_DEL, fd, 0);
+}
+
 /* Keep the end of a socket pair whose other end is another process's; it may fail: then its end is found late. */
 static void kin_add(struct mm *mm, int fd)
 {

@@ -45,5 +45,6 @@ bool fork_kin_ending(const struct mm *mm); /* one has, and what it held is not f
 
 /* Pagers wake when fd is readable: each time that something came (edge), or for as long as it is. */
 int fork_watch(struct mm *mm, int fd, bool edge);
+void fork_unwatch(struct mm *mm, int fd);
 
 #endif

@@ -30,18 +30,23 @@
 #endif
 
 #define WAIT_NS 30000000000ULL
+#define TAKE_NS 10000000000ULL /* for a server to take a file that others are to bring, */
+#define LOOK_NS 50000000U      /* which is tried again so often; */
+#define CONNECT_NS 1000000000U /* whether there is a server, not that often */
 #define SYNCS_MAX 128U
 #define PATH_ROOM 512U
 
-/* A connection, and the userfaultfd that goes with it. */
+/*
+ * A connection, and the userfaultfd that goes with it, for as long as the process has one.  When
+ * the server has gone, there may be another connection with the same userfaultfd later.
+ */
 struct link {
-	struct link *next;
 	int sock; /* -1: lost */
 	int uffd;
-	bool used;	   /* the server took it: when it is lost, its faults are ours */
+	bool up;	   /* the server reads the faults; else they are ours */
 	uint32_t requests; /* asked so far */
 	bool pending;	   /* messages may wait */
-	bool faults;	   /* lost: faults may wait */
+	bool faults;	   /* not up: faults may wait */
 	struct {
 		uint32_t request;
 		struct sync_wait *wait; /* NULL: free */
@@ -51,26 +56,31 @@ struct link {
 struct share_file {
 	struct region_users users; /* first: a region's users is the file */
 	struct share_file *next;
-	struct link *link;
 	uint32_t number; /* at the server */
 	bool write;
 	uint64_t dev, ino;
-	int memfd, state_fd; /* -1: to be asked for */
-	uint64_t birth;	     /* when the file was made, by the server's word; 0: not known */
-	/* of one that is written, when the server has gone */
-	int marks_fd;	      /* what was stored since; -1: of a server that is there */
-	bool stored;	      /* there are marks */
-	bool returned;	      /* what was stored before them is in the file */
-	bool waits;	      /* and for a server, nobody maps it any more */
+	int memfd, state_fd, marks_fd; /* -1: to be asked for */
+	uint64_t memfd_ino;
+	uint64_t birth; /* when the file was made, by the server's word; 0: not known */
+	/* when the server has gone */
+	bool stranded;	      /* no server pages it: its faults are ours to answer */
+	uint64_t take_until;  /* a server that came may take it by then, ns; 0: none will */
+	bool held;	      /* faults of it wait, and are to be looked at again */
+	uint64_t held_since;  /* others have a server that pages it since then, ns; 0: none have */
+	bool stored;	      /* something, since then or since it was given back */
+	bool returned;	      /* what was stored before that is in the file */
+	bool waits;	      /* for a server to give it back to, nobody maps it any more */
 	bool told;	      /* that it could not be given back */
 	char path[PATH_ROOM]; /* as it was when it was opened; empty: too long */
 };
 
 struct share {
-	struct link *links; /* the first is where new mappings go, unless it is lost */
+	struct link *link; /* NULL: nothing was mapped yet */
 	struct share_file *files;
-	bool said;    /* that a touch raised SIGBUS since the server has gone */
-	bool refused; /* and that a server does not page mapped files */
+	uint64_t look_at;    /* when what waits is looked at again, ns; 0: nothing does */
+	uint64_t connect_at; /* and not before then whether there is a server, ns */
+	bool said;	     /* that a touch raised SIGBUS since the server has gone */
+	bool refused;	     /* and that a server does not page mapped files */
 };
 
 static struct share_file *file_of(const struct region *r)
@@ -92,50 +102,53 @@ static void sync_ends(struct link *l, unsigned i, int err)
 	futex_wake(&wait->pending, 1);
 }
 
-/* From here on its faults are ours to answer. */
+/* Who waits for an answer asks again. */
+static void wake_file(const struct mm *mm, const struct share_file *f)
+{
+	for (const struct region *r = f->users.first; r != NULL; r = r->user_next)
+		uffd_wake(mm->share->link->uffd, r->start, r->end - r->start);
+}
+
+/* The faults are ours to read. */
+static void read_faults(struct mm *mm, struct link *l)
+{
+	l->up = false;
+	l->faults = true;
+	if (fork_watch(mm, l->uffd, false) != 0)
+		log_fatal("no memory to answer for the store's server, which has gone");
+}
+
+/* From here on faults are ours to answer. */
 static void lose(struct mm *mm, struct link *l)
 {
+	bool mapped = false;
+
 	if (l->sock < 0)
 		return;
 	SYS1(close, l->sock);
 	l->sock = -1;
 	l->pending = false;
-	if (!l->used)
-		return;
 	for (unsigned i = 0; i < SYNCS_MAX; i++)
 		if (l->sync[i].wait != NULL)
 			sync_ends(l, i, -EIO);
-	for (const struct share_file *f = mm->share->files; f != NULL; f = f->next) {
-		if (f->link != l || f->users.count == 0)
-			continue;
+	for (struct share_file *f = mm->share->files; f != NULL; f = f->next) {
+		mapped |= f->users.count != 0;
+		f->stranded = true;
+		f->take_until = 0;
+	}
+	if (mapped && l->up)
 		mm_log(mm, FL_LOG_ERROR,
 		       "the store's server has gone: of mapped files what is in memory stays, and "
 		       "is not written before there is another one; a touch of the rest raises "
 		       "SIGBUS");
-		break;
-	}
-	for (struct share_file *f = mm->share->files; f != NULL; f = f->next) {
-		long fd;
-
-		if (f->link != l || !f->write || f->memfd < 0)
-			continue;
-		fd = SYS2(memfd_create, "faultline-marks", MFD_CLOEXEC);
-		if (!sys_err(fd))
-			f->marks_fd = (int)fd;
-		else
-			mm_log(mm, FL_LOG_ERROR,
-			       "what is stored in %s without the store's server will not be in the file: %s",
-			       f->path, log_strerror((int)fd));
-	}
-	l->faults = true;
-	if (fork_watch(mm, l->uffd, false) != 0)
-		log_fatal("no memory to answer for the store's server, which has gone");
-	/* what the server had read and did not answer is asked again */
-	for (const struct region *r = region_next(&mm->regions, 0); r != NULL;
-	     r = region_next(&mm->regions, r->end))
-		if ((r->flags & REGION_REMOTE) && file_of(r)->link == l)
-			uffd_wake(l->uffd, r->start, r->end - r->start);
+	if (l->up)
+		read_faults(mm, l);
+	/* what was read and not answered is asked again */
+	for (const struct share_file *f = mm->share->files; f != NULL; f = f->next)
+		wake_file(mm, f);
 }
+
+static void answer(struct mm *mm, uintptr_t addr, uint32_t what);
 
 /* What comes unasked, and the ends of syncs. */
 static void hear(struct mm *mm, struct link *l, const struct wire_msg *m)
@@ -146,6 +159,10 @@ static void hear(struct mm *mm, struct link *l, const struct wire_msg *m)
 		r = region_find(&mm->regions, m->mm_addr);
 		if (r != NULL && (r->flags & REGION_REMOTE) && m->bytes <= r->end - m->mm_addr)
 			SYS3(madvise, m->mm_addr, m->bytes, MADV_DONTNEED_LOCKED);
+		return;
+	}
+	if (m->type == WIRE_FAULT) {
+		answer(mm, m->mm_addr & PAGE_MASK, m->flags);
 		return;
 	}
 	for (unsigned i = 0; m->type == WIRE_ANSWER && i < SYNCS_MAX; i++)
@@ -205,7 +222,7 @@ static int ask_plain(struct mm *mm, struct link *l, struct wire_msg *m)
 	return r;
 }
 
-static int say_hello(struct mm *mm, struct link *l)
+static int say_hello(struct mm *mm, struct link *l, uint32_t again)
 {
 	int got[WIRE_FDS_MAX];
 	struct wire_msg m;
@@ -213,28 +230,21 @@ static int say_hello(struct mm *mm, struct link *l)
 	int r;
 
 	wire_init(&m, WIRE_HELLO);
-	m.flags = WIRE_FILES;
+	m.flags = WIRE_FILES | again;
 	r = ask(mm, l, &m, &l->uffd, 1, got, &n);
 	for (unsigned i = 0; r == 0 && i < n; i++)
 		SYS1(close, got[i]);
 	if (r == 0)
 		r = fork_watch(mm, l->sock, true);
-	l->used |= r == 0;
 	l->pending = r == 0;
 	return r;
 }
 
-/* The connection for new mappings. */
-static int link_get(struct mm *mm, struct link **out)
+static int connect_first(struct mm *mm)
 {
-	struct share *s = mm->share;
-	struct link *l = s->links;
+	struct link *l = sys_mem_alloc(sizeof(*l));
 	long r;
 
-	*out = l;
-	if (l != NULL && l->sock >= 0)
-		return 0;
-	l = sys_mem_alloc(sizeof(*l));
 	if (l == NULL)
 		return -ENOMEM;
 	l->sock = l->uffd = -1;
@@ -245,20 +255,30 @@ static int link_get(struct mm *mm, struct link **out)
 	}
 	if (!sys_err(r)) {
 		l->sock = (int)r;
-		l->next = s->links;
-		s->links = l;
-		r = say_hello(mm, l);
+		r = say_hello(mm, l, 0);
 		if (r == 0) {
-			*out = l;
+			l->up = true;
+			mm->share->link = l;
 			return 0;
 		}
 		lose(mm, l);
-		s->links = l->next;
 	}
 	if (l->uffd >= 0)
 		SYS1(close, l->uffd);
 	sys_mem_free(l, sizeof(*l));
 	return (int)r;
+}
+
+static int connect_again(struct mm *mm, struct link *l);
+
+/* The connection, which may be a new one. */
+static int link_get(struct mm *mm)
+{
+	struct link *l = mm->share->link;
+
+	if (l == NULL)
+		return connect_first(mm);
+	return l->sock >= 0 ? 0 : connect_again(mm, l);
 }
 
 /* ---- files ---- */
@@ -274,6 +294,13 @@ static void close_fds(struct share_file *f)
 	f->memfd = f->state_fd = f->marks_fd = -1;
 }
 
+static uint64_t ino_of(int fd)
+{
+	struct stat st;
+
+	return sys_err(SYS2(fstat, fd, &st)) ? 0 : st.st_ino;
+}
+
 /* Have the server open a file, or (fd -1) hand out the descriptors of one that we have. */
 static int fetch(struct mm *mm, struct share_file *f, int fd)
 {
@@ -283,12 +310,12 @@ static int fetch(struct mm *mm, struct share_file *f, int fd)
 	int r;
 
 	wire_init(&m, WIRE_FILE);
-	m.flags = f->write ? WIRE_WRITE : 0;
+	m.flags = WIRE_MARKS | (f->write ? WIRE_WRITE : 0);
 	m.member = f->number;
-	r = ask(mm, f->link, &m, &fd, fd >= 0, got, &n);
+	r = ask(mm, mm->share->link, &m, &fd, fd >= 0, got, &n);
 	if (r != 0)
 		return r;
-	if (n != 2) {
+	if (n != 3) {
 		for (unsigned i = 0; i < n; i++)
 			SYS1(close, got[i]);
 		return -EPROTO;
@@ -298,6 +325,8 @@ static int fetch(struct mm *mm, struct share_file *f, int fd)
 		f->birth = m.slots;
 	f->memfd = got[0];
 	f->state_fd = got[1];
+	f->marks_fd = got[2];
+	f->memfd_ino = ino_of(f->memfd);
 	return 0;
 }
 
@@ -326,7 +355,6 @@ static int open_file(struct mm *mm, int fd, const struct map_file *m, struct sha
 	bool write = m->write;
 	struct share *s = mm->share;
 	struct share_file *f;
-	struct link *l;
 	struct stat st;
 	long r = SYS2(fstat, fd, &st);
 
@@ -336,7 +364,7 @@ static int open_file(struct mm *mm, int fd, const struct map_file *m, struct sha
 	if (!is_stored(mm, &st) ||
 	    (m->id.tid != 0 && (m->id.dev != st.st_dev || m->id.ino != st.st_ino)))
 		return SHARE_NOT;
-	r = link_get(mm, &l);
+	r = link_get(mm);
 	if (r != 0) {
 		if (s->refused)
 			return SHARE_NOT;
@@ -348,13 +376,12 @@ static int open_file(struct mm *mm, int fd, const struct map_file *m, struct sha
 		return SHARE_NOT;
 	}
 	for (f = s->files; f != NULL; f = f->next)
-		if (f->link == l && f->dev == st.st_dev && f->ino == st.st_ino && f->write == write)
+		if (!f->stranded && f->dev == st.st_dev && f->ino == st.st_ino && f->write == write)
 			break;
 	if (f == NULL) {
 		f = sys_mem_alloc(sizeof(*f));
 		if (f == NULL)
 			return -ENOMEM;
-		f->link = l;
 		f->write = write;
 		f->dev = st.st_dev;
 		f->ino = st.st_ino;
@@ -385,8 +412,8 @@ uint32_t share_word(const struct region *r, uint64_t page)
 
 /* ---- mapping ---- */
 
-static int tell_range(struct mm *mm, struct share_file *f, enum wire_type type, uintptr_t start,
-		      uintptr_t end, uint64_t page, uint32_t flags)
+static int say_range(struct mm *mm, const struct share_file *f, enum wire_type type,
+		     uintptr_t start, uintptr_t end, uint64_t page, uint32_t flags)
 {
 	struct wire_msg m;
 
@@ -396,7 +423,13 @@ static int tell_range(struct mm *mm, struct share_file *f, enum wire_type type, 
 	m.mm_addr = start;
 	m.bytes = end - start;
 	m.slots = page;
-	return ask_plain(mm, f->link, &m);
+	return ask_plain(mm, mm->share->link, &m);
+}
+
+static int tell_range(struct mm *mm, const struct share_file *f, enum wire_type type,
+		      uintptr_t start, uintptr_t end, uint64_t page, uint32_t flags)
+{
+	return f->stranded ? -ENOTCONN : say_range(mm, f, type, start, end, page, flags);
 }
 
 /* What the server is to know of a region beside where it is. */
@@ -419,7 +452,7 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 	if (page + pages > CACHE_PAGES_MAX)
 		return -EOVERFLOW;
 	if (f->memfd < 0)
-		err = fetch(mm, f, -1);
+		err = f->stranded ? -ENOTCONN : fetch(mm, f, -1);
 	if (err != 0)
 		return -ENOMEM;
 	if (flags & MAP_FIXED)
@@ -437,7 +470,7 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 	err = region_insert_file(&mm->regions, start, end, prot, rflags, &f->users,
 				 page - vpn_of(start));
 	if (err == 0)
-		err = uffd_register_shared(f->link->uffd, start, end - start);
+		err = uffd_register_shared(mm->share->link->uffd, start, end - start);
 	if (err == 0) {
 		SYS3(madvise, start, end - start, MADV_DONTFORK);
 		SYS3(madvise, start, end - start, MADV_DONTDUMP);
@@ -529,8 +562,9 @@ void share_leave(struct mm *mm, uintptr_t start, uintptr_t end)
 	if (mm->share == NULL)
 		return;
 	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e)
-		if (tell_range(mm, file_of(r), WIRE_UNMAP, s, e, 0, 0) != 0)
-			lose(mm, file_of(r)->link);
+		if (!file_of(r)->stranded &&
+		    tell_range(mm, file_of(r), WIRE_UNMAP, s, e, 0, 0) != 0)
+			lose(mm, mm->share->link);
 }
 
 void share_return(struct mm *mm, uintptr_t start, uintptr_t end)
@@ -541,9 +575,10 @@ void share_return(struct mm *mm, uintptr_t start, uintptr_t end)
 	if (mm->share == NULL)
 		return;
 	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e)
-		if (tell_range(mm, file_of(r), WIRE_MAP, s, e, vpn_of(s) + r->delta,
+		if (!file_of(r)->stranded &&
+		    tell_range(mm, file_of(r), WIRE_MAP, s, e, vpn_of(s) + r->delta,
 			       map_flags(r->flags)) != 0)
-			lose(mm, file_of(r)->link);
+			lose(mm, mm->share->link);
 }
 
 uint64_t share_pages(struct mm *mm, uintptr_t start, uintptr_t end)
@@ -622,7 +657,8 @@ long share_relock(struct mm *mm, uintptr_t start, uintptr_t end)
 void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_t end,
 		struct sync_wait *wait)
 {
-	struct link *l = file_of(r)->link;
+	struct link *l = mm->share->link;
+	bool lost = file_of(r)->stranded;
 	struct wire_msg m;
 	unsigned i = 0;
 
@@ -630,8 +666,8 @@ void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_
 		return;
 	while (i < SYNCS_MAX && l->sync[i].wait != NULL)
 		i++;
-	if (l->sock < 0 || i == SYNCS_MAX) {
-		wait->err = l->sock < 0 ? -EIO : -ENOMEM;
+	if (lost || i == SYNCS_MAX) {
+		wait->err = lost ? -EIO : -ENOMEM;
 		return;
 	}
 	wire_init(&m, WIRE_SYNC);
@@ -649,58 +685,111 @@ void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_
 
 bool share_ready(struct mm *mm, int fd)
 {
-	if (mm->share == NULL)
+	struct link *l = mm->share != NULL ? mm->share->link : NULL;
+
+	if (l == NULL || (fd != l->sock && fd != l->uffd))
 		return false;
-	for (struct link *l = mm->share->links; l != NULL; l = l->next) {
-		if (fd != l->sock && fd != l->uffd)
-			continue;
-		if (fd == l->sock)
-			l->pending = true;
-		else
-			l->faults = true;
-		return true;
-	}
-	return false;
+	if (fd == l->sock)
+		l->pending = true;
+	else
+		l->faults = true;
+	return true;
+}
+
+/* What waits is looked at before long. */
+static void look_soon(struct share *s)
+{
+	uint64_t at = sys_now() + LOOK_NS;
+
+	if (s->look_at == 0 || s->look_at > at)
+		s->look_at = at;
+}
+
+/*
+ * No server pages the file meanwhile: it would hold the lock for writing (pagecache.h), which
+ * goes with it.  So what the words say is so while a page is let in, and what is marked before
+ * it is stored to is seen by a server that takes the file.  Who is stopped just here lets no
+ * server take it: the others' stay stranded.
+ */
+static bool lock_words(const struct share_file *f, short how)
+{
+	struct flock whole = {.l_type = how, .l_whence = SEEK_SET};
+
+	return !sys_err(SYS3(fcntl, f->state_fd, F_OFD_SETLK, &whole));
 }
 
 /* A page is about to be stored to without a server: false: that cannot be noted. */
 static bool mark(struct share_file *f, uint64_t page)
 {
 	f->stored = true;
-	return f->marks_fd < 0 || SYS4(pwrite, f->marks_fd, "\1", 1, page) == 1;
+	return SYS4(pwrite, f->marks_fd, "\1", 1, page) == 1;
 }
 
-/* A fault that the server will not answer. */
-static void answer(struct mm *mm, struct link *l, const struct uffd_msg *m)
+/* Let a page in that is there, with the lock; false: it is not, or cannot be. */
+static bool let_in(const struct mm *mm, const struct region *r, uintptr_t addr, uint32_t what)
 {
-	uintptr_t addr = m->arg.pagefault.address & PAGE_MASK;
-	const struct region *r = region_find(&mm->regions, addr);
+	struct share_file *f = file_of(r);
+	uint64_t page = vpn_of(addr) + r->delta;
+	bool write = what & (WIRE_STORES | WIRE_PROTECTED);
+	int uffd = mm->share->link->uffd;
 	enum uffd_result res;
-	bool write, marked;
-	uint32_t w = 0;
 	size_t done;
+	uint32_t w;
 
-	if (r == NULL || !(r->flags & REGION_REMOTE) || file_of(r)->link != l) {
-		uffd_wake(l->uffd, addr, PAGE_SIZE);
+	if (write && !mark(f, page))
+		return false;
+	if (what & WIRE_PROTECTED) {
+		if (uffd_writeprotect(uffd, addr, PAGE_SIZE, false) != UFFD_OK)
+			uffd_wake(uffd, addr, PAGE_SIZE);
+		return true;
+	}
+	w = what & WIRE_MINOR ? share_word(r, page) : 0;
+	if (!(w & CACHE_UPTODATE) || (w & (CACHE_LOCKED | CACHE_GONE)))
+		return false;
+	res = uffd_continue(uffd, addr, PAGE_SIZE, !write, &done);
+	if (res == UFFD_EXIST && write)
+		uffd_writeprotect(uffd, addr, PAGE_SIZE, false);
+	if (res != UFFD_OK)
+		uffd_wake(uffd, addr, PAGE_SIZE);
+	return true;
+}
+
+/* Whether a server pages the file, or may do so before long: then the fault waits. */
+static bool is_to_wait(struct share *s, struct share_file *f, bool locked)
+{
+	uint64_t now = sys_now();
+
+	if (locked)
+		f->held_since = 0;
+	else if (f->held_since == 0)
+		f->held_since = now;
+	if (locked ? now >= f->take_until : now - f->held_since > WAIT_NS)
+		return false;
+	f->held = true;
+	look_soon(s);
+	return true;
+}
+
+/* A fault that no server will answer. */
+static void answer(struct mm *mm, uintptr_t addr, uint32_t what)
+{
+	const struct region *r = region_find(&mm->regions, addr);
+	int uffd = mm->share->link->uffd;
+	struct share_file *f;
+	bool locked, done;
+
+	if (r == NULL || !(r->flags & REGION_REMOTE) || !file_of(r)->stranded) {
+		uffd_wake(uffd, addr, PAGE_SIZE);
 		return;
 	}
-	write = m->arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WP | UFFD_PAGEFAULT_FLAG_WRITE);
-	marked = !write || mark(file_of(r), vpn_of(addr) + r->delta);
-	if (marked && (m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP)) {
-		if (uffd_writeprotect(l->uffd, addr, PAGE_SIZE, false) != UFFD_OK)
-			uffd_wake(l->uffd, addr, PAGE_SIZE);
+	f = file_of(r);
+	/* a child that was forked while there was no server has nothing */
+	locked = f->state_fd < 0 || lock_words(f, F_RDLCK);
+	done = locked && f->state_fd >= 0 && let_in(mm, r, addr, what);
+	if (locked && f->state_fd >= 0)
+		lock_words(f, F_UNLCK);
+	if (done || is_to_wait(mm->share, f, locked))
 		return;
-	}
-	if (marked && (m->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_MINOR))
-		w = share_word(r, vpn_of(addr) + r->delta);
-	if ((w & CACHE_UPTODATE) && !(w & (CACHE_LOCKED | CACHE_GONE))) {
-		res = uffd_continue(l->uffd, addr, PAGE_SIZE, !write, &done);
-		if (res == UFFD_EXIST && write)
-			uffd_writeprotect(l->uffd, addr, PAGE_SIZE, false);
-		if (res != UFFD_OK)
-			uffd_wake(l->uffd, addr, PAGE_SIZE);
-		return;
-	}
 	if (!mm->share->said)
 		mm_log(mm, FL_LOG_ERROR,
 		       "a page of a mapped file is not in memory, and the store's server has gone "
@@ -708,20 +797,27 @@ static void answer(struct mm *mm, struct link *l, const struct uffd_msg *m)
 	mm->share->said = true;
 	/* one that is there and may not be stored to: what is mapped is not poisoned */
 	SYS3(madvise, addr, PAGE_SIZE, MADV_DONTNEED_LOCKED);
-	uffd_writeprotect(l->uffd, addr, PAGE_SIZE, false);
-	uffd_poison(l->uffd, addr, PAGE_SIZE);
-	uffd_wake(l->uffd, addr, PAGE_SIZE);
+	uffd_writeprotect(uffd, addr, PAGE_SIZE, false);
+	uffd_poison(uffd, addr, PAGE_SIZE);
+	uffd_wake(uffd, addr, PAGE_SIZE);
 }
 
-static void serve_lost(struct mm *mm, struct link *l)
+static void serve_stranded(struct mm *mm, struct link *l)
 {
 	struct uffd_msg msgs[PAGER_MSGS];
 	ssize_t n;
 
 	while ((n = uffd_read(l->uffd, msgs, PAGER_MSGS)) > 0)
-		for (ssize_t i = 0; i < n; i++)
-			if (msgs[i].event == UFFD_EVENT_PAGEFAULT)
-				answer(mm, l, &msgs[i]);
+		for (ssize_t i = 0; i < n; i++) {
+			uint64_t what = msgs[i].arg.pagefault.flags;
+
+			if (msgs[i].event != UFFD_EVENT_PAGEFAULT)
+				continue;
+			answer(mm, msgs[i].arg.pagefault.address & PAGE_MASK,
+			       (what & UFFD_PAGEFAULT_FLAG_WRITE ? WIRE_STORES : 0) |
+				       (what & UFFD_PAGEFAULT_FLAG_WP ? WIRE_PROTECTED : 0) |
+				       (what & UFFD_PAGEFAULT_FLAG_MINOR ? WIRE_MINOR : 0));
+		}
 	l->faults = false;
 }
 
@@ -748,56 +844,203 @@ static void receive_all(struct mm *mm, struct link *l)
 	}
 }
 
-/* ---- what was stored without a server ---- */
+/* ---- another server ---- */
 
-/* The file, if that is what has the name by now. */
-static long open_again(const struct mm *mm, const struct share_file *f)
+/* The file, if that is what has the name by now; *dev: as who opens it will find it. */
+static long open_again(const struct mm *mm, const struct share_file *f, uint64_t *dev)
 {
 	struct stat st;
 	long fd, r;
 
 	if (f->path[0] == '\0')
 		return -ENAMETOOLONG;
-	fd = SYS4(openat, AT_FDCWD, f->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
+	fd = SYS4(openat, AT_FDCWD, f->path,
+		  (f->write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
 	if (sys_err(fd))
 		return fd;
 	r = SYS2(fstat, fd, &st);
-	if (!sys_err(r) && is_stored(mm, &st) && st.st_ino == f->ino)
+	if (!sys_err(r) && is_stored(mm, &st) && st.st_ino == f->ino) {
+		*dev = st.st_dev;
 		return fd;
+	}
 	SYS1(close, fd);
 	return sys_err(r) ? r : -ESTALE;
 }
 
-/* 0; -ENOTCONN: there is no server; else why it cannot be. */
-static long give_back(struct mm *mm, struct share_file *f)
+static void close_there(const struct mm *mm, const struct share_file *f)
+{
+	struct wire_msg m;
+
+	wire_init(&m, WIRE_CLOSE);
+	m.member = f->number;
+	/* where that fails the end of the connection will be noticed */
+	stored_send(mm->share->link->sock, &m, NULL, 0);
+}
+
+/* Have the server page the memfd that we have mapped: 0 or -errno. */
+static long take(struct mm *mm, struct share_file *f)
 {
 	int got[WIRE_FDS_MAX];
 	int fds[4] = {-1, f->memfd, f->state_fd, f->marks_fd};
 	struct wire_msg m;
-	struct link *l;
 	unsigned n = 0;
-	long r = link_get(mm, &l);
+	uint64_t dev;
+	long r = open_again(mm, f, &dev);
 
+	if (sys_err(r))
+		return r;
+	fds[0] = (int)r;
+	wire_init(&m, WIRE_TAKE);
+	m.flags = f->write ? WIRE_WRITE : 0;
+	m.slots = f->birth;
+	m.mm_addr = f->memfd_ino;
+	r = ask(mm, mm->share->link, &m, fds, f->memfd >= 0 ? 4 : 1, got, &n);
+	for (unsigned i = 0; i < n; i++)
+		SYS1(close, got[i]);
+	SYS1(close, fds[0]);
 	if (r != 0)
+		return r;
+	f->number = m.member;
+	f->dev = dev;
+	if (f->memfd < 0)
+		r = fetch(mm, f, -1);
+	if (r != 0 && mm->share->link->sock >= 0)
+		close_there(mm, f);
+	return r;
+}
+
+/*
+ * Tell what is mapped of a file that was taken.  What raised SIGBUS does not any more; a part
+ * that is about to be something else is told if it stays (share_return()).
+ */
+static int tell_mappings(struct mm *mm, const struct share_file *f)
+{
+	int err = 0;
+
+	for (const struct region *r = f->users.first; err == 0 && r != NULL; r = r->user_next) {
+		uint64_t page = vpn_of(r->start) + r->delta;
+		uint32_t flags = map_flags(r->flags);
+
+		if (r->flags & REGION_HELD)
+			continue;
+		err = say_range(mm, f, WIRE_MAP, r->start, r->end, page, flags);
+		/* more is locked than fits its cache: the kernel's lock stays */
+		if (err == -ENOMEM && (flags & WIRE_LOCKED))
+			err = say_range(mm, f, WIRE_MAP, r->start, r->end, page,
+					flags & ~WIRE_LOCKED);
+		SYS3(madvise, r->start, r->end - r->start, MADV_DONTNEED_LOCKED);
+	}
+	return err;
+}
+
+static bool return_file(struct mm *mm, struct share_file *f, bool last);
+
+/* For files that the server may take; on a connection that is up, or about to be. */
+static void take_files(struct mm *mm)
+{
+	struct link *l = mm->share->link;
+
+	for (struct share_file *f = mm->share->files; f != NULL && l->sock >= 0; f = f->next) {
+		long r;
+
+		if (f->take_until == 0 || f->users.count == 0)
+			continue;
+		r = take(mm, f);
+		if (r == 0) {
+			r = tell_mappings(mm, f);
+			if (r != 0 && l->sock >= 0) {
+				for (const struct region *q = f->users.first; q != NULL;
+				     q = q->user_next)
+					say_range(mm, f, WIRE_UNMAP, q->start, q->end, 0, 0);
+				if (l->sock >= 0)
+					close_there(mm, f);
+			}
+		}
+		if (l->sock < 0)
+			return;
+		if (r == 0) {
+			f->stranded = f->stored = f->returned = f->told = false;
+			mm->share->said = false;
+			mm_log(mm, FL_LOG_INFO, "%s is paged by the store's server again", f->path);
+		} else if (r == -EAGAIN && sys_now() < f->take_until) {
+			look_soon(mm->share);
+			continue;
+		}
+		f->take_until = f->held_since = 0;
+		f->held = false;
+		if (l->up)
+			wake_file(mm, f);
+		if (f->stranded && l->up)
+			f->waits = !return_file(mm, f, false);
+	}
+}
+
+/* With the userfaultfd that everything is registered with. */
+static int connect_again(struct mm *mm, struct link *l)
+{
+	struct wire_msg m;
+	long r = stored_connect(mm->store);
+
+	if (sys_err(r))
+		return (int)r;
+	l->sock = (int)r;
+	r = say_hello(mm, l, WIRE_AGAIN);
+	if (r != 0) {
+		lose(mm, l);
+		return (int)r;
+	}
+	for (struct share_file *f = mm->share->files; f != NULL; f = f->next)
+		f->take_until = sys_now() + TAKE_NS;
+	take_files(mm);
+	if (l->sock < 0)
 		return -ENOTCONN;
-	r = open_again(mm, f);
+	/* nobody reads faults until it does */
+	fork_unwatch(mm, l->uffd);
+	l->up = true;
+	wire_init(&m, WIRE_GO);
+	r = ask_plain(mm, l, &m);
+	if (r != 0) {
+		lose(mm, l);
+		return (int)r;
+	}
+	for (const struct share_file *f = mm->share->files; f != NULL; f = f->next)
+		wake_file(mm, f);
+	return 0;
+}
+
+/* 0; 1: it is taken, or may be; -ENOTCONN: there is no server; else why it cannot be. */
+static long give_back(struct mm *mm, const struct share_file *f)
+{
+	int got[WIRE_FDS_MAX];
+	int fds[4] = {-1, f->memfd, f->state_fd, f->marks_fd};
+	struct wire_msg m;
+	uint64_t dev;
+	unsigned n = 0;
+	long r;
+
+	if (link_get(mm) != 0)
+		return -ENOTCONN;
+	if (!f->stranded || (f->users.count != 0 && f->take_until != 0))
+		return 1;
+	r = open_again(mm, f, &dev);
 	if (sys_err(r))
 		return r;
 	fds[0] = (int)r;
 	wire_init(&m, WIRE_RETURN);
 	m.slots = f->birth;
-	r = ask(mm, l, &m, fds, 4, got, &n);
+	r = ask(mm, mm->share->link, &m, fds, 4, got, &n);
 	for (unsigned i = 0; i < n; i++)
 		SYS1(close, got[i]);
 	SYS1(close, fds[0]);
 	return r;
 }
 
-/* What is stored from here on is a fault again, and marked. */
-static bool protect(const struct share_file *f)
+/* What is stored from here on is a fault again. */
+static bool protect(const struct mm *mm, const struct share_file *f)
 {
 	for (const struct region *r = f->users.first; r != NULL; r = r->user_next)
-		if (uffd_writeprotect(f->link->uffd, r->start, r->end - r->start, true) != UFFD_OK)
+		if (uffd_writeprotect(mm->share->link->uffd, r->start, r->end - r->start, true) !=
+		    UFFD_OK)
 			return false;
 	return true;
 }
@@ -807,11 +1050,15 @@ static bool return_file(struct mm *mm, struct share_file *f, bool last)
 {
 	long r;
 
-	if (f->marks_fd < 0 || f->told || (f->returned && !f->stored))
+	/* what is to be taken is not returned */
+	if (f->users.count != 0 && f->take_until != 0)
 		return true;
-	r = protect(f) ? give_back(mm, f) : -ENOMEM;
+	if (!f->stranded || !f->write || f->memfd < 0 || f->told || (f->returned && !f->stored))
+		return true;
+	r = protect(mm, f) ? give_back(mm, f) : -ENOMEM;
+	if (r == 1)
+		return true;
 	if (r == 0) {
-		SYS2(ftruncate, f->marks_fd, 0);
 		f->returned = true;
 		f->stored = false;
 		mm_log(mm, FL_LOG_INFO,
@@ -829,17 +1076,43 @@ static bool return_file(struct mm *mm, struct share_file *f, bool last)
 
 void share_come_back(struct mm *mm)
 {
-	struct share *s = mm->share;
+	struct link *l = mm->share != NULL ? mm->share->link : NULL;
+	bool wanted = false;
 
-	if (s == NULL)
+	if (l == NULL)
 		return;
+	mm->share->connect_at = 0;
 	/* what it had may be the one before this */
-	for (struct link *l = s->links; l != NULL; l = l->next) {
-		l->pending |= l->sock >= 0;
-		receive_all(mm, l);
-	}
-	for (struct share_file *f = s->files; f != NULL; f = f->next)
+	l->pending |= l->sock >= 0;
+	receive_all(mm, l);
+	for (const struct share_file *f = mm->share->files; f != NULL; f = f->next)
+		wanted |= f->stranded && (f->users.count != 0 || f->waits);
+	if (wanted && link_get(mm) != 0)
+		return;
+	for (struct share_file *f = mm->share->files; f != NULL; f = f->next)
 		f->waits = !return_file(mm, f, false);
+}
+
+/* What waits for a server to take it, or for who has one. */
+static void look(struct mm *mm)
+{
+	struct share *s = mm->share;
+	uint64_t now = sys_now();
+
+	s->look_at = 0;
+	if (s->link->up) {
+		take_files(mm);
+	} else if (now >= s->connect_at) {
+		link_get(mm);
+		/* one that answers late is not to stop us again and again */
+		s->connect_at = sys_now() + CONNECT_NS + 10 * (sys_now() - now);
+	}
+	for (struct share_file *f = s->files; f != NULL; f = f->next) {
+		if (!f->held)
+			continue;
+		f->held = false;
+		wake_file(mm, f);
+	}
 }
 
 /* Files that nothing maps any more. */
@@ -849,7 +1122,6 @@ static void sweep(struct mm *mm, bool last)
 
 	for (struct share_file **link = &s->files; *link != NULL;) {
 		struct share_file *f = *link;
-		struct wire_msg m;
 
 		if (f->users.count == 0 && (last || !f->waits))
 			f->waits = !return_file(mm, f, last);
@@ -857,27 +1129,38 @@ static void sweep(struct mm *mm, bool last)
 			link = &f->next;
 			continue;
 		}
-		wire_init(&m, WIRE_CLOSE);
-		m.member = f->number;
-		/* where that fails the end of the connection will be noticed */
-		if (f->link->sock >= 0)
-			stored_send(f->link->sock, &m, NULL, 0);
+		if (!f->stranded && s->link->sock >= 0)
+			close_there(mm, f);
 		close_fds(f);
 		*link = f->next;
 		sys_mem_free(f, sizeof(*f));
 	}
 }
 
+uint64_t share_patience(const struct mm *mm)
+{
+	uint64_t now;
+
+	if (mm->share == NULL || mm->share->look_at == 0)
+		return UINT64_MAX;
+	now = sys_now();
+	return mm->share->look_at > now ? mm->share->look_at - now : 1;
+}
+
 void share_round(struct pager *p)
 {
 	struct mm *mm = p->mm;
+	struct share *s = mm->share;
+	struct link *l = s->link;
 
-	for (struct link *l = mm->share->links; l != NULL; l = l->next) {
-		if (l->pending)
-			receive_all(mm, l);
-		if (l->faults && l->sock < 0)
-			serve_lost(mm, l);
-	}
+	if (l == NULL)
+		return;
+	if (l->pending)
+		receive_all(mm, l);
+	if (l->faults && !l->up)
+		serve_stranded(mm, l);
+	if (s->look_at != 0 && sys_now() >= s->look_at)
+		look(mm);
 	sweep(mm, false);
 }
 
@@ -886,7 +1169,6 @@ void share_close(struct mm *mm)
 	struct share *s = mm->share;
 	const struct region *r;
 	uintptr_t start, end;
-	struct link *l;
 
 	if (s == NULL)
 		return;
@@ -894,12 +1176,11 @@ void share_close(struct mm *mm)
 		if (sys_err(do_munmap(mm, start, end - start)))
 			log_fatal("no memory to forget a mapping");
 	sweep(mm, true);
-	while ((l = s->links) != NULL) {
-		s->links = l->next;
-		if (l->sock >= 0)
-			SYS1(close, l->sock);
-		SYS1(close, l->uffd);
-		sys_mem_free(l, sizeof(*l));
+	if (s->link != NULL) {
+		if (s->link->sock >= 0)
+			SYS1(close, s->link->sock);
+		SYS1(close, s->link->uffd);
+		sys_mem_free(s->link, sizeof(*s->link));
 	}
 	sys_mem_free(s, sizeof(*s));
 	mm->share = NULL;
@@ -916,9 +1197,9 @@ int share_fork(struct mm *mm)
 
 	if (mm->share == NULL || mm->share->files == NULL)
 		return -1;
-	l = mm->share->links;
+	l = mm->share->link;
 	wire_init(&m, WIRE_FORK);
-	if (l->sock < 0 || ask(mm, l, &m, NULL, 0, got, &n) != 0)
+	if (!l->up || ask(mm, l, &m, NULL, 0, got, &n) != 0)
 		return -1;
 	for (unsigned i = 1; i < n; i++)
 		SYS1(close, got[i]);
@@ -928,38 +1209,44 @@ int share_fork(struct mm *mm)
 int share_forked(struct mm *mm, int sock)
 {
 	struct share *s = mm->share;
+	struct link *l = s != NULL ? s->link : NULL;
+	long r;
 
-	if (s == NULL) {
+	if (l == NULL) {
 		if (sock >= 0)
 			SYS1(close, sock);
 		return 0;
 	}
 	/* descriptors are the parent's numbers */
-	for (struct share_file *f = s->files; f != NULL; f = f->next)
+	for (struct share_file *f = s->files; f != NULL; f = f->next) {
 		f->memfd = f->state_fd = f->marks_fd = -1;
-	for (struct link *l = s->links; l != NULL; l = l->next) {
-		long r = uffd_open(mm->device >= 0 ? mm->device : -ENOENT);
-
-		if (sys_err(r))
-			return (int)r;
-		for (unsigned i = 0; i < SYNCS_MAX; i++)
-			l->sync[i].wait = NULL;
-		l->uffd = (int)r;
-		l->sock = l == s->links ? sock : -1;
-		if (l->sock >= 0 && say_hello(mm, l) != 0)
-			lose(mm, l);
-		else if (l->sock < 0 && fork_watch(mm, l->uffd, false) != 0)
-			return -ENOMEM;
-		l->faults = true;
+		f->take_until = f->held_since = 0;
+		f->held = false;
 	}
-	return 0;
+	s->look_at = s->connect_at = 0;
+	r = uffd_open(mm->device >= 0 ? mm->device : -ENOENT);
+	if (sys_err(r))
+		return (int)r;
+	for (unsigned i = 0; i < SYNCS_MAX; i++)
+		l->sync[i].wait = NULL;
+	l->uffd = (int)r;
+	l->sock = sock;
+	l->faults = true;
+	l->up = l->pending = false;
+	if (sock >= 0 && say_hello(mm, l, 0) == 0) {
+		l->up = true;
+		return 0;
+	}
+	lose(mm, l);
+	for (struct share_file *f = s->files; f != NULL; f = f->next)
+		f->stranded = true;
+	return fork_watch(mm, l->uffd, false);
 }
 
 int share_adopt(struct mm *mm, const struct region *r)
 {
-	int err = uffd_register_shared(file_of(r)->link->uffd, r->start, r->end - r->start);
+	int err = uffd_register_shared(mm->share->link->uffd, r->start, r->end - r->start);
 
-	(void)mm;
 	return err != 0 ? err : (int)SYS3(madvise, r->start, r->end - r->start, MADV_DONTFORK);
 }
 
@@ -967,6 +1254,6 @@ void share_adopted(struct mm *mm)
 {
 	for (struct share_file *f = mm->share != NULL ? mm->share->files : NULL; f != NULL;
 	     f = f->next)
-		if (f->link->sock >= 0 && fetch(mm, f, -1) != 0)
-			lose(mm, f->link);
+		if (!f->stranded && fetch(mm, f, -1) != 0)
+			lose(mm, mm->share->link);
 }

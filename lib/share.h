@@ -13,13 +13,16 @@
  * reading: registering a shared mapping would take the right to write to the
  * memfd.  Never being writable, it shows the cached pages all the same.
  *
- * When the server has gone the client answers: what is cached stays, and can be
- * written, and what is not raises SIGBUS; never zeros, never a wait for ever.  A
- * connection that is lost stays so; what is mapped afterwards has another one, to the
- * server that came next.  That one is given what was stored and is not in the file:
- * when it comes, and again when the mappings end.  The memfd has the bytes; which
- * pages they are the words say, and for what was stored since then
- * a memfd of marks, a byte for each page.
+ * When the server has gone the mappings are stranded, and the client answers: what is cached
+ * stays, and can be written, and what is not raises SIGBUS; never zeros, never a wait for
+ * ever.  The server that comes next is given the userfaultfd and the memfds, and goes on
+ * with them.  Until it has them nobody but who holds the lock of the words lets a page in
+ * (pagecache.h); what is stored meanwhile is marked, a byte for each page, in a memfd that
+ * belongs to the file's.
+ *
+ * What it does not take stays so: it tells us these faults, as it reads them all.  It is
+ * given what was stored there and is not in the file: when it comes, and again when the
+ * mappings end.
  *
  * What madvise(2) says of such a mapping is told to the server, and so is what is
  * locked: there, for what a process may lock is for its kernel to say first.
@@ -84,6 +87,8 @@ void share_come_back(struct mm *mm);
 bool share_ready(struct mm *mm, int fd);
 /* In a round of the pager. */
 void share_round(struct pager *p);
+/* When that wants to be called at the latest, in ns from now; UINT64_MAX: when something happens. */
+uint64_t share_patience(const struct mm *mm);
 
 /* Unmap all, and end. */
 void share_close(struct mm *mm);

@@ -588,12 +588,14 @@ void stored_round(struct pager *p)
 
 uint64_t stored_patience(const struct mm *mm)
 {
-	uint64_t now;
+	uint64_t share = share_patience(mm);
+	uint64_t now, next;
 
 	if (mm->store == NULL || mm->store->fd >= 0)
-		return UINT64_MAX;
+		return share;
 	now = sys_now();
-	return mm->store->next > now ? mm->store->next - now : 1;
+	next = mm->store->next > now ? mm->store->next - now : 1;
+	return next < share ? next : share;
 }
 
 void stored_close(struct mm *mm)

@@ -83,6 +83,8 @@ enum what {
 	LOCKED,	 /* KiB that the kernel has locked */
 	BRING,	 /* a thread begins to read BASE/slow/file, which is slow, into page `page` */
 	BROUGHT, /* its end: how many bytes it read */
+	WHERE,	 /* page `page`'s address */
+	OPEN,	 /* the file again: of another server's mount */
 };
 
 struct order {
@@ -130,13 +132,21 @@ static inline uint64_t *at(uint64_t page)
 	return (uint64_t *)(void *)(map + (page - mapped_from) * PG);
 }
 
-static inline int64_t do_map(const struct order *o)
+static inline int64_t do_open(int mode)
 {
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/mnt/files/data", base);
+	if (fd >= 0)
+		close(fd);
+	fd = open(path, mode | O_CLOEXEC);
+	return fd < 0 ? -errno : 0;
+}
+
+static inline int64_t do_map(const struct order *o)
+{
 	if (fd < 0)
-		fd = open(path, (o->version != 0 ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+		do_open(o->version != 0 ? O_RDWR : O_RDONLY);
 	map = fl_mmap(fl, NULL, o->n * PG, PROT_READ | (o->version != 0 ? PROT_WRITE : 0),
 		      MAP_SHARED, fd, (off_t)(o->page * PG));
 	mapped_from = o->page;
@@ -316,6 +326,10 @@ static inline int64_t obey(const struct order *o)
 		return do_bring(o);
 	case BROUGHT:
 		return do_brought();
+	case OPEN:
+		return do_open(O_RDWR);
+	case WHERE:
+		return (int64_t)(uintptr_t)at(o->page);
 	}
 	return -EINVAL;
 }

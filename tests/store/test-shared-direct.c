@@ -222,6 +222,34 @@ static void what_is_locked_may_take_long(void **state)
 		finish(&p[i]);
 }
 
+/* The server is killed meanwhile, and another one takes the page over, writes it, and is told again. */
+static void what_arrives_for_another_server(void **state)
+{
+	struct process p[2];
+	time_t since = time(NULL);
+
+	(void)state;
+	start_some(p, 2, LONG_KEPT);
+	/* it may take longer than a page is kept */
+	OK(&p[0], LOCK, PAGE, 1, 0, 0);
+	bring(&p[0]);
+	kill_server();
+	serve(LONG_KEPT);
+	for (unsigned i = 0; i < 2; i++)
+		while (DO(&p[i], TOUCH, PAGES - 1 - 100 * i, 0, 0, 0) != 0)
+			assert_true(time(NULL) - since < HANG_SECONDS);
+	OK(&p[1], SYNC, 0, 10, 0, 0);
+	check_file("store/files/data", PAGE, 1, 1, 2);
+	OK(&p[1], ADVISE, 0, 10, 0, MADV_PAGEOUT);
+	let_end(&p[0]);
+	for (unsigned i = 0; i < 2; i++)
+		assert_arrived(&p[i]);
+	OK(&p[1], SYNC, 0, 10, 0, 0);
+	assert_is_written();
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -232,6 +260,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(what_is_read_into_does_not_leave, begin_slow,
 						end_slow),
 		cmocka_unit_test_setup_teardown(what_is_locked_may_take_long, begin_slow, end_slow),
+		cmocka_unit_test_setup_teardown(what_arrives_for_another_server, begin_slow,
+						end_slow),
 	};
 
 	RUN_TESTS(argc, argv, tests);

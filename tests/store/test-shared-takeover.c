@@ -1,0 +1,619 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test-shared-takeover.c - a store's server is killed and started again under
+ * processes that have a file of it mapped: their mappings go on.  What they hold, what
+ * the new server reads, what others map and what the mount shows is one copy, and no
+ * store is lost: of threads that store throughout, of forked children, of a process
+ * that is stopped meanwhile.
+ *
+ * FL_STORE_SEED takes another course of things, FL_STORE_ROUNDS more of them.
+ *
+ * usage: test-shared-takeover [TEST]
+ */
+#include "shared.h"
+
+#include <sys/uio.h>
+#include <time.h>
+
+#define ROOM "cache=16M" /* for all of the usual file */
+
+static void stop(const struct process *p)
+{
+	siginfo_t stopped;
+
+	kill(p->pid, SIGSTOP);
+	assert_int_equal(waitid(P_PID, (id_t)p->pid, &stopped, WSTOPPED | WNOWAIT), 0);
+	assert_int_equal(stopped.si_code, CLD_STOPPED);
+}
+
+/* A page that nobody has brought in yet can be had: there is a server, and it pages the mapping. */
+static void await(const struct process *p, uint64_t page)
+{
+	time_t since = time(NULL);
+
+	while (DO(p, TOUCH, page, 0, 0, 0) != 0)
+		assert_true(time(NULL) - since < HANG_SECONDS);
+}
+
+static void again(const char *options)
+{
+	kill_server();
+	serve(options);
+}
+
+/* Each of two programs goes on with what it had, and both with a third that maps it now. */
+static void mappings_go_on(void **state)
+{
+	static uint64_t buf[WORDS];
+	struct process p[2], q;
+	uint64_t v = 10;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	for (unsigned i = 0; i < 2; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, PAGES, 0, 1);
+	}
+	OK(&p[0], STORE, 0, 100, 1, v);
+	OK(&p[1], STORE, 100, 100, 1, v);
+	for (unsigned round = 0; round < 2; round++) {
+		uint64_t far = 2000 + 300 * round;
+		int f;
+
+		kill_server();
+		/* what was stored before, by the other one too, and without a server */
+		OK(&p[round % 2], CHECK, 0, 200, 1, v);
+		OK(&p[0], STORE, 50, 100, 1, v + 1);
+		OK(&p[1], CHECK, 50, 100, 1, v + 1);
+		assert_int_equal(DO(&p[1], TOUCH, far + 200, 0, 0, 0), 1);
+		serve(CACHE);
+		for (unsigned i = 0; i < 2; i++)
+			await(&p[i], far + 250 + i);
+		/* one that raised it, too */
+		for (unsigned i = 0; i < 2; i++)
+			OK(&p[i], CHECK, far, 300, 1, 1);
+		start(&q);
+		OK(&q, MAP, 0, PAGES, 0, 1);
+		OK(&q, CHECK, 0, 50, 1, v);
+		OK(&q, CHECK, 50, 100, 1, v + 1);
+		OK(&q, CHECK, 150, 50, 1, v);
+		OK(&p[0], STORE, far - 1900, 50, 1, v + 2);
+		OK(&q, CHECK, far - 1900, 50, 1, v + 2);
+		OK(&q, STORE, 20, 160, 1, v + 3);
+		for (unsigned i = 0; i < 2; i++)
+			OK(&p[i], CHECK, 20, 160, 1, v + 3);
+		/* the same words at once: no addition is lost */
+		for (unsigned i = 0; i < 2; i++)
+			tell(&p[i], (struct order){COUNT, 30, 20000, 0, 0});
+		OK(&q, COUNT, 30, 20000, 0, 0);
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(hear(&p[i]), 0);
+		assert_int_equal(DO(&q, WORD, 30, 0, 1, 0), (int64_t)(word(30, v + 3, 1) + 60000));
+		/* through the mount, both ways */
+		page_of("mnt/files/data", 25, buf);
+		assert_int_equal(differs(buf, 25, v + 3), WORDS);
+		f = open(in_base("mnt/files/data"), O_WRONLY | O_CLOEXEC);
+		fill(buf, 26, v + 4);
+		assert_int_equal(pwrite(f, buf, PG, 26 * PG), (ssize_t)PG);
+		close(f);
+		for (unsigned i = 0; i < 2; i++)
+			OK(&p[i], CHECK, 26, 1, 1, v + 4);
+		OK(&p[round % 2], SYNC, 0, PAGES, 0, 0);
+		check_file("store/files/data", 100, 80, 1, v + 3);
+		/* pushed out, and brought in again */
+		OK(&p[0], CHECK, 1000, 900, 1, 1);
+		v += 10;
+		for (unsigned i = 0; i < 2; i++)
+			OK(&p[i], STORE, i * 100, 100, 1, v);
+		finish(&q);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	check_file("store/files/data", 0, 200, 1, v);
+	check_file("store/files/data", 2000, PAGES - 2000, 1, 1);
+	serve(CACHE);
+}
+
+/* Parts are moved, covered and locked before; the next server's cache is smaller than what is dirty. */
+static void as_it_was_mapped(void **state)
+{
+	struct process p, q;
+
+	(void)state;
+	serve(ROOM);
+	make_file(PAGES);
+	start(&p);
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	OK(&p, STORE, 0, 2000, 1, 2);
+	OK(&p, COVER, 300, 100, 0, 0);
+	OK(&p, UNMAP, 500, 100, 0, 0);
+	OK(&p, LOCK, 700, 20, 0, 0);
+	OK(&p, ADVISE, 800, 100, 0, MADV_RANDOM);
+	kill_server();
+	OK(&p, UNMAP, 1000, 100, 0, 0);
+	serve(CACHE);
+	await(&p, PAGES - 1);
+	OK(&p, OPEN, 0, 0, 0, 0);
+	OK(&p, MORE, 500, 100, 0, 0);
+	start(&q);
+	OK(&q, MAP, 0, PAGES, 0, 1);
+	OK(&q, CHECK, 0, 2000, 1, 2);
+	OK(&q, CHECK, 2000, PAGES - 2000, 1, 1);
+	OK(&q, STORE, 0, PAGES, 1, 3);
+	OK(&p, CHECK, 0, 300, 1, 3);
+	OK(&p, CHECK, 400, 600, 1, 3);
+	OK(&p, CHECK, 1100, PAGES - 1100, 1, 3);
+	assert_int_equal(DO(&p, LOCKED, 0, 0, 0, 0), 80);
+	again(CACHE);
+	finish(&q);
+	await(&p, PAGES - 1);
+	OK(&p, CHECK, 1100, PAGES - 1100, 1, 3);
+	finish(&p);
+	check_file("mnt/files/data", 0, PAGES, 1, 3);
+}
+
+/* Children: of before, of while there was no server, and of afterwards. */
+static void children(void **state)
+{
+	struct process p[3], c[3];
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	for (unsigned i = 0; i < 3; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, PAGES, 0, 1);
+	}
+	OK(&p[0], STORE, 0, 100, 1, 2);
+	OK(&p[0], CHECK, 100, 200, 1, 1);
+	c[0] = child_of(&p[0]);
+	OK(&c[0], STORE, 100, 100, 1, 2);
+	kill_server();
+	OK(&c[0], STORE, 150, 100, 1, 3);
+	OK(&p[0], STORE, 0, 50, 1, 3);
+	c[1] = child_of(&p[1]);
+	kill_it(&p[0]);
+	serve(CACHE);
+	for (unsigned i = 0; i < 2; i++)
+		await(&c[i], PAGES - 1 - i);
+	for (unsigned i = 1; i < 3; i++)
+		await(&p[i], PAGES - 10 - i);
+	c[2] = child_of(&p[2]);
+	for (unsigned i = 0; i < 3; i++) {
+		OK(&c[i], CHECK, 0, 50, 1, 3);
+		OK(&c[i], CHECK, 50, 50, 1, 2);
+		OK(&c[i], CHECK, 100, 50, 1, 2);
+		OK(&c[i], CHECK, 150, 100, 1, 3);
+		OK(&c[i], CHECK, 250, PAGES - 250, 1, 1);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		OK(&c[i], STORE, 500 + 100 * i, 100, 1, 4 + i);
+	for (unsigned i = 0; i < 3; i++)
+		OK(&p[1], CHECK, 500 + 100 * i, 100, 1, 4 + i);
+	again(CACHE);
+	for (unsigned i = 0; i < 3; i++)
+		await(&c[i], PAGES - 20 - i);
+	OK(&c[2], CHECK, 150, 100, 1, 3);
+	OK(&c[1], CHECK, 700, 100, 1, 6);
+	for (unsigned i = 0; i < 3; i++)
+		kill_it(&c[i]);
+	OK(&p[1], CHECK, 700, 100, 1, 6);
+	await(&p[2], PAGES - 30);
+	for (unsigned i = 1; i < 3; i++)
+		finish(&p[i]);
+	check_file("mnt/files/data", 150, 100, 1, 3);
+	check_file("mnt/files/data", 500, 100, 1, 4);
+}
+
+/* Bytes into another process's memory, as a debugger would, though it is stopped. */
+static bool put_into(const struct process *p, uint64_t addr, uint64_t value)
+{
+	struct iovec own = {&value, sizeof(value)}, theirs = {(void *)addr, sizeof(value)};
+
+	return process_vm_writev(p->pid, &own, 1, &theirs, 1, 0) == (ssize_t)sizeof(value);
+}
+
+static uint64_t addr_in(const struct process *p, uint64_t page, size_t i)
+{
+	return (uint64_t)DO(p, WHERE, page, 0, 0, 0) + i * 8;
+}
+
+#define SETTLED_MS                                                                                 \
+	600 /* a page that was written is clean by then, if the machine is not very busy */
+
+/* Until it is that much, or so long: what it is then. */
+static uint32_t await_value(const uint32_t *v, uint32_t want, int ms)
+{
+	uint32_t have;
+
+	while ((have = __atomic_load_n(v, __ATOMIC_SEQ_CST)) < want && ms > 0) {
+		poll(NULL, 0, 10);
+		ms -= 10;
+	}
+	return have;
+}
+
+/*
+ * One that is stopped holds up nobody; what is stored in its memory meanwhile is seen, written,
+ * and not lost when the page has left memory since.
+ */
+static void one_that_is_stopped(void **state)
+{
+	uint32_t *done = mmap(NULL, PG, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t addr[2], late;
+	struct process p, q;
+	pid_t helper;
+	int64_t low;
+	int status;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	start(&p);
+	start(&q);
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	OK(&q, MAP, 0, PAGES, 0, 1);
+	OK(&q, STORE, 0, 100, 1, 2);
+	OK(&q, CHECK, 100, 100, 1, 1);
+	/* these stay, and are not known to be clean for as long */
+	OK(&p, LOCK, 10, 2, 0, 0);
+	for (unsigned i = 0; i < 2; i++)
+		addr[i] = addr_in(&q, 10 + i, 7);
+	late = addr_in(&q, 50, 7);
+	kill_server();
+	OK(&q, STORE, 0, 200, 1, 2);
+	stop(&q);
+	serve(CACHE);
+	await(&p, PAGES - 1);
+	/* one that is killed before all have come */
+	again(CACHE);
+	await(&p, PAGES - 100);
+	OK(&p, CHECK, 0, 200, 1, 2);
+	OK(&p, CHECK, 200, 800, 1, 1);
+	/* before it is written, and when it was: it may be stored to there, and nobody was told */
+	assert_true(put_into(&q, addr[0], 1));
+	assert_int_equal(DO(&p, WORD, 10, 0, 7, 0), 1);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	assert_true(put_into(&q, addr[0], 2));
+	assert_true(put_into(&q, addr[1], 3));
+	assert_int_equal(DO(&p, WORD, 10, 0, 7, 0), 2);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	{
+		static uint64_t buf[WORDS];
+
+		page_of("store/files/data", 10, buf);
+		assert_true(buf[7] == 2);
+		page_of("store/files/data", 11, buf);
+		assert_true(buf[7] == 3);
+	}
+	/* and when it has been written for long: that store is seen, or it waits for the process */
+	helper = fork();
+	assert_true(helper >= 0);
+	if (helper == 0) {
+		for (uint32_t v = 1; v <= 2; v++) {
+			poll(NULL, 0, v == 1 ? 0 : SETTLED_MS);
+			if (!put_into(&q, late, v))
+				_exit(1);
+			__atomic_store_n(done, v, __ATOMIC_SEQ_CST);
+		}
+		_exit(0);
+	}
+	await_value(done, 1, 3 * SETTLED_MS);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	low = await_value(done, 2, 3 * SETTLED_MS);
+	/* everything leaves memory for this, and comes again */
+	OK(&p, UNLOCK, 10, 2, 0, 0);
+	OK(&p, CHECK, 500, PAGES - 500, 1, 1);
+	OK(&p, CHECK, 500, PAGES - 500, 1, 1);
+	assert_int_equal(DO(&p, WORD, 10, 0, 7, 0), 2);
+	assert_true(DO(&p, WORD, 50, 0, 7, 0) >= low);
+	OK(&p, STORE, 300, 100, 1, 5);
+	kill(q.pid, SIGCONT);
+	assert_int_equal(waitpid(helper, &status, 0), helper);
+	assert_int_equal(status, 0);
+	assert_int_equal(DO(&p, WORD, 50, 0, 7, 0), 2);
+	assert_int_equal(DO(&q, WORD, 50, 0, 7, 0), 2);
+	OK(&q, CHECK, 300, 100, 1, 5);
+	assert_int_equal(DO(&q, WORD, 11, 0, 7, 0), 3);
+	OK(&q, STORE, 0, 400, 1, 6);
+	OK(&p, CHECK, 0, 400, 1, 6);
+	munmap(done, PG);
+	finish(&p);
+	finish(&q);
+	check_file("mnt/files/data", 0, 400, 1, 6);
+}
+
+/* One that may only read, alone: what others have changed since shows, as it does in any mapping. */
+static void one_that_reads(void **state)
+{
+	static uint64_t buf[WORDS];
+	struct process p, q;
+	int f;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	start(&p);
+	OK(&p, MAP, 0, PAGES, 0, 0);
+	OK(&p, CHECK, 0, 200, 1, 1);
+	again(CACHE);
+	await(&p, PAGES - 1);
+	OK(&p, CHECK, 0, PAGES, 1, 1);
+	kill_server();
+	stop(&p);
+	serve(CACHE);
+	f = open(in_base("mnt/files/data"), O_WRONLY | O_CLOEXEC);
+	for (uint64_t page = 100; page < 110; page++) {
+		fill(buf, page, 3);
+		assert_int_equal(pwrite(f, buf, PG, (off_t)(page * PG)), (ssize_t)PG);
+	}
+	close(f);
+	kill(p.pid, SIGCONT);
+	/* until it has noticed, what it holds is what it was */
+	await(&p, PAGES - 1);
+	OK(&p, CHECK, 0, 100, 1, 1);
+	OK(&p, CHECK, 100, 10, 1, 3);
+	start(&q);
+	OK(&q, MAP, 0, PAGES, 0, 1);
+	OK(&q, STORE, 50, 10, 1, 2);
+	OK(&p, CHECK, 50, 10, 1, 2);
+	OK(&p, CHECK, 110, PAGES - 110, 1, 1);
+	finish(&p);
+	finish(&q);
+}
+
+/* What others have changed first is theirs: the mapping stays as it is, and raises SIGBUS for the rest. */
+static void what_others_changed(void **state)
+{
+	static uint64_t buf[WORDS];
+	struct process p[2], q;
+	int f;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	for (unsigned i = 0; i < 2; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, PAGES, 0, 1);
+	}
+	OK(&p[0], STORE, 0, 100, 1, 2);
+	kill_server();
+	for (unsigned i = 0; i < 2; i++)
+		stop(&p[i]);
+	/* an area that they do not hold, for one that comes */
+	assert_int_equal(run_faultline("mkswap --size 16M \"$BASE/store/swap/disk1\""), 0);
+	serve(CACHE);
+	f = open(in_base("mnt/files/data"), O_WRONLY | O_CLOEXEC);
+	fill(buf, 200, 3);
+	assert_int_equal(pwrite(f, buf, PG, 200 * PG), (ssize_t)PG);
+	close(f);
+	start(&q);
+	OK(&q, MAP, 0, PAGES, 0, 1);
+	for (unsigned i = 0; i < 2; i++)
+		kill(p[i].pid, SIGCONT);
+	for (unsigned i = 0; i < 2; i++) {
+		OK(&p[i], CHECK, 0, 100, 1, 2);
+		assert_int_equal(DO(&p[i], TOUCH, PAGES - 1, 0, 0, 0), 1);
+		assert_int_equal(DO(&p[i], TOUCH, PAGES - 100, 0, 0, 0), 1);
+	}
+	OK(&p[0], STORE, 0, 50, 1, 4);
+	OK(&p[1], CHECK, 0, 50, 1, 4);
+	OK(&q, CHECK, 200, 1, 1, 3);
+	OK(&q, CHECK, 201, PAGES - 201, 1, 1);
+	OK(&q, STORE, 0, 10, 1, 5);
+	/* mapped anew it is the file as it is */
+	OK(&p[1], OPEN, 0, 0, 0, 0);
+	OK(&p[1], MORE, 0, PAGES, 0, 0);
+	OK(&p[1], CHECK, 0, 10, 1, 5);
+	OK(&p[1], CHECK, 200, 1, 1, 3);
+	OK(&p[1], STORE, 10, 10, 1, 6);
+	OK(&q, CHECK, 10, 10, 1, 6);
+	finish(&p[0]);
+	finish(&p[1]);
+	finish(&q);
+	check_file("mnt/files/data", 10, 10, 1, 6);
+	check_file("mnt/files/data", 200, 1, 1, 3);
+}
+
+/* --- throughout --- */
+
+#define OWNERS 3U
+#define STEADY 900U	/* pages; each has an owner, who alone stores there */
+#define MORE_PAGES 100U /* that nobody needs before the end */
+
+/* What everybody knows of a page: in memory of the kernel's. */
+struct shadow {
+	uint32_t stop;
+	struct {
+		uint32_t begun, done; /* versions */
+	} page[STEADY];
+};
+
+static struct shadow *shadow;
+static uint64_t rng;
+
+static uint64_t next(void)
+{
+	uint64_t x = rng += 0x9e3779b97f4a7c15U;
+
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9U;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebU;
+	return x ^ x >> 31;
+}
+
+static uint32_t get(const uint32_t *v)
+{
+	return __atomic_load_n(v, __ATOMIC_SEQ_CST);
+}
+
+static void set(uint32_t *v, uint32_t to)
+{
+	__atomic_store_n(v, to, __ATOMIC_SEQ_CST);
+}
+
+/* Every word is of one version of these. */
+static void compare(const char *what, const uint64_t *p, uint64_t page, uint32_t low, uint32_t high)
+{
+	for (size_t i = 0; i < WORDS; i++) {
+		uint64_t have = __atomic_load_n(&p[i], __ATOMIC_RELAXED);
+		uint32_t v = low;
+
+		while (v <= high && have != word(page, v, i))
+			v++;
+		if (v > high) {
+			fprintf(stderr, "%s: page %lu word %zu: %016lx, not of version %u to %u\n",
+				what, (unsigned long)page, i, (unsigned long)have, low, high);
+			_exit(9);
+		}
+	}
+}
+
+/* Between two servers a page that is not there raises SIGBUS: it is stored to, or looked at, again. */
+static void store_own(uint64_t page)
+{
+	uint32_t v = get(&shadow->page[page].done) + 1;
+
+	set(&shadow->page[page].begun, v);
+	while (sigsetjmp(escape, 1) != 0)
+		poll(NULL, 0, 1); /* it is raised again and again: let others run */
+	fill(at(page), page, get(&shadow->page[page].begun));
+	set(&shadow->page[page].done, get(&shadow->page[page].begun));
+}
+
+static void look_at(const char *what, uint64_t page, bool own)
+{
+	uint32_t low;
+
+	while (sigsetjmp(escape, 1) != 0)
+		poll(NULL, 0, 1);
+	low = get(&shadow->page[page].done);
+	if (own) {
+		compare(what, at(page), page, low, low);
+	} else {
+		uint64_t have = __atomic_load_n(at(page), __ATOMIC_SEQ_CST);
+
+		if (have < word(page, low, 0) ||
+		    have > word(page, get(&shadow->page[page].begun), 0)) {
+			fprintf(stderr, "%s: page %lu: version %lu, not %u to %u\n", what,
+				(unsigned long)page, (unsigned long)(have & UINT32_MAX), low,
+				get(&shadow->page[page].begun));
+			_exit(9);
+		}
+	}
+}
+
+static int64_t throughout(uint64_t id, uint64_t seed)
+{
+	rng = seed;
+	while (!get(&shadow->stop)) {
+		uint64_t page = next() % (STEADY / OWNERS) * OWNERS + id;
+
+		if (next() % 3 != 0)
+			store_own(page);
+		else if (next() % 2 != 0)
+			look_at("own", page, true);
+		else
+			look_at("another's", next() % STEADY, false);
+		/* when there is no server it fails */
+		if (next() % 500 == 0)
+			fl_msync(fl, at(page), PG, MS_SYNC);
+	}
+	return 0;
+}
+
+static void number_of(const char *name, uint64_t *v)
+{
+	const char *text = getenv(name);
+
+	if (text != NULL && text[0] != '\0')
+		*v = strtoull(text, NULL, 10);
+}
+
+static void check_shadow(const char *file)
+{
+	int f = open(in_base(file), O_RDONLY | O_CLOEXEC);
+	static uint64_t buf[WORDS];
+
+	assert_true(f >= 0);
+	for (uint64_t page = 0; page < STEADY; page++) {
+		assert_int_equal(pread(f, buf, PG, (off_t)(page * PG)), (ssize_t)PG);
+		compare(file, buf, page, shadow->page[page].done, shadow->page[page].done);
+	}
+	close(f);
+}
+
+/*
+ * Servers are killed and come at any time, some while they take over, and others whose cache
+ * holds a part of the pages only.
+ */
+static void stored_throughout(void **state)
+{
+	uint64_t seed = 1, rounds = 3;
+	struct process p[OWNERS];
+
+	(void)state;
+	number_of("FL_STORE_SEED", &seed);
+	number_of("FL_STORE_ROUNDS", &rounds);
+	rng = seed;
+	shadow = mmap(NULL, sizeof(*shadow), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
+	assert_ptr_not_equal(shadow, MAP_FAILED);
+	for (unsigned i = 0; i < STEADY; i++)
+		shadow->page[i].begun = shadow->page[i].done = 1;
+	serve(CACHE);
+	make_file(STEADY + MORE_PAGES);
+	for (unsigned i = 0; i < OWNERS; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, STEADY + MORE_PAGES, 0, 1);
+		tell(&p[i], (struct order){RUN, i, 0, 0, next()});
+	}
+	for (uint64_t i = 0; i < rounds; i++) {
+		struct pollfd f = {.fd = p[i % OWNERS].sock, .events = POLLIN};
+
+		/* so long it lives, unless one finds something wrong; programs come within a second */
+		if (poll(&f, 1, (int)(next() % 1300)) != 0)
+			fail_msg("seed %lu: process %u has ended", (unsigned long)seed,
+				 (unsigned)(i % OWNERS));
+		again(i % 3 == 1 ? "cache=2M" : CACHE);
+	}
+	/* everybody stores something more with the last one */
+	for (unsigned i = 0; i < OWNERS; i++) {
+		uint32_t v = get(&shadow->page[i].done);
+		time_t since = time(NULL);
+
+		while (get(&shadow->page[i].done) == v)
+			assert_true(time(NULL) - since < HANG_SECONDS);
+	}
+	set(&shadow->stop, 1);
+	for (unsigned i = 0; i < OWNERS; i++)
+		assert_int_equal(hear(&p[i]), 0);
+	for (unsigned i = 0; i < OWNERS; i++)
+		await(&p[i], STEADY + MORE_PAGES - 1 - i);
+	check_shadow("mnt/files/data");
+	/* nothing is given back: it is all the server's */
+	for (unsigned i = 0; i < OWNERS; i++)
+		kill_it(&p[i]);
+	check_shadow("mnt/files/data");
+	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	check_shadow("store/files/data");
+	munmap(shadow, sizeof(*shadow));
+	serve(CACHE);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(mappings_go_on, begin, end),
+		cmocka_unit_test_setup_teardown(as_it_was_mapped, begin, end),
+		cmocka_unit_test_setup_teardown(children, begin, end),
+		cmocka_unit_test_setup_teardown(one_that_is_stopped, begin, end),
+		cmocka_unit_test_setup_teardown(one_that_reads, begin, end),
+		cmocka_unit_test_setup_teardown(what_others_changed, begin, end),
+		cmocka_unit_test_setup_teardown(stored_throughout, begin, end),
+	};
+
+	shared_run = throughout;
+	RUN_TESTS(argc, argv, tests);
+}
