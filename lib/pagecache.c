@@ -15,7 +15,9 @@
  * put back.
  *
  * Accepted: a server that is killed between these last two steps, within some µs, loses
- * what was stored within the same µs by a process that has not come.
+ * what was stored within the same µs by a process that has not come.  A LOOSE page whose bytes change, and change back, between its checksum
+ * and the read of the device that writes it is thought clean, while the file has what was
+ * in between.
  */
 #include "pagecache.h"
 
@@ -163,9 +165,9 @@ void cache_set(struct pagecache *pc, uint64_t page, uint32_t word)
 	__atomic_store_n(w, word, __ATOMIC_RELAXED);
 }
 
-uint64_t cache_next(const struct pagecache *pc, uint64_t page, uint32_t mask)
+uint64_t cache_next_before(const struct pagecache *pc, uint64_t page, uint64_t stop, uint32_t mask)
 {
-	while (page / CHUNK_PAGES < pc->chunks) {
+	while (page < stop && page / CHUNK_PAGES < pc->chunks) {
 		const struct cache_chunk *c = chunk_of(pc, page);
 		unsigned i = (unsigned)(page % CHUNK_PAGES);
 		unsigned b = i / CACHE_BLOCK;
@@ -185,6 +187,11 @@ uint64_t cache_next(const struct pagecache *pc, uint64_t page, uint32_t mask)
 		} while (page % CACHE_BLOCK != 0);
 	}
 	return CACHE_NONE;
+}
+
+uint64_t cache_next(const struct pagecache *pc, uint64_t page, uint32_t mask)
+{
+	return cache_next_before(pc, page, CACHE_NONE, mask);
 }
 
 /* ---- opening ---- */
@@ -580,8 +587,13 @@ void cache_sweep(struct pager *p)
 
 	for (struct pagecache *pc = p->mm->files.first; pc != NULL; pc = next) {
 		next = pc->next;
-		if (pc->users.count != 0 || pc->handles != 0 || pc->inflight != 0 ||
-		    pc->dirty != 0 || pc->loose != 0 ||
+		if (pc->users.count != 0 || pc->handles != 0 || pc->inflight != 0)
+			continue;
+		if (pc->given_up) {
+			cache_free(pc);
+			continue;
+		}
+		if (pc->dirty != 0 || pc->loose != 0 ||
 		    (pc->keep_until != 0 && sys_now() < pc->keep_until))
 			continue;
 		cache_look_again(pc, 0, CACHE_NONE);
@@ -880,9 +892,9 @@ bool cache_settled(struct pagecache *pc, uint64_t page)
 
 	if (!(w & CACHE_RECENT))
 		return true;
-	/* the tick that it began in was not whole */
-	if ((w & CACHE_WRITEBACK) || age <= recent_ns(pc->mm) / RECENT_TICK ||
-	    cache_is_locked(pc, page))
+	/* the tick that it began in was not whole; at a server's end it is for the next one to say */
+	if (pc->mm->files.closing || (w & CACHE_WRITEBACK) ||
+	    age <= recent_ns(pc->mm) / RECENT_TICK || cache_is_locked(pc, page))
 		return false;
 	if (!is_as_written(pc, page)) {
 		cache_dirty(pc, page);
@@ -892,20 +904,6 @@ bool cache_settled(struct pagecache *pc, uint64_t page)
 		return false;
 	cache_set(pc, page, w & ~(CACHE_RECENT | CACHE_LOOSE) & ((1U << CACHE_TICK_SHIFT) - 1));
 	return true;
-}
-
-void cache_tighten(struct pagecache *pc)
-{
-	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_LOOSE)) != CACHE_NONE; page++) {
-		uint32_t w = cache_get(pc, page);
-
-		if (!(w & CACHE_RECENT) || (w & (CACHE_WRITEBACK | CACHE_LOCKED)))
-			continue;
-		if (is_as_written(pc, page))
-			take_from_all(pc, page);
-		else
-			cache_dirty(pc, page);
-	}
 }
 
 void cache_look_again(struct pagecache *pc, uint64_t page, uint64_t stop)
@@ -979,7 +977,8 @@ void cache_resize(struct pagecache *pc, uint64_t size)
 		/* what is behind the old end is the file's now */
 		if (old % PAGE_SIZE != 0) {
 			cache_look_again(pc, last, last + 1);
-			if (is_free_to_go(cache_get(pc, last) & ~CACHE_RECENT))
+			if (is_free_to_go(cache_get(pc, last) & ~CACHE_RECENT) &&
+			    (!(cache_get(pc, last) & CACHE_LOOSE) || take_from_all(pc, last)))
 				cache_drop(pc, last, 1);
 			drop_private_clean(pc, last);
 		}
@@ -1057,7 +1056,6 @@ void cache_renew(struct pagecache *pc)
 
 /* ---- taking over ---- */
 
-#define KEEP_NS 60000000000ULL
 #define STORED (CACHE_DIRTY | CACHE_WRITEBACK | CACHE_RECENT | CACHE_ERROR | CACHE_LOOSE)
 #define MARKS_STEP 4096U
 
@@ -1159,7 +1157,8 @@ static void take_none(struct pagecache *pc, uint64_t page, uint64_t n)
 	if (n == 0)
 		return;
 	/* first: nobody finds a page that its word says is absent */
-	punch(pc, page, n);
+	if (!punch(pc, page, n))
+		log_fatal("pages of %s cannot be taken over", pc->name);
 	for (uint64_t i = page; i < page + n; i++)
 		take_word(pc, i, 0);
 }
@@ -1227,10 +1226,19 @@ static int take_all(struct pagecache *pc, const struct cache_before *before, boo
 	if (!sys_err(SYS2(fstat, pc->marks_fd, &st)) && st.st_size != 0)
 		SYS4(fallocate, pc->marks_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
 		     st.st_size);
-	pc->keep_until = sys_now() + KEEP_NS;
+	pc->taken = true;
+	cache_keep(pc, CACHE_KEEP_NS);
 	if (f->next_tick == 0)
 		f->next_tick = sys_now() + FILE_TICK;
 	return 0;
+}
+
+void cache_keep(struct pagecache *pc, uint64_t ns)
+{
+	uint64_t until = sys_now() + ns;
+
+	if (pc->keep_until < until)
+		pc->keep_until = until;
 }
 
 int cache_take(struct mm *mm, int fd, bool write, const struct cache_before *before,
@@ -1264,8 +1272,9 @@ int cache_take(struct mm *mm, int fd, bool write, const struct cache_before *bef
 	pc->memfd = (int)reopen(mm, before->memfd, O_RDWR);
 	pc->state_fd = (int)reopen(mm, before->state_fd, O_RDWR);
 	pc->marks_fd = (int)reopen(mm, before->marks_fd, O_RDWR);
-	r = pc->memfd < 0 || pc->state_fd < 0 || pc->marks_fd < 0 || !is_of(pc) ? -EPERM
-										: lock_words(pc);
+	r = pc->memfd < 0 || pc->state_fd < 0 || pc->marks_fd < 0 || !is_of(pc)
+		    ? -EPERM
+		    : lock_words(pc);
 	if (r == 0)
 		r = open_devices(pc, fd, write);
 	if (r == 0)

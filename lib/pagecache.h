@@ -141,7 +141,9 @@ struct pagecache {
 	int direct_fd;	       /* is to be rd.fd again when those have ended; -1: nothing is */
 	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
 	uint64_t frames, dirty, recent, loose;
-	uint64_t keep_until; /* taken over: others may come that have it, ns */
+	uint64_t keep_until; /* processes that are not known may have the memfd, ns; 0: none */
+	bool taken;	     /* a server before us made it */
+	bool given_up;	     /* MM_SERVER: with what is dirty, which the words go on to say */
 	int error; /* of a write, not told yet */
 	uint32_t
 		failures; /* of writes, so far: each peer is told once of those that it has not heard of */
@@ -201,6 +203,8 @@ struct files {
 	uint64_t next_tick; /* when dirty pages are looked at, ns; 0: not */
 	uint64_t drained;   /* written in the background until so few are dirty */
 	bool behind;	    /* what is to be written waits for what is being written */
+	bool unsettled;	    /* what was written is looked at in the next round, too */
+	bool closing;	    /* MM_SERVER, at its end: what was written stays RECENT */
 	/* pages that raise SIGBUS just now, and since when */
 	struct {
 		struct peer *peer;
@@ -249,8 +253,9 @@ int cache_take(struct mm *mm, int fd, bool write, const struct cache_before *bef
 	       struct pagecache **out);
 /* Whether that one is the file's: so nothing is to be given back. */
 bool cache_has(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t memfd_ino);
-/* What is LOOSE and was written is taken from every mapping now. */
-void cache_tighten(struct pagecache *pc);
+/* For so long, though nobody maps it: who has the memfd may come. */
+void cache_keep(struct pagecache *pc, uint64_t ns);
+#define CACHE_KEEP_NS 60000000000ULL /* what a server before us left */
 
 /* The same for a private mapping, by a thread whose descriptor table may not be the process's; *id must be it. */
 int cache_open_chosen(struct mm *mm, int fd, const struct file_id *id, struct pagecache **out);
@@ -280,6 +285,8 @@ int cache_reserve(struct pagecache *pc, uint64_t page);
 void cache_set(struct pagecache *pc, uint64_t page, uint32_t word);
 /* The first page from `page` on with a bit of the mask, CACHE_DIRTY alone or any; CACHE_NONE. */
 uint64_t cache_next(const struct pagecache *pc, uint64_t page, uint32_t mask);
+/* The same, that looks no further than `stop`: what it finds from there on means none. */
+uint64_t cache_next_before(const struct pagecache *pc, uint64_t page, uint64_t stop, uint32_t mask);
 char *cache_addr(const struct pagecache *pc, uint64_t page);
 
 /* Where pages [page, page + n) lie in a region: the first, and how many; false: none. */

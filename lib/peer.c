@@ -27,6 +27,7 @@
 #define ADDRESS_END ((uint64_t)1 << 47)
 #define READY_MAX 32
 #define LOCKS_COMPARED 256U
+#define LOST_NS 5000000000ULL /* for who has lost his connection to come again */
 #define ASIDE_BYTES ((size_t)CACHE_BLOCK * PAGE_SIZE)
 
 /* Who waits until some files are written and durable. */
@@ -35,6 +36,7 @@ struct sync_call {
 	struct sync_wait *wait;
 	uint32_t request;
 	uint32_t pending; /* jobs */
+	bool written;	  /* is enough: it need not be durable, and errors are others' to hear of */
 	int err;
 };
 
@@ -214,12 +216,63 @@ int peer_start(struct mm *mm, int uffd, int sock, bool again, struct peer **out)
 	return r;
 }
 
+/*
+ * What may be stored to in a range of a peer is protected for the last time: the process may go on
+ * without us, and its stores are faults then, of its own or of another server's.  Else they would
+ * meet pages that are thought clean.  What cannot be protected is LOOSE.
+ */
+static void protect_stored(const struct peer *peer, uintptr_t start, uintptr_t end)
+{
+	const struct region *r;
+	uint64_t page, stop, n;
+
+	for (uintptr_t at = start; peer->uffd >= 0 && at < end; at = r->end) {
+		struct pagecache *pc;
+
+		r = region_next(&peer->regions, at);
+		if (r == NULL || r->start >= end)
+			break;
+		if (!(r->prot & PROT_WRITE))
+			continue;
+		pc = cache_of(r);
+		page = vpn_of(r->start > at ? r->start : at) + r->delta;
+		stop = vpn_of(r->end < end ? r->end : end) + r->delta;
+		for (; (page = cache_next_before(pc, page, stop, CACHE_DIRTY)) < stop; page += n) {
+			n = 1;
+			while (page + n < stop && (cache_get(pc, page + n) & CACHE_DIRTY))
+				n++;
+			if (peer_protected(peer,
+					   uffd_writeprotect(peer->uffd, addr_of(page - r->delta),
+							     n * PAGE_SIZE, true)))
+				continue;
+			for (uint64_t i = page; i < page + n; i++)
+				cache_set(pc, i, cache_get(pc, i) | CACHE_LOOSE);
+		}
+	}
+}
+
+/* Whether the process has anything mapped still that it told of; one that is ending may have. */
+static bool is_alive(const struct peer *peer)
+{
+	const struct region *r = region_next(&peer->regions, 0);
+
+	/* a page that is clean is protected as it is */
+	return peer->uffd >= 0 && r != NULL &&
+	       uffd_writeprotect(peer->uffd, r->start, PAGE_SIZE, true) == UFFD_OK;
+}
+
 void peer_end(struct peer *peer)
 {
 	struct mm *mm = peer->mm;
 	const struct region *r;
 	unsigned kept = 0;
 
+	protect_stored(peer, 0, ADDRESS_END);
+	/* it comes again, and is to find what it has mapped: others would have another one made */
+	if (is_alive(peer))
+		for (uint32_t i = 0; i < peer->nfiles; i++)
+			if (peer->file[i].pc != NULL)
+				cache_keep(peer->file[i].pc, LOST_NS);
 	for (struct peer **link = &mm->peers.first; *link != NULL; link = &(*link)->next) {
 		if (*link == peer) {
 			*link = peer->next;
@@ -296,6 +349,8 @@ static long add_file(struct peer *peer, int fd, bool write, const struct cache_b
 	if (r != 0)
 		return r;
 	pc->handles++;
+	pc->given_up = false;
+	pc->orphan_errors = 0;
 	peer->file[i] = (struct peer_file){.pc = pc, .write = write, .heard = pc->failures};
 	if (i == peer->nfiles)
 		peer->nfiles++;
@@ -350,9 +405,14 @@ int peer_descriptors(const struct peer *peer, uint32_t file, bool marks, int fds
 
 void peer_close(struct peer *peer, uint32_t file)
 {
+	struct pagecache *pc;
+
 	if (file_of(peer, file) == NULL)
 		return;
-	peer->file[file].pc->handles--;
+	pc = peer->file[file].pc;
+	pc->handles--;
+	if (pc->taken)
+		cache_keep(pc, CACHE_KEEP_NS);
 	peer->file[file].pc = NULL;
 }
 
@@ -451,6 +511,8 @@ int peer_unmap(struct peer *peer, uint64_t addr, uint64_t len)
 
 	if (!is_range(addr, len))
 		return -EPROTO;
+	/* it may stay mapped after all (share_return()) */
+	protect_stored(peer, addr, addr + len);
 	r = region_remove(&peer->regions, addr, addr + len);
 	if (r != 0)
 		return r;
@@ -658,7 +720,9 @@ static void call_ends(struct mm *mm, struct sync_call *call)
 		wire_init(&m, WIRE_ANSWER);
 		m.request = call->request;
 		m.error = call->err;
-		tell(call->peer, &m);
+		/* a thread of it waits for that, without an end */
+		if (!tell(call->peer, &m))
+			sys_bare(SYS_shutdown, call->peer->sock, SHUT_RDWR, 0, 0, 0, 0);
 	} else if (call->wait != NULL) {
 		struct sync_wait *wait = call->wait;
 
@@ -683,7 +747,7 @@ static void job_ends(struct mm *mm, struct sync_job *job, int err)
 	}
 	if (err == 0 && call->peer != NULL) {
 		err = failure(call->peer, pc);
-	} else if (err == 0) {
+	} else if (err == 0 && !call->written) {
 		err = pc->error;
 		pc->error = 0;
 	}
@@ -710,7 +774,7 @@ static void make_durable(struct pager *p, struct sync_job *job)
 {
 	struct file_io *io;
 
-	if (!job->pc->writable) {
+	if (!job->pc->writable || job->call->written) {
 		job_ends(p->mm, job, 0);
 		return;
 	}
@@ -818,4 +882,34 @@ int peers_sync_file(struct mm *mm, struct pagecache *pc, struct sync_wait *wait)
 		call->err = err;
 	call_ends(mm, call);
 	return 0;
+}
+
+int peers_write_all(struct mm *mm, struct sync_wait *wait)
+{
+	struct sync_call *call = pool_get(&mm->peers.call_pool);
+
+	if (call == NULL)
+		return -ENOMEM;
+	wait->pending = 1;
+	call->wait = wait;
+	call->written = true;
+	call->pending = 1;
+	for (struct pagecache *pc = mm->files.first; pc != NULL; pc = pc->next)
+		if ((pc->dirty != 0 || pc->recent != 0) &&
+		    add_job(mm, call, pc, 0, CACHE_NONE) != 0)
+			break;
+	call_ends(mm, call);
+	return 0;
+}
+
+void peers_stop(struct mm *mm)
+{
+	struct sync_job *next;
+
+	/* the others' I/O is under way: they end with it */
+	for (struct sync_job *j = mm->peers.jobs; j != NULL; j = next) {
+		next = j->next;
+		if (!j->durable)
+			job_ends(mm, j, -EIO);
+	}
 }

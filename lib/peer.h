@@ -16,6 +16,8 @@
  *    one away: so no page is put where another file's mapping is by then.
  * 2. A peer outlives its connection for as long as an I/O that it waited for is in
  *    flight; it has no regions and no descriptor then.
+ * 3. What it may store to is write-protected before a mapping is forgotten, for the process
+ *    may go on: so what pagecache.h says of clean pages is true of it, too.
  *
  * What peers lock is a part of the cache only (mm_lockable()), or nothing else
  * could be read.  Pages that several lock count once, but where that takes too long
@@ -110,6 +112,10 @@ int peer_sync(struct peer *peer, uint64_t addr, uint64_t len, uint32_t request);
 
 /* The same for pages of one file and a thread that waits. */
 int peers_sync_file(struct mm *mm, struct pagecache *pc, struct sync_wait *wait);
+/* Write what is dirty just now of all files, which need not be durable. */
+int peers_write_all(struct mm *mm, struct sync_wait *wait);
+/* No peer is left, and nobody waits for a sync: what did not get far ends. */
+void peers_stop(struct mm *mm);
 
 /*
  * In a round of the pager: read what peers' threads wait for, and tell whether our own

@@ -11,7 +11,9 @@
  * more than an eighth of the limit is dirty; beside reads, more than half of it.  A page whose write failed stays
  * dirty, is tried again by age, alone, and its error is told by the next
  * fl_msync() of its file.  Where nobody maps the file any more there is nobody
- * to tell: after some tries one line says what is lost.
+ * to tell: after some tries one line says what is lost.  The words of a server's memfd go on
+ * to say that it is dirty: whoever has it mapped all the same brings it to the next server,
+ * or to this one when he comes again.
  *
  * Accepted: a file that others shorten between our look at its size and the
  * write of a page is made longer again by that write.
@@ -34,6 +36,7 @@
 #define ORPHAN_TRIES 8U	   /* failed writes after which what nobody maps is given up */
 #define BUS_NS 5000000U	   /* how long a page raises SIGBUS before it is looked at again */
 #define CLOSE_TRIES 4U
+#define TAKES_MAX 512U /* pages that are taken from all mappings in a round */
 
 static bool is_tail(const struct pagecache *pc, uint64_t page)
 {
@@ -221,20 +224,52 @@ static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
 	}
 }
 
-/* Nobody maps it, and its writes fail: it is given up. */
+/* Nobody maps it, as far as we know, and its writes fail: it is given up. */
 static void give_up(struct pagecache *pc)
 {
+	if (pc->mm->flags & MM_SERVER) {
+		mm_log(pc->mm, FL_LOG_ERROR,
+		       "%s: %lu pages could not be written, and are lost unless a program has them "
+		       "mapped: %s",
+		       pc->name, (unsigned long)pc->dirty, log_strerror(pc->error));
+		pc->given_up = true;
+		return;
+	}
 	mm_log(pc->mm, FL_LOG_ERROR, "%s: %lu pages that could not be written are lost: %s",
 	       pc->name, (unsigned long)pc->dirty, log_strerror(pc->error));
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE; page++)
-		cache_set(pc, page, cache_get(pc, page) & ~(CACHE_DIRTY | CACHE_LOOSE));
+		cache_set(pc, page, cache_get(pc, page) & ~CACHE_DIRTY);
 }
 
 /* What was written long enough ago is clean, or dirty after all. */
-static void settle(struct pagecache *pc)
+static void settle(struct mm *mm)
 {
-	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_RECENT)) != CACHE_NONE; page++)
-		cache_settled(pc, page);
+	struct files *f = &mm->files;
+	unsigned takes = 0;
+
+	f->unsettled = false;
+	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next) {
+		uint64_t page = 0;
+
+		for (; pc->recent != 0 && (page = cache_next(pc, page, CACHE_RECENT)) != CACHE_NONE;
+		     page++) {
+			uint64_t loose = pc->loose;
+
+			if (takes == TAKES_MAX) {
+				f->unsettled = true;
+				return;
+			}
+			cache_settled(pc, page);
+			takes += pc->loose != loose;
+		}
+	}
+}
+
+/* Nobody maps or holds it, nor is it kept for who may come. */
+static bool is_orphan(const struct pagecache *pc)
+{
+	return pc->users.count == 0 && pc->handles == 0 &&
+	       (pc->keep_until == 0 || pc->dirty != 0 || sys_now() >= pc->keep_until);
 }
 
 static bool over_share(const struct mm *mm)
@@ -260,16 +295,14 @@ void files_round(struct pager *p)
 	if (f->drained != 0 && f->dirty <= f->drained)
 		f->drained = 0;
 	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
-		orphans |= pc->users.count == 0 && pc->handles == 0;
+		orphans |= is_orphan(pc);
 	if (f->nbus == 0 && !orphans && f->drained == 0 && f->dirty == 0 && f->recent == 0)
 		return;
 	now = sys_now();
 	if (f->nbus != 0)
 		file_sigbus_end(mm, now);
-	if (f->recent != 0 && now >= f->next_tick) {
-		for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
-			if (pc->recent != 0)
-				settle(pc);
+	if (f->recent != 0 && (now >= f->next_tick || f->unsettled)) {
+		settle(mm);
 		if (f->dirty == 0)
 			f->next_tick = now + FILE_TICK;
 	}
@@ -285,7 +318,8 @@ void files_round(struct pager *p)
 	if (!orphans)
 		return;
 	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
-		if (pc->users.count == 0 && pc->handles == 0 && pc->orphan_errors >= ORPHAN_TRIES)
+		if (pc->users.count == 0 && pc->handles == 0 && !pc->given_up &&
+		    pc->orphan_errors >= ORPHAN_TRIES)
 			give_up(pc);
 	cache_sweep(p);
 }
@@ -293,6 +327,21 @@ void files_round(struct pager *p)
 bool files_settling(const struct mm *mm)
 {
 	return mm->files.recent != 0 && sys_now() < mm->files.recent_until;
+}
+
+/* When the first of those that are kept for who may come goes, in ns from now, or `at`. */
+static uint64_t kept_until(const struct files *f, uint64_t at)
+{
+	for (const struct pagecache *pc = f->first; pc != NULL; pc = pc->next) {
+		uint64_t now;
+
+		if (pc->keep_until == 0 || pc->users.count != 0 || pc->handles != 0)
+			continue;
+		now = sys_now();
+		if (pc->keep_until > now && pc->keep_until - now < at)
+			at = pc->keep_until - now;
+	}
+	return at;
 }
 
 uint64_t files_timeout(const struct mm *mm)
@@ -303,9 +352,13 @@ uint64_t files_timeout(const struct mm *mm)
 
 	if (f->reading != 0)
 		at = DETOUR_NS;
+	if (mm->flags & MM_SERVER)
+		at = kept_until(f, at);
 	if (f->dirty == 0 && f->nbus == 0 && f->recent == 0)
 		return at;
 	now = sys_now();
+	if (f->unsettled && f->recent != 0)
+		return 1;
 	/* of what is locked there is nothing to wait for */
 	if ((f->dirty != 0 || (f->recent != 0 && now < f->recent_until + FILE_TICK)) &&
 	    (f->next_tick <= now || f->next_tick - now < at))
@@ -323,7 +376,7 @@ int cache_flush(struct pager *p, struct pagecache *pc)
 
 	pc->handles++;
 	cache_look_again(pc, 0, CACHE_NONE);
-	for (unsigned tries = 0; tries < CLOSE_TRIES && pc->dirty + pc->loose != 0; tries++) {
+	for (unsigned tries = 0; tries < CLOSE_TRIES && pc->dirty != 0; tries++) {
 		cache_look_at_size(pc);
 		for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE;) {
 			uint32_t n = cache_write(p, pc, page, WRITE_PAGES);
@@ -332,7 +385,6 @@ int cache_flush(struct pager *p, struct pagecache *pc)
 		}
 		while (pc->inflight != 0)
 			pager_pump(p);
-		cache_tighten(pc);
 	}
 	while (pc->inflight != 0)
 		pager_pump(p);
@@ -363,6 +415,8 @@ void files_close(struct pager *p)
 	struct mm *mm = p->mm;
 	struct pagecache *pc;
 
+	if (mm->flags & MM_SERVER)
+		peers_stop(mm);
 	unmap_files(mm);
 	while ((pc = mm->files.first) != NULL) {
 		cache_flush(p, pc);

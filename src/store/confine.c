@@ -203,6 +203,7 @@ static const int allowed[] = {
 	SCMP_SYS(accept4),
 	SCMP_SYS(getsockopt),
 	SCMP_SYS(sendmsg),
+	SCMP_SYS(shutdown),
 	SCMP_SYS(socketpair),
 	SCMP_SYS(recvmsg),
 	SCMP_SYS(epoll_ctl),

@@ -290,6 +290,7 @@ static void await_end(int keeper_fd)
 static int serve(int keeper_fd, struct why *why)
 {
 	struct timespec now;
+	bool idle;
 	int err;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
@@ -315,11 +316,17 @@ static int serve(int keeper_fd, struct why *why)
 		return err;
 	pthread_barrier_wait(&confined);
 	await_end(keeper_fd);
+	/* Then nothing is waited for but the disk. */
+	idle = __atomic_load_n(&working, __ATOMIC_ACQUIRE) == 0;
+	if (idle)
+		tell_writing();
+	shared_flush(idle);
 	/* Its thread may wait for an answer of ours to the kernel: workers go on meanwhile. */
 	attach_stop();
 	fuse_session_exit(session);
 	join_workers();
-	tell_writing();
+	if (!idle)
+		tell_writing();
 	shared_stop();
 	io_stop();
 	node_forget_all();

@@ -201,6 +201,47 @@ void shared_start(void)
 	server_say(line);
 }
 
+#define IMPATIENT_NS 2000000000ULL /* for all that is dirty to be written, */
+#define PATIENT_NS 10000000000ULL  /* or for the next write to end */
+
+static struct sync_wait write_wait; /* the pager may get to it late */
+
+static long write_all(struct pager *p, void *arg)
+{
+	return peers_write_all(p->mm, arg);
+}
+
+/* Before the first client goes: what it has locked is known until then. */
+static long begin_end(struct pager *p, void *arg)
+{
+	(void)arg;
+	p->mm->files.closing = true;
+	return 0;
+}
+
+void shared_flush(bool patient)
+{
+	const uint64_t most = patient ? PATIENT_NS : IMPATIENT_NS;
+	uint32_t pending, ended = 0;
+	uint64_t since = sys_now();
+
+	if (mm == NULL)
+		return;
+	if (hop_run(mm, write_all, &write_wait) != 0)
+		write_wait.pending = 0;
+	/* Acquire: pairs with the release of who ends it. */
+	while ((pending = __atomic_load_n(&write_wait.pending, __ATOMIC_ACQUIRE)) != 0 &&
+	       sys_now() - since < most) {
+		uint32_t event = __atomic_load_n(&mm->files.event, __ATOMIC_ACQUIRE);
+
+		if (patient && event != ended)
+			since = sys_now();
+		ended = event;
+		futex_wait(&write_wait.pending, pending, IMPATIENT_NS / 10);
+	}
+	hop_run(mm, begin_end, NULL);
+}
+
 static long close_all(struct pager *p, void *arg)
 {
 	(void)arg;

@@ -28,6 +28,11 @@ struct peer;
 
 /* Before confinement; a server that cannot page for others goes on without. */
 void shared_start(void);
+/*
+ * Write what is dirty while clients are served still: who stores something would wait
+ * for the end of the server else.  patient: as long as the disk takes what is written.
+ */
+void shared_flush(bool patient);
 /* When no client is connected any more: write everything. */
 void shared_stop(void);
 
