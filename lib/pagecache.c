@@ -15,7 +15,9 @@
  * put back.
  *
  * Accepted: a server that is killed between these last two steps, within some µs, loses
- * what was stored within the same µs by a process that has not come.  A LOOSE page whose bytes change, and change back, between its checksum
+ * what was stored within the same µs by a process that has not come.  So does one whose
+ * memfds have frames of several pages (shmem_enabled is neither never nor advise) within some
+ * µs before.  A LOOSE page whose bytes change, and change back, between its checksum
  * and the read of the device that writes it is thought clean, while the file has what was
  * in between.
  */
@@ -662,6 +664,14 @@ static void take_and_put(struct pagecache *pc, uint64_t page, uint64_t n)
 		cache_set(pc, i, cache_get(pc, i) ^ (CACHE_UPTODATE | CACHE_LOCKED));
 }
 
+/* Whether the memfd has a frame for the page. */
+static bool is_present(const struct pagecache *pc, uint64_t page)
+{
+	long at = (long)(page << PAGE_SHIFT);
+
+	return sys_bare(SYS_lseek, pc->memfd, at, SEEK_DATA, 0, 0, 0) == at;
+}
+
 static uint64_t *sum_of(const struct pagecache *pc, uint64_t page)
 {
 	return &chunk_of(pc, page)->sum[page % CHUNK_PAGES];
@@ -678,10 +688,17 @@ static void read_pipe(const struct files *f, size_t n)
 	}
 }
 
-/* For pages that are LOOSE, written and not being written: whether it is as it was written. */
+/*
+ * For pages that are LOOSE, written and not being written: whether it is as it was written.
+ *
+ * Where memfds get frames of more than a page, the kernel zeroes what is punched out of
+ * one before it tries to split that, which our reference forbids: then the page stays,
+ * and has what it had before.
+ */
 static bool take_from_all(struct pagecache *pc, uint64_t page)
 {
 	const struct files *f = &pc->mm->files;
+	char *before = f->aside + PAGE_SIZE;
 	uint64_t sum = *sum_of(pc, page);
 	uint32_t w = cache_get(pc, page);
 	int64_t at = (int64_t)(page << PAGE_SHIFT);
@@ -693,12 +710,15 @@ static bool take_from_all(struct pagecache *pc, uint64_t page)
 		return false;
 	/* as what take_and_put() takes */
 	cache_set(pc, page, w ^ (CACHE_UPTODATE | CACHE_LOCKED));
+	memcpy(before, cache_addr(pc, page), PAGE_SIZE);
 	gone = n == (long)PAGE_SIZE && punch(pc, page, 1);
 	read_pipe(f, (size_t)n);
 	if (!gone) {
 		cache_set(pc, page, w);
 		return false;
 	}
+	if (is_present(pc, page))
+		memcpy(f->aside, before, PAGE_SIZE);
 	memcpy(cache_addr(pc, page), f->aside, PAGE_SIZE);
 	cache_set(pc, page, w & ~CACHE_LOOSE);
 	if (XXH3_64bits(f->aside, PAGE_SIZE) == sum)
