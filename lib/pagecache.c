@@ -1076,6 +1076,8 @@ void cache_renew(struct pagecache *pc)
 
 /* ---- taking over ---- */
 
+#define LOCK_TRIES 20U
+#define LOCK_NS 50000U
 #define STORED (CACHE_DIRTY | CACHE_WRITEBACK | CACHE_RECENT | CACHE_ERROR | CACHE_LOOSE)
 #define MARKS_STEP 4096U
 
@@ -1261,6 +1263,20 @@ void cache_keep(struct pagecache *pc, uint64_t ns)
 		pc->keep_until = until;
 }
 
+/* A client that answers itself has the lock for some µs; one that is stopped then, for long. */
+static long lock_left_words(const struct pagecache *pc)
+{
+	long r = lock_words(pc);
+
+	for (unsigned tries = 0; r == -EAGAIN && tries < LOCK_TRIES; tries++) {
+		uint32_t word = 0;
+
+		futex_wait(&word, 0, LOCK_NS);
+		r = lock_words(pc);
+	}
+	return r;
+}
+
 int cache_take(struct mm *mm, int fd, bool write, const struct cache_before *before,
 	       struct pagecache **out)
 {
@@ -1294,7 +1310,7 @@ int cache_take(struct mm *mm, int fd, bool write, const struct cache_before *bef
 	pc->marks_fd = (int)reopen(mm, before->marks_fd, O_RDWR);
 	r = pc->memfd < 0 || pc->state_fd < 0 || pc->marks_fd < 0 || !is_of(pc)
 		    ? -EPERM
-		    : lock_words(pc);
+		    : lock_left_words(pc);
 	if (r == 0)
 		r = open_devices(pc, fd, write);
 	if (r == 0)

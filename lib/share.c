@@ -30,9 +30,12 @@
 #endif
 
 #define WAIT_NS 30000000000ULL
-#define TAKE_NS 10000000000ULL /* for a server to take a file that others are to bring, */
-#define LOOK_NS 50000000U      /* which is tried again so often; */
-#define CONNECT_NS 1000000000U /* whether there is a server, not that often */
+#define TAKE_NS 10000000000ULL	    /* for a server to take a file that others are to bring, */
+#define LOOK_NS 50000000U	    /* which is tried again so often; */
+#define CONNECT_NS 1000000000U	    /* whether there is a server, soon not that often */
+#define HELD_NS 600000000000ULL	    /* for one that ends to do so: that is the kernel's matter */
+#define OPEN_NS 1000000000U	    /* for a file to be taken, before it is opened anew; */
+#define OPEN_HELD_NS 10000000000ULL /* while one that ends has it */
 #define SYNCS_MAX 128U
 #define PATH_ROOM 512U
 
@@ -79,6 +82,7 @@ struct share {
 	struct share_file *files;
 	uint64_t look_at;    /* when what waits is looked at again, ns; 0: nothing does */
 	uint64_t connect_at; /* and not before then whether there is a server, ns */
+	uint64_t lost_at;    /* when the last one was lost, ns */
 	bool said;	     /* that a touch raised SIGBUS since the server has gone */
 	bool refused;	     /* and that a server does not page mapped files */
 };
@@ -118,10 +122,19 @@ static void read_faults(struct mm *mm, struct link *l)
 		log_fatal("no memory to answer for the store's server, which has gone");
 }
 
+/* What waits is looked at before long. */
+static void look_soon(struct share *s)
+{
+	uint64_t at = sys_now() + LOOK_NS;
+
+	if (s->look_at == 0 || s->look_at > at)
+		s->look_at = at;
+}
+
 /* From here on faults are ours to answer. */
 static void lose(struct mm *mm, struct link *l)
 {
-	bool mapped = false;
+	bool mapped = false, up = l->up;
 
 	if (l->sock < 0)
 		return;
@@ -136,16 +149,20 @@ static void lose(struct mm *mm, struct link *l)
 		f->stranded = true;
 		f->take_until = 0;
 	}
-	if (mapped && l->up)
+	if (mapped && up)
 		mm_log(mm, FL_LOG_ERROR,
 		       "the store's server has gone: of mapped files what is in memory stays, and "
 		       "is not written before there is another one; a touch of the rest raises "
 		       "SIGBUS");
-	if (l->up)
+	if (up)
 		read_faults(mm, l);
 	/* what was read and not answered is asked again */
 	for (const struct share_file *f = mm->share->files; f != NULL; f = f->next)
 		wake_file(mm, f);
+	if (up)
+		mm->share->lost_at = sys_now();
+	if (mapped && mm->share->link == l)
+		look_soon(mm->share);
 }
 
 static void answer(struct mm *mm, uintptr_t addr, uint32_t what);
@@ -162,7 +179,8 @@ static void hear(struct mm *mm, struct link *l, const struct wire_msg *m)
 		return;
 	}
 	if (m->type == WIRE_FAULT) {
-		answer(mm, m->mm_addr & PAGE_MASK, m->flags);
+		if (mm->share->link == l)
+			answer(mm, m->mm_addr & PAGE_MASK, m->flags);
 		return;
 	}
 	for (unsigned i = 0; m->type == WIRE_ANSWER && i < SYNCS_MAX; i++)
@@ -234,6 +252,9 @@ static int say_hello(struct mm *mm, struct link *l, uint32_t again)
 	r = ask(mm, l, &m, &l->uffd, 1, got, &n);
 	for (unsigned i = 0; r == 0 && i < n; i++)
 		SYS1(close, got[i]);
+	/* one of before may be there, though we are newer */
+	if (r == 0 && !(m.flags & WIRE_TAKES))
+		r = -EPROTONOSUPPORT;
 	if (r == 0)
 		r = fork_watch(mm, l->sock, true);
 	l->pending = r == 0;
@@ -350,6 +371,32 @@ static void note_path(const struct mm *mm, struct share_file *f, int fd)
 	f->path[!sys_err(n) && n < (long)sizeof(f->path) ? n : 0] = '\0';
 }
 
+static void take_files(struct mm *mm);
+static bool is_held(const struct share_file *f);
+
+/* Until when a file is to be taken that we have mapped, and open anew; 0: it is not. */
+static uint64_t is_coming(const struct share *s, const struct stat *st, uint64_t since)
+{
+	for (const struct share_file *f = s->files; f != NULL; f = f->next)
+		if (f->stranded && f->take_until != 0 && f->users.count != 0 &&
+		    f->ino == st->st_ino)
+			return since + (is_held(f) ? OPEN_HELD_NS : OPEN_NS);
+	return 0;
+}
+
+/* Else, to open a file anew would make another page cache of it beside the one that is left. */
+static void await_taken(struct mm *mm, const struct stat *st)
+{
+	uint64_t since = sys_now();
+
+	while (mm->share->link->sock >= 0 && is_coming(mm->share, st, since) > sys_now()) {
+		uint32_t word = 0;
+
+		futex_wait(&word, 0, LOOK_NS);
+		take_files(mm);
+	}
+}
+
 static int open_file(struct mm *mm, int fd, const struct map_file *m, struct share_file **out)
 {
 	bool write = m->write;
@@ -375,6 +422,7 @@ static int open_file(struct mm *mm, int fd, const struct map_file *m, struct sha
 		       log_strerror((int)r));
 		return SHARE_NOT;
 	}
+	await_taken(mm, &st);
 	for (f = s->files; f != NULL; f = f->next)
 		if (!f->stranded && f->dev == st.st_dev && f->ino == st.st_ino && f->write == write)
 			break;
@@ -574,11 +622,16 @@ void share_return(struct mm *mm, uintptr_t start, uintptr_t end)
 
 	if (mm->share == NULL)
 		return;
-	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e)
-		if (!file_of(r)->stranded &&
-		    tell_range(mm, file_of(r), WIRE_MAP, s, e, vpn_of(s) + r->delta,
+	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e) {
+		if (file_of(r)->stranded)
+			continue;
+		if (tell_range(mm, file_of(r), WIRE_MAP, s, e, vpn_of(s) + r->delta,
 			       map_flags(r->flags)) != 0)
 			lose(mm, mm->share->link);
+		else
+			/* it may have raised SIGBUS before a server took the file (tell_mappings()) */
+			SYS3(madvise, s, e - s, MADV_DONTNEED_LOCKED);
+	}
 }
 
 uint64_t share_pages(struct mm *mm, uintptr_t start, uintptr_t end)
@@ -696,26 +749,26 @@ bool share_ready(struct mm *mm, int fd)
 	return true;
 }
 
-/* What waits is looked at before long. */
-static void look_soon(struct share *s)
-{
-	uint64_t at = sys_now() + LOOK_NS;
-
-	if (s->look_at == 0 || s->look_at > at)
-		s->look_at = at;
-}
-
 /*
  * No server pages the file meanwhile: it would hold the lock for writing (pagecache.h), which
  * goes with it.  So what the words say is so while a page is let in, and what is marked before
- * it is stored to is seen by a server that takes the file.  Who is stopped just here lets no
- * server take it: the others' stay stranded.
+ * it is stored to is seen by a server that takes the file.  Who is stopped just here, or does so
+ * on purpose, lets no server take it: the others' stay stranded.
  */
 static bool lock_words(const struct share_file *f, short how)
 {
 	struct flock whole = {.l_type = how, .l_whence = SEEK_SET};
 
 	return !sys_err(SYS3(fcntl, f->state_fd, F_OFD_SETLK, &whole));
+}
+
+/* A server has its words: ours, for others, or one before it that has not ended yet. */
+static bool is_held(const struct share_file *f)
+{
+	struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+
+	return f->state_fd >= 0 && !sys_err(SYS3(fcntl, f->state_fd, F_OFD_GETLK, &whole)) &&
+	       whole.l_type == F_WRLCK;
 }
 
 /* A page is about to be stored to without a server: false: that cannot be noted. */
@@ -757,13 +810,15 @@ static bool let_in(const struct mm *mm, const struct region *r, uintptr_t addr, 
 /* Whether a server pages the file, or may do so before long: then the fault waits. */
 static bool is_to_wait(struct share *s, struct share_file *f, bool locked)
 {
+	/* one that has come and does not page it for us is waited for less long than one that ends */
+	uint64_t most = s->link->up && f->take_until == 0 ? WAIT_NS : HELD_NS;
 	uint64_t now = sys_now();
 
 	if (locked)
 		f->held_since = 0;
 	else if (f->held_since == 0)
 		f->held_since = now;
-	if (locked ? now >= f->take_until : now - f->held_since > WAIT_NS)
+	if (locked ? now >= f->take_until : now - f->held_since > most)
 		return false;
 	f->held = true;
 	look_soon(s);
@@ -855,7 +910,7 @@ static long open_again(const struct mm *mm, const struct share_file *f, uint64_t
 	if (f->path[0] == '\0')
 		return -ENAMETOOLONG;
 	fd = SYS4(openat, AT_FDCWD, f->path,
-		  (f->write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
+		  (f->write ? O_RDWR : O_RDONLY) | O_CLOEXEC | WIRE_OPENS_AGAIN, 0);
 	if (sys_err(fd))
 		return fd;
 	r = SYS2(fstat, fd, &st);
@@ -962,7 +1017,7 @@ static void take_files(struct mm *mm)
 			f->stranded = f->stored = f->returned = f->told = false;
 			mm->share->said = false;
 			mm_log(mm, FL_LOG_INFO, "%s is paged by the store's server again", f->path);
-		} else if (r == -EAGAIN && sys_now() < f->take_until) {
+		} else if (r == -EAGAIN && (sys_now() < f->take_until || is_held(f))) {
 			look_soon(mm->share);
 			continue;
 		}
@@ -1103,11 +1158,17 @@ static void look(struct mm *mm)
 	if (s->link->up) {
 		take_files(mm);
 	} else if (now >= s->connect_at) {
+		uint64_t gap = (now - s->lost_at) / 4;
+
+		gap = gap < LOOK_NS ? LOOK_NS : gap > CONNECT_NS ? CONNECT_NS : gap;
 		link_get(mm);
 		/* one that answers late is not to stop us again and again */
-		s->connect_at = sys_now() + CONNECT_NS + 10 * (sys_now() - now);
+		s->connect_at = sys_now() + gap + 10 * (sys_now() - now);
 	}
 	for (struct share_file *f = s->files; f != NULL; f = f->next) {
+		/* whether or not somebody waits: what it is comes from the next server */
+		if (!s->link->up && f->stranded && f->users.count != 0 && s->look_at == 0)
+			s->look_at = s->connect_at;
 		if (!f->held)
 			continue;
 		f->held = false;
@@ -1220,7 +1281,9 @@ int share_forked(struct mm *mm, int sock)
 	/* descriptors are the parent's numbers */
 	for (struct share_file *f = s->files; f != NULL; f = f->next) {
 		f->memfd = f->state_fd = f->marks_fd = -1;
-		f->take_until = f->held_since = 0;
+		/* what the parent was about to have taken is for us to ask for, too */
+		f->take_until = f->stranded && sock >= 0 ? sys_now() + TAKE_NS : 0;
+		f->held_since = 0;
 		f->held = false;
 	}
 	s->look_at = s->connect_at = 0;

@@ -55,6 +55,7 @@
 #ifndef FL_STORE_WIRE_H
 #define FL_STORE_WIRE_H
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -98,6 +99,16 @@ enum wire_type {
 #define WIRE_FILES 16U /* but for the next alone: a connection for shared mappings of files */
 #define WIRE_AGAIN 32U /* of a process that has such mappings: faults are not read before GO */
 
+/* Of ATTACHED, on a connection for shared mappings. */
+#define WIRE_TAKES 1U /* it goes on with what a server before it left: MARKS, TAKE, GO */
+
+/*
+ * With what a file is opened to be named in TAKE or RETURN; nobody else has use for all of
+ * these at once.  The server has such a descriptor closed without a word to it: a pager
+ * closes it, and must not wait for who holds the file and waits for the pager.
+ */
+#define WIRE_OPENS_AGAIN (O_NOFOLLOW | O_NONBLOCK | O_ASYNC)
+
 /* Of FILE and TAKE. */
 #define WIRE_WRITE 1U /* it is to be written, too */
 /* Of FILE. */
@@ -130,7 +141,7 @@ enum wire_advice {
 struct wire_msg {
 	uint32_t version;
 	uint32_t type;
-	uint32_t flags;	  /* HELLO, FILE, TAKE, MAP, FAULT; ADVISE: enum wire_advice */
+	uint32_t flags;	  /* HELLO, ATTACHED, FILE, TAKE, MAP, FAULT; ADVISE: enum wire_advice */
 	uint32_t count;	  /* HELLO: HELD messages that follow; ATTACHED: areas that the store has */
 	uint32_t member;  /* AREA; FILE, MAP, CLOSE, ANSWER: a file's number */
 	int32_t prio;	  /* AREA, HELD */

@@ -353,7 +353,7 @@ static void set_file(struct fuse_file_info *fi, struct handle *h)
 	 * mount's that we were sent (shared.c) is closed by the kernel when we are
 	 * killed, before it knows that nobody will answer.
 	 */
-	fi->noflush = !server.late_errors;
+	fi->noflush = !server.late_errors || (fi->flags & WIRE_OPENS_AGAIN) == WIRE_OPENS_AGAIN;
 }
 
 void files_open(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
