@@ -349,7 +349,8 @@ test_programs += tests/store/test-store-files tests/store/test-clients tests/sto
 	tests/store/test-runtimes
 shared_tests = tests/store/test-shared tests/store/test-shared-advice \
 	tests/store/test-shared-direct tests/store/test-shared-hostile \
-	tests/store/test-shared-random tests/store/test-shared-takeover
+	tests/store/test-shared-random tests/store/test-shared-takeover \
+	tests/store/test-shared-faults
 test_programs += $(shared_tests)
 store_tests += tests/store/test-store-files tests/store/test-view $(shared_tests) \
 	tests/store/test-runtimes
@@ -399,6 +400,13 @@ tests_store_test_shared_random_LDADD = $(test_ldadd) -lpthread
 tests_store_test_shared_takeover_SOURCES = tests/store/test-shared-takeover.c $(shared_test_sources)
 tests_store_test_shared_takeover_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_shared_takeover_LDADD = $(test_ldadd) -lpthread
+# with the server: tests/store/within.c has the functions
+tests_store_test_shared_faults_SOURCES = tests/store/test-shared-faults.c \
+	tests/store/within.c tests/store/within.h $(shared_test_sources)
+tests_store_test_shared_faults_CPPFLAGS = $(store_test_cppflags)
+tests_store_test_shared_faults_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=confine_limits \
+	-Wl,--wrap=fstatfs -Wl,--wrap=recvmsg -Wl,--wrap=sys_now
+tests_store_test_shared_faults_LDADD = $(store_test_ldadd) -lpthread
 
 # The server itself, with points at which it is killed: tests/store/crash.c has the functions.
 crash_wrapped = chmod confine_limits copy_file_range fallocate ftruncate io_uring_submit linkat \

@@ -85,6 +85,8 @@ enum what {
 	BROUGHT, /* its end: how many bytes it read */
 	WHERE,	 /* page `page`'s address */
 	OPEN,	 /* the file again: of another server's mount */
+	SHUT,	 /* close(2) its descriptor: it stays mapped */
+	COPY, /* write(2) page `page` of the mapping to page `version` of the file, opened anew */
 };
 
 struct order {
@@ -254,6 +256,15 @@ static inline int64_t do_brought(void)
 	return brought;
 }
 
+static inline int64_t do_copy(const struct order *o)
+{
+	int64_t r = do_open(O_RDWR);
+
+	if (r == 0)
+		r = pwrite(fd, at(o->page), PG, (off_t)(o->version * PG));
+	return r < 0 ? -errno : r - (int64_t)PG;
+}
+
 static inline int64_t obey(const struct order *o)
 {
 	uint64_t step = o->step != 0 ? o->step : 1;
@@ -328,6 +339,12 @@ static inline int64_t obey(const struct order *o)
 		return do_brought();
 	case OPEN:
 		return do_open(O_RDWR);
+	case SHUT:
+		close(fd);
+		fd = -1;
+		return 0;
+	case COPY:
+		return do_copy(o);
 	case WHERE:
 		return (int64_t)(uintptr_t)at(o->page);
 	}
@@ -351,6 +368,7 @@ static inline _Noreturn void live(void)
 	struct order o;
 
 	snprintf(mnt, sizeof(mnt), "%s/mnt", base);
+	signal(SIGSEGV, SIG_DFL); /* the test's is to end the test */
 	sigaction(SIGBUS, &sa, NULL);
 	if (fl_open(&fl, &options) != 0)
 		_exit(1);
@@ -461,6 +479,15 @@ static inline void finish(struct process *p)
 {
 	OK(p, CLOSE, 0, 0, 0, 0);
 	assert_int_equal(end_of(p), 0);
+}
+
+static inline void stop(const struct process *p)
+{
+	siginfo_t stopped;
+
+	kill(p->pid, SIGSTOP);
+	assert_int_equal(waitid(P_PID, (id_t)p->pid, &stopped, WSTOPPED | WNOWAIT), 0);
+	assert_int_equal(stopped.si_code, CLD_STOPPED);
 }
 
 static inline void kill_it(struct process *p)

@@ -250,6 +250,34 @@ static void what_arrives_for_another_server(void **state)
 		finish(&p[i]);
 }
 
+/* The same over three servers, that end in order: a frame that is read into is nobody's to exchange. */
+static void what_arrives_when_servers_have_ended(void **state)
+{
+	struct process p[2];
+	time_t since = time(NULL);
+
+	(void)state;
+	start_some(p, 2, LONG_KEPT);
+	OK(&p[0], LOCK, PAGE, 1, 0, 0);
+	bring(&p[0]);
+	kill_server();
+	for (unsigned round = 0; round < 2; round++) {
+		if (round != 0)
+			assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+		serve(LONG_KEPT);
+		for (unsigned i = 0; i < 2; i++)
+			while (DO(&p[i], TOUCH, PAGES - 1 - 100 * i - 500 * round, 0, 0, 0) != 0)
+				assert_true(time(NULL) - since < HANG_SECONDS);
+	}
+	let_end(&p[0]);
+	for (unsigned i = 0; i < 2; i++)
+		assert_arrived(&p[i]);
+	OK(&p[1], SYNC, 0, 10, 0, 0);
+	assert_is_written();
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -261,6 +289,8 @@ int main(int argc, char **argv)
 						end_slow),
 		cmocka_unit_test_setup_teardown(what_is_locked_may_take_long, begin_slow, end_slow),
 		cmocka_unit_test_setup_teardown(what_arrives_for_another_server, begin_slow,
+						end_slow),
+		cmocka_unit_test_setup_teardown(what_arrives_when_servers_have_ended, begin_slow,
 						end_slow),
 	};
 

@@ -365,12 +365,58 @@ static void hostile_takes(void **state)
 	close(pair[1]);
 }
 
+/* A server that speaks before it is asked: the program goes on. */
+static void hostile_server(void **state)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	const struct wire_msg first = {
+		.type = WIRE_FAULT, .mm_addr = PG, .bytes = PG, .flags = WIRE_STORES};
+	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	char real[PATH_MAX];
+	struct process p;
+	pid_t pid;
+	size_t n;
+
+	(void)state;
+	snprintf(real, sizeof(real), "%s", in_base("real"));
+	serve(CACHE);
+	make_file(PAGES);
+	start(&p);
+	OK(&p, OPEN, 0, 0, 0, 0);
+	assert_int_equal(rename(in_base("store/socket"), real), 0);
+	n = (size_t)snprintf(at.sun_path, sizeof(at.sun_path), "%s/store/socket", base);
+	assert_true(n < sizeof(at.sun_path));
+	assert_int_equal(bind(sock, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(listen(sock, 8), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct pollfd f = {.fd = sock, .events = POLLIN};
+		int c, fds[2];
+
+		alarm(HANG_SECONDS / 5);
+		assert_int_equal(poll(&f, 1, HANG_SECONDS * 1000), 1);
+		c = accept4(sock, NULL, NULL, SOCK_CLOEXEC);
+		assert_int_equal(hear_raw(c, fds).type, WIRE_HELLO);
+		send_raw(c, first, -1);
+		_exit(0);
+	}
+	close(sock);
+	/* what it maps it pages by itself */
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	OK(&p, CHECK, 0, 10, 1, 1);
+	assert_int_equal(waitpid(pid, &(int){0}, 0), pid);
+	finish(&p);
+	assert_int_equal(rename(real, in_base("store/socket")), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(hostile_clients, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_returns, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_takes, begin, end),
+		cmocka_unit_test_setup_teardown(hostile_server, begin, end),
 	};
 
 	RUN_TESTS(argc, argv, tests);

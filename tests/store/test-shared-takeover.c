@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test-shared-takeover.c - a store's server is killed and started again under
+ * test-shared-takeover.c - a store's server is killed, or ends, and is started again under
  * processes that have a file of it mapped: their mappings go on.  What they hold, what
  * the new server reads, what others map and what the mount shows is one copy, and no
  * store is lost: of threads that store throughout, of forked children, of a process
@@ -17,27 +17,57 @@
 
 #define ROOM "cache=16M" /* for all of the usual file */
 
-static void stop(const struct process *p)
-{
-	siginfo_t stopped;
+/* Pages for await(), beyond what is read ahead of those that a test is about. */
+#define SPARE 64UL
+#define SPARES (PAGES + 512UL)
 
-	kill(p->pid, SIGSTOP);
-	assert_int_equal(waitid(P_PID, (id_t)p->pid, &stopped, WSTOPPED | WNOWAIT), 0);
-	assert_int_equal(stopped.si_code, CLD_STOPPED);
+static uint64_t spared;
+
+static void make_files(void)
+{
+	make_file(SPARES + SPARE);
+	spared = 0;
 }
 
-/* A page that nobody has brought in yet can be had: there is a server, and it pages the mapping. */
-static void await(const struct process *p, uint64_t page)
+static void map_all(struct process *p, bool write)
+{
+	start(p);
+	OK(p, MAP, 0, SPARES + SPARE, 0, write);
+	/* each is brought in by itself */
+	OK(p, ADVISE, SPARES, SPARE, 0, MADV_RANDOM);
+}
+
+static void await_page(const struct process *p, uint64_t page)
 {
 	time_t since = time(NULL);
 
-	while (DO(p, TOUCH, page, 0, 0, 0) != 0)
+	while (DO(p, TOUCH, page, 0, 0, 0) != 0) {
 		assert_true(time(NULL) - since < HANG_SECONDS);
+		poll(NULL, 0, 5);
+	}
+}
+
+/* A page that nobody has brought in yet can be had: there is a server, and it pages the mapping. */
+static void await(const struct process *p)
+{
+	assert_true(spared < SPARE);
+	await_page(p, SPARES + spared++);
 }
 
 static void again(const char *options)
 {
 	kill_server();
+	serve(options);
+}
+
+/* One that ends in order, while programs have files mapped. */
+static void again_in_order(const char *options)
+{
+	time_t since = time(NULL);
+
+	/* who comes has the file open for a moment */
+	while (run_faultline("umount \"$BASE/mnt\" 2>/dev/null") != 0)
+		assert_true(time(NULL) - since < HANG_SECONDS);
 	serve(options);
 }
 
@@ -50,10 +80,9 @@ static void mappings_go_on(void **state)
 
 	(void)state;
 	serve(CACHE);
-	make_file(PAGES);
+	make_files();
 	for (unsigned i = 0; i < 2; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, PAGES, 0, 1);
+		map_all(&p[i], true);
 	}
 	OK(&p[0], STORE, 0, 100, 1, v);
 	OK(&p[1], STORE, 100, 100, 1, v);
@@ -69,12 +98,11 @@ static void mappings_go_on(void **state)
 		assert_int_equal(DO(&p[1], TOUCH, far + 200, 0, 0, 0), 1);
 		serve(CACHE);
 		for (unsigned i = 0; i < 2; i++)
-			await(&p[i], far + 250 + i);
+			await(&p[i]);
 		/* one that raised it, too */
 		for (unsigned i = 0; i < 2; i++)
 			OK(&p[i], CHECK, far, 300, 1, 1);
-		start(&q);
-		OK(&q, MAP, 0, PAGES, 0, 1);
+		map_all(&q, true);
 		OK(&q, CHECK, 0, 50, 1, v);
 		OK(&q, CHECK, 50, 100, 1, v + 1);
 		OK(&q, CHECK, 150, 50, 1, v);
@@ -123,9 +151,8 @@ static void as_it_was_mapped(void **state)
 
 	(void)state;
 	serve(ROOM);
-	make_file(PAGES);
-	start(&p);
-	OK(&p, MAP, 0, PAGES, 0, 1);
+	make_files();
+	map_all(&p, true);
 	OK(&p, STORE, 0, 2000, 1, 2);
 	OK(&p, COVER, 300, 100, 0, 0);
 	OK(&p, UNMAP, 500, 100, 0, 0);
@@ -134,11 +161,10 @@ static void as_it_was_mapped(void **state)
 	kill_server();
 	OK(&p, UNMAP, 1000, 100, 0, 0);
 	serve(CACHE);
-	await(&p, PAGES - 1);
+	await(&p);
 	OK(&p, OPEN, 0, 0, 0, 0);
 	OK(&p, MORE, 500, 100, 0, 0);
-	start(&q);
-	OK(&q, MAP, 0, PAGES, 0, 1);
+	map_all(&q, true);
 	OK(&q, CHECK, 0, 2000, 1, 2);
 	OK(&q, CHECK, 2000, PAGES - 2000, 1, 1);
 	OK(&q, STORE, 0, PAGES, 1, 3);
@@ -148,7 +174,7 @@ static void as_it_was_mapped(void **state)
 	assert_int_equal(DO(&p, LOCKED, 0, 0, 0, 0), 80);
 	again(CACHE);
 	finish(&q);
-	await(&p, PAGES - 1);
+	await(&p);
 	OK(&p, CHECK, 1100, PAGES - 1100, 1, 3);
 	finish(&p);
 	check_file("mnt/files/data", 0, PAGES, 1, 3);
@@ -161,10 +187,9 @@ static void children(void **state)
 
 	(void)state;
 	serve(CACHE);
-	make_file(PAGES);
+	make_files();
 	for (unsigned i = 0; i < 3; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, PAGES, 0, 1);
+		map_all(&p[i], true);
 	}
 	OK(&p[0], STORE, 0, 100, 1, 2);
 	OK(&p[0], CHECK, 100, 200, 1, 1);
@@ -177,9 +202,9 @@ static void children(void **state)
 	kill_it(&p[0]);
 	serve(CACHE);
 	for (unsigned i = 0; i < 2; i++)
-		await(&c[i], PAGES - 1 - i);
+		await(&c[i]);
 	for (unsigned i = 1; i < 3; i++)
-		await(&p[i], PAGES - 10 - i);
+		await(&p[i]);
 	c[2] = child_of(&p[2]);
 	for (unsigned i = 0; i < 3; i++) {
 		OK(&c[i], CHECK, 0, 50, 1, 3);
@@ -194,25 +219,43 @@ static void children(void **state)
 		OK(&p[1], CHECK, 500 + 100 * i, 100, 1, 4 + i);
 	again(CACHE);
 	for (unsigned i = 0; i < 3; i++)
-		await(&c[i], PAGES - 20 - i);
+		await(&c[i]);
 	OK(&c[2], CHECK, 150, 100, 1, 3);
 	OK(&c[1], CHECK, 700, 100, 1, 6);
 	for (unsigned i = 0; i < 3; i++)
 		kill_it(&c[i]);
 	OK(&p[1], CHECK, 700, 100, 1, 6);
-	await(&p[2], PAGES - 30);
+	await(&p[2]);
 	for (unsigned i = 1; i < 3; i++)
 		finish(&p[i]);
 	check_file("mnt/files/data", 150, 100, 1, 3);
 	check_file("mnt/files/data", 500, 100, 1, 4);
 }
 
-/* Bytes into another process's memory, as a debugger would, though it is stopped. */
+/*
+ * Bytes into another process's memory, as a debugger would, though it is stopped.  Where
+ * the page is not there that waits for the process.
+ */
 static bool put_into(const struct process *p, uint64_t addr, uint64_t value)
 {
 	struct iovec own = {&value, sizeof(value)}, theirs = {(void *)addr, sizeof(value)};
 
 	return process_vm_writev(p->pid, &own, 1, &theirs, 1, 0) == (ssize_t)sizeof(value);
+}
+
+/* By a process of its own, which ends. */
+static bool put_alone(const struct process *p, uint64_t addr, uint64_t value)
+{
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		alarm(HANG_SECONDS / 5);
+		_exit(!put_into(p, addr, value));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status == 0;
 }
 
 static uint64_t addr_in(const struct process *p, uint64_t page, size_t i)
@@ -221,7 +264,7 @@ static uint64_t addr_in(const struct process *p, uint64_t page, size_t i)
 }
 
 #define SETTLED_MS                                                                                 \
-	600 /* a page that was written is clean by then, if the machine is not very busy */
+	400 /* a page that was written is clean by then, if the machine is not very busy */
 
 /* Until it is that much, or so long: what it is then. */
 static uint32_t await_value(const uint32_t *v, uint32_t want, int ms)
@@ -250,11 +293,9 @@ static void one_that_is_stopped(void **state)
 
 	(void)state;
 	serve(CACHE);
-	make_file(PAGES);
-	start(&p);
-	start(&q);
-	OK(&p, MAP, 0, PAGES, 0, 1);
-	OK(&q, MAP, 0, PAGES, 0, 1);
+	make_files();
+	map_all(&p, true);
+	map_all(&q, true);
 	OK(&q, STORE, 0, 100, 1, 2);
 	OK(&q, CHECK, 100, 100, 1, 1);
 	/* these stay, and are not known to be clean for as long */
@@ -266,18 +307,18 @@ static void one_that_is_stopped(void **state)
 	OK(&q, STORE, 0, 200, 1, 2);
 	stop(&q);
 	serve(CACHE);
-	await(&p, PAGES - 1);
+	await(&p);
 	/* one that is killed before all have come */
 	again(CACHE);
-	await(&p, PAGES - 100);
+	await(&p);
 	OK(&p, CHECK, 0, 200, 1, 2);
 	OK(&p, CHECK, 200, 800, 1, 1);
 	/* before it is written, and when it was: it may be stored to there, and nobody was told */
-	assert_true(put_into(&q, addr[0], 1));
+	assert_true(put_alone(&q, addr[0], 1));
 	assert_int_equal(DO(&p, WORD, 10, 0, 7, 0), 1);
 	OK(&p, SYNC, 0, PAGES, 0, 0);
-	assert_true(put_into(&q, addr[0], 2));
-	assert_true(put_into(&q, addr[1], 3));
+	assert_true(put_alone(&q, addr[0], 2));
+	assert_true(put_alone(&q, addr[1], 3));
 	assert_int_equal(DO(&p, WORD, 10, 0, 7, 0), 2);
 	OK(&p, SYNC, 0, PAGES, 0, 0);
 	{
@@ -334,12 +375,11 @@ static void one_that_reads(void **state)
 
 	(void)state;
 	serve(CACHE);
-	make_file(PAGES);
-	start(&p);
-	OK(&p, MAP, 0, PAGES, 0, 0);
+	make_files();
+	map_all(&p, false);
 	OK(&p, CHECK, 0, 200, 1, 1);
 	again(CACHE);
-	await(&p, PAGES - 1);
+	await(&p);
 	OK(&p, CHECK, 0, PAGES, 1, 1);
 	kill_server();
 	stop(&p);
@@ -352,11 +392,10 @@ static void one_that_reads(void **state)
 	close(f);
 	kill(p.pid, SIGCONT);
 	/* until it has noticed, what it holds is what it was */
-	await(&p, PAGES - 1);
+	await(&p);
 	OK(&p, CHECK, 0, 100, 1, 1);
 	OK(&p, CHECK, 100, 10, 1, 3);
-	start(&q);
-	OK(&q, MAP, 0, PAGES, 0, 1);
+	map_all(&q, true);
 	OK(&q, STORE, 50, 10, 1, 2);
 	OK(&p, CHECK, 50, 10, 1, 2);
 	OK(&p, CHECK, 110, PAGES - 110, 1, 1);
@@ -373,10 +412,9 @@ static void what_others_changed(void **state)
 
 	(void)state;
 	serve(CACHE);
-	make_file(PAGES);
+	make_files();
 	for (unsigned i = 0; i < 2; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, PAGES, 0, 1);
+		map_all(&p[i], true);
 	}
 	OK(&p[0], STORE, 0, 100, 1, 2);
 	kill_server();
@@ -389,8 +427,7 @@ static void what_others_changed(void **state)
 	fill(buf, 200, 3);
 	assert_int_equal(pwrite(f, buf, PG, 200 * PG), (ssize_t)PG);
 	close(f);
-	start(&q);
-	OK(&q, MAP, 0, PAGES, 0, 1);
+	map_all(&q, true);
 	for (unsigned i = 0; i < 2; i++)
 		kill(p[i].pid, SIGCONT);
 	for (unsigned i = 0; i < 2; i++) {
@@ -545,12 +582,12 @@ static void check_shadow(const char *file)
 }
 
 /*
- * Servers are killed and come at any time, some while they take over, and others whose cache
+ * Servers are killed, or end, and come at any time, some while they take over, and others whose cache
  * holds a part of the pages only.
  */
 static void stored_throughout(void **state)
 {
-	uint64_t seed = 1, rounds = 3;
+	uint64_t seed = 1, rounds = 4;
 	struct process p[OWNERS];
 
 	(void)state;
@@ -567,30 +604,36 @@ static void stored_throughout(void **state)
 	for (unsigned i = 0; i < OWNERS; i++) {
 		start(&p[i]);
 		OK(&p[i], MAP, 0, STEADY + MORE_PAGES, 0, 1);
+		OK(&p[i], SHUT, 0, 0, 0, 0);
 		tell(&p[i], (struct order){RUN, i, 0, 0, next()});
 	}
 	for (uint64_t i = 0; i < rounds; i++) {
 		struct pollfd f = {.fd = p[i % OWNERS].sock, .events = POLLIN};
 
-		/* so long it lives, unless one finds something wrong; programs come within a second */
-		if (poll(&f, 1, (int)(next() % 1300)) != 0)
+		/* so long it lives, unless one finds something wrong; programs come before long */
+		if (poll(&f, 1, (int)(next() % 500)) != 0)
 			fail_msg("seed %lu: process %u has ended", (unsigned long)seed,
 				 (unsigned)(i % OWNERS));
-		again(i % 3 == 1 ? "cache=2M" : CACHE);
+		if (i % 2 == 0)
+			again(i % 3 == 1 ? "cache=2M" : CACHE);
+		else
+			again_in_order(i % 3 == 1 ? "cache=2M" : CACHE);
 	}
 	/* everybody stores something more with the last one */
 	for (unsigned i = 0; i < OWNERS; i++) {
 		uint32_t v = get(&shadow->page[i].done);
 		time_t since = time(NULL);
 
-		while (get(&shadow->page[i].done) == v)
+		while (get(&shadow->page[i].done) == v) {
 			assert_true(time(NULL) - since < HANG_SECONDS);
+			poll(NULL, 0, 1);
+		}
 	}
 	set(&shadow->stop, 1);
 	for (unsigned i = 0; i < OWNERS; i++)
 		assert_int_equal(hear(&p[i]), 0);
 	for (unsigned i = 0; i < OWNERS; i++)
-		await(&p[i], STEADY + MORE_PAGES - 1 - i);
+		await_page(&p[i], STEADY + MORE_PAGES - 1 - i);
 	check_shadow("mnt/files/data");
 	/* nothing is given back: it is all the server's */
 	for (unsigned i = 0; i < OWNERS; i++)

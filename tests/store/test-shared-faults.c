@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test-shared-faults.c - what goes wrong while a store's server goes and another one comes,
+ * and with connections: no store of a program is lost or undone, and no program is left
+ * behind that could have gone on.
+ *
+ * The server is a child of the test's own (within.h).
+ *
+ * usage: test-shared-faults [TEST]
+ */
+#include "shared.h"
+
+#include "within.h"
+
+#include <dirent.h>
+#include <time.h>
+
+#define SMALL (4UL << 20) /* cache: not all of the usual file */
+#define LARGE (16UL << 20)
+#define SETTLED_MS 400 /* a page that was written is clean by then */
+#define SILENT_MS 200
+#define FAR (PAGES - 1)
+
+static int begin_within(void **state)
+{
+	within_begin();
+	return begin(state);
+}
+
+static int end_within(void **state)
+{
+	int r;
+
+	memset(within, 0, sizeof(*within));
+	r = end(state);
+	within_wait();
+	return r;
+}
+
+static void set(uint32_t *v, uint32_t to)
+{
+	__atomic_store_n(v, to, __ATOMIC_SEQ_CST);
+}
+
+/* Until it is more than that. */
+static void await_more(const uint32_t *v, uint32_t than)
+{
+	time_t since = time(NULL);
+
+	while (__atomic_load_n(v, __ATOMIC_SEQ_CST) <= than) {
+		assert_true(time(NULL) - since < HANG_SECONDS);
+		poll(NULL, 0, 5);
+	}
+}
+
+static void clocks_are_ahead(uint64_t seconds)
+{
+	__atomic_store_n(&within->skew, seconds * 1000000000U, __ATOMIC_SEQ_CST);
+}
+
+/* There is a server that pages the mapping. */
+static void await(const struct process *p, uint64_t page)
+{
+	time_t since = time(NULL);
+
+	while (DO(p, TOUCH, page, 0, 0, 0) != 0) {
+		assert_true(time(NULL) - since < 60);
+		poll(NULL, 0, 10);
+	}
+}
+
+/* It has not done what it was told to. */
+static void assert_silent(const struct process *p)
+{
+	struct pollfd f = {.fd = p->sock, .events = POLLIN};
+
+	assert_int_equal(poll(&f, 1, SILENT_MS), 0);
+}
+
+static void start_some(struct process *p, unsigned n, uint64_t cache)
+{
+	within_serve(base, cache);
+	make_file(PAGES);
+	for (unsigned i = 0; i < n; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, PAGES, 0, 1);
+		/* nothing of the mount is in use: it ends at once */
+		OK(&p[i], SHUT, 0, 0, 0, 0);
+	}
+}
+
+static void push_out(const struct process *p, uint64_t page, uint64_t n)
+{
+	time_t since = time(NULL);
+
+	while (DO(p, CACHED, page, n, 0, 0) != 0) {
+		assert_true(time(NULL) - since < HANG_SECONDS);
+		OK(p, CHECK, 1000, 1900, 1, 1);
+	}
+}
+
+static void refuse(const struct process *p)
+{
+	uint32_t before = __atomic_load_n(&within->refusals, __ATOMIC_SEQ_CST);
+
+	__atomic_store_n(&within->refused, p != NULL ? p->pid : 0, __ATOMIC_SEQ_CST);
+	if (p == NULL)
+		return;
+	assert_true(DO(p, SYNC, 0, PAGES, 0, 0) != 0);
+	await_more(&within->refusals, before);
+}
+
+/* What a program stores when the server does not know it any more, though others do. */
+static void stored_without_a_connection(void **state)
+{
+	struct process p[2];
+
+	(void)state;
+	start_some(p, 2, SMALL);
+	OK(&p[0], STORE, 20, 10, 1, 2);
+	refuse(&p[0]);
+	OK(&p[1], SYNC, 0, PAGES, 0, 0);
+	poll(NULL, 0, SETTLED_MS);
+	tell(&p[0], (struct order){STORE, 20, 10, 1, 3});
+	poll(NULL, 0, SILENT_MS);
+	push_out(&p[1], 20, 10);
+	refuse(NULL);
+	assert_int_equal(hear(&p[0]), 0);
+	for (unsigned i = 0; i < 2; i++)
+		OK(&p[i], CHECK, 20, 10, 1, 3);
+	await(&p[0], FAR);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+	check_file("mnt/files/data", 20, 10, 1, 3);
+}
+
+/* The same of one that is alone: it comes again though no thread of it waits. */
+static void comes_again_by_itself(void **state)
+{
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	refuse(&p);
+	refuse(NULL);
+	await(&p, FAR);
+	OK(&p, STORE, 0, 10, 1, 3);
+	OK(&p, STORE, 5, 10, 1, 4);
+	push_out(&p, 0, 15);
+	OK(&p, CHECK, 0, 5, 1, 3);
+	OK(&p, CHECK, 5, 10, 1, 4);
+	finish(&p);
+	check_file("mnt/files/data", 5, 10, 1, 4);
+}
+
+/* A server ends in order, and its disk is slow: what is stored meanwhile, and afterwards. */
+static void stored_while_a_server_ends(void **state)
+{
+	struct process p;
+	time_t since;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	OK(&p, STORE, 100, 250, 1, 2);
+	set(&within->slow, 2);
+	within_stop();
+	await_more(&within->slowed, 220);
+	/* written, and for long; and some that are being written */
+	OK(&p, STORE, 0, 5, 1, 3);
+	OK(&p, STORE, 100, 250, 1, 3);
+	since = time(NULL);
+	while (access(in_base("store/socket"), F_OK) == 0)
+		assert_true(time(NULL) - since < HANG_SECONDS);
+	tell(&p, (struct order){STORE, 3, 5, 1, 4});
+	within_wait();
+	set(&within->slow, 0);
+	assert_int_equal(hear(&p), 0);
+	OK(&p, STORE, 6, 2, 1, 5);
+	within_serve(base, SMALL);
+	await(&p, FAR);
+	push_out(&p, 0, 10);
+	OK(&p, CHECK, 0, 3, 1, 3);
+	OK(&p, CHECK, 3, 3, 1, 4);
+	OK(&p, CHECK, 6, 2, 1, 5);
+	OK(&p, CHECK, 8, 2, 1, 2);
+	OK(&p, CHECK, 100, 250, 1, 3);
+	finish(&p);
+	check_file("mnt/files/data", 100, 250, 1, 3);
+	check_file("mnt/files/data", 6, 2, 1, 5);
+}
+
+/* What a server could not write when it ended is the next one's to write. */
+static void not_written_by_the_one_before(void **state)
+{
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	__atomic_store_n(&within->write_error, -ENOSPC, __ATOMIC_SEQ_CST);
+	within_stop();
+	within_wait();
+	OK(&p, CHECK, 0, 10, 1, 2);
+	OK(&p, STORE, 0, 3, 1, 3);
+	__atomic_store_n(&within->write_error, 0, __ATOMIC_SEQ_CST);
+	check_file("store/files/data", 0, 10, 1, 1);
+	within_serve(base, SMALL);
+	await(&p, FAR);
+	OK(&p, CHECK, 0, 3, 1, 3);
+	OK(&p, CHECK, 3, 7, 1, 2);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	check_file("store/files/data", 0, 3, 1, 3);
+	check_file("store/files/data", 3, 7, 1, 2);
+	finish(&p);
+}
+
+/* A page that a server took over is stored to without a pause while that ends, too, and the next one comes. */
+static void stored_without_a_pause(void **state)
+{
+	const uint64_t n = 80000000;
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	kill_server();
+	within_serve(base, SMALL);
+	await(&p, FAR);
+	tell(&p, (struct order){COUNT, 5, n, 0, 0});
+	within_stop();
+	within_wait();
+	within_serve(base, SMALL);
+	assert_int_equal(hear(&p), 0);
+	await(&p, FAR - 300);
+	assert_true((uint64_t)DO(&p, WORD, 5, 0, 1, 0) == word(5, 2, 1) + n);
+	push_out(&p, 0, 10);
+	assert_true((uint64_t)DO(&p, WORD, 5, 0, 1, 0) == word(5, 2, 1) + n);
+	finish(&p);
+}
+
+/* The words of the one file that is mapped, as a server that is about to be killed has them. */
+static int words_of_server(void)
+{
+	char path[PATH_MAX], to[64];
+	const struct dirent *d;
+	int f = -1;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)number_in(in_base("mnt/stats"), "pid: "));
+	dir = opendir(path);
+	assert_non_null(dir);
+	while (f < 0 && (d = readdir(dir)) != NULL) {
+		ssize_t n = readlinkat(dirfd(dir), d->d_name, to, sizeof(to) - 1);
+
+		to[n > 0 ? n : 0] = '\0';
+		if (strncmp(to, "/memfd:faultline-cache-state ", 29) == 0)
+			f = openat(dirfd(dir), d->d_name, O_RDWR | O_CLOEXEC);
+	}
+	closedir(dir);
+	assert_true(f >= 0);
+	return f;
+}
+
+static void lock(int words, short how)
+{
+	struct flock whole = {.l_type = how, .l_whence = SEEK_SET};
+	time_t since = time(NULL);
+
+	/* who answers himself has it for some µs */
+	while (fcntl(words, F_OFD_SETLK, &whole) != 0)
+		assert_true(errno == EAGAIN && time(NULL) - since < HANG_SECONDS);
+}
+
+/* A server that is killed takes long to go: its locks stay, for longer than anybody waits for an answer. */
+static void one_that_does_not_go(void **state)
+{
+	struct process p;
+	uint32_t asked;
+	int words;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	OK(&p, CHECK, 10, 10, 1, 1);
+	words = words_of_server();
+	kill_server();
+	lock(words, F_WRLCK);
+	tell(&p, (struct order){STORE, 0, 20, 1, 3});
+	assert_silent(&p);
+	clocks_are_ahead(40);
+	assert_silent(&p);
+	lock(words, F_UNLCK);
+	assert_int_equal(hear(&p), 0);
+	/* and beside the next one */
+	lock(words, F_WRLCK);
+	asked = __atomic_load_n(&within->locks, __ATOMIC_SEQ_CST);
+	within_serve(base, SMALL);
+	tell(&p, (struct order){TOUCH, FAR, 0, 0, 0});
+	await_more(&within->locks, asked);
+	assert_silent(&p);
+	clocks_are_ahead(80);
+	assert_silent(&p);
+	close(words);
+	assert_int_equal(hear(&p), 0);
+	OK(&p, CHECK, 0, 20, 1, 3);
+	push_out(&p, 0, 20);
+	OK(&p, CHECK, 0, 20, 1, 3);
+	finish(&p);
+	check_file("mnt/files/data", 0, 20, 1, 3);
+}
+
+/* The words are locked for a moment, by who answers himself, when the first program maps the file anew. */
+static void locked_for_a_moment(void **state)
+{
+	static const uint32_t tries[] = {3, 60};
+	struct process p[2];
+
+	(void)state;
+	start_some(p, 2, SMALL);
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t v = 2 + i;
+
+		OK(&p[0], STORE, 0, 50, 1, v);
+		kill_server();
+		stop(&p[1]);
+		set(&within->busy_locks, tries[i]);
+		within_serve(base, SMALL);
+		OK(&p[0], OPEN, 0, 0, 0, 0);
+		OK(&p[0], MORE, 100, 100, 0, 0);
+		OK(&p[0], STORE, 150, 50, 1, v);
+		kill(p[1].pid, SIGCONT);
+		await(&p[1], FAR - 300 * i);
+		OK(&p[1], CHECK, 0, 50, 1, v);
+		OK(&p[1], CHECK, 150, 50, 1, v);
+		OK(&p[1], STORE, 100, 100, 1, v + 10);
+		OK(&p[0], CHECK, 100, 100, 1, v + 10);
+		OK(&p[0], CHECK, 0, 50, 1, v);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+	check_file("mnt/files/data", 100, 100, 1, 13);
+}
+
+/* The kernel gives a page back as zeros where it is a part of a larger frame. */
+static void parts_of_larger_frames(void **state)
+{
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, LARGE);
+	OK(&p, STORE, 0, 10, 1, 2);
+	kill_server();
+	within_serve(base, LARGE);
+	await(&p, FAR);
+	set(&within->large, 1);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	await_more(&within->kept, 9);
+	OK(&p, CHECK, 0, 10, 1, 2);
+	set(&within->large, 0);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	check_file("store/files/data", 0, 10, 1, 2);
+	finish(&p);
+}
+
+/*
+ * A program comes to another server while a thread of it writes to the file from the mapping, and
+ * holds what closing a descriptor of the file takes where errors are told late.
+ */
+static void one_that_writes_from_its_mapping(void **state)
+{
+	struct process p[2];
+
+	(void)state;
+	set(&within->remote, 1);
+	start_some(p, 2, SMALL);
+	OK(&p[0], STORE, 0, 10, 1, 2);
+	for (unsigned i = 0; i < 2; i++) {
+		struct pollfd f = {.fd = p[1].sock, .events = POLLIN};
+
+		kill_server();
+		stop(&p[1]);
+		within_serve(base, SMALL);
+		await(&p[0], FAR - 300 * i);
+		tell(&p[1], (struct order){COPY, 500 + i, 0, 0, 5});
+		kill(p[1].pid, SIGCONT);
+		if (poll(&f, 1, 60 * 1000) != 1)
+			fail_msg("%s", "a write from the mapping does not end");
+		assert_int_equal(hear(&p[1]), 0);
+		for (unsigned k = 0; k < 2; k++)
+			assert_int_equal(DO(&p[k], WORD, 5, 0, 3, 0), (int64_t)word(500 + i, 1, 3));
+		for (unsigned k = 0; k < 2; k++)
+			OK(&p[k], CHECK, 0, 5, 1, 2);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(stored_without_a_connection, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(comes_again_by_itself, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(stored_while_a_server_ends, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(not_written_by_the_one_before, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(stored_without_a_pause, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(one_that_does_not_go, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(locked_for_a_moment, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(parts_of_larger_frames, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(one_that_writes_from_its_mapping, begin_within,
+						end_within),
+	};
+
+	RUN_TESTS(argc, argv, tests);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * within.h - a store's server in a child of the test, for what goes wrong with it.
+ *
+ * The test is linked with the server.  In the server's process rows of lib/sys.h and
+ * the I/O of lib/blkio.h are replaced; what they do then is said in memory that
+ * the test shares.  The clients' clock can be put forward.
+ */
+#ifndef FL_TEST_WITHIN_H
+#define FL_TEST_WITHIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Each is read and written with atomics. */
+struct within {
+	int32_t write_error; /* what a write to a file ends with; 0: as it does */
+	uint32_t slow;	     /* each page that is written takes so many ms */
+	uint32_t slowed;     /* how many did */
+	pid_t refused;	     /* whose connections end when they say something */
+	uint32_t refusals;   /* how many did */
+	uint32_t locks;	     /* how often a lock for writing was asked for; */
+	uint32_t busy_locks; /* so many of them are somebody's else */
+	uint32_t large;	     /* a page that is punched out of a memfd is part of a larger frame */
+	uint32_t kept;	     /* which therefore stayed, with zeros there, so often */
+	uint32_t remote;     /* the store is on a filesystem that may tell of errors late */
+	uint64_t skew;	     /* the clients' clock is that much ahead, ns */
+};
+
+/* Shared with the server and the clients: before these are started. */
+extern struct within *within;
+void within_begin(void);
+
+/* Serve BASE/store at BASE/mnt with so much cache; returns when that is so. */
+void within_serve(const char *base, uint64_t cache);
+/* Have it end as SIGTERM does; and wait for its end, however it is brought about. */
+void within_stop(void);
+void within_wait(void);
+
+#endif
