@@ -1060,6 +1060,7 @@ static int connect_again(struct mm *mm, struct link *l)
 	}
 	for (const struct share_file *f = mm->share->files; f != NULL; f = f->next)
 		wake_file(mm, f);
+	stored_hurry(mm);
 	return 0;
 }
 

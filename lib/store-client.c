@@ -548,6 +548,12 @@ void stored_forked(struct mm *mm)
 	attach_again(mm);
 }
 
+void stored_hurry(struct mm *mm)
+{
+	if (mm->store->fd < 0)
+		mm->store->next = 0;
+}
+
 bool stored_ready(struct mm *mm, int fd)
 {
 	if (share_ready(mm, fd))

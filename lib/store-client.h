@@ -6,8 +6,8 @@
  * pages to them by itself, and listens.  A pager does all of this, in its
  * descriptor table, with the mm lock held, and waits for the server at the
  * start only.  When the server ends, the runtime goes on with what it holds,
- * and tries to attach again STORE_RETRY_NS after the last time; so does a child
- * that was forked, at once.
+ * and tries to attach again STORE_RETRY_NS after the last time, or when the server
+ * has its mapped files again (share.h); so does a child that was forked, at once.
  */
 #ifndef FL_STORE_CLIENT_H
 #define FL_STORE_CLIENT_H
@@ -39,6 +39,8 @@ void stored_forked(struct mm *mm);
 
 /* fd is the store's, and has something to say. */
 bool stored_ready(struct mm *mm, int fd);
+/* There is a server: attach again in the next round. */
+void stored_hurry(struct mm *mm);
 /* In a round: do what the server asks for; attach again. */
 void stored_round(struct pager *p);
 /* When stored_round() wants to be called at the latest, in ns from now; UINT64_MAX: when woken. */
