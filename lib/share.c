@@ -30,9 +30,11 @@
 #endif
 
 #define WAIT_NS 30000000000ULL
+#define HELLO_NS 3000000000U	    /* the same of one that is come to again: we look again */
 #define TAKE_NS 10000000000ULL	    /* for a server to take a file that others are to bring, */
 #define LOOK_NS 50000000U	    /* which is tried again so often; */
-#define CONNECT_NS 1000000000U	    /* whether there is a server, soon not that often */
+#define CONNECT_NS 1000000000U	    /* whether there is a server, soon not that often, */
+#define LATE_NS 2000000000U	    /* and so much less at most if it answers late */
 #define HELD_NS 600000000000ULL	    /* for one that ends to do so: that is the kernel's matter */
 #define OPEN_NS 1000000000U	    /* for a file to be taken, before it is opened anew; */
 #define OPEN_HELD_NS 10000000000ULL /* while one that ends has it */
@@ -195,7 +197,8 @@ static void hear(struct mm *mm, struct link *l, const struct wire_msg *m)
 static int ask(struct mm *mm, struct link *l, struct wire_msg *m, const int *fds, unsigned nfds,
 	       int got[WIRE_FDS_MAX], unsigned *ngot)
 {
-	uint64_t deadline = sys_now() + WAIT_NS;
+	bool again = m->type == WIRE_HELLO && (m->flags & WIRE_AGAIN);
+	uint64_t deadline = sys_now() + (again ? HELLO_NS : WAIT_NS);
 	uint32_t request = ++l->requests;
 	struct wire_msg a;
 	int r;
@@ -1159,12 +1162,16 @@ static void look(struct mm *mm)
 	if (s->link->up) {
 		take_files(mm);
 	} else if (now >= s->connect_at) {
-		uint64_t gap = (now - s->lost_at) / 4;
+		uint64_t gap = (now - s->lost_at) / 4, late;
 
 		gap = gap < LOOK_NS ? LOOK_NS : gap > CONNECT_NS ? CONNECT_NS : gap;
 		link_get(mm);
-		/* one that answers late is not to stop us again and again */
-		s->connect_at = sys_now() + gap + 10 * (sys_now() - now);
+		/*
+		 * One that answers late is not to stop us again and again; and it is found before
+		 * it has let go of what we have mapped (peer.c).
+		 */
+		late = 10 * (sys_now() - now);
+		s->connect_at = sys_now() + gap + (late < LATE_NS ? late : LATE_NS);
 	}
 	for (struct share_file *f = s->files; f != NULL; f = f->next) {
 		/* whether or not somebody waits: what it is comes from the next server */
