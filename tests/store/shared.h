@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PG 4096UL
@@ -265,7 +266,8 @@ static inline int64_t do_copy(const struct order *o)
 	return r < 0 ? -errno : r - (int64_t)PG;
 }
 
-static inline int64_t obey(const struct order *o)
+/* Not inlined, as word(). */
+static __attribute__((noinline)) int64_t carry_out(const struct order *o)
 {
 	uint64_t step = o->step != 0 ? o->step : 1;
 
@@ -275,8 +277,6 @@ static inline int64_t obey(const struct order *o)
 	case UNMAP:
 		return fl_munmap(fl, at(o->page), o->n * PG);
 	case STORE:
-		if (sigsetjmp(escape, 1) != 0)
-			return -EFAULT;
 		for (uint64_t page = o->page; page < o->page + o->n; page += step)
 			fill(at(page), page, o->version);
 		return 0;
@@ -351,6 +351,12 @@ static inline int64_t obey(const struct order *o)
 	return -EINVAL;
 }
 
+/* -EFAULT: it raised SIGBUS where nothing is said of that. */
+static inline int64_t obey(const struct order *o)
+{
+	return sigsetjmp(escape, 1) != 0 ? -EFAULT : carry_out(o);
+}
+
 /* What is to be said is known. */
 static inline void say_nothing(void *arg, enum fl_log_level level, const char *line)
 {
@@ -406,6 +412,17 @@ static inline int64_t order(const struct process *p, struct order o)
 
 #define DO(p, ...) order(p, (struct order){__VA_ARGS__})
 #define OK(p, ...) assert_int_equal(DO(p, __VA_ARGS__), 0)
+
+/* A server pages what it has mapped, for writing, of the first `n` pages: no page is touched. */
+static inline void await_paged(const struct process *p, uint64_t n)
+{
+	time_t since = time(NULL);
+
+	while (DO(p, SYNC, 0, n, 0, 0) != 0) {
+		assert_true(time(NULL) - since < 60);
+		poll(NULL, 0, 10);
+	}
+}
 
 static inline void remember(struct process *p)
 {
