@@ -69,7 +69,8 @@ struct share_file {
 	uint64_t birth; /* when the file was made, by the server's word; 0: not known */
 	/* when the server has gone */
 	bool stranded;	      /* no server pages it: its faults are ours to answer */
-	uint64_t take_until;  /* a server that came may take it by then, ns; 0: none will */
+	uint64_t take_until;  /* what is touched waits so long for it to be taken, ns; 0: not */
+	bool refused;	      /* the server that came does not take it: it is not asked again */
 	bool held;	      /* faults of it wait, and are to be looked at again */
 	uint64_t held_since;  /* others have a server that pages it since then, ns; 0: none have */
 	bool stored;	      /* something, since then or since it was given back */
@@ -124,13 +125,16 @@ static void read_faults(struct mm *mm, struct link *l)
 		log_fatal("no memory to answer for the store's server, which has gone");
 }
 
-/* What waits is looked at before long. */
-static void look_soon(struct share *s)
+/* What waits is looked at by then. */
+static void look_by(struct share *s, uint64_t at)
 {
-	uint64_t at = sys_now() + LOOK_NS;
-
 	if (s->look_at == 0 || s->look_at > at)
 		s->look_at = at;
+}
+
+static void look_soon(struct share *s)
+{
+	look_by(s, sys_now() + LOOK_NS);
 }
 
 /* From here on faults are ours to answer. */
@@ -149,6 +153,7 @@ static void lose(struct mm *mm, struct link *l)
 	for (struct share_file *f = mm->share->files; f != NULL; f = f->next) {
 		mapped |= f->users.count != 0;
 		f->stranded = true;
+		f->refused = false;
 		f->take_until = 0;
 	}
 	if (mapped && up)
@@ -993,15 +998,20 @@ static int tell_mappings(struct mm *mm, const struct share_file *f)
 
 static bool return_file(struct mm *mm, struct share_file *f, bool last);
 
-/* For files that the server may take; on a connection that is up, or about to be. */
+/*
+ * For files that the server may take; on a connection that is up, or about to be.  One that
+ * others are to bring is asked for as long as it is mapped, though what is touched waits for
+ * TAKE_NS only: who brings it may be stopped meanwhile.
+ */
 static void take_files(struct mm *mm)
 {
 	struct link *l = mm->share->link;
 
 	for (struct share_file *f = mm->share->files; f != NULL && l->sock >= 0; f = f->next) {
+		bool waited = f->take_until != 0;
 		long r;
 
-		if (f->take_until == 0 || f->users.count == 0)
+		if (!f->stranded || f->refused || f->users.count == 0)
 			continue;
 		r = take(mm, f);
 		if (r == 0) {
@@ -1020,9 +1030,14 @@ static void take_files(struct mm *mm)
 			f->stranded = f->stored = f->returned = f->told = false;
 			mm->share->said = false;
 			mm_log(mm, FL_LOG_INFO, "%s is paged by the store's server again", f->path);
-		} else if (r == -EAGAIN && (sys_now() < f->take_until || is_held(f))) {
-			look_soon(mm->share);
-			continue;
+		} else if (r == -EAGAIN) {
+			bool waits = waited && (sys_now() < f->take_until || is_held(f));
+
+			look_by(mm->share, sys_now() + (waits ? LOOK_NS : CONNECT_NS));
+			if (waits || !waited)
+				continue;
+		} else {
+			f->refused = true;
 		}
 		f->take_until = f->held_since = 0;
 		f->held = false;
@@ -1290,11 +1305,16 @@ int share_forked(struct mm *mm, int sock)
 	for (struct share_file *f = s->files; f != NULL; f = f->next) {
 		f->memfd = f->state_fd = f->marks_fd = -1;
 		/* what the parent was about to have taken is for us to ask for, too */
-		f->take_until = f->stranded && sock >= 0 ? sys_now() + TAKE_NS : 0;
+		f->refused &= sock >= 0;
+		f->take_until = f->stranded && !f->refused && sock >= 0 ? sys_now() + TAKE_NS : 0;
 		f->held_since = 0;
 		f->held = false;
 	}
 	s->look_at = s->connect_at = 0;
+	/* whether or not it is touched before long */
+	for (const struct share_file *f = s->files; f != NULL; f = f->next)
+		if ((f->stranded || sock < 0) && f->users.count != 0)
+			look_soon(s);
 	r = uffd_open(mm->device >= 0 ? mm->device : -ENOENT);
 	if (sys_err(r))
 		return (int)r;

@@ -384,6 +384,72 @@ static void locked_for_a_moment(void **state)
 	check_file("mnt/files/data", 100, 100, 1, 13);
 }
 
+/*
+ * A child that is forked while a server is about to take its parent's file comes, too, and though it
+ * touches nothing for long.
+ */
+static void forked_while_it_is_taken(void **state)
+{
+	struct process p, c;
+	uint32_t asked;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	kill_server();
+	asked = __atomic_load_n(&within->locks, __ATOMIC_SEQ_CST);
+	set(&within->busy_locks, UINT32_MAX);
+	within_serve(base, SMALL);
+	await_more(&within->locks, asked);
+	c = child_of(&p);
+	set(&within->busy_locks, 0);
+	await_paged(&p, PAGES);
+	await_paged(&c, PAGES);
+	clocks_are_ahead(20);
+	OK(&c, CHECK, 0, 10, 1, 2);
+	OK(&c, CHECK, 10, PAGES - 10, 1, 1);
+	OK(&c, STORE, 5, 10, 1, 3);
+	OK(&p, CHECK, 5, 10, 1, 3);
+	finish(&c);
+	finish(&p);
+	check_file("mnt/files/data", 5, 10, 1, 3);
+}
+
+/* What only one who is stopped for long can bring: a touch does not wait for it, and it can be had then. */
+static void one_that_brings_it_late(void **state)
+{
+	struct process w, r;
+	uint32_t asked;
+
+	(void)state;
+	start_some(&w, 1, SMALL);
+	start(&r);
+	OK(&r, MAP, 0, PAGES, 0, 0);
+	OK(&r, SHUT, 0, 0, 0, 0);
+	OK(&w, CHECK, 0, 20, 1, 1);
+	OK(&r, CHECK, 0, 20, 1, 1);
+	kill_server();
+	OK(&w, STORE, 0, 10, 1, 2);
+	stop(&w);
+	asked = __atomic_load_n(&within->locks, __ATOMIC_SEQ_CST);
+	within_serve(base, SMALL);
+	await_more(&within->locks, asked);
+	tell(&r, (struct order){TOUCH, FAR, 0, 0, 0});
+	assert_silent(&r);
+	clocks_are_ahead(20);
+	assert_int_equal(hear(&r), 1);
+	OK(&r, CHECK, 0, 10, 1, 2);
+	kill(w.pid, SIGCONT);
+	await(&r, FAR);
+	OK(&r, CHECK, 0, 10, 1, 2);
+	OK(&r, CHECK, 10, PAGES - 10, 1, 1);
+	OK(&w, STORE, 5, 10, 1, 3);
+	OK(&r, CHECK, 5, 10, 1, 3);
+	finish(&r);
+	finish(&w);
+	check_file("mnt/files/data", 5, 10, 1, 3);
+}
+
 /* The kernel gives a page back as zeros where it is a part of a larger frame. */
 static void parts_of_larger_frames(void **state)
 {
@@ -451,6 +517,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(stored_without_a_pause, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(one_that_does_not_go, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(locked_for_a_moment, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(forked_while_it_is_taken, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(one_that_brings_it_late, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(parts_of_larger_frames, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(one_that_writes_from_its_mapping, begin_within,
 						end_within),
