@@ -1192,7 +1192,8 @@ static void look(struct mm *mm)
 		/* whether or not somebody waits: what it is comes from the next server */
 		if (!s->link->up && f->stranded && f->users.count != 0 && s->look_at == 0)
 			s->look_at = s->connect_at;
-		if (!f->held)
+		/* what a server that lost us read before it noticed is nobody's */
+		if (!f->held && (s->link->up || !f->stranded))
 			continue;
 		f->held = false;
 		wake_file(mm, f);
