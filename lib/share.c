@@ -36,7 +36,7 @@
 #define CONNECT_NS 1000000000U	    /* whether there is a server, soon not that often, */
 #define LATE_NS 2000000000U	    /* and so much less at most if it answers late */
 #define HELD_NS 600000000000ULL	    /* for one that ends to do so: that is the kernel's matter */
-#define OPEN_NS 1000000000U	    /* for a file to be taken, before it is opened anew; */
+#define OPEN_NS 5000000000ULL	    /* for a file to be taken, before it is opened anew; */
 #define OPEN_HELD_NS 10000000000ULL /* while one that ends has it */
 #define SYNCS_MAX 128U
 #define PATH_ROOM 512U
@@ -140,7 +140,7 @@ static void look_soon(struct share *s)
 /* From here on faults are ours to answer. */
 static void lose(struct mm *mm, struct link *l)
 {
-	bool mapped = false, up = l->up;
+	bool mapped = false, waits = false, up = l->up;
 
 	if (l->sock < 0)
 		return;
@@ -155,6 +155,10 @@ static void lose(struct mm *mm, struct link *l)
 		f->stranded = true;
 		f->refused = false;
 		f->take_until = 0;
+		waits |= f->waits;
+		/* but not by one that cannot be come to */
+		if (up)
+			f->held_since = 0;
 	}
 	if (mapped && up)
 		mm_log(mm, FL_LOG_ERROR,
@@ -168,7 +172,7 @@ static void lose(struct mm *mm, struct link *l)
 		wake_file(mm, f);
 	if (up)
 		mm->share->lost_at = sys_now();
-	if (mapped && mm->share->link == l)
+	if ((mapped || waits) && mm->share->link == l)
 		look_soon(mm->share);
 }
 
@@ -1148,6 +1152,12 @@ static bool return_file(struct mm *mm, struct share_file *f, bool last)
 	return true;
 }
 
+static void return_files(struct mm *mm)
+{
+	for (struct share_file *f = mm->share->files; f != NULL; f = f->next)
+		f->waits = !return_file(mm, f, false);
+}
+
 void share_come_back(struct mm *mm)
 {
 	struct link *l = mm->share != NULL ? mm->share->link : NULL;
@@ -1163,8 +1173,7 @@ void share_come_back(struct mm *mm)
 		wanted |= f->stranded && (f->users.count != 0 || f->waits);
 	if (wanted && link_get(mm) != 0)
 		return;
-	for (struct share_file *f = mm->share->files; f != NULL; f = f->next)
-		f->waits = !return_file(mm, f, false);
+	return_files(mm);
 }
 
 /* What waits for a server to take it, or for who has one. */
@@ -1178,19 +1187,23 @@ static void look(struct mm *mm)
 		take_files(mm);
 	} else if (now >= s->connect_at) {
 		uint64_t gap = (now - s->lost_at) / 4, late;
+		bool up;
 
 		gap = gap < LOOK_NS ? LOOK_NS : gap > CONNECT_NS ? CONNECT_NS : gap;
-		link_get(mm);
+		up = link_get(mm) == 0;
 		/*
 		 * One that answers late is not to stop us again and again; and it is found before
 		 * it has let go of what we have mapped (peer.c).
 		 */
 		late = 10 * (sys_now() - now);
 		s->connect_at = sys_now() + gap + (late < LATE_NS ? late : LATE_NS);
+		if (up)
+			return_files(mm);
 	}
 	for (struct share_file *f = s->files; f != NULL; f = f->next) {
 		/* whether or not somebody waits: what it is comes from the next server */
-		if (!s->link->up && f->stranded && f->users.count != 0 && s->look_at == 0)
+		if (!s->link->up && f->stranded && (f->users.count != 0 || f->waits) &&
+		    s->look_at == 0)
 			s->look_at = s->connect_at;
 		/* what a server that lost us read before it noticed is nobody's */
 		if (!f->held && (s->link->up || !f->stranded))
@@ -1208,8 +1221,11 @@ static void sweep(struct mm *mm, bool last)
 	for (struct share_file **link = &s->files; *link != NULL;) {
 		struct share_file *f = *link;
 
-		if (f->users.count == 0 && (last || !f->waits))
+		if (f->users.count == 0 && (last || !f->waits)) {
 			f->waits = !return_file(mm, f, last);
+			if (f->waits)
+				look_soon(s);
+		}
 		if (f->users.count != 0 || f->waits) {
 			link = &f->next;
 			continue;
@@ -1309,7 +1325,7 @@ int share_forked(struct mm *mm, int sock)
 		f->refused &= sock >= 0;
 		f->take_until = f->stranded && !f->refused && sock >= 0 ? sys_now() + TAKE_NS : 0;
 		f->held_since = 0;
-		f->held = false;
+		f->held = f->waits = false;
 	}
 	s->look_at = s->connect_at = 0;
 	/* whether or not it is touched before long */

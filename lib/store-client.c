@@ -177,8 +177,10 @@ int stored_receive(int fd, struct wire_msg *m, int *fds, unsigned *nfds)
 	}
 	/* no room in the descriptor table: what came of them is lost */
 	r = (h.msg_flags & MSG_CTRUNC) ? -EMFILE : wire_parse(buf, (size_t)n, *nfds, false, m);
-	if (r != 0)
+	if (r != 0) {
 		close_fds(fds, *nfds);
+		*nfds = 0;
+	}
 	return r;
 }
 
