@@ -71,6 +71,8 @@ struct share_file {
 	bool stranded;	      /* no server pages it: its faults are ours to answer */
 	uint64_t take_until;  /* what is touched waits so long for it to be taken, ns; 0: not */
 	bool refused;	      /* the server that came does not take it: it is not asked again */
+	uint64_t asked_since; /* it is asked since then, */
+	uint64_t ask_at;      /* and again then, ns */
 	bool held;	      /* faults of it wait, and are to be looked at again */
 	uint64_t held_since;  /* others have a server that pages it since then, ns; 0: none have */
 	bool stored;	      /* something, since then or since it was given back */
@@ -135,6 +137,14 @@ static void look_by(struct share *s, uint64_t at)
 static void look_soon(struct share *s)
 {
 	look_by(s, sys_now() + LOOK_NS);
+}
+
+/* Until what is tried since then is tried again. */
+static uint64_t pause_since(uint64_t then)
+{
+	uint64_t gap = (sys_now() - then) / 4;
+
+	return gap < LOOK_NS ? LOOK_NS : gap > CONNECT_NS ? CONNECT_NS : gap;
 }
 
 /* From here on faults are ours to answer. */
@@ -819,6 +829,24 @@ static bool let_in(const struct mm *mm, const struct region *r, uintptr_t addr, 
 	return true;
 }
 
+/*
+ * Whether others have its words by now.  When they let go of them after long, a server can have
+ * it from then on only: for so long it waits.
+ */
+static void note_held(struct share_file *f, bool held, uint64_t now)
+{
+	if (held && f->held_since == 0)
+		f->held_since = now;
+	if (held)
+		return;
+	if (f->held_since != 0 && now - f->held_since >= CONNECT_NS && f->take_until != 0) {
+		f->asked_since = now;
+		f->take_until = now + TAKE_NS;
+		f->ask_at = 0;
+	}
+	f->held_since = 0;
+}
+
 /* Whether a server pages the file, or may do so before long: then the fault waits. */
 static bool is_to_wait(struct share *s, struct share_file *f, bool locked)
 {
@@ -826,10 +854,7 @@ static bool is_to_wait(struct share *s, struct share_file *f, bool locked)
 	uint64_t most = s->link->up && f->take_until == 0 ? WAIT_NS : HELD_NS;
 	uint64_t now = sys_now();
 
-	if (locked)
-		f->held_since = 0;
-	else if (f->held_since == 0)
-		f->held_since = now;
+	note_held(f, !locked, now);
 	if (locked ? now >= f->take_until : now - f->held_since > most)
 		return false;
 	f->held = true;
@@ -1017,6 +1042,10 @@ static void take_files(struct mm *mm)
 
 		if (!f->stranded || f->refused || f->users.count == 0)
 			continue;
+		if (sys_now() < f->ask_at) {
+			look_by(mm->share, f->ask_at);
+			continue;
+		}
 		r = take(mm, f);
 		if (r == 0) {
 			r = tell_mappings(mm, f);
@@ -1035,9 +1064,14 @@ static void take_files(struct mm *mm)
 			mm->share->said = false;
 			mm_log(mm, FL_LOG_INFO, "%s is paged by the store's server again", f->path);
 		} else if (r == -EAGAIN) {
-			bool waits = waited && (sys_now() < f->take_until || is_held(f));
+			bool held = is_held(f), waits;
 
-			look_by(mm->share, sys_now() + (waits ? LOOK_NS : CONNECT_NS));
+			note_held(f, held, sys_now());
+			waits = waited && (sys_now() < f->take_until || held);
+			/* of who may only read, it goes over all words to say so */
+			f->ask_at = sys_now() +
+				    (waits && f->write ? pause_since(f->asked_since) : CONNECT_NS);
+			look_by(mm->share, f->ask_at);
 			if (waits || !waited)
 				continue;
 		} else {
@@ -1066,8 +1100,11 @@ static int connect_again(struct mm *mm, struct link *l)
 		lose(mm, l);
 		return (int)r;
 	}
-	for (struct share_file *f = mm->share->files; f != NULL; f = f->next)
-		f->take_until = sys_now() + TAKE_NS;
+	for (struct share_file *f = mm->share->files; f != NULL; f = f->next) {
+		f->asked_since = sys_now();
+		f->take_until = f->asked_since + TAKE_NS;
+		f->ask_at = 0;
+	}
 	take_files(mm);
 	if (l->sock < 0)
 		return -ENOTCONN;
@@ -1186,11 +1223,9 @@ static void look(struct mm *mm)
 	if (s->link->up) {
 		take_files(mm);
 	} else if (now >= s->connect_at) {
-		uint64_t gap = (now - s->lost_at) / 4, late;
-		bool up;
+		uint64_t gap = pause_since(s->lost_at), late;
+		bool up = link_get(mm) == 0;
 
-		gap = gap < LOOK_NS ? LOOK_NS : gap > CONNECT_NS ? CONNECT_NS : gap;
-		up = link_get(mm) == 0;
 		/*
 		 * One that answers late is not to stop us again and again; and it is found before
 		 * it has let go of what we have mapped (peer.c).
@@ -1323,7 +1358,10 @@ int share_forked(struct mm *mm, int sock)
 		f->memfd = f->state_fd = f->marks_fd = -1;
 		/* what the parent was about to have taken is for us to ask for, too */
 		f->refused &= sock >= 0;
-		f->take_until = f->stranded && !f->refused && sock >= 0 ? sys_now() + TAKE_NS : 0;
+		f->asked_since = sys_now();
+		f->take_until =
+			f->stranded && !f->refused && sock >= 0 ? f->asked_since + TAKE_NS : 0;
+		f->ask_at = 0;
 		f->held_since = 0;
 		f->held = f->waits = false;
 	}

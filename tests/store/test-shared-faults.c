@@ -218,10 +218,12 @@ static void not_written_by_the_one_before(void **state)
 	finish(&p);
 }
 
-static struct {
+struct adding {
 	uint32_t stop;
 	uint32_t added; /* so far */
-} *adding;
+};
+
+static struct adding *adding;
 
 static int64_t add(uint64_t page, uint64_t none)
 {
