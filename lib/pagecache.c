@@ -278,6 +278,15 @@ static bool write_words_of(const struct pagecache *pc)
 		SYS4(pwrite, pc->state_fd, &of, sizeof(of), WORDS_OF_AT) == (long)sizeof(of));
 }
 
+int cache_leave_to_nobody(const struct pagecache *pc)
+{
+	static const struct words_of none;
+
+	return SYS4(pwrite, pc->state_fd, &none, sizeof(none), WORDS_OF_AT) == (long)sizeof(none)
+		       ? 0
+		       : -ENOMEM;
+}
+
 /* Without its memfds. */
 static struct pagecache *make_bare(struct mm *mm)
 {

@@ -389,6 +389,8 @@ int peer_descriptors(const struct peer *peer, uint32_t file, bool marks, int fds
 
 	if (f == NULL)
 		return -EPROTO;
+	if (!marks && cache_leave_to_nobody(f->pc) != 0)
+		return -ENOMEM;
 	for (unsigned i = 0; i < n; i++) {
 		int fd = i == 0 ? f->pc->memfd : i == 1 ? f->pc->state_fd : f->pc->marks_fd;
 		long copy = copy_fd(peer->mm, fd, f->write && i != 1);
