@@ -657,18 +657,20 @@ static bool punch(const struct pagecache *pc, uint64_t page, uint64_t n)
 /*
  * Out of other processes' mappings: taken from the memfd, and put back.  Clean
  * pages without I/O only: they are write-protected, so nothing is stored there
- * meanwhile.  Who looks at the words after we were killed in the middle finds the
- * pages being read.
+ * meanwhile.  Who looks at the words after we were killed in the middle finds pages that are
+ * mapped, and as their words say; or holes; or, behind the punch, pages that are being read,
+ * and that nobody has mapped.
  */
 static void take_and_put(struct pagecache *pc, uint64_t page, uint64_t n)
 {
 	char *aside = pc->mm->files.aside;
 
+	memcpy(aside, cache_addr(pc, page), n * PAGE_SIZE);
+	if (!punch(pc, page, n))
+		return;
 	for (uint64_t i = page; i < page + n; i++)
 		cache_set(pc, i, cache_get(pc, i) ^ (CACHE_UPTODATE | CACHE_LOCKED));
-	memcpy(aside, cache_addr(pc, page), n * PAGE_SIZE);
-	if (punch(pc, page, n))
-		memcpy(cache_addr(pc, page), aside, n * PAGE_SIZE);
+	memcpy(cache_addr(pc, page), aside, n * PAGE_SIZE);
 	for (uint64_t i = page; i < page + n; i++)
 		cache_set(pc, i, cache_get(pc, i) ^ (CACHE_UPTODATE | CACHE_LOCKED));
 }
@@ -717,15 +719,14 @@ static bool take_from_all(struct pagecache *pc, uint64_t page)
 
 	if (sys_err(n))
 		return false;
-	/* as what take_and_put() takes */
-	cache_set(pc, page, w ^ (CACHE_UPTODATE | CACHE_LOCKED));
 	memcpy(before, cache_addr(pc, page), PAGE_SIZE);
 	gone = n == (long)PAGE_SIZE && punch(pc, page, 1);
+	/* as take_and_put() does: who has it mapped may store to it until here */
+	if (gone)
+		cache_set(pc, page, w ^ (CACHE_UPTODATE | CACHE_LOCKED));
 	read_pipe(f, (size_t)n);
-	if (!gone) {
-		cache_set(pc, page, w);
+	if (!gone)
 		return false;
-	}
 	if (is_present(pc, page))
 		memcpy(f->aside, before, PAGE_SIZE);
 	memcpy(cache_addr(pc, page), f->aside, PAGE_SIZE);

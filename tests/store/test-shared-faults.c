@@ -509,6 +509,83 @@ static void one_that_writes_from_its_mapping(void **state)
 		finish(&p[i]);
 }
 
+/* Have the server killed at the next punch of the page; one reads others until that was so. */
+static void kill_at_punch(const struct process *reader, uint32_t page, bool behind)
+{
+	uint32_t before = __atomic_load_n(&within->killed, __ATOMIC_SEQ_CST);
+	time_t since = time(NULL);
+
+	set(&within->behind, behind);
+	set(&within->punched, page + 1);
+	for (uint64_t i = 0; __atomic_load_n(&within->killed, __ATOMIC_SEQ_CST) == before; i++) {
+		assert_true(time(NULL) - since < HANG_SECONDS);
+		DO(reader, TOUCH, 1000 + i % 1100, 0, 0, 0);
+	}
+	within_wait();
+	set(&within->punched, 0);
+}
+
+/* Page 5 was to be punched out, of version `version` - 1. */
+static void check_after_punch(const struct process *p, uint64_t version, bool behind)
+{
+	/* a hole is not there, whatever its word says; before that nothing has happened */
+	if (behind)
+		assert_int_equal(DO(&p[0], STORE, 5, 1, 1, version), -EFAULT);
+	else
+		OK(&p[0], STORE, 0, 10, 1, version);
+	within_serve(base, SMALL);
+	for (unsigned i = 0; i < 2; i++)
+		await(&p[i], FAR - 150 * version - i);
+	if (behind) {
+		OK(&p[0], CHECK, 0, 10, 1, version - 1);
+		OK(&p[0], STORE, 0, 10, 1, version);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		OK(&p[i], CHECK, 0, 10, 1, version);
+	OK(&p[1], SYNC, 0, PAGES, 0, 0);
+	check_file("store/files/data", 0, 10, 1, version);
+}
+
+/* A server is killed while it unmaps pages that are clean, which are stored to then. */
+static void killed_while_it_unmaps(void **state)
+{
+	struct process p[2];
+
+	(void)state;
+	start_some(p, 2, SMALL);
+	for (unsigned behind = 0; behind < 2; behind++) {
+		OK(&p[0], STORE, 0, 10, 1, 2 + 2 * behind);
+		OK(&p[0], SYNC, 0, PAGES, 0, 0);
+		OK(&p[0], CHECK, 0, 10, 1, 2 + 2 * behind);
+		kill_at_punch(&p[1], 5, behind != 0);
+		check_after_punch(p, 3 + 2 * behind, behind != 0);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
+/* The same while it takes a page from one that has not come, and may store to it without a fault. */
+static void killed_while_it_takes(void **state)
+{
+	struct process p[2];
+
+	(void)state;
+	start_some(p, 2, SMALL);
+	for (unsigned behind = 0; behind < 2; behind++) {
+		OK(&p[0], STORE, 0, 10, 1, 2 + 2 * behind);
+		kill_server();
+		stop(&p[0]);
+		within_serve(base, SMALL);
+		await(&p[1], FAR - 10);
+		OK(&p[1], SYNC, 0, PAGES, 0, 0);
+		kill_at_punch(&p[1], 5, behind != 0);
+		kill(p[0].pid, SIGCONT);
+		check_after_punch(p, 3 + 2 * behind, behind != 0);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -527,6 +604,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(parts_of_larger_frames, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(one_that_writes_from_its_mapping, begin_within,
 						end_within),
+		cmocka_unit_test_setup_teardown(killed_while_it_unmaps, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(killed_while_it_takes, begin_within, end_within),
 	};
 
 	shared_run = add;

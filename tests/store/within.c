@@ -82,16 +82,36 @@ static bool is_memfd(long fd)
 	return sys_bare(SYS_fcntl, fd, F_GET_SEALS, 0, 0, 0, 0) >= 0;
 }
 
+static void die(void)
+{
+	count(&within->killed);
+	sys_bare(SYS_kill, sys_bare(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0, 0);
+}
+
 /* As the kernel does where it cannot split the frame. */
-static long row_fallocate(long fd, long mode, long off, long len, long e, long f)
+static long punch(long fd, long mode, long off, long len)
 {
 	static const char zeros[PG];
 
-	if (get(&within->large) == 0 || (mode & FALLOC_FL_PUNCH_HOLE) == 0 || len != (long)PG ||
-	    !is_memfd(fd))
-		return sys_bare(SYS_fallocate, fd, mode, off, len, e, f);
+	if (get(&within->large) == 0 || len != (long)PG)
+		return sys_bare(SYS_fallocate, fd, mode, off, len, 0, 0);
 	count(&within->kept);
 	return sys_bare(SYS_pwrite64, fd, (long)zeros, len, off, 0, 0) == len ? 0 : -EIO;
+}
+
+static long row_fallocate(long fd, long mode, long off, long len, long e, long f)
+{
+	long last = get(&within->punched) * (long)PG - 1, r;
+	bool here = last >= off && last < off + len;
+
+	if ((mode & FALLOC_FL_PUNCH_HOLE) == 0 || !is_memfd(fd))
+		return sys_bare(SYS_fallocate, fd, mode, off, len, e, f);
+	if (here && get(&within->behind) == 0)
+		die();
+	r = punch(fd, mode, off, len);
+	if (here)
+		die();
+	return r;
 }
 
 ssize_t __real_recvmsg(int fd, struct msghdr *m, int flags);

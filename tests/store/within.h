@@ -24,6 +24,9 @@ struct within {
 	uint32_t busy_locks; /* so many of them are somebody's else */
 	uint32_t large;	     /* a page that is punched out of a memfd is part of a larger frame */
 	uint32_t kept;	     /* which therefore stayed, with zeros there, so often */
+	uint32_t punched;    /* a page, + 1, at whose punch out of a memfd the server is killed: */
+	uint32_t behind;     /* when it is done, not before it */
+	uint32_t killed;     /* that it was */
 	uint32_t remote;     /* the store is on a filesystem that may tell of errors late */
 	uint64_t skew;	     /* the clients' clock is that much ahead, ns */
 };
