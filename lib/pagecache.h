@@ -143,6 +143,7 @@ struct pagecache {
 	uint64_t frames, dirty, recent, loose;
 	uint64_t keep_until; /* processes that are not known may have the memfd, ns; 0: none */
 	bool taken;	     /* a server before us made it */
+	bool loosened;	     /* within one call of peer.c's: all that is dirty is LOOSE */
 	bool given_up;	     /* MM_SERVER: with what is dirty, which the words go on to say */
 	int error; /* of a write, not told yet */
 	uint32_t

@@ -28,6 +28,10 @@
 #define READY_MAX 32
 #define LOCKS_COMPARED 256U
 #define LOST_NS 5000000000ULL /* for who has lost his connection to come again */
+/* The most that is done to protect what a peer may store to: a call is as much as so many pages. */
+#define PROTECT_MOST ((uint64_t)4 << 20)
+#define PROTECT_CALL 1024U
+#define PROTECT_GAP 64U /* pages between two runs that cost no call of their own */
 #define ASIDE_BYTES ((size_t)CACHE_BLOCK * PAGE_SIZE)
 
 /* Who waits until some files are written and durable. */
@@ -216,15 +220,53 @@ int peer_start(struct mm *mm, int uffd, int sock, bool again, struct peer **out)
 	return r;
 }
 
+static void loosen(struct pagecache *pc, uint64_t page, uint64_t stop)
+{
+	for (; (page = cache_next_before(pc, page, stop, CACHE_DIRTY)) < stop; page++)
+		cache_set(pc, page, cache_get(pc, page) | CACHE_LOOSE);
+}
+
+/* Everything that is dirty of the files that may be stored to in a range. */
+static void loosen_all(const struct peer *peer, uintptr_t start, uintptr_t end)
+{
+	const struct region *r;
+
+	for (struct pagecache *pc = peer->mm->files.first; pc != NULL; pc = pc->next)
+		pc->loosened = false;
+	for (uintptr_t at = start; at < end; at = r->end) {
+		r = region_next(&peer->regions, at);
+		if (r == NULL || r->start >= end)
+			break;
+		if (!(r->prot & PROT_WRITE) || cache_of(r)->loosened)
+			continue;
+		loosen(cache_of(r), 0, CACHE_NONE);
+		cache_of(r)->loosened = true;
+	}
+}
+
+/* Dirty pages from `page` on: how many, with what lies between, if little: that is protected, or absent. */
+static uint64_t dirty_run(const struct pagecache *pc, uint64_t page, uint64_t stop)
+{
+	uint64_t end = page, far, next = page;
+
+	do {
+		end = next + 1;
+		far = stop - end < PROTECT_GAP ? stop : end + PROTECT_GAP;
+		next = cache_next_before(pc, end, far, CACHE_DIRTY);
+	} while (next < far);
+	return end - page;
+}
+
 /*
  * What may be stored to in a range of a peer is protected for the last time: the process may go on
  * without us, and its stores are faults then, of its own or of another server's.  Else they would
- * meet pages that are thought clean.  What cannot be protected is LOOSE.
+ * meet pages that are thought clean.  What cannot be protected is LOOSE, and so is everything
+ * where it would take too long.
  */
 static void protect_stored(const struct peer *peer, uintptr_t start, uintptr_t end)
 {
+	uint64_t cost = 0, page, stop, n;
 	const struct region *r;
-	uint64_t page, stop, n;
 
 	for (uintptr_t at = start; peer->uffd >= 0 && at < end; at = r->end) {
 		struct pagecache *pc;
@@ -237,16 +279,29 @@ static void protect_stored(const struct peer *peer, uintptr_t start, uintptr_t e
 		pc = cache_of(r);
 		page = vpn_of(r->start > at ? r->start : at) + r->delta;
 		stop = vpn_of(r->end < end ? r->end : end) + r->delta;
+		if (stop > pc->chunks * CHUNK_PAGES)
+			stop = pc->chunks * CHUNK_PAGES;
+		cost += 1 + (page < stop ? (stop - page) / CACHE_BLOCK : 0);
 		for (; (page = cache_next_before(pc, page, stop, CACHE_DIRTY)) < stop; page += n) {
-			n = 1;
-			while (page + n < stop && (cache_get(pc, page + n) & CACHE_DIRTY))
-				n++;
-			if (peer_protected(peer,
-					   uffd_writeprotect(peer->uffd, addr_of(page - r->delta),
-							     n * PAGE_SIZE, true)))
+			uintptr_t addr = addr_of(page - r->delta);
+			enum uffd_result res;
+
+			n = dirty_run(pc, page, stop);
+			cost += PROTECT_CALL + n;
+			if (cost > PROTECT_MOST)
+				break;
+			res = uffd_writeprotect(peer->uffd, addr, n * PAGE_SIZE, true);
+			if (res == UFFD_OK)
 				continue;
-			for (uint64_t i = page; i < page + n; i++)
-				cache_set(pc, i, cache_get(pc, i) | CACHE_LOOSE);
+			if (uffd_is_dead(peer->uffd, addr))
+				return;
+			/* of several some may be there all the same */
+			if (n != 1 || !peer_protected(peer, res))
+				loosen(pc, page, page + n);
+		}
+		if (cost > PROTECT_MOST) {
+			loosen_all(peer, at, end);
+			return;
 		}
 	}
 }

@@ -242,7 +242,7 @@ enum uffd_result uffd_move(int fd, int pagemap_fd, uintptr_t dst, uintptr_t src,
 	return res;
 }
 
-enum uffd_result uffd_writeprotect(int fd, uintptr_t start, size_t len, bool on)
+static long writeprotect(int fd, uintptr_t start, size_t len, bool on)
 {
 	struct uffdio_writeprotect arg = {
 		.range = {.start = start, .len = len},
@@ -254,7 +254,19 @@ enum uffd_result uffd_writeprotect(int fd, uintptr_t start, size_t len, bool on)
 	do {
 		r = SYS3(uffd_writeprotect, fd, UFFDIO_WRITEPROTECT, &arg);
 	} while (r == -EAGAIN && ++tries < UFFD_RETRIES);
+	return r;
+}
+
+enum uffd_result uffd_writeprotect(int fd, uintptr_t start, size_t len, bool on)
+{
+	long r = writeprotect(fd, start, len, on);
+
 	return sys_err(r) ? classify(r) : UFFD_OK;
+}
+
+bool uffd_is_dead(int fd, uintptr_t addr)
+{
+	return writeprotect(fd, addr, PAGE_SIZE, true) == -ESRCH;
 }
 
 enum uffd_result uffd_poison(int fd, uintptr_t start, size_t len)
