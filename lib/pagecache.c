@@ -580,6 +580,7 @@ int cache_forked(struct pagecache *pc, int fd)
 	}
 	pc->chunks = pc->memfd_pages = pc->frames = pc->dirty = pc->recent = 0;
 	pc->inflight = pc->reading = pc->handles = pc->nfds = 0;
+	pc->writing[0] = pc->writing[1] = 0;
 	pc->writable = false;
 	pc->memfd = pc->state_fd = pc->fd = pc->rd.fd = pc->wr.fd = pc->tail.fd = -1;
 	pc->direct_reads = 0;

@@ -135,6 +135,7 @@ struct pagecache {
 	uint32_t handles;	     /* of the program's, and of calls that wait */
 	struct blk_dev rd, wr, tail; /* direct where the file can be; tail: buffered */
 	uint32_t inflight;
+	uint32_t writing[2], turns; /* writes in flight, by the turn that they began in: cache_turned() */
 	uint32_t reading;    /* reads in flight, */
 	uint64_t read_since; /* and when one last began alone, or ended, ns (detour.h) */
 	uint32_t direct_reads; /* of these: not by way of the kernel's cache */
@@ -169,6 +170,7 @@ struct file_io {
 	struct peer *peer; /* in whose memory; NULL: ours */
 	bool write;	   /* it wants to write */
 	bool direct;	   /* a read that began so */
+	uint32_t turn;	   /* writes: pc->turns when it began */
 	uint32_t landing;  /* reads: where in landing.h, or LANDING_NONE: in the cache */
 	void *waiter;	   /* syncs: who waits */
 	size_t bytes;	   /* of a source: the last page may be a part */
@@ -343,6 +345,11 @@ void cache_io_end(struct file_io *io);
 
 /* Start writing dirty pages from `page` on, up to n of them that are adjacent; how many. */
 uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n);
+/*
+ * Whether all writes of the file that were in flight when pc->turns was `since` have ended,
+ * whatever was begun since.
+ */
+bool cache_turned(struct pagecache *pc, uint32_t since);
 /* Background write-back, errors of pages, SIGBUS that ends; after a round of the pager's loop. */
 void files_round(struct pager *p);
 /* Whether pages that were written will be free to go before long. */

@@ -50,6 +50,8 @@ struct sync_job {
 	struct sync_call *call;
 	struct pagecache *pc;
 	uint64_t from, stop;
+	bool begun;   /* each write that it waits for, when pc->turns was: */
+	uint32_t turns;
 	bool durable; /* all is written, and fsync(2) under way */
 };
 
@@ -859,7 +861,16 @@ static void step(struct pager *p, struct sync_job *job)
 			n = cache_write(p, pc, page, job->stop - page);
 		page += n != 0 ? n : 1;
 	}
-	if (cache_next(pc, job->from, CACHE_SYNC | CACHE_WRITEBACK) >= job->stop)
+	if (cache_next(pc, job->from, CACHE_SYNC | CACHE_WRITEBACK) >= job->stop) {
+		make_durable(p, job);
+		return;
+	}
+	/* writes that begin later need not end: there may be some at any time */
+	if (!job->begun) {
+		job->begun = cache_next(pc, job->from, CACHE_SYNC) >= job->stop;
+		job->turns = pc->turns;
+	}
+	if (job->begun && cache_turned(pc, job->turns))
 		make_durable(p, job);
 }
 

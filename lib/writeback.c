@@ -63,6 +63,14 @@ static void write_failed(struct pagecache *pc, int err)
 		pc->orphan_errors++;
 }
 
+/* A turn ends when no write of the one before is left; so behind two ends all from before are done. */
+bool cache_turned(struct pagecache *pc, uint32_t since)
+{
+	while (pc->turns - since < 2 && pc->writing[(pc->turns + 1) % 2] == 0)
+		pc->turns++;
+	return pc->turns - since >= 2;
+}
+
 static void write_done(struct file_io *io, int res)
 {
 	struct pagecache *pc = io->pc;
@@ -74,6 +82,7 @@ static void write_done(struct file_io *io, int res)
 		cache_io_restart(io);
 		return;
 	}
+	pc->writing[io->turn % 2]--;
 	if (res != 0)
 		write_failed(pc, res);
 	for (uint64_t page = io->page; page < io->page + io->n; page++) {
@@ -148,6 +157,8 @@ uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint6
 	io->req.dev = tail ? &pc->tail : &pc->wr;
 	io->req.op = BLK_WRITE;
 	io->done = write_done;
+	io->turn = pc->turns;
+	pc->writing[io->turn % 2]++;
 	stat_add(&mm->stats.file_writes, 1);
 	stat_add(&mm->stats.file_write_pages, run);
 	cache_start(io);

@@ -202,7 +202,8 @@ void shared_start(void)
 }
 
 #define IMPATIENT_NS 2000000000ULL /* for all that is dirty to be written, */
-#define PATIENT_NS 10000000000ULL  /* or for the next write to end */
+#define PATIENT_NS 10000000000ULL  /* or for the next write to end, */
+#define SLOW_PAGE_NS 250000U	   /* and, besides, so much for each page: 16 MiB a second */
 
 static struct sync_wait write_wait; /* the pager may get to it late */
 
@@ -222,16 +223,20 @@ static long begin_end(struct pager *p, void *arg)
 void shared_flush(bool patient)
 {
 	const uint64_t most = patient ? PATIENT_NS : IMPATIENT_NS;
+	uint64_t since = sys_now(), until;
 	uint32_t pending, ended = 0;
-	uint64_t since = sys_now();
+	struct shared_counts c;
 
 	if (mm == NULL)
 		return;
+	/* who stores and syncs without a pause does not keep us: what is left is for the end */
+	shared_count(&c);
+	until = since + PATIENT_NS + c.dirty * SLOW_PAGE_NS;
 	if (hop_run(mm, write_all, &write_wait) != 0)
 		write_wait.pending = 0;
 	/* Acquire: pairs with the release of who ends it. */
 	while ((pending = __atomic_load_n(&write_wait.pending, __ATOMIC_ACQUIRE)) != 0 &&
-	       sys_now() - since < most) {
+	       sys_now() - since < most && sys_now() < until) {
 		uint32_t event = __atomic_load_n(&mm->files.event, __ATOMIC_ACQUIRE);
 
 		if (patient && event != ended)

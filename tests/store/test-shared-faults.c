@@ -586,6 +586,56 @@ static void killed_while_it_takes(void **state)
 		finish(&p[i]);
 }
 
+#define REWRITTEN 400UL
+#define UMOUNT_SECONDS 30
+
+/* Version after version into the same pages, until it is enough: the last one. */
+static int64_t rewrite(uint64_t first, uint64_t before)
+{
+	volatile uint64_t from = first, version = before;
+
+	if (sigsetjmp(escape, 1) != 0)
+		return -EFAULT;
+	while (__atomic_load_n(&within->enough, __ATOMIC_SEQ_CST) == 0) {
+		version = version + 1;
+		for (uint64_t page = from; page < from + REWRITTEN; page++)
+			fill(at(page), page, version);
+	}
+	return (int64_t)version;
+}
+
+/* A server ends though a program stores faster than the disk writes. */
+static void rewritten_while_a_server_ends(void **state)
+{
+	struct process p;
+	int64_t version;
+	time_t since;
+
+	(void)state;
+	shared_run = rewrite;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 100, REWRITTEN, 1, 2);
+	set(&within->slow, 2);
+	tell(&p, (struct order){RUN, 100, 0, 0, 2});
+	await_more(&within->slowed, 100);
+	within_stop();
+	since = time(NULL);
+	while (access(in_base("store/socket"), F_OK) == 0) {
+		assert_true(time(NULL) - since < UMOUNT_SECONDS);
+		poll(NULL, 0, 5);
+	}
+	set(&within->slow, 0);
+	within_wait();
+	set(&within->enough, 1);
+	version = hear(&p);
+	assert_true(version > 2);
+	within_serve(base, SMALL);
+	await(&p, FAR);
+	OK(&p, CHECK, 100, REWRITTEN, 1, (uint64_t)version);
+	finish(&p);
+	check_file("mnt/files/data", 100, REWRITTEN, 1, (uint64_t)version);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -606,6 +656,8 @@ int main(int argc, char **argv)
 						end_within),
 		cmocka_unit_test_setup_teardown(killed_while_it_unmaps, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(killed_while_it_takes, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(rewritten_while_a_server_ends, begin_within,
+						end_within),
 	};
 
 	shared_run = add;

@@ -27,6 +27,7 @@ struct within {
 	uint32_t punched;    /* a page, + 1, at whose punch out of a memfd the server is killed: */
 	uint32_t behind;     /* when it is done, not before it */
 	uint32_t killed;     /* that it was */
+	uint32_t enough;     /* a client is to end what it does */
 	uint32_t remote;     /* the store is on a filesystem that may tell of errors late */
 	uint64_t skew;	     /* the clients' clock is that much ahead, ns */
 };
