@@ -32,6 +32,7 @@
 #define PROTECT_MOST ((uint64_t)4 << 20)
 #define PROTECT_CALL 1024U
 #define PROTECT_GAP 64U /* pages between two runs that cost no call of their own */
+#define ALIVE_TRIES 256U /* mappings of which none is there that it takes to be sure */
 #define ASIDE_BYTES ((size_t)CACHE_BLOCK * PAGE_SIZE)
 
 /* Who waits until some files are written and durable. */
@@ -311,11 +312,20 @@ static void protect_stored(const struct peer *peer, uintptr_t start, uintptr_t e
 /* Whether the process has anything mapped still that it told of; one that is ending may have. */
 static bool is_alive(const struct peer *peer)
 {
-	const struct region *r = region_next(&peer->regions, 0);
+	const struct region *r;
+	unsigned tries = 0;
 
-	/* a page that is clean is protected as it is */
-	return peer->uffd >= 0 && r != NULL &&
-	       uffd_writeprotect(peer->uffd, r->start, PAGE_SIZE, true) == UFFD_OK;
+	if (peer->uffd < 0)
+		return false;
+	for (uintptr_t at = 0; (r = region_next(&peer->regions, at)) != NULL; at = r->end) {
+		/* a page that is clean is protected as it is */
+		if (tries++ == ALIVE_TRIES ||
+		    uffd_writeprotect(peer->uffd, r->start, PAGE_SIZE, true) == UFFD_OK)
+			return true;
+		if (uffd_is_dead(peer->uffd, r->start))
+			return false;
+	}
+	return false;
 }
 
 void peer_end(struct peer *peer)
@@ -323,10 +333,12 @@ void peer_end(struct peer *peer)
 	struct mm *mm = peer->mm;
 	const struct region *r;
 	unsigned kept = 0;
+	bool alive;
 
 	protect_stored(peer, 0, ADDRESS_END);
+	alive = is_alive(peer);
 	/* it comes again, and is to find what it has mapped: others would have another one made */
-	if (is_alive(peer))
+	if (alive)
 		for (uint32_t i = 0; i < peer->nfiles; i++)
 			if (peer->file[i].pc != NULL)
 				cache_keep(peer->file[i].pc, LOST_NS);
@@ -336,8 +348,12 @@ void peer_end(struct peer *peer)
 			break;
 		}
 	}
-	while ((r = region_next(&peer->regions, 0)) != NULL)
+	while ((r = region_next(&peer->regions, 0)) != NULL) {
+		/* whom we read, and now do not answer, asks again */
+		if (alive)
+			uffd_wake(peer->uffd, r->start, r->end - r->start);
 		region_remove(&peer->regions, r->start, r->end);
+	}
 	file_sigbus_forget(mm, peer, 0, VPN_MAX);
 	for (unsigned i = 0; i < mm->ndefer; i++)
 		if (mm->defer[i].peer != peer)
