@@ -1087,7 +1087,7 @@ void cache_renew(struct pagecache *pc)
 
 /* ---- taking over ---- */
 
-#define LOCK_TRIES 20U
+#define LOCK_TRIES 3U
 #define LOCK_NS 50000U
 #define STORED (CACHE_DIRTY | CACHE_WRITEBACK | CACHE_RECENT | CACHE_ERROR | CACHE_LOOSE)
 #define MARKS_STEP 4096U
@@ -1197,11 +1197,42 @@ static void take_none(struct pagecache *pc, uint64_t page, uint64_t n)
 }
 
 /*
- * Go over what was left.  take: it is ours from now on; else whether something is not in
- * the file yet.  Who has stored to a page that was clean marked it before; marks and words
- * stand still while we hold the lock.
+ * Whether something is not in the file yet, without having any of it mapped.  Who has stored
+ * to a page that was clean marked it before; marks and words stand still while we hold the lock.
  */
-static bool take_words(struct pagecache *pc, bool take)
+static bool has_stored(const struct pagecache *pc)
+{
+	enum { STEP = PAGE_SIZE / sizeof(uint32_t) };
+	struct there t = {0, 0};
+	uint32_t word[STEP];
+	char mark[STEP];
+
+	for (uint64_t page = 0; page < cache_pages(pc); page += STEP) {
+		long at = sys_bare(SYS_lseek, pc->state_fd, (long)(page * sizeof(word[0])),
+				   SEEK_DATA, 0, 0, 0);
+
+		/* what cannot be known is taken for stored to */
+		if (sys_err(at))
+			return true;
+		page = (uint64_t)at / sizeof(word);
+		page *= STEP;
+		if (page >= cache_pages(pc))
+			return false;
+		memset(word, 0, sizeof(word));
+		memset(mark, 0, sizeof(mark));
+		if (sys_err(SYS4(pread, pc->state_fd, word, sizeof(word),
+				 page * sizeof(word[0]))) ||
+		    sys_err(SYS4(pread, pc->marks_fd, mark, sizeof(mark), page)))
+			return true;
+		for (unsigned i = 0; i < STEP; i++)
+			if (word[i] != 0 && is_stored_to(pc, page + i, word[i], mark[i] != 0, &t))
+				return true;
+	}
+	return false;
+}
+
+/* Go over what was left: it is ours from now on. */
+static void take_words(struct pagecache *pc)
 {
 	uint32_t tick = (uint32_t)(sys_now() / FILE_TICK) << CACHE_TICK_SHIFT;
 	struct there t = {0, 0};
@@ -1228,12 +1259,10 @@ static bool take_words(struct pagecache *pc, bool take)
 		}
 		w = c->word[page % CHUNK_PAGES];
 		if (w != 0 && is_stored_to(pc, page, w, mark[page % MARKS_STEP] != 0, &t)) {
-			if (!take)
-				return true;
 			take_none(pc, page - gone, gone);
 			gone = 0;
 			take_word(pc, page, CACHE_UPTODATE | CACHE_DIRTY | CACHE_LOOSE | tick);
-		} else if (take && w != 0) {
+		} else if (w != 0) {
 			gone++;
 		} else {
 			take_none(pc, page - gone, gone);
@@ -1241,20 +1270,20 @@ static bool take_words(struct pagecache *pc, bool take)
 		}
 	}
 	take_none(pc, pc->chunks * CHUNK_PAGES - gone, gone);
-	return false;
 }
 
 static int take_all(struct pagecache *pc, const struct cache_before *before, bool write)
 {
 	struct files *f = &pc->mm->files;
 	struct stat st;
-	int r = take_chunks(pc);
+	int r;
 
-	if (r == 0 && !(write && before->unchanged) && take_words(pc, false))
-		r = before->unchanged ? -EAGAIN : -EBUSY;
+	if (!(write && before->unchanged) && has_stored(pc))
+		return before->unchanged ? -EAGAIN : -EBUSY;
+	r = take_chunks(pc);
 	if (r != 0)
 		return r;
-	take_words(pc, true);
+	take_words(pc);
 	/* the words have what the marks said */
 	if (!sys_err(SYS2(fstat, pc->marks_fd, &st)) && st.st_size != 0)
 		SYS4(fallocate, pc->marks_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
@@ -1274,12 +1303,23 @@ void cache_keep(struct pagecache *pc, uint64_t ns)
 		pc->keep_until = until;
 }
 
-/* A client that answers itself has the lock for some µs; one that is stopped then, for long. */
+/* Another server has them, or one that has not gone yet. */
+static bool is_held(const struct pagecache *pc)
+{
+	struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+
+	return !sys_err(SYS3(fcntl, pc->state_fd, F_OFD_GETLK, &whole)) && whole.l_type == F_WRLCK;
+}
+
+/*
+ * A client that answers itself has the lock for some µs; one that is stopped then, for long.
+ * Who asks us asks again.
+ */
 static long lock_left_words(const struct pagecache *pc)
 {
 	long r = lock_words(pc);
 
-	for (unsigned tries = 0; r == -EAGAIN && tries < LOCK_TRIES; tries++) {
+	for (unsigned tries = 0; r == -EAGAIN && tries < LOCK_TRIES && !is_held(pc); tries++) {
 		uint32_t word = 0;
 
 		futex_wait(&word, 0, LOCK_NS);
