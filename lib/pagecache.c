@@ -384,6 +384,12 @@ static long reopen(struct mm *mm, int fd, int flags)
 	return SYS4(openat, mm->proc_fd, path, flags | O_CLOEXEC | O_NONBLOCK, 0);
 }
 
+/* What there may be enough of the next time. */
+static bool is_scarce(long err)
+{
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM;
+}
+
 /*
  * Descriptors for reading, or for both.  A file that may not be opened again
  * (its mode changed, the process gave up rights) is used through the
@@ -398,6 +404,8 @@ static int open_devices(struct pagecache *pc, int dup, bool write)
 	if (sys_err(buffered)) {
 		if (!sys_err(direct))
 			SYS1(close, direct);
+		if (is_scarce(buffered))
+			return (int)buffered;
 		if (SYS3(fcntl, dup, F_GETFL, 0) & (O_DIRECT | O_PATH))
 			return (int)buffered;
 		direct = -EACCES;
@@ -1328,15 +1336,25 @@ static long lock_left_words(const struct pagecache *pc)
 	return r;
 }
 
-int cache_take(struct mm *mm, int fd, bool write, const struct cache_before *before,
-	       struct pagecache **out)
+static long reopen_left(struct mm *mm, int fd, int *out)
+{
+	long r = reopen(mm, fd, O_RDWR);
+
+	if (sys_err(r))
+		return is_scarce(r) ? r : -EPERM;
+	*out = (int)r;
+	return 0;
+}
+
+static long take(struct mm *mm, int fd, bool write, const struct cache_before *before,
+		 struct pagecache **out)
 {
 	struct pagecache *pc;
 	struct stat st;
 	long r = SYS2(fstat, fd, &st);
 
 	if (sys_err(r))
-		return (int)r;
+		return r;
 	pc = find(mm, st.st_dev, st.st_ino);
 	if (pc != NULL) {
 		if (!is_memfd(pc, before->memfd_ino))
@@ -1356,23 +1374,32 @@ int cache_take(struct mm *mm, int fd, bool write, const struct cache_before *bef
 	pc->ino = st.st_ino;
 	pc->size = (uint64_t)st.st_size;
 	note_name(pc, fd);
-	pc->memfd = (int)reopen(mm, before->memfd, O_RDWR);
-	pc->state_fd = (int)reopen(mm, before->state_fd, O_RDWR);
-	pc->marks_fd = (int)reopen(mm, before->marks_fd, O_RDWR);
-	r = pc->memfd < 0 || pc->state_fd < 0 || pc->marks_fd < 0 || !is_of(pc)
-		    ? -EPERM
-		    : lock_left_words(pc);
+	r = reopen_left(mm, before->memfd, &pc->memfd);
+	if (r == 0)
+		r = reopen_left(mm, before->state_fd, &pc->state_fd);
+	if (r == 0)
+		r = reopen_left(mm, before->marks_fd, &pc->marks_fd);
+	if (r == 0)
+		r = is_of(pc) ? lock_left_words(pc) : -EPERM;
 	if (r == 0)
 		r = open_devices(pc, fd, write);
 	if (r == 0)
 		r = take_all(pc, before, write);
 	if (r != 0) {
 		cache_free(pc);
-		return (int)r;
+		return r;
 	}
 	link_cache(pc);
 	*out = pc;
 	return 0;
+}
+
+int cache_take(struct mm *mm, int fd, bool write, const struct cache_before *before,
+	       struct pagecache **out)
+{
+	long r = take(mm, fd, write, before, out);
+
+	return is_scarce(r) ? -EAGAIN : (int)r;
 }
 
 /* ---- the clock ---- */
