@@ -708,6 +708,11 @@ static void read_pipe(const struct files *f, size_t n)
 	}
 }
 
+static bool is_zeros(const char *bytes)
+{
+	return bytes[0] == 0 && memcmp(bytes, bytes + 1, PAGE_SIZE - 1) == 0;
+}
+
 /*
  * For pages that are LOOSE, written and not being written: whether it is as it was written.
  *
@@ -736,7 +741,7 @@ static bool take_from_all(struct pagecache *pc, uint64_t page)
 	read_pipe(f, (size_t)n);
 	if (!gone)
 		return false;
-	if (is_present(pc, page))
+	if (is_present(pc, page) && is_zeros(f->aside))
 		memcpy(f->aside, before, PAGE_SIZE);
 	memcpy(cache_addr(pc, page), f->aside, PAGE_SIZE);
 	cache_set(pc, page, w & ~CACHE_LOOSE);

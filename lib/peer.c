@@ -126,21 +126,27 @@ int peers_open(struct mm *mm)
 {
 	struct epoll_event e = {.events = EPOLLIN, .data = {.ptr = NULL}};
 	struct peers *all = &mm->peers;
-	long r = SYS1(epoll_create, EPOLL_CLOEXEC);
+	long epoll, r;
 
-	if (sys_err(r))
-		return (int)r;
-	all->epoll = (int)r;
-	r = SYS4(epoll_ctl, all->epoll, EPOLL_CTL_ADD, mm->uffd, &e);
+	mm->files.aside = sys_mem_alloc(ASIDE_BYTES);
+	if (mm->files.aside == NULL)
+		return -ENOMEM;
+	r = epoll = SYS1(epoll_create, EPOLL_CLOEXEC);
+	if (!sys_err(r))
+		r = SYS4(epoll_ctl, epoll, EPOLL_CTL_ADD, mm->uffd, &e);
 	if (!sys_err(r))
 		r = sys_bare(SYS_pipe2, (long)mm->files.pipe, O_CLOEXEC, 0, 0, 0, 0);
-	if (sys_err(r))
+	if (sys_err(r)) {
+		if (!sys_err(epoll))
+			SYS1(close, epoll);
+		sys_mem_free(mm->files.aside, ASIDE_BYTES);
+		mm->files.aside = NULL;
 		return (int)r;
-	mm->wait_fd = all->epoll;
+	}
+	mm->wait_fd = all->epoll = (int)epoll;
 	pool_init(&all->call_pool, sizeof(struct sync_call), (size_t)16 << 10);
 	pool_init(&all->job_pool, sizeof(struct sync_job), (size_t)16 << 10);
-	mm->files.aside = sys_mem_alloc(ASIDE_BYTES);
-	return mm->files.aside != NULL ? 0 : -ENOMEM;
+	return 0;
 }
 
 static int make(struct mm *mm, int sock, struct peer **out)

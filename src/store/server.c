@@ -746,6 +746,8 @@ static int keeper_run(int starter_fd, struct why *why)
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* what is too large for a limit of ours is refused: whoever asked for it is to hear that */
+	signal(SIGXFSZ, SIG_IGN);
 	k.signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
 	if (k.signal_fd < 0 || pipe2(down, O_CLOEXEC) != 0 || pipe2(up, O_CLOEXEC) != 0)
 		err = why_set(why, -errno, "%s", strerror(errno));
