@@ -263,7 +263,7 @@ bool cache_has(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t memfd_i
 int cache_leave_to_nobody(const struct pagecache *pc);
 /* For so long, though nobody maps it: who has the memfd may come. */
 void cache_keep(struct pagecache *pc, uint64_t ns);
-#define CACHE_KEEP_NS 60000000000ULL /* what a server before us left */
+#define CACHE_KEEP_NS 60000000000ULL /* what a server before us left, or who has lost his connection has */
 
 /* The same for a private mapping, by a thread whose descriptor table may not be the process's; *id must be it. */
 int cache_open_chosen(struct mm *mm, int fd, const struct file_id *id, struct pagecache **out);

@@ -27,7 +27,6 @@
 #define ADDRESS_END ((uint64_t)1 << 47)
 #define READY_MAX 32
 #define LOCKS_COMPARED 256U
-#define LOST_NS 5000000000ULL /* for who has lost his connection to come again */
 /* The most that is done to protect what a peer may store to: a call is as much as so many pages. */
 #define PROTECT_MOST ((uint64_t)4 << 20)
 #define PROTECT_CALL 1024U
@@ -347,7 +346,7 @@ void peer_end(struct peer *peer)
 	if (alive)
 		for (uint32_t i = 0; i < peer->nfiles; i++)
 			if (peer->file[i].pc != NULL)
-				cache_keep(peer->file[i].pc, LOST_NS);
+				cache_keep(peer->file[i].pc, CACHE_KEEP_NS);
 	for (struct peer **link = &mm->peers.first; *link != NULL; link = &(*link)->next) {
 		if (*link == peer) {
 			*link = peer->next;
