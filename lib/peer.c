@@ -30,7 +30,7 @@
 /* The most that is done to protect what a peer may store to: a call is as much as so many pages. */
 #define PROTECT_MOST ((uint64_t)4 << 20)
 #define PROTECT_CALL 1024U
-#define PROTECT_GAP 64U /* pages between two runs that cost no call of their own */
+#define PROTECT_GAP 64U	 /* pages between two runs that cost no call of their own */
 #define ALIVE_TRIES 256U /* mappings of which none is there that it takes to be sure */
 #define ASIDE_BYTES ((size_t)CACHE_BLOCK * PAGE_SIZE)
 
@@ -50,7 +50,7 @@ struct sync_job {
 	struct sync_call *call;
 	struct pagecache *pc;
 	uint64_t from, stop;
-	bool begun;   /* each write that it waits for, when pc->turns was: */
+	bool begun; /* each write that it waits for, when pc->turns was: */
 	uint32_t turns;
 	bool durable; /* all is written, and fsync(2) under way */
 };
