@@ -15,7 +15,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE 4096UL
 #define BYTES (16UL << 20)
 #define WORDS (BYTES / sizeof(uint64_t))
 

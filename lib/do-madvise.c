@@ -21,11 +21,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#ifndef MADV_COLD
-#define MADV_COLD 20
-#define MADV_PAGEOUT 21
-#endif
-
 static long set_flags(struct mm *mm, uintptr_t addr, size_t len, uint32_t set, uint32_t clear)
 {
 	return region_change(&mm->regions, addr, addr + page_up(len), -1, set, clear);

@@ -31,10 +31,6 @@
 #include <sys/shm.h>
 #include <sys/syscall.h>
 
-#ifndef MAP_FIXED_NOREPLACE
-#define MAP_FIXED_NOREPLACE 0x100000
-#endif
-
 #define VERIFY_TRIES 4U
 
 /* ---- where a call is done ---- */

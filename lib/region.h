@@ -94,15 +94,7 @@ struct region *region_next(const struct region_tree *t, uintptr_t addr); /* firs
 /* The region that holds addr, into *out, its links aside; needs no lock. */
 bool region_peek(const struct region_tree *t, uintptr_t addr, struct region *out);
 
-/* Whether any region meets [start, end). */
-static inline bool region_meets(const struct region_tree *t, uintptr_t start, uintptr_t end)
-{
-	const struct region *r = region_next(t, start);
-
-	return r != NULL && r->start < end;
-}
-
-/* The same, of a range that is about to be changed. */
+/* Whether any region meets [start, end), a range that is about to be changed. */
 static inline bool region_aim(struct region_tree *t, uintptr_t start, uintptr_t end)
 {
 	struct region *r = region_next(t, start);

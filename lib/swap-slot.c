@@ -61,7 +61,6 @@
 #define CLUSTER_WORDS (SLOT_CLUSTER / 64)
 #define SCAN_MIN 1024U
 #define USERS_MAX (UINT16_MAX - 1U)
-#define CSUM_MASK (((uint64_t)1 << SLOT_CSUM_BITS) - 1)
 
 /* Free slots in used clusters, as a part of the slots in use, above which they are used first. */
 #define SPARE_PART 4U

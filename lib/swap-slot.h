@@ -29,7 +29,6 @@ typedef uint64_t swp_t;
 
 #define SWP_NONE ((swp_t)0)
 #define SWP_SLOT_BITS 32
-#define SWP_BITS (SWP_SLOT_BITS + 6)
 #define SWP_POOL 32U /* behind the last area: the pool, whose objects are named like slots */
 #define SLOT_CLUSTER 512U
 #define SLOT_CSUM_BITS 48

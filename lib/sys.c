@@ -10,9 +10,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#ifndef MAP_FIXED_NOREPLACE
-#define MAP_FIXED_NOREPLACE 0x100000
-#endif
 #ifndef SYS_process_madvise
 #define SYS_process_madvise 440
 #endif

@@ -69,7 +69,6 @@ struct peek_region {
 #define PEEK_YOUNG ((uint64_t)1 << 8)
 #define PEEK_AREA(e) ((unsigned)((e) >> 48) & 31U)
 #define PEEK_SLOT(e) ((uint32_t)((e) >> 16))
-#define PEEK_WHERE(e) ((e) >> 16)
 #define PEEK_WHERE_SHIFT 16
 
 /* 0; -ESRCH; -EPROTO: of another build; -EIO: there is nothing. */
