@@ -22,8 +22,8 @@
 #include "snapshot.h"
 #include "uffd.h"
 
-#define WP_SAMPLE 64U  /* installs before a region's figures count */
-#define WP_DECAY 4096U /* installs after which they are halved */
+#define WP_SAMPLE 64U  /* protected installs before a region's figures count */
+#define WP_DECAY 1024U /* protected installs after which they are halved */
 #define SAVE_AROUND 64U /* pages that are saved for one write */
 #define WRITES_MAX 64U /* faults after which a region is being written */
 #define WP_PROBE 16U   /* of a region that lost it, one install in this many is protected */
@@ -32,16 +32,13 @@ bool fault_wp_wanted(struct mm *mm, struct region *r)
 {
 	if (mm->opt.wp != FL_WP_AUTO)
 		return mm->opt.wp == FL_WP_SYNC;
+	if (r->wp_installs >= WP_SAMPLE && r->wp_faults * 3 >= r->wp_installs &&
+	    ++r->wp_passed % WP_PROBE != 0)
+		return false;
 	if (++r->wp_installs >= WP_DECAY) {
 		r->wp_installs /= 2;
 		r->wp_faults /= 2;
 	}
-	if (r->wp_installs < WP_SAMPLE || r->wp_faults * 3 < r->wp_installs)
-		return true;
-	if (r->wp_installs % WP_PROBE != 0)
-		return false;
-	/* a probe stands for the installs that were not protected */
-	r->wp_faults -= r->wp_faults > WP_PROBE / 3 ? WP_PROBE / 3 : r->wp_faults;
 	return true;
 }
 

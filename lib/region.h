@@ -62,8 +62,11 @@ struct region {
 	uint64_t delta;
 	struct region *user_next, **user_link; /* in users */
 	struct peer *peer;		       /* whose: its tree's */
-	/* How often write-protecting what was read in paid (fault-wp.c); not compared when merging. */
-	uint32_t wp_installs, wp_faults;
+	/*
+	 * How often write-protecting what was read in paid (fault-wp.c); not compared when merging.
+	 * Installs that were protected, faults that lifted that, and installs that were not.
+	 */
+	uint32_t wp_installs, wp_faults, wp_passed;
 	uint32_t writes; /* faults of late that were writes */
 };
 

@@ -440,6 +440,37 @@ static void writes_are_told_in_each_mode(void **state)
 }
 
 /* While everything is written the first write to a page that a read brought is not a fault for each. */
+/* Pages are read in for a read, and written: hardly any is protected in between. */
+static void what_is_read_and_written_is_not_protected(void **state)
+{
+	const size_t n = 3 * LIMIT_PAGES;
+	struct fl *fl = open_small();
+	char *mem = live_map(fl, n);
+	uint64_t *shadow = calloc(n, sizeof(*shadow));
+	struct fl_stats a = {0}, b;
+
+	(void)state;
+	assert_non_null(shadow);
+	for (size_t i = 0; i < n; i++)
+		live_page(mem, i)[3] = shadow[i] = i + 1;
+	for (size_t i = 0; i < 4 * n; i++) {
+		size_t p = rnd(n);
+		volatile uint64_t *word = &live_page(mem, p)[3];
+
+		if (i == 2 * n)
+			a = live_stats(fl);
+		assert_true(*word == shadow[p]);
+		*word = ++shadow[p];
+	}
+	b = live_stats(fl);
+	assert_true(b.faults_swap - a.faults_swap > n / 2);
+	assert_true(b.faults_wp - a.faults_wp < (b.faults_swap - a.faults_swap) / 5);
+	for (size_t i = 0; i < n; i++)
+		assert_true(live_page(mem, i)[3] == shadow[i]);
+	free(shadow);
+	assert_int_equal(fl_close(fl), 0);
+}
+
 static void writers_lift_the_protection_of_neighbours(void **state)
 {
 	const size_t n = 700;
@@ -1136,6 +1167,7 @@ int main(void)
 		cmocka_unit_test(a_repeated_word_takes_no_slot),
 		cmocka_unit_test(clean_pages_are_not_written_twice),
 		cmocka_unit_test(writes_are_told_in_each_mode),
+		cmocka_unit_test(what_is_read_and_written_is_not_protected),
 		cmocka_unit_test(writers_lift_the_protection_of_neighbours),
 		cmocka_unit_test(writers_and_evictions_lose_nothing),
 		cmocka_unit_test(a_staged_page_comes_back_without_io),
