@@ -227,6 +227,8 @@ uint32_t fault_swap_prefetch(struct pager *p, vpn_t vpn, vpn_t end, enum swap_pr
 	return total;
 }
 
+#define STAGE_ALONG (STAGE_CLUSTER | STAGE_BELOW)
+
 /*
  * A fault that met no stream reads neighbours by slot: those pages of its leaf
  * whose slots lie in the same small cluster come with the same request, or
@@ -257,7 +259,29 @@ static void read_cluster(struct pager *p, vpn_t vpn, swp_t swp)
 				along += read_start(p, near[s], 1, STAGE_AHEAD | STAGE_CLUSTER, 0);
 		}
 	}
-	cluster_read(&mm->ra, along);
+	along_read(&mm->ra.cluster, along);
+}
+
+/* And the pages below it, wherever their slots are. */
+static void read_below(struct pager *p, vpn_t vpn, const struct region *r)
+{
+	struct mm *mm = p->mm;
+	uint32_t k = below_window(&mm->ra, vpn);
+	vpn_t start = vpn_of(r->start);
+	vpn_t at = vpn - start < k ? start : vpn - k + 1;
+	uint32_t along = 0;
+
+	if (k == 1 || mm->staging.buffer_used + k >= mm->staging.buffer_pages / 2)
+		return;
+	while ((at = pte_next(&mm->ptes, at, vpn, 1U << PTE_SWAPPED)) < vpn) {
+		uint32_t run = read_start(p, at, (uint32_t)(vpn - at), STAGE_AHEAD | STAGE_BELOW, 0);
+
+		if (run == 0)
+			break;
+		along += run;
+		at += run;
+	}
+	along_read(&mm->ra.below, along);
 }
 
 /* The largest window that the buffer can serve twice over. */
@@ -323,11 +347,13 @@ enum fault_result fault_swap(struct pager *p, const struct fault *f, struct regi
 		return FAULT_DEFER;
 	stream_done(stream, vpn + n);
 	bring(p, stream, vpn, n);
-	if (window == 1 && !(r->flags & REGION_RANDOM))
+	if (window == 1 && window_of(mm, r) > 1 && !(r->flags & REGION_RANDOM)) {
+		read_below(p, vpn, r);
 		read_cluster(p, vpn, swp);
-	else if (n >= AHEAD_MIN)
+	} else if (n >= AHEAD_MIN) {
 		read_window(p, vpn + n, end - vpn - n < n ? (uint32_t)(end - vpn) - n : n,
 			    STAGE_AHEAD, 0);
+	}
 	mm->filling = false;
 	stat_add(&mm->stats.faults_swap, 1);
 	stat_add(&mm->stats.faults_major, 1);
@@ -388,7 +414,7 @@ static struct stage_page *of_window(struct mm *mm, pte_t pte)
 	if (pte_state(pte) != PTE_STAGED || pte_payload(pte) < STAGE_BLOCK_PAGES)
 		return NULL;
 	sp = &mm->staging.page[pte_payload(pte)];
-	return sp->flags & STAGE_CLUSTER ? NULL : sp;
+	return sp->flags & STAGE_ALONG ? NULL : sp;
 }
 
 /* Who touched vpn will come to what follows, up to end: it is asked for, too.  How far that goes. */
@@ -472,7 +498,7 @@ static enum fault_result fault_buffered(struct pager *p, const struct fault *f,
 	vpn_t done;
 
 	/* a fault that is deferred is no step of a stream */
-	if (there && mm_frames(mm) >= mm_budget(mm) && !(sp->flags & STAGE_CLUSTER))
+	if (there && mm_frames(mm) >= mm_budget(mm) && !(sp->flags & STAGE_ALONG))
 		reclaim_trail(p, 1);
 	if (there && reclaim_some_room(p, 1) == 0)
 		return FAULT_DEFER;
@@ -482,8 +508,8 @@ static enum fault_result fault_buffered(struct pager *p, const struct fault *f,
 	if (there || !(sp->flags & STAGE_DEMAND)) {
 		/* asked for, it is not dropped for what is read now */
 		sp->flags |= STAGE_DEMAND;
-		if (sp->flags & STAGE_CLUSTER)
-			cluster_hit(&mm->ra);
+		if (sp->flags & STAGE_ALONG)
+			along_hit(sp->flags & STAGE_BELOW ? &mm->ra.below : &mm->ra.cluster);
 		else
 			end = ask_for(mm, vpn, most < vpn_of(r->end) ? most : vpn_of(r->end));
 		stream = follow_stream(p, vpn, end, r);

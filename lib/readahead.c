@@ -12,15 +12,22 @@
 /* Faults after which a stream that did not go on may have ended. */
 #define STREAM_IDLE 100000U
 
-/* A decision about the cluster window is taken after this many pages were read along. */
-#define CLUSTER_SAMPLE 64U
-/* With the window at 1, one fault in this many reads two pages, to notice a change. */
-#define CLUSTER_PROBE 64U
+/* A decision about what is read along is taken after so many pages; or faults, while nothing is. */
+#define ALONG_SAMPLE 64U
+/*
+ * With no cluster, one fault in this many reads two pages, to notice a change: not
+ * always the same one where faults come by twos or fours.
+ */
+#define CLUSTER_PROBE 61U
+/* Per cent of faults right below another from which on pages below are read: of pairs it is half of them. */
+#define BELOW_BEGIN 33U
+#define PATIENCE_MAX 16U
 
 void readahead_init(struct readahead *ra)
 {
 	memset(ra, 0, sizeof(*ra));
-	ra->cluster = 2;
+	ra->cluster = (struct along){.window = 2, .grow = 50, .keep = 25};
+	ra->below = (struct along){.window = 1, .grow = 75, .keep = 50};
 }
 
 /*
@@ -106,32 +113,81 @@ void trail_cut(struct trail *t, uint64_t n)
 	}
 }
 
+static void along_grow(struct along *a)
+{
+	if (a->window == ALONG_MAX)
+		return;
+	if (a->waits != 0) {
+		a->waits--;
+		return;
+	}
+	a->window *= 2;
+	a->grew = true;
+}
+
+static void along_decide(struct along *a)
+{
+	uint32_t hits = 100 * a->hits;
+	bool grew = a->grew;
+
+	a->grew = false;
+	if (a->window > 1 && hits < a->read * a->keep) {
+		a->window /= 2;
+		if (!grew)
+			return;
+		a->patience = a->patience != 0 ? a->patience * 2 : 1;
+		if (a->patience > PATIENCE_MAX)
+			a->patience = PATIENCE_MAX;
+		a->waits = a->patience;
+		return;
+	}
+	if (grew)
+		a->patience = 0;
+	if (hits >= a->read * a->grow)
+		along_grow(a);
+}
+
+void along_read(struct along *a, uint32_t pages)
+{
+	a->read += pages;
+	if (a->read < ALONG_SAMPLE)
+		return;
+	along_decide(a);
+	a->read = 0;
+	a->hits = 0;
+}
+
+void along_hit(struct along *a)
+{
+	a->hits++;
+}
+
 uint32_t cluster_window(struct readahead *ra)
 {
-	if (ra->cluster > 1)
-		return ra->cluster;
-	if (++ra->since_probe < CLUSTER_PROBE)
+	if (ra->cluster.window > 1)
+		return ra->cluster.window;
+	if (++ra->cluster.since_probe < CLUSTER_PROBE)
 		return 1;
-	ra->since_probe = 0;
+	ra->cluster.since_probe = 0;
 	return 2;
 }
 
-void cluster_read(struct readahead *ra, uint32_t pages)
+uint32_t below_window(struct readahead *ra, uint64_t vpn)
 {
-	ra->cluster_read += pages;
-	if (ra->cluster_read < CLUSTER_SAMPLE)
-		return;
-	if (ra->cluster_hits * 2 >= ra->cluster_read)
-		ra->cluster = ra->cluster * 2 < CLUSTER_MAX ? ra->cluster * 2 : CLUSTER_MAX;
-	else if (ra->cluster_hits * 4 < ra->cluster_read)
-		ra->cluster = ra->cluster > 1 ? ra->cluster / 2 : 1;
-	ra->cluster_read = 0;
-	ra->cluster_hits = 0;
-}
+	bool met = false;
 
-void cluster_hit(struct readahead *ra)
-{
-	ra->cluster_hits++;
+	for (unsigned i = 0; i < RECENT; i++)
+		met |= ra->recent[i] == vpn + 1;
+	ra->recent[ra->faults++ % RECENT] = vpn;
+	if (ra->below.window > 1)
+		return ra->below.window;
+	ra->met += met;
+	if (ra->faults % ALONG_SAMPLE == 0) {
+		if (ra->met * 100 >= ALONG_SAMPLE * BELOW_BEGIN)
+			along_grow(&ra->below);
+		ra->met = 0;
+	}
+	return ra->below.window;
 }
 
 /* ---- files ---- */
@@ -207,9 +263,9 @@ static void go_striding(struct file_stream *s, uint64_t page, struct file_window
 	w->step = s->step;
 	if (s->step < 0) {
 		room = page / (uint64_t)-s->step;
-		w->count = room <= (uint64_t)reach ? 0 :
-			   room - (uint64_t)reach < w->count ? (uint32_t)(room - (uint64_t)reach) :
-							       w->count;
+		w->count = room <= (uint64_t)reach	       ? 0
+			   : room - (uint64_t)reach < w->count ? (uint32_t)(room - (uint64_t)reach)
+							       : w->count;
 	}
 	s->last = page;
 	s->ahead = page + (uint64_t)(((int64_t)w->count + reach) * s->step);

@@ -7,8 +7,10 @@
  * swap-ins, first writes), so that interleaved scans each keep theirs.  The
  * window doubles with each fault that meets its stream.
  *
- * Faults that meet no stream read by slot: neighbours in the slot's cluster
- * are read along while enough of those that were read get asked for.
+ * Faults that meet no stream read others along while enough of those that were
+ * read get asked for: neighbours in the slot's cluster, and the pages below.  What
+ * lies across the border of two pages is mostly touched upwards, which a stream
+ * follows; but not where its header is at its end.
  *
  * Called with the mm lock held.
  */
@@ -52,18 +54,32 @@ struct trail {
 	uint64_t pages; /* in all runs */
 };
 
+#define ALONG_MAX 8U
+#define RECENT 8U
+
+struct along {
+	uint32_t window; /* pages read for one that meets no stream, itself included: 1 to ALONG_MAX */
+	uint32_t grow;	 /* per cent of hits from which on the window doubles, */
+	uint32_t keep;	 /* and below which it is halved */
+	uint32_t read;	 /* read along since the last decision */
+	uint32_t hits;	 /* of those, asked for */
+	uint32_t since_probe; /* faults since the window fell to 1 */
+	uint32_t patience;    /* decisions that it does not grow after it did so in vain, */
+	uint32_t waits;	      /* and how many of them are left */
+	bool grew;	      /* at the last decision */
+};
+
 struct readahead {
 	struct stream_set touch; /* first touches */
 	struct stream_set swap;	 /* swap-ins */
 	struct stream_set wp;	 /* writes to write-protected pages */
-	/* by slot: */
-	uint32_t cluster;	  /* pages read for one that meets no stream, 1 to CLUSTER_MAX */
-	uint32_t cluster_read;	  /* read along since the last decision */
-	uint32_t cluster_hits;	  /* of those, asked for */
-	uint32_t since_probe;	  /* faults since cluster fell to 1 */
+	struct along cluster;	 /* by slot: mostly of the same request */
+	struct along below;	 /* by address: mostly a request for each */
+	/* while that reads nothing, what it would have met: */
+	uint64_t recent[RECENT]; /* where faults were */
+	uint32_t faults;	 /* so many of them, from 0 on */
+	uint32_t met;		 /* of those since the last decision, right below a recent one */
 };
-
-#define CLUSTER_MAX 8U
 
 /*
  * Streams of a file, by its pages; positions are absolute.
@@ -141,9 +157,11 @@ void trail_cut(struct trail *t, uint64_t n);
 /* The stream goes on at next. */
 void stream_done(struct stream *s, uint64_t next);
 
-/* The pages to read by slot for a fault that met no stream. */
+/* The pages to read for a fault that met no stream: by slot, and with those below vpn. */
 uint32_t cluster_window(struct readahead *ra);
-void cluster_read(struct readahead *ra, uint32_t pages);
-void cluster_hit(struct readahead *ra);
+uint32_t below_window(struct readahead *ra, uint64_t vpn);
+/* So many were, beside the one that faulted. */
+void along_read(struct along *a, uint32_t pages);
+void along_hit(struct along *a);
 
 #endif

@@ -64,6 +64,7 @@ enum stage_state {
 #define STAGE_WRITE 0x8U    /* the thread that waits wants to write */
 #define STAGE_CLUSTER 0x10U /* read along by slot */
 #define STAGE_WINDOW 0x20U  /* read with others of a range */
+#define STAGE_BELOW 0x80U   /* read along by address, below */
 #define STAGE_NEEDED 0x40U  /* somebody waits for this very page: a read that fails loses it */
 
 struct stage_page {

@@ -249,6 +249,80 @@ static void interleaved_scans_keep_their_windows(void **state)
 	assert_int_equal(fl_close(fl), 0);
 }
 
+static void shuffle(size_t *of, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		of[i] = i;
+	for (size_t i = n - 1; i > 0; i--) {
+		size_t k = rnd(i + 1), x = of[i];
+
+		of[i] = of[k];
+		of[k] = x;
+	}
+}
+
+/* Two pages each, the upper one first, in slots far apart: half of the touches wait for the device. */
+static void what_is_below_is_read_along(void **state)
+{
+	const size_t n = 3 * LIMIT_PAGES;
+	struct fl *fl = open_small();
+	char *mem = live_map(fl, n);
+	size_t *of = calloc(n, sizeof(*of));
+	struct fl_stats a, b;
+
+	(void)state;
+	assert_non_null(of);
+	live_fill(mem, 0, n, 5);
+	live_out(fl, mem, n);
+	for (unsigned pass = 0; pass < 2; pass++) {
+		shuffle(of, n);
+		for (size_t i = 0; i < n; i++) {
+			live_page(mem, of[i])[1] = live_word(6 + pass, of[i]);
+			assert_int_equal(fl_madvise(fl, mem + of[i] * PG, PG, MADV_PAGEOUT), 0);
+		}
+		live_out(fl, mem, n);
+		a = live_stats(fl);
+		shuffle(of, n / 2);
+		for (size_t i = 0; i < n / 2; i++) {
+			for (size_t k = 2; k-- > 0;) {
+				const uint64_t *page = live_page(mem, 2 * of[i] + k);
+
+				assert_true(page[1] == live_word(6 + pass, 2 * of[i] + k));
+				assert_true(page[2] == live_word(5 * 1000003 + 2 * of[i] + k, 2));
+			}
+		}
+		b = live_stats(fl);
+	}
+	assert_true(b.faults_major - a.faults_major < n * 4 / 5);
+	assert_true(b.read_pages - a.read_pages < n * 5 / 4);
+	free(of);
+	assert_int_equal(fl_close(fl), 0);
+}
+
+static void without_readahead_a_page_is_read_alone(void **state)
+{
+	const size_t n = 3 * LIMIT_PAGES;
+	struct fl_options o = live_options(LIMIT_PAGES * PG);
+	struct fl_stats a, b;
+	struct fl *fl;
+	char *mem;
+
+	(void)state;
+	o.readahead = PG;
+	fl = live_armed(&o);
+	mem = live_map(fl, n);
+	live_fill(mem, 0, n, 7);
+	live_out(fl, mem, n);
+	a = live_stats(fl);
+	live_check(mem, 0, n / 2, 7);
+	for (size_t i = 0; i < n / 4; i++)
+		live_check(mem, n - 1 - i, 1, 7);
+	b = live_stats(fl);
+	assert_int_equal(b.read_pages - a.read_pages, n / 2 + n / 4);
+	assert_int_equal(b.faults_major - a.faults_major, n / 2 + n / 4);
+	assert_int_equal(fl_close(fl), 0);
+}
+
 static bool none_busy(struct fl *fl, char *mem, size_t n)
 {
 	unsigned char vec[256];
@@ -1163,6 +1237,8 @@ int main(void)
 		cmocka_unit_test(many_threads_one_read),
 		cmocka_unit_test(a_scan_is_read_ahead),
 		cmocka_unit_test(interleaved_scans_keep_their_windows),
+		cmocka_unit_test(what_is_below_is_read_along),
+		cmocka_unit_test(without_readahead_a_page_is_read_alone),
 		cmocka_unit_test(advice_shows_in_the_page_states),
 		cmocka_unit_test(a_repeated_word_takes_no_slot),
 		cmocka_unit_test(clean_pages_are_not_written_twice),

@@ -158,10 +158,10 @@ static void cluster_faults(struct readahead *ra, unsigned faults, unsigned perce
 		uint32_t along = cluster_window(ra) - 1;
 
 		if (along != 0)
-			cluster_read(ra, along);
+			along_read(&ra->cluster, along);
 		owed += along * percent;
 		for (; owed >= 100; owed -= 100)
-			cluster_hit(ra);
+			along_hit(&ra->cluster);
 	}
 }
 
@@ -172,11 +172,11 @@ static void the_cluster_window_adapts(void **state)
 
 	(void)state;
 	readahead_init(&ra);
-	assert_in_range(cluster_window(&ra), 1, CLUSTER_MAX);
+	assert_in_range(cluster_window(&ra), 1, ALONG_MAX);
 	cluster_faults(&ra, 1000, 90);
-	assert_int_equal(cluster_window(&ra), CLUSTER_MAX);
+	assert_int_equal(cluster_window(&ra), ALONG_MAX);
 	cluster_faults(&ra, 2000, 5);
-	assert_int_equal(ra.cluster, 1);
+	assert_int_equal(ra.cluster.window, 1);
 	/* with none asked for, only a probe now and then */
 	for (unsigned i = 0; i < 6400; i++) {
 		uint32_t w = cluster_window(&ra);
@@ -184,16 +184,76 @@ static void the_cluster_window_adapts(void **state)
 		assert_in_range(w, 1, 2);
 		probes += w == 2;
 		if (w == 2)
-			cluster_read(&ra, 1);
+			along_read(&ra.cluster, 1);
 	}
 	assert_in_range(probes, 50, 200);
-	assert_int_equal(ra.cluster, 1);
+	assert_int_equal(ra.cluster.window, 1);
 	/* the probes notice that it pays again */
 	cluster_faults(&ra, 64 * 200, 95);
-	assert_int_equal(ra.cluster, CLUSTER_MAX);
+	assert_int_equal(ra.cluster.window, ALONG_MAX);
 	/* in between it stays what it is */
 	cluster_faults(&ra, 5000, 40);
-	assert_int_equal(ra.cluster, CLUSTER_MAX);
+	assert_int_equal(ra.cluster.window, ALONG_MAX);
+}
+
+/*
+ * Places at random, of each of which `pages` are touched downwards; what was
+ * read along is there.  Pages read along; *faults: how many had to wait.
+ */
+static unsigned places(struct readahead *ra, unsigned n, unsigned pages, unsigned *faults)
+{
+	unsigned read = 0;
+
+	*faults = 0;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t vpn = 1000 + (i * 2654435761U) % 1000003 * 1000;
+		uint64_t low = vpn + 1; /* what is there, from here on */
+
+		for (unsigned k = 0; k < pages; k++) {
+			uint32_t w;
+
+			if (vpn - k >= low) {
+				along_hit(&ra->below);
+				continue;
+			}
+			++*faults;
+			w = below_window(ra, vpn - k);
+			low = vpn - k + 1 - w;
+			read += w - 1;
+			if (w > 1)
+				along_read(&ra->below, w - 1);
+		}
+	}
+	return read;
+}
+
+static void the_window_below_adapts(void **state)
+{
+	struct readahead ra;
+	unsigned faults, read;
+
+	(void)state;
+	readahead_init(&ra);
+	/* single pages: nothing is read along */
+	assert_int_equal(places(&ra, 10000, 1, &faults), 0);
+	assert_int_equal(faults, 10000);
+	/* pairs are noticed soon; what is below them is tried now and then */
+	places(&ra, 200, 2, &faults);
+	read = places(&ra, 10000, 2, &faults);
+	assert_in_range(faults, 10000, 10200);
+	assert_in_range(read, 9800, 11000);
+	/* what goes on downwards gets a window */
+	places(&ra, 10000, 64, &faults);
+	assert_int_equal(ra.below.window, ALONG_MAX);
+	assert_true(faults < 10000 * 64 / 6);
+	/* and single pages none */
+	read = places(&ra, 10000, 1, &faults);
+	assert_int_equal(ra.below.window, 1);
+	assert_true(read < 1000);
+	/* one in four is no pair */
+	for (unsigned i = 0; i < 1000; i++)
+		read += places(&ra, 3, 1, &faults) + places(&ra, 1, 2, &faults);
+	assert_true(read < 1100);
 }
 
 /* ---- files ---- */
@@ -410,6 +470,7 @@ int main(void)
 		cmocka_unit_test(random_faults_stay_at_one_page),
 		cmocka_unit_test(streams_outlive_faults_at_random),
 		cmocka_unit_test(the_cluster_window_adapts),
+		cmocka_unit_test(the_window_below_adapts),
 		cmocka_unit_test(a_file_read_forward_faults_twice),
 		cmocka_unit_test(a_fault_that_is_taken_again_goes_on),
 		cmocka_unit_test(windows_are_asked_for_in_any_order),
