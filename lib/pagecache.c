@@ -837,7 +837,8 @@ int cache_leave(struct pagecache *pc, uint64_t page, const void *bytes)
 	r = SYS4(pwrite, pc->memfd, bytes, PAGE_SIZE, page << PAGE_SHIFT);
 	if (r != (long)PAGE_SIZE)
 		return sys_err(r) ? (int)r : -EIO;
-	cache_set(pc, page, CACHE_UPTODATE | CACHE_LEFT | (cache_get(pc, page) & CACHE_GONE));
+	/* the bytes are the file's of now, whatever its end did before: not GONE */
+	cache_set(pc, page, CACHE_UPTODATE | CACHE_LEFT);
 	return 0;
 }
 
@@ -854,9 +855,13 @@ bool cache_left(struct pagecache *pc, uint64_t page)
 	SYS3(madvise, place, PAGE_SIZE, MADV_DONTFORK);
 	SYS3(madvise, place, PAGE_SIZE, MADV_DONTDUMP);
 	SYS3(madvise, place, PAGE_SIZE, MADV_NOHUGEPAGE);
-	cache_set(pc, page, w & ~(CACHE_LEFT | CACHE_DEMAND | CACHE_MANY));
-	/* one that could not be given its bytes, or was cut off meanwhile */
-	if (!(w & CACHE_UPTODATE) || (w & CACHE_GONE))
+	w &= ~(CACHE_LEFT | CACHE_DEMAND | CACHE_MANY);
+	cache_set(pc, page, w);
+	/*
+	 * One that could not be given its bytes, or was cut off meanwhile.  And what nobody stored
+	 * to is read again: its bytes are of the middle of a write, which may have filled it since.
+	 */
+	if (!(w & CACHE_UPTODATE) || (w & CACHE_GONE) || is_free_to_go(w))
 		cache_drop(pc, page, 1);
 	cache_wake(pc, page, 1);
 	return true;
@@ -1008,12 +1013,22 @@ static void drop_private(struct pagecache *pc, uint64_t first)
 	}
 }
 
+/* The file ended, or ends now, within a page that is being read: who knows what the read finds there. */
+static void read_again(struct pagecache *pc, uint64_t size)
+{
+	uint32_t w = cache_get(pc, size >> PAGE_SHIFT);
+
+	if (size % PAGE_SIZE != 0 && (w & CACHE_LOCKED))
+		cache_set(pc, size >> PAGE_SHIFT, w | CACHE_GONE);
+}
+
 void cache_resize(struct pagecache *pc, uint64_t size)
 {
 	uint64_t old = pc->size;
 	uint64_t first;
 
 	pc->size = size;
+	read_again(pc, size > old ? old : size);
 	first = cache_pages(pc);
 	if (size > old) {
 		uint64_t last = old >> PAGE_SHIFT;

@@ -20,7 +20,8 @@
  * 2. A write of a page begins with write-protecting it everywhere, before its
  *    bytes are read; what is written after is dirty again.
  * 3. A page that is read or written (LOCKED, WRITEBACK) is not dropped; who
- *    truncates marks it CACHE_GONE, and the end of the I/O drops it.
+ *    truncates marks it CACHE_GONE, and the end of the I/O drops it.  So it does with a
+ *    page that is read while the file's end moves within it: it is read again.
  *
  * Frames.  Every page that is UPTODATE or LOCKED is a frame of the runtime.
  *
@@ -35,6 +36,8 @@
  *
  * Accepted simplifications.  What lasts longer than RECENT_MAX (less, in a small
  * cache: recent_ns()), and ends in a page that is not locked, is not noticed.
+ * Who waits for the last page while others append to the file waits for one more read
+ * each time that its end is seen to have moved meanwhile.
  * What others write to the file is seen when a page is read the next time.
  *
  * A page that was read by itself, for a fault, is let in where its first toucher waits, and
@@ -91,7 +94,7 @@ struct source;
 #define CACHE_AHEAD 0x080U     /* read ahead, not asked for */
 #define CACHE_DEMAND 0x100U    /* a thread waits for it */
 #define CACHE_SYNC 0x200U      /* fl_msync() waits for its write */
-#define CACHE_GONE 0x400U      /* truncated while it was read or written */
+#define CACHE_GONE 0x400U      /* truncated while it was read or written: 3 */
 #define CACHE_RECENT 0x800U    /* clean, but a device may still store into it; below */
 #define CACHE_LEFT 0x1000U     /* there, but its read was left behind and has not ended: below */
 #define CACHE_MANY 0x2000U     /* with DEMAND: others than who asked first wait, too, wherever */
