@@ -506,7 +506,8 @@ static uint64_t make_cold(struct pager *p, struct pagecache *pc, uint64_t page, 
 	cache_unmap(pc, page, run);
 	for (uint64_t i = page; i < page + run; i++)
 		if (cache_get(pc, i) & CACHE_UPTODATE)
-			cache_set(pc, i, (cache_get(pc, i) & ~CACHE_YOUNG) | CACHE_IDLE);
+			cache_set(pc, i,
+				  (cache_get(pc, i) & ~(CACHE_YOUNG | CACHE_PLACED)) | CACHE_IDLE);
 	return run;
 }
 

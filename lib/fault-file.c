@@ -6,11 +6,12 @@
  * A page that is cached is let into a shared mapping by UFFDIO_CONTINUE, with
  * its cached neighbours; into a private one by UFFDIO_COPY.  What was just read for
  * a shared mapping of ours, and landed elsewhere, is put there by UFFDIO_COPY, and
- * is cached by that.  In each way it is write-protected unless a write faulted.  A page that is not cached is read
- * once for any number of threads: the word of each page tells that a read is
- * under way (CACHE_LOCKED) and that somebody waits (CACHE_DEMAND); they wait in
- * the kernel's queue until the end of the read lets the page in, or wakes them
- * to look again.
+ * is cached by that; so is what a stream reads ahead, but for the first pages of each
+ * window: their touch tells that the stream goes on.  In each way it is write-protected
+ * unless a write faulted.  A page that is not cached is read once for any number of threads:
+ * the word of each page tells that a read is under way (CACHE_LOCKED) and that somebody
+ * waits (CACHE_DEMAND); they wait in the kernel's queue until the end of the read lets
+ * the page in, or wakes them to look again.
  *
  * Untouched pages of a private mapping have no page entry (NONE): they are the
  * file's.  One that was copied and not written is PRESENT with PTE_WP and
@@ -32,11 +33,15 @@
 
 #define AROUND 16U /* pages let in with one that is cached */
 #define BUS_NS 5000000U
-#define LET_IN_MAX 1024U /* and with one that was read ahead */
-#define LANDING_LEAST 4U /* pages: of shorter runs only single pages land (landing.h) */
-#define READ_PIECE 128U	 /* pages: what is waited for arrives in such pieces */
-#define WINDOWS 4U	 /* of a stream, at a time, but */
+#define LET_IN_MAX 1024U  /* and with one that was read ahead */
+#define LANDING_LEAST 4U  /* pages: of shorter runs only single pages land (landing.h) */
+#define READ_PIECE 128U	  /* pages: what is waited for arrives in such pieces */
+#define WINDOWS 4U	  /* of a stream, at a time, but */
 #define WINDOW_LEAST 128U /* pages: where they would be smaller there are two */
+
+/* Of what is read ahead the touch of so many pages of each window is heard of, or of any page. */
+#define HEARD 8U
+#define HEARD_ALL UINT32_MAX
 
 static void read_done(struct file_io *io, int res);
 
@@ -166,7 +171,7 @@ static void asked(struct pagecache *pc, uint64_t page, uint64_t n)
 
 		if (w & CACHE_AHEAD) {
 			ahead++;
-			cache_set(pc, i, w & ~(CACHE_AHEAD | CACHE_IDLE));
+			cache_set(pc, i, w & ~(CACHE_AHEAD | CACHE_IDLE | CACHE_PLACED));
 		} else if (w & CACHE_IDLE) {
 			cache_set(pc, i, (w & ~CACHE_IDLE) | CACHE_YOUNG);
 			pc->mm->files.again++;
@@ -178,10 +183,11 @@ static void asked(struct pagecache *pc, uint64_t page, uint64_t n)
 	}
 }
 
-/* How many pages from `page` on, n at most, are cached alike: all read ahead, or none. */
+/* How many pages from `page` on, n at most, are cached alike: read ahead, and let in, or not. */
 static uint64_t cached_run(const struct pagecache *pc, uint64_t page, uint64_t n)
 {
-	uint32_t ahead = cache_get(pc, page) & CACHE_AHEAD;
+	const uint32_t alike = CACHE_AHEAD | CACHE_PLACED;
+	uint32_t ahead = cache_get(pc, page) & alike;
 	uint64_t run = 1;
 
 	if (n > CHUNK_PAGES - page % CHUNK_PAGES)
@@ -190,11 +196,42 @@ static uint64_t cached_run(const struct pagecache *pc, uint64_t page, uint64_t n
 		uint32_t w = cache_get(pc, page + run);
 
 		if (!(w & CACHE_UPTODATE) || (w & (CACHE_GONE | CACHE_LEFT)) ||
-		    (w & CACHE_AHEAD) != ahead || (!ahead && (w & CACHE_IDLE)))
+		    (w & alike) != ahead || (!ahead && (w & CACHE_IDLE)))
 			break;
 		run++;
 	}
 	return run;
+}
+
+/*
+ * A window begins to be touched: what is cached of the rest of it, [page, end), is asked for, too,
+ * and what is being read is when it arrives.  How many were let in.
+ */
+static uint64_t let_in_ahead(const struct region *r, uint64_t page, uint64_t end)
+{
+	struct pagecache *pc = cache_of(r);
+	uint64_t given = 0;
+
+	/* behind the region something else may be mapped */
+	if (end > vpn_of(r->end) + r->delta)
+		end = vpn_of(r->end) + r->delta;
+	for (uint64_t n; page < end; page += n) {
+		uint32_t w = cache_get(pc, page);
+
+		n = 1;
+		if ((w & (CACHE_LOCKED | CACHE_AHEAD | CACHE_DEMAND | CACHE_GONE)) ==
+		    (CACHE_LOCKED | CACHE_AHEAD))
+			cache_set(pc, page, w | CACHE_DEMAND);
+		if (!(w & CACHE_UPTODATE) || !(w & CACHE_AHEAD) || (w & (CACHE_GONE | CACHE_LEFT)))
+			continue;
+		n = cached_run(pc, page, end - page);
+		asked(pc, page, n);
+		if (!(w & CACHE_PLACED)) {
+			let_in(pc->mm, r->peer, page - r->delta, n, true);
+			given += n;
+		}
+	}
+	return given;
 }
 
 /*
@@ -275,10 +312,11 @@ static const struct region *where(const struct file_io *io)
 
 /*
  * Read the pages of [page, page + n) that are absent, n at most, as far as
- * frames allow; the first must be absent.  How many were started.
+ * frames allow; the first must be absent.  How many were started.  The first `heard` of
+ * them are not let in before they are touched.
  */
 static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n,
-			 uint32_t flags, const struct fault *f)
+			 uint32_t flags, uint32_t heard, const struct fault *f)
 {
 	struct mm *mm = p->mm;
 	uint64_t end = cache_pages(pc);
@@ -316,6 +354,7 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	io->bytes = pc->size - (page << PAGE_SHIFT) < run * PAGE_SIZE
 			    ? pc->size - (page << PAGE_SHIFT)
 			    : run * PAGE_SIZE;
+	io->heard = heard;
 	io->landing = LANDING_NONE;
 	io->iov = (struct iovec){cache_addr(pc, page), run * PAGE_SIZE};
 	io->req.dev = &pc->rd;
@@ -353,7 +392,7 @@ static bool is_room(const struct mm *mm, uint64_t n)
 
 /* Read what is absent there, in pieces; how many pages were started. */
 static uint32_t read_absent(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n,
-			    uint32_t flags)
+			    uint32_t heard)
 {
 	uint32_t total = 0;
 	uint64_t end = page + n;
@@ -363,10 +402,12 @@ static uint32_t read_absent(struct pager *p, struct pagecache *pc, uint64_t page
 
 		if (cache_get(pc, page) == 0) {
 			run = read_run(p, pc, page,
-				       end - page < READ_PIECE ? end - page : READ_PIECE, flags,
-				       NULL);
+				       end - page < READ_PIECE ? end - page : READ_PIECE,
+				       CACHE_AHEAD, heard, NULL);
 			if (run == 0)
 				break;
+			if (heard != HEARD_ALL)
+				heard -= run < heard ? run : heard;
 			total += run;
 		}
 		page += run;
@@ -383,7 +424,7 @@ uint32_t file_prefetch(struct pager *p, struct pagecache *pc, uint64_t page, uin
 		return 0;
 	if (n > cache_pages(pc) - page)
 		n = cache_pages(pc) - page;
-	return read_absent(p, pc, page, n < most ? n : most, CACHE_AHEAD);
+	return read_absent(p, pc, page, n < most ? n : most, HEARD_ALL);
 }
 
 static void read_ahead(struct pager *p, struct pagecache *pc, const struct file_window *w)
@@ -392,10 +433,18 @@ static void read_ahead(struct pager *p, struct pagecache *pc, const struct file_
 
 	for (uint32_t i = 0; i < w->count; i++, at += (uint64_t)w->step) {
 		for (uint32_t k = 0, n; k < w->n_ahead; k += n) {
+			uint32_t in = w->every != 0 ? (uint32_t)((at + k) % w->every) : 0;
+
 			n = w->n_ahead - k < READ_PIECE ? w->n_ahead - k : READ_PIECE;
+			/* none goes beyond its window */
+			if (w->every != 0 && n > w->every - in)
+				n = w->every - in;
 			if (at + k >= cache_pages(pc) || !is_room(p->mm, n))
 				return;
-			read_absent(p, pc, at + k, n, CACHE_AHEAD);
+			read_absent(p, pc, at + k, n,
+				    w->every == 0	? HEARD_ALL
+				    : in == 0 || k == 0 ? HEARD
+							: 0);
 		}
 	}
 }
@@ -433,6 +482,10 @@ static uint64_t followed(struct pager *p, struct pagecache *pc, const struct reg
 		return 1;
 	reach = reach_of(p->mm, r);
 	file_stream_hit(&pc->streams, page, &reach, w);
+	/* where what was let in does not begin with a page that is to be heard of */
+	for (uint64_t i = w->since; i < page; i++)
+		if (cache_get(pc, i) & CACHE_PLACED)
+			asked(pc, i, 1);
 	p->streaming |= w->n_ahead >= FILE_WINDOW_MIN;
 	return w->until > page && w->until - page < LET_IN_MAX ? w->until - page : LET_IN_MAX;
 }
@@ -450,11 +503,11 @@ static enum fault_result fault_read(struct pager *p, const struct fault *f, cons
 		file_stream_miss(&pc->streams, page, &reach, r->flags & REGION_SEQUENTIAL, &w);
 	p->streaming |= w.n >= FILE_WINDOW_MIN;
 	/* the page that faulted first: it must not be in want of a frame for its neighbours */
-	first = read_run(p, pc, page, w.from + w.n - page, CACHE_DEMAND, f);
+	first = read_run(p, pc, page, w.from + w.n - page, CACHE_DEMAND, HEARD_ALL, f);
 	if (first == 0)
 		return FAULT_DEFER;
 	if (w.from < page)
-		read_absent(p, pc, w.from, page - w.from, CACHE_AHEAD);
+		read_absent(p, pc, w.from, page - w.from, HEARD_ALL);
 	read_ahead(p, pc, &w);
 	stat_add(&mm->stats.file_major, 1);
 	stat_add(&mm->stats.faults_major, 1);
@@ -520,7 +573,7 @@ static void read_singly(struct file_io *io)
 		if (!(w & CACHE_DEMAND))
 			continue;
 		if (io->t0 == 0 || r == NULL || cache_of(r) != pc || io->vpn + r->delta != page ||
-		    read_run(p, pc, page, 1, CACHE_DEMAND | CACHE_MANY, &f) == 0)
+		    read_run(p, pc, page, 1, CACHE_DEMAND | CACHE_MANY, HEARD_ALL, &f) == 0)
 			cache_wake(pc, page, 1);
 	}
 	/* where it was unmapped or moved meanwhile, what is there now answers */
@@ -622,15 +675,78 @@ static void look_at_size(const struct file_io *io)
 	cache_look_at_size(pc);
 }
 
+/* Copy a run of what has landed, the pages between `from` and `to` of it. */
+static bool copied(const struct file_io *io, uint32_t from, uint32_t to)
+{
+	size_t len = (to - from) * PAGE_SIZE;
+
+	return from == to ||
+	       SYS4(pwrite, io->pc->memfd, (char *)io->iov.iov_base + from * PAGE_SIZE, len,
+		    (io->page + from) << PAGE_SHIFT) == (long)len;
+}
+
+static bool is_awaited(const struct file_io *io, uint32_t i)
+{
+	return cache_get(io->pc, io->page + i) & CACHE_DEMAND;
+}
+
 /*
- * What has landed, and is waited for in one mapping of ours, is put there, which makes
- * it the cache's, too; false: it takes the long way.
+ * The first page of what has landed that may be let into r now, io->n if that is none: what is
+ * waited for and, read ahead of a stream that goes through r, what is not to be heard of.
+ */
+static uint32_t lets_in_from(const struct file_io *io, const struct region *r)
+{
+	bool unasked = (r->prot & PROT_READ) && !(r->flags & REGION_RANDOM);
+	uint32_t from = 0;
+
+	while (from < io->n && !is_awaited(io, from) && (from < io->heard || !unasked))
+		from++;
+	for (uint32_t i = 0; i < io->n; i++) {
+		uint32_t w = cache_get(io->pc, io->page + i) & ~CACHE_DEMAND;
+
+		/* neither what others wait for, nor what was left or truncated */
+		if ((w & ~CACHE_AHEAD) != CACHE_LOCKED)
+			return io->n;
+		/* a hole takes the long way */
+		if (i > from && !is_awaited(io, i) && (!unasked || io->heard == HEARD_ALL))
+			return io->n;
+	}
+	return from;
+}
+
+/* Pages that landed are cached; those from `from` on are let in, too, asked for or not. */
+static void placed_from(struct file_io *io, uint32_t from)
+{
+	struct pagecache *pc = io->pc;
+	uint32_t run = 0;
+
+	for (uint32_t i = 0; i <= io->n; i++) {
+		uint64_t page = io->page + i;
+		bool awaited = i < io->n && is_awaited(io, i);
+
+		if (i < io->n)
+			cache_set(pc, page,
+				  CACHE_UPTODATE | (cache_get(pc, page) & CACHE_AHEAD) |
+					  (i < from || awaited ? 0 : CACHE_PLACED));
+		if (awaited) {
+			run++;
+			continue;
+		}
+		asked(pc, page - run, run);
+		run = 0;
+	}
+}
+
+/*
+ * What has landed, and is waited for in one mapping of ours or will be, is put there, which
+ * makes it the cache's, too; false: it takes the long way.
  */
 static bool placed(struct file_io *io)
 {
 	struct pagecache *pc = io->pc;
 	struct mm *mm = pc->mm;
 	const struct region *r;
+	uint32_t from;
 	size_t done;
 	bool write;
 
@@ -641,30 +757,18 @@ static bool placed(struct file_io *io)
 	/* the last page may end before it does */
 	if (r == NULL || (io->page + io->n) << PAGE_SHIFT > pc->size || (io->write && io->n != 1))
 		return false;
-	/* neither what nobody waits for, or others do, nor what was left or truncated */
-	for (uint64_t page = io->page; page < io->page + io->n; page++)
-		if ((cache_get(pc, page) & ~CACHE_AHEAD) != (CACHE_LOCKED | CACHE_DEMAND))
-			return false;
+	from = lets_in_from(io, r);
+	if (from == io->n || !copied(io, 0, from))
+		return false;
 	write = io->write && (r->prot & PROT_WRITE);
-	if (uffd_copy(mm->uffd, addr_of(io->page - r->delta), io->iov.iov_base, io->n * PAGE_SIZE,
+	if (uffd_copy(mm->uffd, addr_of(io->page + from - r->delta),
+		      (char *)io->iov.iov_base + from * PAGE_SIZE, (io->n - from) * PAGE_SIZE,
 		      !write, &done) != UFFD_OK)
 		return false;
-	for (uint64_t page = io->page; page < io->page + io->n; page++)
-		cache_set(pc, page, CACHE_UPTODATE | (cache_get(pc, page) & CACHE_AHEAD));
-	asked(pc, io->page, io->n);
+	placed_from(io, from);
 	if (write)
 		cache_dirty(pc, io->page);
 	return true;
-}
-
-/* Copy a run of what has landed, the pages between `from` and `to` of it. */
-static bool copied(const struct file_io *io, uint32_t from, uint32_t to)
-{
-	size_t len = (to - from) * PAGE_SIZE;
-
-	return from == to ||
-	       SYS4(pwrite, io->pc->memfd, (char *)io->iov.iov_base + from * PAGE_SIZE, len,
-		    (io->page + from) << PAGE_SHIFT) == (long)len;
 }
 
 /*
@@ -769,6 +873,9 @@ static void read_done(struct file_io *io, int res)
 		}
 		run = 0;
 	}
+	/* where it was unmapped or moved meanwhile, what is there now answers */
+	if (!all && io->t0 != 0)
+		peer_wake(p->mm, io->peer, io->vpn);
 	answered(io, all);
 	read_ended(io);
 }
@@ -783,10 +890,11 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 	struct pagecache *pc = cache_of(r);
 	struct file_window w;
 	vpn_t vpn = vpn_of(f->addr);
-	bool ahead = cache_get(pc, page) & CACHE_AHEAD;
+	uint32_t was = cache_get(pc, page);
+	bool ahead = was & CACHE_AHEAD;
 	struct file_streams before;
 	uint64_t most = r->flags & REGION_RANDOM ? 1 : AROUND;
-	uint64_t n, first = 0;
+	uint64_t n, first = 0, more = 0;
 
 	if (ahead && !(r->flags & REGION_SHARED))
 		before = pc->streams;
@@ -794,7 +902,8 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 		most = followed(p, pc, r, page, &w);
 	if (most > vpn_of(r->end) - vpn)
 		most = vpn_of(r->end) - vpn;
-	n = cached_run(pc, page, most);
+	/* unmapped behind the cache's back, or a fault that was answered already: then so are others */
+	n = cached_run(pc, page, (was & CACHE_PLACED) && most > AROUND ? AROUND : most);
 	if (!(r->flags & REGION_SHARED)) {
 		n = copy_in(p, r, vpn, f->write ? 1 : n, f->write);
 		if (n == 0) {
@@ -812,10 +921,12 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 			first = 1;
 		}
 		let_in(mm, r->peer, vpn + first, n - first, true);
+		if (ahead)
+			more = let_in_ahead(r, page + n, page + most);
 	}
 	stat_add(&mm->stats.file_minor, 1);
 	stat_add(&mm->stats.faults_minor, 1);
-	stat_add(&mm->stats.faults_around, n - 1);
+	stat_add(&mm->stats.faults_around, n - 1 + more);
 	fault_latency(mm, f->t0);
 	if (ahead)
 		read_ahead(p, pc, &w);
@@ -843,8 +954,12 @@ static enum fault_result fault_waits(struct pager *p, const struct region *r, ui
 				break;
 			cache_set(pc, i, q | CACHE_DEMAND);
 		}
-		if (w & CACHE_AHEAD)
+		if (w & CACHE_AHEAD) {
+			if (r->flags & REGION_SHARED)
+				stat_add(&mm->stats.faults_around,
+					 let_in_ahead(r, page + 1, page + most));
 			read_ahead(p, pc, &ahead);
+		}
 	} else if (!(w & CACHE_MANY)) {
 		cache_set(pc, page, w | CACHE_MANY);
 	}
@@ -859,6 +974,7 @@ static enum fault_result fault_mkwrite(struct pager *p, const struct fault *f,
 {
 	struct mm *mm = p->mm;
 
+	asked(cache_of(r), page, 1);
 	cache_dirty(cache_of(r), page);
 	if (uffd_writeprotect(peer_uffd(mm, f->peer), f->addr, PAGE_SIZE, false) != UFFD_OK)
 		peer_wake(mm, f->peer, vpn_of(f->addr));

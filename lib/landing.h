@@ -5,7 +5,7 @@
  * A page of a memfd that is written whole by a call is neither zeroed before nor
  * mapped for it.  One that a device writes to is both, by a fault of the kernel's own,
  * and has to be unmapped again when it leaves.  So what is read lands here, in huge pages
- * where they can be had, and is copied: straight to where threads wait for it, which makes
+ * where they can be had, and is copied: straight to where threads wait for it, or will, which makes
  * it a page of the memfd, too, or into that.  A read begins sooner then, for no page is
  * made before it; single pages land in the same few places again and again, so that what
  * is copied was in the CPU's cache not long ago.

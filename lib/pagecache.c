@@ -976,7 +976,9 @@ void cache_dirty(struct pagecache *pc, uint64_t page)
 		if (f->next_tick == 0)
 			f->next_tick = now + FILE_TICK;
 	}
-	cache_set(pc, page, (w & ~(CACHE_IDLE | CACHE_AHEAD)) | (w & CACHE_IDLE ? CACHE_YOUNG : 0));
+	cache_set(pc, page,
+		  (w & ~(CACHE_IDLE | CACHE_AHEAD | CACHE_PLACED)) |
+			  (w & CACHE_IDLE ? CACHE_YOUNG : 0));
 }
 
 /* Private mappings that have the page as the file's, and not written since, forget it. */
@@ -1494,7 +1496,8 @@ static bool lead(struct pager *p)
 		}
 		cache_unmap(pc, page, n);
 		for (uint64_t i = 0; i < n; i++)
-			cache_set(pc, page + i, cache_get(pc, page + i) | CACHE_IDLE);
+			cache_set(pc, page + i,
+				  (cache_get(pc, page + i) & ~CACHE_PLACED) | CACHE_IDLE);
 		f->lead_page = page + n;
 		seen += (unsigned)n - 1;
 		any = true;

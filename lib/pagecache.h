@@ -43,6 +43,11 @@
  * A page that was read by itself, for a fault, is let in where its first toucher waits, and
  * into other mappings only if somebody else waited meanwhile (CACHE_MANY): who comes later faults by himself.
  *
+ * What a stream read ahead may be let into its mapping before anybody touches it (PLACED).  No
+ * fault tells then that it is touched: it counts as asked for when the window that it is of
+ * begins to be, whose first pages are not let in.  It is a hint: a PLACED page that was unmapped
+ * behind the cache's back faults like any that is cached.
+ *
  * A read that was left behind (detour.h) stores into the pages' place in the alias,
  * or into the frames that it had there, when it ends; nobody is to see that.
  * So the pages get other frames, and that place other memory until then.  A LEFT
@@ -99,6 +104,7 @@ struct source;
 #define CACHE_LEFT 0x1000U     /* there, but its read was left behind and has not ended: below */
 #define CACHE_MANY 0x2000U     /* with DEMAND: others than who asked first wait, too, wherever */
 #define CACHE_LOOSE 0x4000U    /* may be stored to where it was never told: above */
+#define CACHE_PLACED 0x8000U   /* AHEAD, and in its mapping already: below */
 #define CACHE_TICK_SHIFT 16    /* when it became dirty; RECENT: when it was write-protected */
 
 #define CHUNK_PAGES ((uint64_t)1 << 18)
@@ -175,6 +181,7 @@ struct file_io {
 	bool direct;	   /* a read that began so */
 	uint32_t turn;	   /* writes: pc->turns when it began */
 	uint32_t landing;  /* reads: where in landing.h, or LANDING_NONE: in the cache */
+	uint32_t heard;	   /* reads: the touch of the first so many pages is to be heard of */
 	void *waiter;	   /* syncs: who waits */
 	size_t bytes;	   /* of a source: the last page may be a part */
 	struct iovec iov;

@@ -223,6 +223,7 @@ static void go_ahead(struct file_stream *s, uint64_t page, uint64_t until, uint3
 	if (w->count == 0)
 		return;
 	w->n_ahead = (uint32_t)(end - s->ahead);
+	w->every = s->window;
 	s->ahead = end;
 }
 
@@ -346,7 +347,7 @@ void file_stream_miss(struct file_streams *set, uint64_t page, const struct file
 void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_reach *reach,
 		     struct file_window *w)
 {
-	*w = (struct file_window){.from = page};
+	*w = (struct file_window){.from = page, .since = page};
 	for (unsigned i = 0; i < STREAMS; i++) {
 		struct file_stream *s = &set->s[i];
 
@@ -354,10 +355,15 @@ void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_
 			continue;
 		if (s->window != 0 && page >= s->next && page < s->ahead) {
 			uint64_t left = (s->ahead - page) / reach->ahead;
+			uint64_t until = page + (left != 0 ? left : 1);
 
 			s->used = ++set->tick;
+			w->since = s->next;
 			s->window = window_of(set, s->window * 2, reach->window);
-			go_ahead(s, page, page + (left != 0 ? left : 1), reach->ahead, w);
+			/* where a window begins, of those that follow */
+			if (until - until % s->window > page)
+				until -= until % s->window;
+			go_ahead(s, page, until, reach->ahead, w);
 			return;
 		}
 		if (s->window == 0 && s->repeat > 1 && page - s->last == (uint64_t)s->step) {

@@ -128,13 +128,15 @@ struct file_window {
 	uint32_t n_ahead;
 	uint32_t count;
 	int64_t step; /* so far apart */
+	uint32_t every; /* at multiples of it windows begin, and where it is ahead; 0: none do */
 	uint64_t until; /* the touch of this page is to be heard of; 0: of none */
+	uint64_t since; /* the stream went on from there without being heard of, up to its page */
 };
 
 /* A fault at a page that is not there; `sequential`: as the program advised. */
 void file_stream_miss(struct file_streams *set, uint64_t page, const struct file_reach *reach,
 		      bool sequential, struct file_window *w);
-/* The first touch of a page that was read ahead: only the ahead part of *w, and `until`, are set. */
+/* The first touch of a page that was read ahead: only the ahead part of *w, `until` and `since` are set. */
 void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_reach *reach,
 		     struct file_window *w);
 void file_stream_asked(struct file_streams *set, uint32_t pages);

@@ -206,7 +206,7 @@ static uint64_t shrink_cached(struct pager *p, const struct region *r, vpn_t *at
 			left += cache_settled(pc, page) && cache_drop(pc, page, 1);
 		else {
 			cache_unmap(pc, page, 1);
-			cache_set(pc, page, w | CACHE_IDLE);
+			cache_set(pc, page, (w & ~CACHE_PLACED) | CACHE_IDLE);
 		}
 	}
 	*at = page < stop ? page - r->delta : end;

@@ -444,6 +444,10 @@ fault_programs += tests/fault/test-fault-landing
 tests_fault_test_fault_landing_SOURCES = tests/fault/test-fault-landing.c
 tests_fault_test_fault_landing_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_landing_LDADD = $(fault_ldadd)
+fault_programs += tests/fault/test-fault-ahead
+tests_fault_test_fault_ahead_SOURCES = tests/fault/test-fault-ahead.c
+tests_fault_test_fault_ahead_CPPFLAGS = $(test_cppflags)
+tests_fault_test_fault_ahead_LDADD = $(fault_ldadd)
 test_programs += $(fault_programs)
 fault_tests += $(fault_programs) $(tier_fault_tests)
 

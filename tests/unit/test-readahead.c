@@ -264,7 +264,8 @@ static const struct file_reach REACH = {.window = 256, .ahead = 3};
 struct reader {
 	struct file_streams set;
 	bool there[1 << 16], ahead[1 << 16];
-	unsigned faults, pages;
+	uint64_t heard; /* only so many pages of each window are, 0: all */
+	unsigned faults, pages, touches;
 };
 
 static void take(struct reader *r, uint64_t from, uint64_t n, bool ahead)
@@ -282,8 +283,14 @@ static void take_ahead(struct reader *r, const struct file_window *w)
 {
 	uint64_t at = w->ahead;
 
-	for (uint32_t i = 0; i < w->count; i++, at += (uint64_t)w->step)
+	for (uint32_t i = 0; i < w->count; i++, at += (uint64_t)w->step) {
 		take(r, at, w->n_ahead, true);
+		if (r->heard == 0)
+			continue;
+		assert_true(w->every >= FILE_WINDOW_MIN);
+		for (uint64_t p = at; p < at + w->n_ahead && p < 1 << 16; p++)
+			r->ahead[p] &= p - at < r->heard || p % w->every < r->heard;
+	}
 }
 
 static void touch(struct reader *r, uint64_t page)
@@ -293,10 +300,12 @@ static void touch(struct reader *r, uint64_t page)
 	if (r->there[page] && !r->ahead[page])
 		return;
 	if (r->there[page]) {
+		r->touches++;
 		file_stream_hit(&r->set, page, &REACH, &w);
 		assert_int_equal(w.n, 0);
 		/* let in as far as it may be */
-		for (uint64_t i = page; i < 1 << 16 && r->ahead[i] && (w.until == 0 || i < w.until);
+		for (uint64_t i = page; i < 1 << 16 && (r->heard != 0 || r->ahead[i]) &&
+					(w.until == 0 ? i < page + r->heard : i < w.until);
 		     i++)
 			r->ahead[i] = false;
 	} else {
@@ -331,6 +340,31 @@ static void a_file_read_forward_faults_twice(void **state)
 	assert_int_equal(r->faults, 2);
 	assert_true(r->pages <= 60000 - 100 + REACH.window * (1 + REACH.ahead));
 	free(r);
+}
+
+/* The touch of the first pages of each window is enough, wherever the stream began, in short strides, too. */
+static void the_first_pages_of_windows_are_enough(void **state)
+{
+	(void)state;
+	for (uint64_t first = 0; first < 700; first += 53)
+		for (uint64_t step = 1; step < 6; step++) {
+			struct reader *r = reader();
+			unsigned touches = 0;
+
+			r->heard = 8;
+			for (uint64_t page = first; page < first + 40; page++)
+				touch(r, page);
+			for (uint64_t page = first + 40; page < 60000; page += step) {
+				touch(r, page);
+				if (page < 5000)
+					touches = r->touches;
+				else if (page < 59000)
+					assert_true(r->there[page + 2 * REACH.window]);
+			}
+			assert_true(r->faults <= 2);
+			assert_true(r->touches - touches <= 55000 / REACH.window + 2);
+			free(r);
+		}
 }
 
 /* Where there was no frame for a fault it is taken again, and what was to be read for it is not there. */
@@ -471,6 +505,7 @@ int main(void)
 		cmocka_unit_test(streams_outlive_faults_at_random),
 		cmocka_unit_test(the_cluster_window_adapts),
 		cmocka_unit_test(the_window_below_adapts),
+		cmocka_unit_test(the_first_pages_of_windows_are_enough),
 		cmocka_unit_test(a_file_read_forward_faults_twice),
 		cmocka_unit_test(a_fault_that_is_taken_again_goes_on),
 		cmocka_unit_test(windows_are_asked_for_in_any_order),
