@@ -414,11 +414,15 @@ static void frame_came(struct mm *mm, uint32_t index, vpn_t vpn, swp_t swp)
 static bool unshare_frame(struct mm *mm, vpn_t vpn)
 {
 	struct page_region run;
+	enum uffd_result res;
 	uintptr_t next;
 
 	/* one that a snapshot has not saved must not be written: it stays until it is */
-	if (snapshot_unsaved(mm, vpn) ||
-	    uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false) != UFFD_OK ||
+	if (snapshot_unsaved(mm, vpn))
+		return false;
+	/* GONE: registered without write-protection (FL_WP_OFF), so it is not protected */
+	res = uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false);
+	if ((res != UFFD_OK && res != UFFD_GONE) ||
 	    uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) != 1 ||
 	    !(run.categories & PAGE_IS_PRESENT))
 		return false;
