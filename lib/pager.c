@@ -172,6 +172,17 @@ static void set_state(struct pager *p, enum pager_state s)
 	futex_wake(&p->state, 1);
 }
 
+void pager_count(struct mm *mm)
+{
+	__atomic_store_n(&mm->stats.slots_total, swap_total(&mm->swap), __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.slots_used, swap_used(&mm->swap), __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.bookkeeping,
+			 pte_bytes(&mm->ptes) + swap_bytes(&mm->swap) + mm->snaps.bytes,
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.compressed_bytes, mm->tier.pool.live, __ATOMIC_RELAXED);
+	__atomic_store_n(&mm->stats.pool, zpool_held(&mm->tier.pool), __ATOMIC_RELAXED);
+}
+
 /* ---- opening what pagers use ---- */
 
 static int say(struct mm *mm, const char *what, long err)
@@ -372,16 +383,6 @@ static unsigned read_messages(struct pager *p, bool calls)
 	return (unsigned)n;
 }
 
-/* What mm_stats() shows of structures that it may not walk. */
-static void publish(struct mm *mm)
-{
-	__atomic_store_n(&mm->stats.slots_total, swap_total(&mm->swap), __ATOMIC_RELAXED);
-	__atomic_store_n(&mm->stats.slots_used, swap_used(&mm->swap), __ATOMIC_RELAXED);
-	__atomic_store_n(&mm->stats.bookkeeping, pte_bytes(&mm->ptes) + swap_bytes(&mm->swap) + mm->snaps.bytes, __ATOMIC_RELAXED);
-	__atomic_store_n(&mm->stats.compressed_bytes, mm->tier.pool.live, __ATOMIC_RELAXED);
-	__atomic_store_n(&mm->stats.pool, zpool_held(&mm->tier.pool), __ATOMIC_RELAXED);
-}
-
 /* Whether there may have been any. */
 static bool read_faults(struct pager *p, bool calls)
 {
@@ -454,7 +455,7 @@ static void round_trip(struct pager *p, bool calls)
 	if (p->mm->prefetch != NULL)
 		prefetch_round(p);
 	snapshot_round(p, calls);
-	publish(p->mm);
+	pager_count(p->mm);
 }
 
 /*
@@ -587,6 +588,7 @@ UNKNOWN_THREAD static void pager_main(struct pager *p)
 				break;
 			}
 		}
+		pager_count(mm); /* what fl_stats() tells is there before anybody can ask */
 	}
 	/* Release: pairs with mm_close(), which ends those that started. */
 	__atomic_store_n(&p->started, 1, __ATOMIC_RELEASE);

@@ -24,6 +24,9 @@
  */
 int pager_start(struct mm *mm);
 
+/* Note what mm_stats() shows of structures that it may not walk; on a pager. */
+void pager_count(struct mm *mm);
+
 /* Open what of /proc pagers use, through mm->proc_fd; on a pager. */
 int pager_open_proc(struct mm *mm);
 

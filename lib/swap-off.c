@@ -114,8 +114,10 @@ long do_swapon(struct mm *mm, const struct fl_swap_spec *spec, char *why, size_t
 	unsigned index;
 	int r = swap_on(&mm->swap, spec, mm->opt.swap_dir, &index, why, why_size);
 
-	if (r == 0)
+	if (r == 0) {
 		mm->swap_full = false;
+		pager_count(mm);
+	}
 	return r;
 }
 
@@ -132,6 +134,7 @@ long do_swapoff(struct pager *p, const char *path)
 	struct progress progress = {.since = 0};
 	unsigned quiet = 0;
 	bool was_on;
+	int r;
 
 	if (found < 0)
 		return -EINVAL; /* as swapoff(2) for what is not a swap area */
@@ -186,7 +189,9 @@ long do_swapoff(struct pager *p, const char *path)
 	/* a slot's last write or read may still be on its way */
 	while (inflight(mm) != 0)
 		pager_pump(p);
-	return swap_close_area(&mm->swap, (unsigned)found);
+	r = swap_close_area(&mm->swap, (unsigned)found);
+	pager_count(mm);
+	return r;
 }
 
 long do_set_limit(struct pager *p, uint64_t pages)

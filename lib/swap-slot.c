@@ -616,7 +616,7 @@ uint64_t slot_map_bytes(const struct slot_map *m)
 	       whole(n * SLOT_CLUSTER * sizeof(*m->low)) +
 	       whole(n * SLOT_CLUSTER * sizeof(*m->high)) +
 	       (LOAD(&m->h->shared) ? whole(n * SLOT_CLUSTER * sizeof(*m->users)) : 0) +
-	       2 * bits * LOAD(&m->h->nmembers);
+	       2 * bits;
 }
 
 /* ---- members ---- */

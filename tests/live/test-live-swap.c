@@ -112,6 +112,15 @@ static void equals_take_turns(void **state)
 	munmap(mem, n * PG);
 }
 
+/* live_stats() makes a call first, which brings all counters up to date. */
+static uint64_t slots_at_once(struct fl *fl)
+{
+	struct fl_stats s;
+
+	assert_int_equal(fl_stats(fl, &s, sizeof(s)), 0);
+	return s.slots_total;
+}
+
 static void thirty_two_areas(void **state)
 {
 	static char paths[FL_SWAP_MAX][400];
@@ -130,8 +139,10 @@ static void thirty_two_areas(void **state)
 	}
 	areas[FL_SWAP_MAX] = (struct fl_swap_spec){.path = blank("more", 129), .prio = 1};
 	fl = open_with(areas, FL_SWAP_MAX / 2);
-	for (unsigned i = FL_SWAP_MAX / 2; i < FL_SWAP_MAX; i++)
+	for (unsigned i = FL_SWAP_MAX / 2; i < FL_SWAP_MAX; i++) {
 		assert_int_equal(fl_swapon(fl, &areas[i]), 0);
+		assert_int_equal(slots_at_once(fl), (i + 1) * 128);
+	}
 	assert_int_equal(fl_swapon(fl, &areas[FL_SWAP_MAX]), -EMFILE);
 	assert_int_equal(live_stats(fl).slots_total, FL_SWAP_MAX * 128);
 	mem = live_map(fl, n);
@@ -457,6 +468,27 @@ static void a_damaged_slot_poisons_its_page(void **state)
 
 /* ---- bookkeeping ---- */
 
+static void areas_are_counted_from_the_start(void **state)
+{
+	struct fl_swap_spec a = {.path = blank("start", 257), .prio = 1};
+	struct fl_options o = live_options(LIMIT);
+
+	(void)state;
+	o.areas = &a;
+	o.nareas = 1;
+	for (unsigned i = 0; i < 20; i++) {
+		struct fl_stats s;
+		struct fl *fl;
+
+		assert_int_equal(fl_open(&fl, &o), 0);
+		assert_int_equal(fl_stats(fl, &s, sizeof(s)), 0);
+		assert_int_equal(s.slots_total, 256);
+		assert_true(s.bookkeeping >= PG);
+		assert_int_equal(fl_close(fl), 0);
+	}
+	unlink(a.path);
+}
+
 static void sixteen_bytes_a_touched_page(void **state)
 {
 	const size_t n = 32768;
@@ -565,6 +597,7 @@ int main(void)
 		cmocka_unit_test(what_is_refused),
 		cmocka_unit_test(a_file_may_be_removed_while_it_is_on),
 		cmocka_unit_test(a_damaged_slot_poisons_its_page),
+		cmocka_unit_test(areas_are_counted_from_the_start),
 		cmocka_unit_test(sixteen_bytes_a_touched_page),
 		cmocka_unit_test(full_areas_refuse_new_memory),
 		cmocka_unit_test(beyond_all_there_is_the_process_ends),

@@ -519,6 +519,26 @@ static void bookkeeping_is_for_what_was_used(void **state)
 	slot_map_close(m);
 }
 
+static void bookkeeping_has_one_members_bits(void **state)
+{
+	struct slot_map *m = map(100000), *child[2];
+	uint64_t bytes;
+	uint32_t first;
+
+	(void)state;
+	for (unsigned i = 0; i < 100; i++)
+		assert_true(slot_alloc(m, SLOT_CLUSTER, &first) >= SLOT_CLUSTER - 1);
+	assert_int_equal(slot_map_join(m, proc_fd(), &child[0]), 0);
+	bytes = slot_map_bytes(m);
+	assert_int_equal(slot_map_join(m, proc_fd(), &child[1]), 0);
+	assert_int_equal(slot_map_bytes(m), bytes);
+	assert_int_equal(slot_map_bytes(child[1]), bytes);
+	slot_map_part(m, child[0], true);
+	slot_map_part(m, child[1], true);
+	assert_int_equal(slot_map_bytes(m), bytes);
+	slot_map_close(m);
+}
+
 /* With slots overwritten at random, what lies free and how long runs are goes by the room. */
 static void more_room_makes_longer_runs(void **state)
 {
@@ -767,6 +787,7 @@ int main(void)
 		cmocka_unit_test(random_calls),
 		cmocka_unit_test(a_nearly_full_area_is_no_slower),
 		cmocka_unit_test(bookkeeping_is_for_what_was_used),
+		cmocka_unit_test(bookkeeping_has_one_members_bits),
 		cmocka_unit_test(more_room_makes_longer_runs),
 		cmocka_unit_test(members_that_are_invited),
 		cmocka_unit_test(what_nobody_holds_is_found_by_the_server),
