@@ -73,7 +73,7 @@ API int fl_open(struct fl **out, const struct fl_options *options)
 			sink.fn = options->log;
 			sink.arg = options->log_arg;
 		}
-		log_line(&sink, FL_LOG_ERROR, "%s", why);
+		log_line_own(&sink, FL_LOG_ERROR, "%s", why);
 		sys_mem_free(fl, sizeof(*fl));
 		return gate(r);
 	}
@@ -205,11 +205,14 @@ static int check_mapping(uintptr_t start, uintptr_t end)
 
 long need_pagers(struct mm *mm)
 {
+	char why[LOG_LINE_MAX];
 	long r = 0;
 
 	lock_take(&mm->lock);
 	if (!mm->pagers_up)
-		r = pager_start(mm);
+		r = pager_start(mm, why, sizeof(why));
+	if (r != 0)
+		pager_not_started(mm, why);
 	lock_drop(&mm->lock);
 	return r;
 }
@@ -282,7 +285,7 @@ static int swap_call(struct fl *fl, enum hop_op op, const struct fl_swap_spec *s
 	else
 		r = hop_call(fl->mm, op, (long)b->path, 0, 0, 0, 0, 0, 0);
 	if (r != 0 && b->why[0] != '\0')
-		mm_log(fl->mm, FL_LOG_ERROR, "%s", b->why);
+		log_line_own(&fl->mm->sink, FL_LOG_ERROR, "%s", b->why);
 	sys_mem_free(b, sizeof(*b));
 	return gate(r);
 }

@@ -746,7 +746,7 @@ static void holes(struct mm *mm, bool fill)
 }
 
 /* In the child, the only thread: what the parent's pagers had, then pagers of its own. */
-static int child_start(struct mm *mm)
+static int child_start(struct mm *mm, char *why, size_t why_size)
 {
 	int r;
 
@@ -759,6 +759,7 @@ static int child_start(struct mm *mm)
 	mm->ndefer = 0;
 	mm->stuck_since = 0;
 	mm->oom_said = false;
+	mm->failed_said = false;
 	memset(&mm->stats, 0, sizeof(mm->stats));
 	memset(mm->choice.made, 0, sizeof(mm->choice.made));
 	for (unsigned i = 0; i < PAGERS_MAX; i++) {
@@ -767,7 +768,7 @@ static int child_start(struct mm *mm)
 		mm->pager[i] = NULL;
 	}
 	lock_take(&mm->lock);
-	r = pager_start(mm);
+	r = pager_start(mm, why, why_size);
 	holes(mm, false);
 	lock_drop(&mm->lock);
 	return r;
@@ -938,16 +939,16 @@ static void fork_body(void *arg)
 		if (sys_err(r) || !(call.flags & CLONE_FILES))
 			close_sockets(job);
 	} else {
+		char why[LOG_LINE_MAX];
 		int err;
 
 		if (call.flags & CLONE_VFORK)
 			told(job, FORK_DONE);
 		job->in_child = true;
-		err = child_start(mm);
+		err = child_start(mm, why, sizeof(why));
 		if (err != 0) {
 			mm_log(mm, FL_LOG_ERROR,
-			       "fork: the child cannot be given its memory, and is ended: %s",
-			       log_strerror(err));
+			       "fork: the child cannot be given its memory, and is ended: %s", why);
 			for (;;)
 				SYS2(kill, SYS0(getpid), SIGKILL);
 		}

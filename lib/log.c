@@ -279,6 +279,23 @@ void log_line(const struct log_sink *sink, enum fl_log_level level, const char *
 		stderr_line(line, n);
 }
 
+void log_line_own(const struct log_sink *sink, enum fl_log_level level, const char *fmt, ...)
+{
+	char line[LOG_LINE_MAX], text[sizeof(PREFIX) + LOG_LINE_MAX];
+	va_list ap;
+	size_t n;
+
+	if (level > sink->level)
+		return;
+	va_start(ap, fmt);
+	n = log_vformat(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	if (sink->fn != NULL)
+		sink->fn(sink->arg, level, line);
+	else
+		write_quietly(STDERR_FD, text, compose(text, line, n));
+}
+
 /*
  * The program's own handler for SIGABRT is set aside: it could touch a page
  * that nobody would bring any more.

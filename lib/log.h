@@ -31,6 +31,10 @@ size_t log_vformat(char *buf, size_t size, const char *fmt, va_list ap)
 void log_line(const struct log_sink *sink, enum fl_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* The same on a thread that has the program's descriptor table: no line is lost for want of it. */
+void log_line_own(const struct log_sink *sink, enum fl_log_level level, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
 /*
  * The same on a thread of the program, by write(2) alone: where a seccomp
  * filter of the program's may allow no more.  A SIGPIPE is then the program's.

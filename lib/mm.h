@@ -135,6 +135,9 @@ struct mm {
 	unsigned flags;	    /* MM_PRELOAD, MM_LEFT, MM_SERVER; constant */
 	bool confined;	    /* no pager can be started any more */
 	bool confined_said;
+	bool failed_said;      /* pagers could not be started or armed, and it was said why */
+	char *start_why;       /* while pagers start: where the reason goes if they do not, or NULL */
+	size_t start_why_size;
 	struct mm_options opt; /* constant */
 	struct log_sink sink;  /* constant */
 

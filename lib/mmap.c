@@ -84,13 +84,19 @@ static bool tight(struct mm *mm)
 
 long mm_start(struct mm *mm)
 {
+	char why[LOG_LINE_MAX];
 	uint64_t mask;
 	long r = 0;
 
 	if (!local_begin(mm, &mask))
 		return 0;
-	if (!mm->pagers_up)
-		r = mm->confined ? -EPERM : pager_start(mm);
+	if (!mm->pagers_up && mm->confined) {
+		r = -EPERM;
+	} else if (!mm->pagers_up) {
+		r = pager_start(mm, why, sizeof(why));
+		if (r != 0)
+			pager_not_started(mm, why);
+	}
 	local_end(mm, &mask);
 	return r;
 }

@@ -157,10 +157,8 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 	}
 	if (r == 0 && !(flags & MM_PRELOAD) && (mm->nspec != 0 || mm->store != NULL)) {
 		lock_take(&mm->lock);
-		r = pager_start(mm);
+		r = pager_start(mm, why, why_size);
 		lock_drop(&mm->lock);
-		if (r != 0)
-			refuse(why, why_size, r, "the swap areas cannot be used");
 	}
 	if (r != 0) {
 		if (mm->store != NULL)

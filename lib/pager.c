@@ -185,9 +185,38 @@ void pager_count(struct mm *mm)
 
 /* ---- opening what pagers use ---- */
 
+/* A program that is refused memory may ask again and again: it is told once why. */
+static enum fl_log_level failing(struct mm *mm)
+{
+	bool said = mm->failed_said;
+
+	mm->failed_said = true;
+	return (mm->flags & MM_PRELOAD) && said ? FL_LOG_DEBUG : FL_LOG_ERROR;
+}
+
+void pager_not_started(struct mm *mm, const char *why)
+{
+	log_line_own(&mm->sink, failing(mm), "%s", why);
+}
+
+void pager_failing(struct mm *mm, const char *fmt, ...)
+{
+	char line[LOG_LINE_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (mm->start_why == NULL) {
+		log_vformat(line, sizeof(line), fmt, ap);
+		mm_log(mm, failing(mm), "%s", line);
+	} else if (mm->start_why[0] == '\0') {
+		log_vformat(mm->start_why, mm->start_why_size, fmt, ap);
+	}
+	va_end(ap);
+}
+
 static int say(struct mm *mm, const char *what, long err)
 {
-	mm_log(mm, FL_LOG_ERROR, "%s: %s (run 'faultline doctor')", what, log_strerror((int)err));
+	pager_failing(mm, "%s: %s (run 'faultline doctor')", what, log_strerror((int)err));
 	return (int)err;
 }
 
@@ -239,7 +268,7 @@ static int open_areas(struct mm *mm)
 			continue;
 		}
 		if (r != 0) {
-			mm_log(mm, FL_LOG_ERROR, "%s", why);
+			pager_failing(mm, "%s", why);
 			return r;
 		}
 	}
@@ -256,8 +285,7 @@ int pager_open_proc(struct mm *mm)
 	for (unsigned i = 0; i < 3; i++) {
 		r = SYS4(openat, mm->proc_fd, name[i], O_RDONLY | O_CLOEXEC, 0);
 		if (sys_err(r)) {
-			mm_log(mm, FL_LOG_ERROR, "cannot open /proc/%s: %s", name[i],
-			       log_strerror((int)r));
+			pager_failing(mm, "cannot open /proc/%s: %s", name[i], log_strerror((int)r));
 			return (int)r;
 		}
 		*fd[i] = (int)r;
@@ -694,7 +722,7 @@ int pager_arm(struct mm *mm)
 		int err = swap_on(&mm->swap, &spec, mm->opt.swap_dir, &index, why, sizeof(why));
 
 		if (err != 0) {
-			mm_log(mm, FL_LOG_ERROR, "%s", why);
+			pager_failing(mm, "%s", why);
 			return err;
 		}
 	}
@@ -702,13 +730,15 @@ int pager_arm(struct mm *mm)
 		int err = pager_register(mm, r->start, r->end);
 
 		if (err != 0) {
-			mm_log(mm, FL_LOG_ERROR, "cannot register 0x%lx-0x%lx with userfaultfd: %s",
-			       (unsigned long)r->start, (unsigned long)r->end, log_strerror(err));
+			pager_failing(mm, "cannot register 0x%lx-0x%lx with userfaultfd: %s",
+				      (unsigned long)r->start, (unsigned long)r->end,
+				      log_strerror(err));
 			disarm(mm, r->end);
 			return err;
 		}
 		at = r->end;
 	}
+	mm->failed_said = false;
 	/* Release: pairs with mm_armed(). */
 	__atomic_store_n(&mm->armed, 1, __ATOMIC_RELEASE);
 	if (mm->group != NULL)
@@ -719,17 +749,35 @@ int pager_arm(struct mm *mm)
 	return 0;
 }
 
-int pager_start(struct mm *mm)
+/* Wait for those that run. */
+static void pagers_free(struct mm *mm)
+{
+	for (unsigned i = 0; i < mm->opt.pagers; i++) {
+		struct pager *p = mm->pager[i];
+		uint32_t tid;
+
+		if (p == NULL)
+			continue;
+		while ((tid = __atomic_load_n(&p->tid, __ATOMIC_ACQUIRE)) != 0)
+			sys_bare(SYS_futex, (long)&p->tid, 0 /* FUTEX_WAIT */, tid, 0, 0, 0);
+		sys_mem_free(p->stack, p->stack_size);
+		sys_mem_free(p, sizeof(*p));
+		mm->pager[i] = NULL;
+	}
+}
+
+static int start_pagers(struct mm *mm)
 {
 	int r;
 
-	lock_assert_held(&mm->lock);
 	mm->closing = false;
 	for (unsigned i = 0; i < mm->opt.pagers; i++) {
 		struct pager *p = sys_mem_alloc(sizeof(*p));
 
-		if (p == NULL)
+		if (p == NULL) {
+			pagers_free(mm);
 			return -ENOMEM;
+		}
 		p->mm = mm;
 		p->index = i;
 		near_init(&p->near);
@@ -742,22 +790,28 @@ int pager_start(struct mm *mm)
 	 */
 	r = spawn(mm->pager[0], mm->flags & MM_SERVER);
 	if (r != 0) {
-		for (unsigned i = 0; i < mm->opt.pagers; i++) {
-			struct pager *p = mm->pager[i];
-			uint32_t tid;
-
-			while ((tid = __atomic_load_n(&p->tid, __ATOMIC_ACQUIRE)) != 0)
-				sys_bare(SYS_futex, (long)&p->tid, 0 /* FUTEX_WAIT */, tid, 0, 0,
-					 0);
-			sys_mem_free(p->stack, p->stack_size);
-			sys_mem_free(p, sizeof(*p));
-			mm->pager[i] = NULL;
-		}
+		pagers_free(mm);
 		hop_fini(mm);
 		return r;
 	}
 	mm->pagers_up = 1;
+	mm->failed_said = false;
 	return 0;
+}
+
+int pager_start(struct mm *mm, char *why, size_t why_size)
+{
+	int r;
+
+	lock_assert_held(&mm->lock);
+	why[0] = '\0';
+	mm->start_why = why;
+	mm->start_why_size = why_size;
+	r = start_pagers(mm);
+	mm->start_why = NULL;
+	if (r != 0 && why[0] == '\0')
+		log_format(why, why_size, "cannot start a pager: %s", log_strerror(r));
+	return r;
 }
 
 bool pager_is(const struct mm *mm, uint32_t tid)
@@ -779,17 +833,6 @@ void pager_forget(struct pager *p)
 
 void pager_join(struct mm *mm)
 {
-	for (unsigned i = 0; i < mm->opt.pagers; i++) {
-		struct pager *p = mm->pager[i];
-		uint32_t tid;
-
-		if (p == NULL)
-			continue;
-		while ((tid = __atomic_load_n(&p->tid, __ATOMIC_ACQUIRE)) != 0)
-			sys_bare(SYS_futex, (long)&p->tid, 0 /* FUTEX_WAIT */, tid, 0, 0, 0);
-		sys_mem_free(p->stack, p->stack_size);
-		sys_mem_free(p, sizeof(*p));
-		mm->pager[i] = NULL;
-	}
+	pagers_free(mm);
 	mm->pagers_up = 0;
 }

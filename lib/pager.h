@@ -20,9 +20,15 @@
 
 /*
  * Start the pagers of a mm that has none.  On an application thread with the
- * mm lock held and signals blocked.  0 or -errno, with one line said.
+ * mm lock held and signals blocked.  0, or -errno with one line in why, which is
+ * the caller's to say: it has the program's descriptor table, a pager has not.
  */
-int pager_start(struct mm *mm);
+int pager_start(struct mm *mm, char *why, size_t why_size);
+/* Say it, on that thread, where nothing follows from it that is to be said besides. */
+void pager_not_started(struct mm *mm, const char *why);
+
+/* On a pager that starts or arms, with the mm lock held by it or for it: why that fails. */
+void pager_failing(struct mm *mm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Note what mm_stats() shows of structures that it may not walk; on a pager. */
 void pager_count(struct mm *mm);

@@ -518,8 +518,7 @@ int stored_attach(struct mm *mm)
 		log_format(s->why, sizeof(s->why), "none of its areas could be had");
 	}
 	if (r != 0)
-		mm_log(mm, FL_LOG_ERROR, "store %s: %s", s->mnt,
-		       s->refused ? s->why : unreachable(r));
+		pager_failing(mm, "store %s: %s", s->mnt, s->refused ? s->why : unreachable(r));
 	return known_error(r);
 }
 

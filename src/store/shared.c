@@ -190,9 +190,8 @@ void shared_start(void)
 		err = mm_open(&mm, &o, MM_SERVER, why, sizeof(why));
 	if (err == 0) {
 		lock_take(&mm->lock);
-		err = pager_start(mm);
+		err = pager_start(mm, why, sizeof(why));
 		lock_drop(&mm->lock);
-		snprintf(why, sizeof(why), "a pager cannot be started: %s", strerror(-err));
 	}
 	if (err == 0)
 		return;

@@ -3,7 +3,7 @@
  * deny WHAT PROGRAM ARGUMENT...: run a program on a kernel that lacks something.
  *
  *	old	the userfaultfd of a kernel before 6.8: its features are refused
- *	device	nobody may make a userfaultfd
+ *	device	nobody may make a userfaultfd, nor take another's descriptor, as in a container
  */
 #include <errno.h>
 #include <linux/filter.h>
@@ -34,7 +34,8 @@ int main(int argc, char **argv)
 		FAIL(EINVAL),  ALLOW,
 	};
 	struct sock_filter device[] = {
-		LOAD(nr),      SKIP_UNLESS(SYS_userfaultfd, 1),
+		LOAD(nr),      SKIP_UNLESS(SYS_pidfd_getfd, 1),
+		FAIL(EPERM),   SKIP_UNLESS(SYS_userfaultfd, 1),
 		FAIL(EPERM),   SKIP_UNLESS(SYS_ioctl, 3),
 		LOAD(args[1]), SKIP_UNLESS((unsigned)USERFAULTFD_IOC_NEW, 1),
 		FAIL(EACCES),  ALLOW,

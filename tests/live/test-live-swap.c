@@ -301,8 +301,11 @@ static void what_is_refused(void **state)
 	o.areas = &a;
 	o.nareas = 1;
 	o.log = live_log;
+	live_log_clear();
 	assert_int_equal(fl_open(&other, &o), -EBUSY);
 	assert_null(other);
+	assert_non_null(strstr(live_text, a.path));
+	assert_ptr_equal(strchr(live_text, '\n') + 1, live_text + live_text_len);
 	s = (struct fl_swap_spec){.path = blank("small", 2)};
 	assert_int_equal(fl_swapon(fl, &s), -EINVAL);
 	s = (struct fl_swap_spec){.path = dir};

@@ -147,6 +147,20 @@ unset FAULTLINE_PRELOAD
 LD_PRELOAD=$preload FAULTLINE_LIMIT=1Q expect 125 env true
 grep -q "^faultline: FAULTLINE_LIMIT: '1Q' is not a size" "$work/err" || fail "LD_PRELOAD: not told"
 
+# Without access each mapping beyond the limit fails, and one line says why.
+status=0
+"$deny" device env LD_PRELOAD="$preload" FAULTLINE_LIMIT=4M \
+	perl -e 'my $x = "x" x 20000000' >"$work/out" 2>"$work/err" || status=$?
+[ "$status" -ne 0 ] || fail "LD_PRELOAD without access: memory beyond the limit"
+[ "$(grep -c '^faultline: cannot open /dev/userfaultfd: ' "$work/err")" -eq 1 ] ||
+	fail "LD_PRELOAD without access: not one line"
+status=0
+LD_PRELOAD=$preload FAULTLINE_LIMIT=4M FAULTLINE_SWAP_DIR=$work/none \
+	perl -e 'my $x = "x" x 20000000' >"$work/out" 2>"$work/err" || status=$?
+[ "$status" -ne 0 ] || fail "LD_PRELOAD without an area: memory beyond the limit"
+[ "$(grep -c '^faultline: private swap area in .*: cannot be made: ' "$work/err")" -eq 1 ] ||
+	fail "LD_PRELOAD without an area: not one line"
+
 # A loader of any name.
 loader=$(LD_TRACE_LOADED_OBJECTS=1 "$faultline" | sed -n 's|^[[:space:]]*\(/[^ ]*ld-[^ ]*\) .*|\1|p')
 cp "$loader" "$work/loader"
