@@ -280,9 +280,12 @@ static int swap_call(struct fl *fl, enum hop_op op, const struct fl_swap_spec *s
 		strcpy(b->path, spec->path);
 		b->spec.path = b->path;
 	}
+	/* a pager could bring no page while it reads a file through */
 	if (op == HOP_SWAPON)
+		r = swap_look(&b->spec, b->why, sizeof(b->why));
+	if (r == 0 && op == HOP_SWAPON)
 		r = hop_call(fl->mm, op, (long)&b->spec, (long)b->why, sizeof(b->why), 0, 0, 0, 0);
-	else
+	else if (r == 0)
 		r = hop_call(fl->mm, op, (long)b->path, 0, 0, 0, 0, 0, 0);
 	if (r != 0 && b->why[0] != '\0')
 		log_line_own(&fl->mm->sink, FL_LOG_ERROR, "%s", b->why);

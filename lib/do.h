@@ -111,6 +111,7 @@ long do_resident(struct mm *mm, uintptr_t addr, unsigned n);
 long do_page_state(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);
 
 /* swap-off.c: calls that bring pages back, and so wait for I/O. */
+/* swap_look() came before, on another thread. */
 long do_swapon(struct mm *mm, const struct fl_swap_spec *spec, char *why, size_t why_size);
 long do_swapoff(struct pager *p, const char *path);
 long do_set_limit(struct pager *p, uint64_t pages);

@@ -132,7 +132,7 @@ struct mm {
 	uint32_t armed;	    /* written under the lock with release; acquire loads elsewhere: 1 once
 			     * pagers run and every region is registered */
 	uint32_t pagers_up; /* pagers that run; the descriptors below are theirs */
-	unsigned flags;	    /* MM_PRELOAD, MM_LEFT, MM_SERVER; constant */
+	unsigned flags;	    /* MM_PRELOAD, MM_LEFT, MM_SERVER, MM_LOOKED; constant */
 	bool confined;	    /* no pager can be started any more */
 	bool confined_said;
 	bool failed_said;      /* pagers could not be started or armed, and it was said why */

@@ -155,6 +155,8 @@ int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, c
 		mm->brk = (uintptr_t)SYS1(brk, 0);
 		region_tree_reserve(&mm->regions, (char *)mm + MM_SIZE, spare);
 	}
+	for (unsigned i = 0; r == 0 && !(flags & MM_PRELOAD) && i < mm->nspec; i++)
+		r = swap_look(&mm->spec[i], why, why_size);
 	if (r == 0 && !(flags & MM_PRELOAD) && (mm->nspec != 0 || mm->store != NULL)) {
 		lock_take(&mm->lock);
 		r = pager_start(mm, why, why_size);

@@ -18,8 +18,11 @@ struct mm_counters;
 #define MM_LEFT 2 /* remember why memory is not managed: mm_verify() will be asked */
 /* MM_SERVER: the store's, which pages shared mappings of others (peer.h); its pager has the process's descriptor table. */
 #define MM_SERVER 4
+#define MM_LOOKED 8 /* MM_PRELOAD: swap_look() has been at its areas */
 
-/* Allocates nothing but mmap'ed memory.  0 or -errno; on failure one line in why. */
+/*
+ * Allocates nothing but mmap'ed memory.  0 or -errno; on failure one line in why.
+ */
 int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, char *why, size_t why_size);
 
 /* Bring every page back and leave all regions to the kernel. */

@@ -238,6 +238,8 @@ static bool was_ours(const struct mm *mm, const struct fl_swap_spec *spec)
  */
 static int open_areas(struct mm *mm)
 {
+	/* a program that `faultline run` did not start has nobody else to look */
+	bool looked = (mm->flags & (MM_PRELOAD | MM_LOOKED)) != MM_PRELOAD;
 	char why[LOG_LINE_MAX];
 	unsigned index;
 
@@ -250,8 +252,9 @@ static int open_areas(struct mm *mm)
 		for (;;) {
 			uint64_t waited;
 
-			r = swap_on(&mm->swap, &mm->spec[i], mm->opt.swap_dir, &index, why,
-				    sizeof(why));
+			r = (looked ? swap_on_looked : swap_on)(&mm->swap, &mm->spec[i],
+								mm->opt.swap_dir, &index, why,
+								sizeof(why));
 			if (r != -EBUSY || !(mm->flags & MM_PRELOAD))
 				break;
 			/* while others lock and unlock a line may be missed: one look is enough for yes */

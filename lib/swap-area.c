@@ -7,10 +7,13 @@
  * swap_check() stops there, backing_take() makes it an area: allocates what is
  * sparse, writes a header on what is blank, and asks for direct I/O.
  *
- * Blank.  A file or device without our header is taken only when its edges
- * (the first and last BLANK_EDGE bytes) are zeros: filesystems, partition
- * tables and volume managers all keep something there, though not always in
- * the first page.
+ * Blank.  A file without our header is taken only when it is nothing but zeros;
+ * holes, and what was allocated and not written, need not be read for that.  What
+ * was written is, which takes long: swap_look() does it on the thread that asks,
+ * without the lock on the file, and who takes the area (swap_on_looked()) looks at
+ * the edges (the first and last BLANK_EDGE bytes) again.  Of a device these are all
+ * that is looked at: filesystems, partition tables and volume managers all keep
+ * something there, though not always in the first page.
  *
  * Growth.  A private area grows when more than half of it is in use, not when
  * it is full: so its clusters never get as fragmented as those of a full area,
@@ -21,8 +24,8 @@
  * maps slots to blocks.  A path is compared by name, and by inode when the
  * file is still there.
  *
- * Everything here is called with the mm lock held, on a pager; swap_check()
- * and swap_format() anywhere.
+ * Everything here is called with the mm lock held, on a pager; swap_check(),
+ * swap_look() and swap_format() anywhere.
  */
 #include "swap-area.h"
 
@@ -37,7 +40,10 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #define PAGE ((uint64_t)4096)
 #define MIB ((uint64_t)1 << 20)
@@ -47,7 +53,9 @@
 #define STEP_MAX (1024 * MIB)
 #define BLANK_EDGE MIB
 #define SCRATCH MIB
+#define PATH_LONGEST 240U
 #define HEADER_VERSION 1U
+#define NOT_AN_AREA "is not a faultline swap area; make one with 'faultline mkswap FILE'"
 #define NAME_TRIES 100U
 /* With the 8 bytes of a page's entry, and 51 bits a slot, 15.7 bytes a page. */
 #define ROOM_SLOTS 6U
@@ -97,6 +105,19 @@ static void sys_close(int fd)
 	SYS1(close, fd);
 }
 
+static bool all_zeros(const char *bytes, size_t n)
+{
+	uint64_t all = 0, word;
+
+	for (; n >= sizeof(word); n -= sizeof(word), bytes += sizeof(word)) {
+		memcpy(&word, bytes, sizeof(word));
+		all |= word;
+	}
+	for (; n != 0; n--)
+		all |= (unsigned char)*bytes++;
+	return all == 0;
+}
+
 /* 1: [from, to) is all zeros, 0: it is not, or -errno. */
 static int is_blank(const struct backing *b, uint64_t from, uint64_t to)
 {
@@ -108,12 +129,38 @@ static int is_blank(const struct backing *b, uint64_t from, uint64_t to)
 			continue;
 		if (r <= 0)
 			return r < 0 ? (int)r : -EIO;
-		for (long i = 0; i < r; i++)
-			if (b->scratch[i] != 0)
-				return 0;
+		if (!all_zeros(b->scratch, (size_t)r))
+			return 0;
 		from += (uint64_t)r;
 	}
 	return 1;
+}
+
+/* The same of the edges; `whole`: and, of a file, of what is between them. */
+static int all_blank(const struct backing *b, bool whole)
+{
+	uint64_t edge = b->bytes < BLANK_EDGE ? b->bytes : BLANK_EDGE;
+	int r = is_blank(b, 0, edge);
+
+	if (r == 1)
+		r = is_blank(b, b->bytes - edge, b->bytes);
+	if (b->device || !whole)
+		return r;
+	for (uint64_t at = 0, end; r == 1 && at < b->bytes; at = end) {
+		long data = sys_bare(SYS_lseek, b->fd, (long)at, SEEK_DATA, 0, 0, 0);
+		long hole = data;
+
+		if (data == -ENXIO)
+			break;
+		if (!sys_err(data)) {
+			at = (uint64_t)data;
+			hole = sys_bare(SYS_lseek, b->fd, data, SEEK_HOLE, 0, 0, 0);
+		}
+		/* a filesystem that knows none, or one that is growing */
+		end = sys_err(hole) || (uint64_t)hole > b->bytes ? b->bytes : (uint64_t)hole;
+		r = is_blank(b, at, end);
+	}
+	return r;
 }
 
 static int write_all(int fd, const char *buf, uint64_t off, uint64_t len)
@@ -205,6 +252,9 @@ static int header_write(int fd, uint64_t slots)
 		struct area_header h;
 		char rest[PAGE - sizeof(struct area_header)];
 	} page;
+	const struct iovec whole = {&page, sizeof(page)};
+	long synced;
+	int r;
 
 	memset(&page, 0, sizeof(page));
 	memcpy(page.h.magic, AREA_MAGIC, sizeof(page.h.magic));
@@ -213,18 +263,20 @@ static int header_write(int fd, uint64_t slots)
 	page.h.slots = htole64(slots);
 	if (SYS3(getrandom, page.h.uuid, sizeof(page.h.uuid), 0) < 0)
 		memset(page.h.uuid, 0, sizeof(page.h.uuid));
-	return write_all(fd, (const char *)&page, 0, PAGE);
+	r = write_all(fd, (const char *)&page, 0, PAGE);
+	if (r != 0)
+		return r;
+	/*
+	 * Pages go past the page cache.  If the power failed, some of them without a
+	 * header would not be blank, so it is on the disk first, where the kernel can do that.
+	 */
+	synced = sys_bare(SYS_pwritev2, fd, (long)&whole, 1, 0, 0, RWF_DSYNC);
+	return synced == -EIO || synced == -ENOSPC || synced == -EDQUOT ? (int)synced : 0;
 }
 
-/*
- * Look at what the backing holds: a header, and *slots gets what it says, or
- * nothing (b->blank).  What is neither is refused with the words in `refusal`.
- */
-static int header_read(const struct line *l, struct backing *b, const char *refusal,
-		       uint64_t *slots)
+/* 1: the backing begins as an area does, and *h is its header, 0: it does not, or -errno. */
+static int header_look(const struct line *l, const struct backing *b, struct area_header *h)
 {
-	uint64_t edge = b->bytes < BLANK_EDGE ? b->bytes : BLANK_EDGE;
-	struct area_header h;
 	long r;
 
 	do
@@ -232,11 +284,24 @@ static int header_read(const struct line *l, struct backing *b, const char *refu
 	while (r == -EINTR);
 	if (r != (long)PAGE)
 		return refuse_errno(l, r < 0 ? r : -EIO, "cannot be read");
-	memcpy(&h, b->scratch, sizeof(h));
-	if (memcmp(h.magic, AREA_MAGIC, sizeof(h.magic)) != 0) {
-		r = is_blank(b, 0, edge);
-		if (r == 1)
-			r = is_blank(b, b->bytes - edge, b->bytes);
+	memcpy(h, b->scratch, sizeof(*h));
+	return memcmp(h->magic, AREA_MAGIC, sizeof(h->magic)) == 0;
+}
+
+/*
+ * Look at what the backing holds: a header, and *slots gets what it says, or
+ * nothing (b->blank).  What is neither is refused with the words in `refusal`.
+ */
+static int header_read(const struct line *l, struct backing *b, const char *refusal, bool whole,
+		       uint64_t *slots)
+{
+	struct area_header h;
+	int r = header_look(l, b, &h);
+
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		r = all_blank(b, whole);
 		if (r < 0)
 			return refuse_errno(l, r, "cannot be read");
 		b->blank = true;
@@ -253,8 +318,8 @@ static int header_read(const struct line *l, struct backing *b, const char *refu
 
 /* Opening. */
 
-/* A file or device that is there: opened, locked, its kind and size told. */
-static int open_path(const struct line *l, const char *path, struct backing *b, struct stat *st)
+/* The kind of what is there. */
+static int path_kind(const struct line *l, const char *path, struct backing *b, struct stat *st)
 {
 	long r = SYS4(openat, AT_FDCWD, path, O_PATH | O_CLOEXEC, 0);
 	int fd = (int)r;
@@ -271,6 +336,16 @@ static int open_path(const struct line *l, const char *path, struct backing *b, 
 	b->device = S_ISBLK(st->st_mode);
 	if (!b->device && !S_ISREG(st->st_mode))
 		return refuse(l, -EINVAL, "is neither a file nor a block device");
+	return 0;
+}
+
+/* A file or device that is there: opened, locked, its kind and size told. */
+static int open_path(const struct line *l, const char *path, struct backing *b, struct stat *st)
+{
+	long r = path_kind(l, path, b, st);
+
+	if (r != 0)
+		return (int)r;
 	/* A device is not shared with the kernel's own users of it. */
 	r = SYS4(openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC | (b->device ? O_EXCL : 0), 0);
 	if (r == -EBUSY && b->device)
@@ -297,12 +372,45 @@ static int open_path(const struct line *l, const char *path, struct backing *b, 
 	return 0;
 }
 
+/*
+ * Below /dev are devices: a file that is made there for want of one would lie in memory.
+ * The kernel tells what the directory is really called (by thread-self: a pager has descriptors
+ * of its own), or else it is taken as it is written.
+ */
+static bool names_device(const char *path)
+{
+	char dir[PATH_LONGEST + 2], link[48];
+	const char *slash = strrchr(path, '/');
+	size_t n = slash != NULL ? (size_t)(slash - path) + 1 : 0;
+	long fd, r;
+
+	if (n > PATH_LONGEST)
+		return false;
+	memcpy(dir, n != 0 ? path : ".", n != 0 ? n : 1);
+	dir[n != 0 ? n : 1] = '\0';
+	fd = SYS4(openat, AT_FDCWD, dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd >= 0) {
+		log_format(link, sizeof(link), "/proc/thread-self/fd/%d", (int)fd);
+		r = SYS4(readlink, AT_FDCWD, link, dir, sizeof(dir) - 1);
+		sys_close((int)fd);
+		if (r > 0) { /* cut where it is long, which the beginning of /dev/ is not */
+			if (r == (long)sizeof(dir) - 1)
+				r--;
+			dir[r] = '/';
+			dir[r + 1] = '\0';
+		}
+	}
+	return strncmp(dir, "/dev/", 5) == 0 && strncmp(dir, "/dev/shm/", 9) != 0;
+}
+
 static int open_area(const struct line *l, const struct fl_swap_spec *spec, struct backing *b)
 {
 	uint64_t size = round_size(spec->size), slots = 0;
 	struct stat st;
 	int r = open_path(l, spec->path, b, &st);
 
+	if (r == -ENOENT && names_device(spec->path))
+		return refuse(l, r, "no such device");
 	if (r == -ENOENT)
 		return refuse(l, r,
 			      "no such file; make one with 'faultline mkswap --size SIZE FILE', or "
@@ -311,9 +419,7 @@ static int open_area(const struct line *l, const struct fl_swap_spec *spec, stru
 		return r;
 	r = check_size(l, b->bytes);
 	if (r == 0)
-		r = header_read(
-			l, b, "is not a faultline swap area; make one with 'faultline mkswap FILE'",
-			&slots);
+		r = header_read(l, b, NOT_AN_AREA, false, &slots);
 	if (r != 0)
 		return r;
 	if (b->blank)
@@ -425,7 +531,7 @@ static int backing_open(struct line *l, const struct fl_swap_spec *spec, const c
 		log_format(l->label, sizeof(l->label), "private swap area in %s", dir);
 	if (spec->prio < -1 || spec->prio > 32767)
 		return refuse(l, -EINVAL, "priority %d is not between 0 and 32767", spec->prio);
-	if (strlen(spec->path != NULL ? spec->path : dir) > 240)
+	if (strlen(spec->path != NULL ? spec->path : dir) > PATH_LONGEST)
 		return refuse(l, -ENAMETOOLONG, "its name is too long");
 	b->scratch = sys_mem_alloc(SCRATCH);
 	if (b->scratch == NULL)
@@ -434,7 +540,7 @@ static int backing_open(struct line *l, const struct fl_swap_spec *spec, const c
 		r = open_growing(l, spec, dir, b);
 	} else {
 		r = open_area(l, spec, b);
-		if (r == -ENOENT && spec->size != 0)
+		if (r == -ENOENT && spec->size != 0 && !names_device(spec->path))
 			r = open_named(l, spec, b);
 	}
 	if (r != 0)
@@ -484,9 +590,65 @@ int swap_check(const struct fl_swap_spec *spec, const char *swap_dir, char *why,
 	struct backing b;
 	int r = backing_open(&l, spec, swap_dir, &b);
 
-	if (r == 0)
-		backing_close(&b);
-	return r;
+	if (r != 0)
+		return r;
+	backing_close(&b);
+	return swap_look(spec, why, why_size);
+}
+
+/* swap_look() of a file that is open. */
+static int look_through(const struct line *l, const struct backing *b)
+{
+	struct area_header h;
+	int r = header_look(l, b, &h), blank;
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	blank = all_blank(b, true);
+	if (blank < 0)
+		return refuse_errno(l, blank, "cannot be read");
+	if (blank == 1) {
+		/* who takes it syncs a header, and then need not wait for all this */
+		SYS1(fsync, b->fd);
+		return 0;
+	}
+	/* it is not locked: another may have made it an area meanwhile */
+	r = header_look(l, b, &h);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	return refuse(l, -EINVAL, "%s", NOT_AN_AREA);
+}
+
+int swap_look(const struct fl_swap_spec *spec, char *why, size_t why_size)
+{
+	struct line l = {.why = why, .size = why_size};
+	struct backing b = {.fd = -1};
+	struct stat st;
+	long r;
+
+	if (spec->path == NULL || strlen(spec->path) > PATH_LONGEST)
+		return 0;
+	log_format(l.label, sizeof(l.label), "swap area %s", spec->path);
+	r = path_kind(&l, spec->path, &b, &st);
+	if (r != 0 || b.device)
+		return r == -ENOENT ? 0 : (int)r;
+	r = SYS4(openat, AT_FDCWD, spec->path, O_RDWR | O_CLOEXEC, 0);
+	if (r < 0)
+		return refuse_errno(&l, r, "cannot be opened for reading and writing");
+	b.fd = (int)r;
+	r = SYS2(fstat, b.fd, &st);
+	if (r < 0)
+		r = refuse(&l, r, "%s", log_strerror((int)r));
+	else if (!S_ISREG(st.st_mode))
+		r = refuse(&l, -EINVAL, "changed while it was opened");
+	b.bytes = (uint64_t)st.st_size;
+	if (r == 0 && b.bytes >= AREA_MIN_BYTES) {
+		b.scratch = sys_mem_alloc(SCRATCH);
+		r = b.scratch != NULL ? look_through(&l, &b)
+				      : refuse(&l, -ENOMEM, "%s", log_strerror(-ENOMEM));
+	}
+	backing_close(&b);
+	return (int)r;
 }
 
 /* Make a file of `size` bytes; it is removed again when that fails. */
@@ -528,7 +690,7 @@ static int format_old(const struct line *l, const char *path, uint64_t size, str
 		size = round_size(b->bytes);
 	}
 	if (b->bytes >= PAGE)
-		r = header_read(l, b, "is not blank: it holds data that are not faultline's",
+		r = header_read(l, b, "is not blank: it holds data that are not faultline's", true,
 				&slots);
 	else if (is_blank(b, 0, b->bytes) != 1)
 		r = refuse(l, -EINVAL, "is not blank: it holds data that are not faultline's");
@@ -570,7 +732,9 @@ int swap_format(const char *path, uint64_t size, char *why, size_t why_size)
 	if (b.scratch == NULL)
 		return refuse(&l, -ENOMEM, "%s", log_strerror(-ENOMEM));
 	r = format_old(&l, path, size, &b);
-	if (r == -ENOENT && size != 0)
+	if (r == -ENOENT && names_device(path))
+		refuse(&l, r, "no such device");
+	else if (r == -ENOENT && size != 0)
 		r = format_new(&l, path, size);
 	else if (r == -ENOENT)
 		refuse(&l, r, "no such file; give --size SIZE to have it made");
@@ -674,6 +838,14 @@ static int area_make(const struct line *l, const struct fl_swap_spec *spec, cons
 
 int swap_on(struct swap *s, const struct fl_swap_spec *spec, const char *swap_dir, unsigned *index,
 	    char *why, size_t why_size)
+{
+	int r = swap_look(spec, why, why_size);
+
+	return r != 0 ? r : swap_on_looked(s, spec, swap_dir, index, why, why_size);
+}
+
+int swap_on_looked(struct swap *s, const struct fl_swap_spec *spec, const char *swap_dir,
+		   unsigned *index, char *why, size_t why_size)
 {
 	const char *dir = swap_dir != NULL ? swap_dir : "/var/tmp";
 	struct line l = {.why = why, .size = why_size};

@@ -87,8 +87,17 @@ int swap_check(const struct fl_swap_spec *spec, const char *swap_dir, char *why,
  */
 int swap_format(const char *path, uint64_t size, char *why, size_t why_size);
 
+/* Both: the look of swap_look(), which can take long, and then what does not. */
 int swap_on(struct swap *s, const struct fl_swap_spec *spec, const char *swap_dir, unsigned *index,
 	    char *why, size_t why_size);
+
+/*
+ * Whether all of a file without a header is blank, read through and not locked:
+ * 0, also where there is nothing to read, or -errno with one line in why.
+ */
+int swap_look(const struct fl_swap_spec *spec, char *why, size_t why_size);
+int swap_on_looked(struct swap *s, const struct fl_swap_spec *spec, const char *swap_dir,
+		   unsigned *index, char *why, size_t why_size);
 
 /* An area that another process opened, as a store hands it out. */
 struct swap_given {

@@ -112,7 +112,7 @@ long bring_back(struct pager *p, uintptr_t start, uintptr_t end)
 long do_swapon(struct mm *mm, const struct fl_swap_spec *spec, char *why, size_t why_size)
 {
 	unsigned index;
-	int r = swap_on(&mm->swap, spec, mm->opt.swap_dir, &index, why, why_size);
+	int r = swap_on_looked(&mm->swap, spec, mm->opt.swap_dir, &index, why, why_size);
 
 	if (r == 0) {
 		mm->swap_full = false;

@@ -176,7 +176,10 @@ static int start(const char *command, char **envp, pid_t main_process, char *why
 		log_format(why, why_size, "the program has threads already: preload this library");
 		return -1;
 	}
-	r = mm_open(&mm, &options.fl, MM_PRELOAD | (watch ? MM_LEFT : 0), why, why_size);
+	/* `faultline run` has looked at the areas, for all programs that are started from there */
+	r = mm_open(&mm, &options.fl,
+		    MM_PRELOAD | (watch ? MM_LEFT : 0) | (main_process != 0 ? MM_LOOKED : 0), why,
+		    why_size);
 	if (r == 0 && options.limit_group)
 		r = join_group(mm, command, envp, why, why_size);
 	if (r != 0)

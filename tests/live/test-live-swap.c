@@ -324,6 +324,21 @@ static void what_is_refused(void **state)
 	/* one line for each, that names it */
 	assert_non_null(strstr(live_text, s.path));
 	assert_ptr_equal(strchr(live_text, '\n') + 1, live_text + live_text_len);
+	/* nor far from where a pager looks itself, by either way in */
+	s = (struct fl_swap_spec){.path = blank("inside", 1024)};
+	fd = open(s.path, O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, "precious", 8, 512 * (off_t)PG), 8);
+	close(fd);
+	o.areas = &s;
+	live_log_clear();
+	assert_int_equal(fl_swapon(fl, &s), -EINVAL);
+	assert_non_null(strstr(live_text, s.path));
+	assert_ptr_equal(strchr(live_text, '\n') + 1, live_text + live_text_len);
+	live_log_clear();
+	assert_int_equal(fl_open(&other, &o), -EINVAL);
+	assert_non_null(strstr(live_text, s.path));
+	assert_ptr_equal(strchr(live_text, '\n') + 1, live_text + live_text_len);
+	assert_int_equal(slots_written(s.path), 1);
 	assert_int_equal(slots_written(s.path), 1);
 	assert_int_equal(live_stats(fl).slots_total, 63);
 	assert_int_equal(fl_close(fl), 0);

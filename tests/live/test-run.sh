@@ -110,6 +110,7 @@ refuses 125 "engine: 'fast' is none of auto, uring, sync" "$faultline" run --eng
 refuses 125 "pagers: '99' is not a number" "$faultline" run --pagers 99 -- true
 refuses 125 "'prio=x'\|'x' is not a priority" "$faultline" run --swap "$work/a,prio=x" -- true
 refuses 125 'no such file' "$faultline" run --swap "$work/none" -- true
+refuses 125 'no such device' "$faultline" run --swap "/dev/none-$$,size=1M" -- true
 refuses 125 'irectory' "$faultline" run --swap "$work" -- true
 : >"$work/empty"
 refuses 125 'too small' "$faultline" run --swap "$work/empty" -- true

@@ -73,6 +73,16 @@ unmakeable "is a directory" "$work"
 unmakeable "do not fit" --size 8192T "$work/a"
 unmakeable "neither a file nor a block device" /dev/null
 [ ! -e "$work/a" ] || fail "mkswap left a file behind"
+unmakeable "no such device" "/dev/none-$$"
+unmakeable "no such device" --size 1M "/dev/none-$$"
+for name in "//dev/none-$$" "/usr/../dev/none-$$" "none-$$"; do
+	status=0
+	(cd /dev && "$faultline" mkswap --size 1M "$name") 2>"$work/err" || status=$?
+	[ "$status" -eq 1 ] && grep -q 'no such device$' "$work/err" || fail "mkswap $name: $status"
+done
+"$faultline" mkswap --size 1M "/dev/..$work/beside" || fail "mkswap: not a device's name"
+rm "$work/beside"
+[ ! -e "/dev/none-$$" ] || fail "mkswap made a file among the devices"
 
 run 0 mkswap --size 1.5M "$work/a"
 [ "$(stat -c %s "$work/a")" -eq 1572864 ] || fail "mkswap: 1.5M are not 1572864 bytes"

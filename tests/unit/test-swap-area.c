@@ -198,7 +198,8 @@ static void what_is_no_area_is_refused(void **state)
 
 static void data_are_never_overwritten(void **state)
 {
-	static const uint64_t where[] = {0, 4095, 4096, 65536, MIB - 1, 5 * MIB - 1, 4 * MIB};
+	static const uint64_t where[] = {0,	      4095,    4096,	    65536,	    MIB - 1,
+					 5 * MIB - 1, 4 * MIB, 5 * MIB / 2, 5 * MIB / 2 - 1};
 	static const char not_ours[] = "is not a faultline swap area; make one with 'faultline "
 				       "mkswap FILE'";
 
