@@ -80,6 +80,7 @@ struct fl_swap_spec {
 	const char *path; /**< file or block device; NULL: a private, growing file in swap_dir */
 	uint64_t size;	  /**< bytes; 0: as large as the file, or (private) as the disk allows */
 	int prio;	  /**< 0 to 32767, higher is filled first; -1: below all others, in order */
+	unsigned flags;	  /**< 0 */
 };
 
 /**
@@ -87,7 +88,7 @@ struct fl_swap_spec {
  * fl_options), then what you need: every zero means its default.
  */
 struct fl_options {
-	size_t size;		  /**< sizeof(struct fl_options), for later growth */
+	size_t size;		  /**< sizeof(struct fl_options): tells what the header knows */
 	uint64_t limit;		  /**< bytes of frames; 0: three quarters of RAM.  At least FL_LIMIT_MIN */
 	const struct fl_swap_spec *areas; /**< swap areas to start with */
 	unsigned nareas;	  /**< how many; 0: one private area, made when first needed */
@@ -106,6 +107,7 @@ struct fl_options {
 	enum fl_compress compress; /**< compressed pages between memory and areas */
 	uint64_t pool; /**< most bytes of compressed pages, of the limit's; 0: a quarter of the limit */
 	int no_swap;   /**< not 0, with compress and without areas: no area is made */
+	unsigned reserved; /**< 0 */
 };
 
 /** Page through the store's mount, not to its areas directly. */
@@ -121,7 +123,7 @@ struct fl_options {
  * same source.  Each returns 0 or -errno.
  */
 struct fl_backing_ops {
-	size_t size; /**< sizeof(struct fl_backing_ops), for later growth */
+	size_t size; /**< sizeof(struct fl_backing_ops), as in struct fl_options */
 	/** Fill buf with the bytes from offset on: whole pages, or up to the source's end. */
 	int (*read)(void *ctx, uint64_t offset, void *buf, size_t length);
 	/** Take changed bytes.  NULL: the source is for reading only. */
@@ -129,6 +131,7 @@ struct fl_backing_ops {
 	/** Make durable what was written.  NULL: it is when write returns. */
 	int (*sync)(void *ctx);
 	unsigned threads; /**< how many calls at once, 1 to 16; 0: 1 */
+	unsigned reserved; /**< 0 */
 };
 
 /** Where pages come from: a file, or a program's own source.  Opaque. */
@@ -203,7 +206,7 @@ enum fl_priority {
 
 /** What a range is to be, for fl_region_set().  Zero-initialise; every zero means its default. */
 struct fl_region_options {
-	size_t size;		   /**< sizeof(struct fl_region_options), for later growth */
+	size_t size;		   /**< sizeof(struct fl_region_options), as in struct fl_options */
 	enum fl_priority priority; /**< what leaves first */
 	uint64_t limit;		   /**< bytes of frames that the range has, about; 0: what it gets */
 	size_t readahead;	   /**< largest read-ahead window in bytes, at least 128 KiB; 0: the runtime's */

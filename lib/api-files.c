@@ -90,24 +90,28 @@ API int fl_region_set(struct fl *fl, void *addr, size_t length,
 		      const struct fl_region_options *options)
 {
 	struct fl_region_options *own = NULL;
+	struct fl_region_options o;
 	long r;
 
 	if (bad_range(addr, length))
 		return -EINVAL;
-	if (options != NULL &&
-	    (options->size != sizeof(*options) || options->priority < FL_PRIORITY_NORMAL ||
-	     options->priority > FL_PRIORITY_HOT ||
-	     (options->limit != 0 && options->limit < REGION_LIMIT_MIN) ||
-	     (options->readahead != 0 && options->readahead < READAHEAD_MIN)))
-		return -EINVAL;
+	if (options != NULL) {
+		r = TAKE_STRUCT(&o, options, error_arg);
+		if (r != 0)
+			return (int)r;
+		if (o.priority < FL_PRIORITY_NORMAL || o.priority > FL_PRIORITY_HOT ||
+		    (o.limit != 0 && o.limit < REGION_LIMIT_MIN) ||
+		    (o.readahead != 0 && o.readahead < READAHEAD_MIN))
+			return -EINVAL;
+	}
 	r = need_pagers(fl->mm);
-	if (r == 0 && options != NULL && options->on_error != NULL)
+	if (r == 0 && options != NULL && o.on_error != NULL)
 		r = need_asker(fl);
 	if (r == 0 && options != NULL) {
 		own = sys_mem_alloc(sizeof(*own));
 		if (own == NULL)
 			return -ENOMEM;
-		*own = *options;
+		*own = o;
 	}
 	if (r == 0)
 		r = hop_call(fl->mm, HOP_REGION_SET, (long)addr,

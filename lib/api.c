@@ -29,10 +29,10 @@
 int gate(long r)
 {
 	static const short known[] = {
-		EPERM,	ENOENT, EIO,	EBADF,	EAGAIN,	 ENOMEM,       EACCES, EFAULT,
-		EBUSY,	EEXIST, ENODEV, EISDIR, EINVAL,	 ENFILE,       EMFILE, EFBIG,
-		ENOSPC, EROFS,	ENOSYS, ERANGE, EOVERFLOW, ENAMETOOLONG, ETXTBSY, ENOTBLK,
-		EMEDIUMTYPE, EOPNOTSUPP, ENOTCONN,
+		EPERM,	      ENOENT,  EIO,	   EBADF,    EAGAIN, ENOMEM, EACCES,
+		EFAULT,	      EBUSY,   EEXIST,	   ENODEV,   EISDIR, EINVAL, ENFILE,
+		EMFILE,	      EFBIG,   ENOSPC,	   EROFS,    ENOSYS, ERANGE, EOVERFLOW,
+		ENAMETOOLONG, ETXTBSY, EOPNOTSUPP, ENOTCONN, EDQUOT, E2BIG,
 	};
 
 	if (r >= 0)
@@ -51,28 +51,48 @@ void *address(long r)
 	return FL_FAILED;
 }
 
+/* What is added later lies behind, never in what an older header left undefined. */
+#define ENDS_WITH(type, last) (sizeof(type) == offsetof(type, last) + sizeof(((type *)0)->last))
+_Static_assert(ENDS_WITH(struct fl_options, reserved), "padding");
+_Static_assert(ENDS_WITH(struct fl_backing_ops, reserved), "padding");
+_Static_assert(ENDS_WITH(struct fl_region_options, error_arg), "padding");
+_Static_assert(ENDS_WITH(struct fl_swap_spec, flags), "padding");
+
+int take_struct(void *to, size_t size, size_t first, const void *from, size_t given)
+{
+	const unsigned char *bytes = from;
+
+	if (given < first)
+		return -EINVAL;
+	for (size_t i = size; i < given; i++)
+		if (bytes[i] != 0)
+			return -E2BIG;
+	memset(to, 0, size);
+	memcpy(to, from, given < size ? given : size);
+	return 0;
+}
+
 API int fl_open(struct fl **out, const struct fl_options *options)
 {
-	const struct fl_options def = {.size = sizeof(def)};
+	struct fl_options own = {.size = sizeof(own)};
 	char why[LOG_LINE_MAX];
 	struct mm *mm;
 	struct fl *fl = sys_mem_alloc(sizeof(*fl));
-	int r = -ENOMEM;
+	int r = options != NULL ? TAKE_STRUCT(&own, options, reserved) : 0;
 
 	*out = NULL;
-	if (options == NULL)
-		options = &def;
-	if (fl == NULL)
+	if (fl == NULL) {
+		r = -ENOMEM;
 		log_format(why, sizeof(why), "no memory");
-	else
-		r = mm_open(&mm, options, 0, why, sizeof(why));
+	} else if (r != 0) {
+		log_format(why, sizeof(why), "options: size is not sizeof(struct fl_options)%s",
+			   r == -E2BIG ? ", and what this library does not know is set" : "");
+	} else {
+		r = mm_open(&mm, &own, 0, why, sizeof(why));
+	}
 	if (r != 0) {
-		struct log_sink sink = {.level = FL_LOG_ERROR};
+		struct log_sink sink = {.level = FL_LOG_ERROR, .fn = own.log, .arg = own.log_arg};
 
-		if (options->size == sizeof(*options)) {
-			sink.fn = options->log;
-			sink.arg = options->log_arg;
-		}
 		log_line_own(&sink, FL_LOG_ERROR, "%s", why);
 		sys_mem_free(fl, sizeof(*fl));
 		return gate(r);
@@ -381,10 +401,13 @@ API int fl_stats(struct fl *fl, struct fl_stats *out, size_t size)
 {
 	struct fl_stats s;
 
-	if (size == 0 || size > sizeof(s))
+	if (size == 0)
 		return -EINVAL;
 	mm_stats(fl->mm, &s);
-	memcpy(out, &s, size);
+	/* counters of a newer header than this library's */
+	if (size > sizeof(s))
+		memset((char *)out + sizeof(s), 0, size - sizeof(s));
+	memcpy(out, &s, size < sizeof(s) ? size : sizeof(s));
 	return 0;
 }
 

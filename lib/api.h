@@ -8,6 +8,9 @@
 #include "faultline.h"
 #include "lock.h"
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #define API __attribute__((visibility("default")))
 
 struct mm;
@@ -25,6 +28,16 @@ int gate(long r);
 
 /* FL_FAILED and errno for an error. */
 void *address(long r);
+
+/*
+ * Take a structure of a program's, of `given` bytes as it tells, whose first version ended with
+ * the field `last`: as the kernel's copy_struct_from_user().  What an older header does not
+ * have is 0; what a newer one has must be, else -E2BIG.
+ */
+#define TAKE_STRUCT(to, from, last)                                                                \
+	take_struct((to), sizeof(*(to)), offsetof(__typeof__(*(to)), last) + sizeof((to)->last),   \
+		    (from), (from)->size)
+int take_struct(void *to, size_t size, size_t first, const void *from, size_t given);
 
 /* Pagers run, so that a call can be handed to one. */
 long need_pagers(struct mm *mm);

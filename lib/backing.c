@@ -142,13 +142,15 @@ static struct fl_backing *backing_new(struct fl *fl)
 API int fl_backing_open(struct fl *fl, struct fl_backing **out, const struct fl_backing_ops *ops,
 			void *ctx, uint64_t length)
 {
+	struct fl_backing_ops own;
 	struct fl_backing *b;
 	struct source *s;
-	long r;
+	long r = TAKE_STRUCT(&own, ops, reserved);
 
 	*out = NULL;
-	if (ops->size != sizeof(*ops) || ops->read == NULL || ops->threads > SOURCE_THREADS ||
-	    length > CACHE_PAGES_MAX << PAGE_SHIFT)
+	if (r != 0)
+		return (int)r;
+	if (own.reserved != 0 || own.read == NULL || own.threads > SOURCE_THREADS || length > CACHE_PAGES_MAX << PAGE_SHIFT)
 		return -EINVAL;
 	b = backing_new(fl);
 	s = sys_mem_alloc(sizeof(*s));
@@ -159,11 +161,11 @@ API int fl_backing_open(struct fl *fl, struct fl_backing **out, const struct fl_
 		return -ENOMEM;
 	}
 	s->mm = fl->mm;
-	s->ops = *ops;
+	s->ops = own;
 	s->ctx = ctx;
 	lock_init(&s->lock, RANK_SOURCE);
 	b->source = s;
-	b->writable = ops->write != NULL;
+	b->writable = own.write != NULL;
 	r = threads_start(s);
 	if (r == 0)
 		r = open_cache(b, -1, length);

@@ -44,6 +44,8 @@ static int take_tier(struct mm *mm, const struct fl_options *o, char *why, size_
 	uint64_t pool = o->pool != 0 ? o->pool : (mm->limit << PAGE_SHIFT) / 4;
 	int r;
 
+	if (o->reserved != 0)
+		return refuse(why, why_size, -EINVAL, "options: reserved is not 0");
 	if ((unsigned)o->compress > FL_COMPRESS_ZSTD)
 		return refuse(why, why_size, -EINVAL, "no such compression");
 	if (o->no_swap && (o->compress == FL_COMPRESS_NONE || o->nareas != 0 || o->store != NULL))
@@ -68,8 +70,6 @@ static int take_options(struct mm *mm, const struct fl_options *o, char *why, si
 {
 	uint64_t limit = o->limit != 0 ? o->limit : options_ram() / 4 * 3;
 
-	if (o->size != sizeof(*o))
-		return refuse(why, why_size, -EINVAL, "options: size is not sizeof(struct fl_options)");
 	if (limit < FL_LIMIT_MIN || limit >> PAGE_SHIFT > UINT64_MAX / 4)
 		return refuse(why, why_size, -EINVAL, "the limit is below 2 MiB");
 	if (o->pagers > PAGERS_MAX)

@@ -531,6 +531,8 @@ static int backing_open(struct line *l, const struct fl_swap_spec *spec, const c
 		log_format(l->label, sizeof(l->label), "private swap area in %s", dir);
 	if (spec->prio < -1 || spec->prio > 32767)
 		return refuse(l, -EINVAL, "priority %d is not between 0 and 32767", spec->prio);
+	if (spec->flags != 0)
+		return refuse(l, -EINVAL, "no such flag");
 	if (strlen(spec->path != NULL ? spec->path : dir) > PATH_LONGEST)
 		return refuse(l, -ENAMETOOLONG, "its name is too long");
 	b->scratch = sys_mem_alloc(SCRATCH);

@@ -887,6 +887,85 @@ static void open_refuses_what_cannot_be(void **state)
 	assert_int_equal(fl_close(fl), 0);
 }
 
+static int no_bytes(void *ctx, uint64_t offset, void *buf, size_t length)
+{
+	(void)ctx, (void)offset;
+	memset(buf, 0, length);
+	return 0;
+}
+
+struct newer_options {
+	struct fl_options o;
+	uint64_t more[2];
+};
+
+static void options_of_other_headers(void **state)
+{
+	struct newer_options o = {.o = live_options(16 * MIB)};
+	struct {
+		struct fl_region_options o;
+		uint64_t more;
+	} region = {.o = {.priority = FL_PRIORITY_HOT}};
+	struct {
+		struct fl_backing_ops o;
+		void *more;
+	} ops = {.o = {.threads = 1}};
+	struct fl_backing *backing;
+	struct fl *fl;
+	char *mem;
+
+	(void)state;
+	o.o.log = live_log;
+	o.o.size = sizeof(o);
+	assert_int_equal(fl_open(&fl, &o.o), 0);
+	assert_int_equal(live_stats(fl).limit, 16 * MIB / PG);
+	mem = live_map(fl, 4);
+	region.o.size = sizeof(region);
+	assert_int_equal(fl_region_set(fl, mem, 4 * PG, &region.o), 0);
+	region.more = 1;
+	assert_int_equal(fl_region_set(fl, mem, 4 * PG, &region.o), -E2BIG);
+	region.o.size = sizeof(region.o) - 1;
+	assert_int_equal(fl_region_set(fl, mem, 4 * PG, &region.o), -EINVAL);
+	ops.o.size = sizeof(ops);
+	assert_int_equal(fl_backing_open(fl, &backing, &ops.o, NULL, PG), -EINVAL); /* no read */
+	ops.o.read = no_bytes;
+	ops.o.reserved = 1;
+	assert_int_equal(fl_backing_open(fl, &backing, &ops.o, NULL, PG), -EINVAL);
+	ops.o.reserved = 0;
+	assert_int_equal(fl_backing_open(fl, &backing, &ops.o, NULL, PG), 0);
+	assert_int_equal(fl_backing_close(backing), 0);
+	ops.more = &ops;
+	assert_int_equal(fl_backing_open(fl, &backing, &ops.o, NULL, PG), -E2BIG);
+	assert_int_equal(fl_close(fl), 0);
+	o.more[1] = 1;
+	assert_int_equal(fl_open(&fl, &o.o), -E2BIG);
+	assert_null(fl);
+	o.o.size = sizeof(o.o);
+	assert_int_equal(fl_open(&fl, &o.o), 0);
+	assert_int_equal(fl_close(fl), 0);
+}
+
+/* Programs that were built with an older header, and with a newer one. */
+static void counters_of_other_headers(void **state)
+{
+	struct fl_options o = live_options(16 * MIB);
+	struct fl *fl = live_open(&o);
+	struct fl_stats buf[2];
+	const unsigned char *bytes = (const unsigned char *)buf;
+
+	(void)state;
+	memset(buf, 0x5a, sizeof(buf));
+	assert_int_equal(fl_stats(fl, buf, sizeof(buf[0].limit)), 0);
+	assert_int_equal(buf[0].limit, 16 * MIB / PG);
+	for (size_t i = sizeof(buf[0].limit); i < sizeof(buf); i++)
+		assert_int_equal(bytes[i], 0x5a);
+	assert_int_equal(fl_stats(fl, buf, sizeof(buf[0]) + 40), 0);
+	assert_int_equal(buf[0].limit, 16 * MIB / PG);
+	for (size_t i = 0; i < sizeof(buf[1]); i++)
+		assert_int_equal(((const unsigned char *)&buf[1])[i], i < 40 ? 0 : 0x5a);
+	assert_int_equal(fl_close(fl), 0);
+}
+
 static void a_limit_above_what_is_mapped_arms_nothing(void **state)
 {
 	struct fl_options o = live_options(16 * MIB);
@@ -944,6 +1023,8 @@ int main(void)
 		cmocka_unit_test(data_limit),
 		cmocka_unit_test(a_terabyte_costs_nothing),
 		cmocka_unit_test(open_refuses_what_cannot_be),
+		cmocka_unit_test(options_of_other_headers),
+		cmocka_unit_test(counters_of_other_headers),
 		cmocka_unit_test(a_limit_above_what_is_mapped_arms_nothing),
 	};
 

@@ -314,6 +314,12 @@ static void what_is_refused(void **state)
 	assert_int_equal(fl_swapon(fl, &s), -ENOENT);
 	s = (struct fl_swap_spec){.path = blank("prio", 64), .prio = 40000};
 	assert_int_equal(fl_swapon(fl, &s), -EINVAL);
+	s = (struct fl_swap_spec){.path = blank("flags", 64), .flags = 1};
+	assert_int_equal(fl_swapon(fl, &s), -EINVAL);
+	o.reserved = 1;
+	assert_int_equal(fl_open(&other, &o), -EINVAL);
+	assert_non_null(strstr(live_text, "reserved is not 0"));
+	o.reserved = 0;
 	/* somebody's data stay what they are */
 	s = (struct fl_swap_spec){.path = blank("data", 64)};
 	fd = open(s.path, O_WRONLY | O_CLOEXEC);
