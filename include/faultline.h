@@ -70,15 +70,16 @@ enum fl_log_level {
 
 /**
  * Receives one log line, without a newline.  Called on the thread that has
- * something to say, often a pager: it must be async-signal-safe
- * (signal-safety(7)), must not touch managed memory and must not call faultline.
+ * something to say, often a pager: it must not use descriptors, locks,
+ * thread-local variables or standard I/O, must not touch managed memory and
+ * must not call faultline; fl_open(3) says what it may.
  */
 typedef void (*fl_log_fn)(void *arg, enum fl_log_level level, const char *line);
 
 /** One swap area; see fl_swapon(). */
 struct fl_swap_spec {
 	const char *path; /**< file or block device; NULL: a private, growing file in swap_dir */
-	uint64_t size;	  /**< bytes; 0: as large as the file, or (private) as the disk allows */
+	uint64_t size;	  /**< bytes; 0: all that the file has, or (private) half of what is free */
 	int prio;	  /**< 0 to 32767, higher is filled first; -1: below all others, in order */
 	unsigned flags;	  /**< 0 */
 };
@@ -146,38 +147,62 @@ struct fl_backing;
  */
 #define FL_MAP_HOLD 0x20000000
 
-int fl_open(struct fl **out, const struct fl_options *options);
-int fl_close(struct fl *fl);
-
-void *fl_mmap(struct fl *fl, void *addr, size_t length, int prot, int flags, int fd, off_t offset);
 /**
- * With the flags of fl_mmap(): faults of these pages are answered by the thread that takes
+ * Another flag of fl_mmap(): faults of these pages are answered by the thread that takes
  * them, in a handler of SIGBUS.  Its pages must not go to system calls; fl_mmap(3).
  */
 #define FL_MAP_IN_THREAD 0x40000000
 
+/*
+ * Ranges begin at a multiple of 4096; lengths are bytes, and rounded up to pages.
+ * Descriptors stay the caller's, and may be closed as soon as the call has returned.
+ */
+
+/** Make a runtime; options NULL: all defaults.  *out is the caller's, for fl_close(). */
+int fl_open(struct fl **out, const struct fl_options *options);
+/** End it; anonymous memory stays, with its content.  -ENOMEM: that does not fit; it goes on. */
+int fl_close(struct fl *fl);
+
+/** mmap(2); what the runtime does not manage the kernel maps.  offset: bytes, whole pages. */
+void *fl_mmap(struct fl *fl, void *addr, size_t length, int prot, int flags, int fd, off_t offset);
+/** munmap(2); use this one for managed memory. */
 int fl_munmap(struct fl *fl, void *addr, size_t length);
+/** mremap(2); new_addr with MREMAP_FIXED only. */
 void *fl_mremap(struct fl *fl, void *old_addr, size_t old_size, size_t new_size, int flags,
 		... /* void *new_addr */);
+/** mprotect(2). */
 int fl_mprotect(struct fl *fl, void *addr, size_t length, int prot);
+/** madvise(2); MADV_PAGEOUT evicts now. */
 int fl_madvise(struct fl *fl, void *addr, size_t length, int advice);
+/** mlock(2): bring the pages in and keep them, of the limit's frames.  Any addr. */
 int fl_mlock(struct fl *fl, const void *addr, size_t length);
+/** mlock2(2): flags 0 or MLOCK_ONFAULT. */
 int fl_mlock2(struct fl *fl, const void *addr, size_t length, unsigned flags);
+/** munlock(2). */
 int fl_munlock(struct fl *fl, const void *addr, size_t length);
 
+/**
+ * A source of `length` bytes.  *ops is copied; ctx goes to its functions and must outlive
+ * the backing, which is the caller's until fl_backing_close() or fl_close().
+ */
 int fl_backing_open(struct fl *fl, struct fl_backing **out, const struct fl_backing_ops *ops,
 		    void *ctx, uint64_t length);
+/** The file behind fd, its pages cached while nothing maps them. */
 int fl_backing_file(struct fl *fl, struct fl_backing **out, int fd);
+/** Write what is to be written, and end it.  -EBUSY: a source that is mapped, which stays open. */
 int fl_backing_close(struct fl_backing *backing);
+/** Map a backing: MAP_SHARED or MAP_PRIVATE, and flags of fl_mmap(). */
 void *fl_mmap_backing(struct fl *fl, void *addr, size_t length, int prot, int flags,
 		      struct fl_backing *backing, off_t offset);
+/** msync(2). */
 int fl_msync(struct fl *fl, void *addr, size_t length, int flags);
+/** ftruncate(2), of a file that may be mapped here. */
 int fl_ftruncate(struct fl *fl, int fd, off_t length);
 
 /** Write what held mappings of the range hold, make it durable, hold it no longer. */
 int fl_sync(struct fl *fl, void *addr, size_t length);
 
-/** Start reading a range; adds 1 to the eventfd (-1: none) when all of it came. */
+/** Start reading a range; adds 1 to the eventfd (-1: none) when all of it came, or failed. */
 int fl_prefetch(struct fl *fl, const void *addr, size_t length, int eventfd);
 /** 0: no touch of the range would wait for a read; -EAGAIN: one would. */
 int fl_try(struct fl *fl, const void *addr, size_t length);
@@ -217,11 +242,16 @@ struct fl_region_options {
 /** Set these for a range; NULL: the defaults. */
 int fl_region_set(struct fl *fl, void *addr, size_t length, const struct fl_region_options *options);
 
+/** Manage private anonymous memory that the caller mapped, with what it holds. */
 int fl_register(struct fl *fl, void *addr, size_t length);
+/** Give it back to the kernel, all pages in frames. */
 int fl_unregister(struct fl *fl, void *addr, size_t length);
 
+/** Add an area; *spec is copied. */
 int fl_swapon(struct fl *fl, const struct fl_swap_spec *spec);
+/** Remove it, by the path that was given; its pages come back or go to other areas first. */
 int fl_swapoff(struct fl *fl, const char *path);
+/** Another limit, in bytes of frames, at least FL_LIMIT_MIN; a lower one holds on return. */
 int fl_set_limit(struct fl *fl, uint64_t limit);
 
 /** State of one page, as fl_page_state() tells it. */
@@ -245,12 +275,18 @@ enum fl_page_kind {
 #define FL_PAGE_WP 0x40	      /**< write-protected: known not to be written since it was read in or written out */
 #define FL_PAGE_BUSY 0x80     /**< I/O in flight */
 
+/** The state of each page of a range, a byte each, into vec; none is touched. */
 int fl_page_state(struct fl *fl, const void *addr, size_t length, unsigned char *vec);
 
 /** Do not make the image durable before telling that it is done. */
 #define FL_SNAPSHOT_NOSYNC 1
 
+/**
+ * Begin an image of a range (NULL and 0: of all), as of one instant in the call, in the empty
+ * file fd.  One at a time; adds 1 to the eventfd event_fd (-1: none) at its end.
+ */
 int fl_snapshot(struct fl *fl, const void *addr, size_t length, int fd, int flags, int event_fd);
+/** Wait for the end of the last one: how many of its pages were lost before, or -errno. */
 int fl_snapshot_wait(struct fl *fl);
 
 /** Buckets of the fault-latency histogram: bucket i counts faults of [2^i, 2^(i+1)) nanoseconds. */
@@ -324,6 +360,7 @@ struct fl_stats {
 	uint64_t snapshot_early; /**< writes to pages that were protected before the instant */
 };
 
+/** Copy the counters; size is sizeof(struct fl_stats).  Stops nothing, waits for nobody. */
 int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);
 
 /** Compare the regions with what the kernel has mapped: the number of differences. */

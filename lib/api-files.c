@@ -20,13 +20,6 @@
 #define READAHEAD_MIN ((size_t)128 << 10)
 #define REGION_LIMIT_MIN ((uint64_t)256 << 10)
 
-static bool bad_range(const void *addr, size_t length)
-{
-	uintptr_t at = (uintptr_t)addr;
-
-	return (at & ~PAGE_MASK) || length == 0 || at + page_up(length) <= at;
-}
-
 /* ---- who is asked about pages that cannot be read ---- */
 
 static void *ask_main(void *arg)

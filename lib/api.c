@@ -72,6 +72,13 @@ int take_struct(void *to, size_t size, size_t first, const void *from, size_t gi
 	return 0;
 }
 
+bool bad_range(const void *addr, size_t length)
+{
+	uintptr_t at = (uintptr_t)addr, end = at + page_up(length);
+
+	return (at & ~PAGE_MASK) || length == 0 || end <= at || vpn_of(end) > VPN_MAX;
+}
+
 API int fl_open(struct fl **out, const struct fl_options *options)
 {
 	struct fl_options own = {.size = sizeof(own)};
@@ -145,7 +152,7 @@ API void *fl_mremap(struct fl *fl, void *old_addr, size_t old_size, size_t new_s
 	va_list ap;
 
 	va_start(ap, flags);
-	/* as mremap(2): the fifth argument is there with MREMAP_FIXED and MREMAP_DONTUNMAP's hint */
+	/* as mremap(2): the fifth argument is there with MREMAP_FIXED */
 	if (flags & MREMAP_FIXED)
 		new_addr = (uintptr_t)va_arg(ap, void *);
 	va_end(ap);
@@ -177,49 +184,62 @@ API int fl_munlock(struct fl *fl, const void *addr, size_t length)
 	return gate(mm_munlock(fl->mm, (uintptr_t)addr, length));
 }
 
-/* Read-write private anonymous memory, by /proc/self/maps: its protection, or -errno. */
+/*
+ * One line of /proc/self/maps: *start moves to the end of its mapping if that
+ * holds it, and *prot is the mapping's, or -EINVAL where it is no private
+ * anonymous memory, or of another protection than those before.
+ */
+static void take_mapping(const char *line, uintptr_t *start, int *prot)
+{
+	char *at;
+	uintptr_t a = strtoul(line, &at, 16);
+	uintptr_t b = strtoul(at + 1, &at, 16);
+	const char *perm = at + 1;
+	int p = (perm[0] == 'r' ? PROT_READ : 0) | (perm[1] == 'w' ? PROT_WRITE : 0) |
+		(perm[2] == 'x' ? PROT_EXEC : 0);
+
+	if (*start < a || *start >= b)
+		return;
+	strtoul(perm + 5, &at, 16); /* offset */
+	at = strchr(at + 1, ' ');   /* device */
+	if (perm[3] != 'p' || strtoul(at, NULL, 10) != 0 || (*prot != -1 && p != *prot))
+		*prot = -EINVAL;
+	else
+		*prot = p;
+	*start = b;
+}
+
+/* Private anonymous memory of one protection, by /proc/self/maps: that, or -errno. */
 static int check_mapping(uintptr_t start, uintptr_t end)
 {
-	const size_t size = (size_t)1 << 20;
+	const size_t size = (size_t)64 << 10; /* more than a line */
 	char *text = sys_mem_alloc(size);
-	long fd = SYS4(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
 	size_t len = 0;
 	int prot = -1;
-	long n = 0;
+	long fd, n;
 
-	if (text == NULL || sys_err(fd)) {
-		sys_mem_free(text, size);
-		return text == NULL ? -ENOMEM : (int)fd;
-	}
-	while (len < size - 1 && (n = SYS3(read, fd, text + len, size - 1 - len)) > 0)
-		len += (size_t)n;
-	SYS1(close, fd);
-	text[len] = '\0';
-	for (char *line = text; *line != '\0' && start < end;) {
-		char *eol = strchr(line, '\n');
-		char *at;
-		uintptr_t a = strtoul(line, &at, 16);
-		uintptr_t b = strtoul(at + 1, &at, 16);
-		const char *perm = at + 1;
-		int p = (perm[0] == 'r' ? PROT_READ : 0) | (perm[1] == 'w' ? PROT_WRITE : 0) |
-			(perm[2] == 'x' ? PROT_EXEC : 0);
+	if (text == NULL)
+		return -ENOMEM;
+	fd = SYS4(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	n = fd;
+	while (!sys_err(n) && start < end && prot != -EINVAL &&
+	       (n = SYS3(read, fd, text + len, size - 1 - len)) > 0) {
+		char *line = text, *eol;
 
-		if (a <= start && start < b) {
-			unsigned long inode;
-
-			strtoul(perm + 5, &at, 16); /* offset */
-			at = strchr(at + 1, ' ');   /* device */
-			inode = strtoul(at, NULL, 10);
-			if (perm[3] != 'p' || inode != 0 || (prot != -1 && p != prot)) {
-				prot = -EINVAL;
-				break;
-			}
-			prot = p;
-			start = b;
+		text[len + (size_t)n] = '\0';
+		while ((eol = strchr(line, '\n')) != NULL) {
+			if (start < end && prot != -EINVAL)
+				take_mapping(line, &start, &prot);
+			line = eol + 1;
 		}
-		line = eol != NULL ? eol + 1 : line + strlen(line);
+		len = strlen(line);
+		memmove(text, line, len);
 	}
+	if (!sys_err(fd))
+		SYS1(close, fd);
 	sys_mem_free(text, size);
+	if (sys_err(n))
+		return (int)n;
 	return start < end && prot != -EINVAL ? -ENOMEM : prot;
 }
 
@@ -237,11 +257,6 @@ long need_pagers(struct mm *mm)
 	return r;
 }
 
-static bool bad_range(uintptr_t addr, size_t length)
-{
-	return (addr & ~PAGE_MASK) || length == 0 || addr + page_up(length) < addr;
-}
-
 API int fl_register(struct fl *fl, void *addr, size_t length)
 {
 	uintptr_t start = (uintptr_t)addr;
@@ -249,7 +264,7 @@ API int fl_register(struct fl *fl, void *addr, size_t length)
 	int prot;
 	long r;
 
-	if (bad_range(start, length))
+	if (bad_range(addr, length))
 		return -EINVAL;
 	prot = check_mapping(start, end);
 	if (prot < 0)
@@ -267,7 +282,7 @@ API int fl_unregister(struct fl *fl, void *addr, size_t length)
 	uintptr_t start = (uintptr_t)addr;
 	long r;
 
-	if (bad_range(start, length))
+	if (bad_range(addr, length))
 		return -EINVAL;
 	r = need_pagers(fl->mm);
 	if (r == 0)
@@ -290,8 +305,12 @@ static int swap_call(struct fl *fl, enum hop_op op, const struct fl_swap_spec *s
 
 	if (r != 0)
 		return gate(r);
-	if (spec->path != NULL && strlen(spec->path) >= sizeof(b->path))
+	if (spec->path != NULL && strlen(spec->path) >= sizeof(b->path)) {
+		if (op == HOP_SWAPOFF)
+			return -EINVAL;
+		log_line_own(&fl->mm->sink, FL_LOG_ERROR, "swap area: its name is too long");
 		return -ENAMETOOLONG;
+	}
 	b = sys_mem_alloc(sizeof(*b));
 	if (b == NULL)
 		return -ENOMEM;
@@ -329,7 +348,7 @@ API int fl_set_limit(struct fl *fl, uint64_t limit)
 {
 	long r;
 
-	if (limit < FL_LIMIT_MIN || limit >> PAGE_SHIFT > UINT64_MAX / 4)
+	if (limit < FL_LIMIT_MIN)
 		return -EINVAL;
 	r = need_pagers(fl->mm);
 	if (r == 0)
@@ -348,7 +367,7 @@ API int fl_page_state(struct fl *fl, const void *addr, size_t length, unsigned c
 	unsigned char *own;
 	long r = 0;
 
-	if (bad_range(at, length))
+	if (bad_range(addr, length))
 		return -EINVAL;
 	own = sys_mem_alloc(chunk);
 	if (own == NULL)
@@ -371,7 +390,7 @@ API int fl_snapshot(struct fl *fl, const void *addr, size_t length, int fd, int 
 	bool all = addr == NULL && length == 0;
 	long r;
 
-	if ((!all && bad_range(start, length)) || (flags & ~FL_SNAPSHOT_NOSYNC) || event_fd < -1)
+	if ((!all && bad_range(addr, length)) || (flags & ~FL_SNAPSHOT_NOSYNC) || event_fd < -1)
 		return -EINVAL;
 	if (fd < 0)
 		return -EBADF;

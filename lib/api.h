@@ -26,6 +26,9 @@ struct fl {
 /* The errors that the manual names; anything else is a defect of ours, told as EIO. */
 int gate(long r);
 
+/* No range: not from a page's beginning on, empty, or not in an address space. */
+bool bad_range(const void *addr, size_t length);
+
 /* FL_FAILED and errno for an error. */
 void *address(long r);
 

@@ -226,7 +226,7 @@ API void *fl_mmap_backing(struct fl *fl, void *addr, size_t length, int prot, in
 	const int type = flags & MAP_TYPE;
 
 	if (backing->fl != fl || (type != MAP_SHARED && type != MAP_PRIVATE) ||
-	    (flags & (MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK)))
+	    (flags & (MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK | FL_MAP_IN_THREAD)))
 		return address(-EINVAL);
 	if (type == MAP_SHARED && (prot & PROT_WRITE) && !backing->writable)
 		return address(-EACCES);

@@ -446,12 +446,19 @@ long do_register(struct mm *mm, uintptr_t start, uintptr_t end, int prot)
 long do_unregister(struct pager *p, uintptr_t start, uintptr_t end)
 {
 	struct mm *mm = p->mm;
+	uintptr_t at = start;
 	long r;
 
 	for (const struct region *q = region_next(&mm->regions, start); q != NULL && q->start < end;
-	     q = region_next(&mm->regions, q->end))
+	     q = region_next(&mm->regions, q->end)) {
 		if (q->users != NULL || (q->flags & REGION_IN_THREAD))
 			return -EINVAL;
+		if (q->start > at)
+			return -ENOMEM;
+		at = q->end;
+	}
+	if (at < end)
+		return -ENOMEM;
 	if (mm->armed) {
 		uint64_t pages = (end - start) >> PAGE_SHIFT;
 

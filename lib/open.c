@@ -41,7 +41,8 @@ static int window_option(size_t bytes, uint32_t def, uint32_t *pages)
 /* The pool that is asked for; that it can be opened is tried here, on an application thread. */
 static int take_tier(struct mm *mm, const struct fl_options *o, char *why, size_t why_size)
 {
-	uint64_t pool = o->pool != 0 ? o->pool : (mm->limit << PAGE_SHIFT) / 4;
+	const uint64_t most = (uint64_t)ZPOOL_SPANS_MAX * ZPOOL_SPAN;
+	uint64_t pool = (mm->limit << PAGE_SHIFT) / 4;
 	int r;
 
 	if (o->reserved != 0)
@@ -54,7 +55,11 @@ static int take_tier(struct mm *mm, const struct fl_options *o, char *why, size_
 					     : "without swap and compression no page could leave");
 	if (o->compress == FL_COMPRESS_NONE)
 		return 0;
-	if (pool < TIER_POOL_MIN || pool / ZPOOL_SPAN > ZPOOL_SPANS_MAX)
+	if (o->pool != 0)
+		pool = o->pool;
+	else if (pool > most)
+		pool = most;
+	if (pool < TIER_POOL_MIN || pool > most)
 		return refuse(why, why_size, -EINVAL,
 			      "the pool of compressed pages takes 512 KiB to 64 GiB");
 	mm->tier.pool_bytes = pool;
@@ -69,8 +74,9 @@ static int take_tier(struct mm *mm, const struct fl_options *o, char *why, size_
 static int take_options(struct mm *mm, const struct fl_options *o, char *why, size_t why_size)
 {
 	uint64_t limit = o->limit != 0 ? o->limit : options_ram() / 4 * 3;
+	int r;
 
-	if (limit < FL_LIMIT_MIN || limit >> PAGE_SHIFT > UINT64_MAX / 4)
+	if (limit < FL_LIMIT_MIN)
 		return refuse(why, why_size, -EINVAL, "the limit is below 2 MiB");
 	if (o->pagers > PAGERS_MAX)
 		return refuse(why, why_size, -EINVAL, "more than 16 pagers");
@@ -78,6 +84,8 @@ static int take_options(struct mm *mm, const struct fl_options *o, char *why, si
 		return refuse(why, why_size, -EINVAL, "more than 32 swap areas");
 	if ((unsigned)o->engine > FL_ENGINE_SYNC || (unsigned)o->wp > FL_WP_OFF)
 		return refuse(why, why_size, -EINVAL, "no such engine or dirty tracking");
+	if ((unsigned)o->log_level > FL_LOG_DEBUG)
+		return refuse(why, why_size, -EINVAL, "no such log level");
 	if (window_option(o->fault_around, AROUND_DEFAULT, &mm->opt.fault_around) != 0 ||
 	    window_option(o->readahead, READAHEAD_DEFAULT, &mm->opt.readahead) != 0)
 		return refuse(why, why_size, -EINVAL,
@@ -105,8 +113,9 @@ static int take_options(struct mm *mm, const struct fl_options *o, char *why, si
 	}
 	if ((o->store_flags & ~FL_STORE_FUSE) != 0)
 		return refuse(why, why_size, -EINVAL, "no such flag of a store");
-	if (take_tier(mm, o, why, why_size) != 0)
-		return -EINVAL;
+	r = take_tier(mm, o, why, why_size);
+	if (r != 0)
+		return r;
 	mm->private_area = o->nareas == 0 && o->store == NULL && !o->no_swap && !(mm->flags & MM_SERVER);
 	for (unsigned i = 0; i < o->nareas; i++) {
 		struct fl_swap_spec *s = &mm->spec[mm->nspec];

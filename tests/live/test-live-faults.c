@@ -941,7 +941,7 @@ static void registered_memory(void **state)
 	const size_t n = 2 * LIMIT_PAGES;
 	struct fl_options o = live_options(LIMIT);
 	struct fl *fl = live_open(&o);
-	char *mem = mmap(NULL, n * PG, RW, ANON, -1, 0);
+	char *mem = mmap(NULL, (n + 1) * PG, RW, ANON, -1, 0);
 	char *shared = mmap(NULL, 4 * PG, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	char *hole = mmap(NULL, 8 * PG, RW, ANON, -1, 0);
 
@@ -951,6 +951,8 @@ static void registered_memory(void **state)
 	assert_int_equal(munmap(hole + 3 * PG, PG), 0);
 	assert_int_equal(fl_register(fl, mem + 1, PG), -EINVAL);
 	assert_int_equal(fl_register(fl, mem, 0), -EINVAL);
+	assert_int_equal(fl_register(fl, mem, SIZE_MAX), -EINVAL);
+	assert_int_equal(fl_register(fl, mem, SIZE_MAX - PG), -EINVAL);
 	assert_int_equal(fl_register(fl, shared, 4 * PG), -EINVAL);
 	assert_int_equal(fl_register(fl, hole, 8 * PG), -ENOMEM);
 	assert_int_equal(live_count(fl, mem, n, FL_PAGE_UNMANAGED), n);
@@ -963,7 +965,15 @@ static void registered_memory(void **state)
 	live_check(mem, 0, n, 13);
 	live_out(fl, mem, n);
 	assert_int_equal(rss(mem, n), 0);
+	/* what is not managed, or not all of it */
+	assert_int_equal(fl_unregister(fl, shared, PG), -ENOMEM);
+	assert_int_equal(munmap(mem + n * PG, PG), 0);
+	assert_int_equal(fl_unregister(fl, mem, (n + 1) * PG), -ENOMEM);
+	assert_int_equal(live_count(fl, mem, n, FL_PAGE_UNMANAGED), 0);
 	/* a part goes back to its owner, whole */
+	assert_int_equal(fl_unregister(fl, mem, SIZE_MAX), -EINVAL);
+	assert_int_equal(fl_page_state(fl, mem, SIZE_MAX, NULL), -EINVAL);
+	assert_int_equal(fl_page_state(fl, mem, (size_t)1 << 48, NULL), -EINVAL);
 	assert_int_equal(fl_unregister(fl, mem + 16 * PG, 16 * PG), 0);
 	assert_int_equal(live_count(fl, mem + 16 * PG, 16, FL_PAGE_UNMANAGED), 16);
 	assert_int_equal(rss(mem + 16 * PG, 16), 16);
@@ -976,6 +986,36 @@ static void registered_memory(void **state)
 	munmap(mem, n * PG);
 	munmap(shared, 4 * PG);
 	munmap(hole, 8 * PG);
+}
+
+/* /proc/self/maps has a megabyte of lines before that of the memory. */
+static void registered_behind_many_mappings(void **state)
+{
+	const size_t n = 64, crowd = 24000;
+	struct fl *fl = open_small();
+	char *mem = mmap(NULL, n * PG, RW, ANON, -1, 0);
+	/* there is no gap above `mem` that it fits into */
+	char *many = mmap(NULL, crowd * PG, PROT_NONE, ANON, -1, 0);
+
+	(void)state;
+	assert_ptr_not_equal(mem, MAP_FAILED);
+	assert_ptr_not_equal(many, MAP_FAILED);
+	assert_true(many < mem);
+	for (size_t i = 0; i < crowd; i += 2)
+		assert_int_equal(mprotect(many + i * PG, PG, PROT_READ), 0);
+	live_fill(mem, 0, n, 19);
+	assert_int_equal(fl_register(fl, mem, n * PG), 0);
+	assert_int_equal(live_count(fl, mem, n, FL_PAGE_UNMANAGED), 0);
+	live_out(fl, mem, n);
+	live_check(mem, 0, n, 19);
+	/* neither one that cannot be managed is overlooked, nor a gap */
+	assert_int_equal(fl_register(fl, many, 2 * PG), -EINVAL);
+	assert_int_equal(fl_unregister(fl, mem, n * PG), 0);
+	assert_int_equal(munmap(mem + PG, PG), 0);
+	assert_int_equal(fl_register(fl, mem, n * PG), -ENOMEM);
+	munmap(mem, n * PG);
+	munmap(many, crowd * PG);
+	assert_int_equal(fl_close(fl), 0);
 }
 
 /* ---- touched by the kernel ---- */
@@ -1253,6 +1293,7 @@ int main(void)
 		cmocka_unit_test(the_limit_changes),
 		cmocka_unit_test(two_runtimes_side_by_side),
 		cmocka_unit_test(registered_memory),
+		cmocka_unit_test(registered_behind_many_mappings),
 		cmocka_unit_test(system_calls_touch_it),
 		cmocka_unit_test(signals_come_in_the_middle),
 		cmocka_unit_test(a_child_of_an_armed_process_has_no_managed_memory),

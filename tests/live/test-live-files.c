@@ -351,6 +351,8 @@ static void writes_that_fail_are_told_once_and_tried_again(void **state)
 	assert_int_equal(live_wrong(s->bytes, 0, 30, 9), 0);
 	assert_int_equal(live_wrong(s->bytes, 31, 33, 9), 0);
 	assert_int_equal(stats(fl).cache_dirty, 1);
+	s->fail_write = -EDQUOT;
+	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), -EDQUOT);
 	/* what is not dirty has nothing to tell */
 	s->fail_write = 0;
 	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), 0);
@@ -469,6 +471,10 @@ static void arguments_of_sources_are_checked(void **state)
 	assert_ptr_equal(fl_mmap_backing(fl, NULL, PG, RW, ANON, b, 0), FL_FAILED);
 	assert_int_equal(errno, EINVAL);
 	assert_ptr_equal(fl_mmap_backing(fl, NULL, PG, RW, MAP_PRIVATE, b, 7), FL_FAILED);
+	assert_int_equal(errno, EINVAL);
+	assert_ptr_equal(
+		fl_mmap_backing(fl, NULL, PG, PROT_READ, MAP_SHARED | FL_MAP_IN_THREAD, b, 0),
+		FL_FAILED);
 	assert_int_equal(errno, EINVAL);
 	live_check(map_store(fl, b, 8, MAP_PRIVATE), 0, 8, 3);
 	ops.threads = 17;

@@ -873,6 +873,7 @@ static void open_refuses_what_cannot_be(void **state)
 	REFUSED(nareas, FL_SWAP_MAX + 1, -EINVAL);
 	REFUSED(engine, (enum fl_engine)3, -EINVAL);
 	REFUSED(wp, (enum fl_wp)3, -EINVAL);
+	REFUSED(log_level, (enum fl_log_level)4, -EINVAL);
 	REFUSED(fault_around, 4095, -EINVAL);
 	REFUSED(fault_around, (2UL << 20) + 1, -EINVAL);
 	REFUSED(readahead, 1, -EINVAL);

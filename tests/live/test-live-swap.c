@@ -284,6 +284,7 @@ static void off_needs_room(void **state)
 static void what_is_refused(void **state)
 {
 	struct fl_swap_spec a = {.path = blank("good", 64), .prio = 1};
+	char long_name[5000];
 	struct fl_swap_spec s;
 	struct fl_options o = live_options(LIMIT);
 	struct fl *fl = open_with(&a, 1);
@@ -320,6 +321,14 @@ static void what_is_refused(void **state)
 	assert_int_equal(fl_open(&other, &o), -EINVAL);
 	assert_non_null(strstr(live_text, "reserved is not 0"));
 	o.reserved = 0;
+	memset(long_name, 'x', sizeof(long_name) - 1);
+	long_name[sizeof(long_name) - 1] = '\0';
+	live_log_clear();
+	s = (struct fl_swap_spec){.path = long_name};
+	assert_int_equal(fl_swapon(fl, &s), -ENAMETOOLONG);
+	assert_non_null(strstr(live_text, "too long"));
+	assert_ptr_equal(strchr(live_text, '\n') + 1, live_text + live_text_len);
+	assert_int_equal(fl_swapoff(fl, long_name), -EINVAL);
 	/* somebody's data stay what they are */
 	s = (struct fl_swap_spec){.path = blank("data", 64)};
 	fd = open(s.path, O_WRONLY | O_CLOEXEC);

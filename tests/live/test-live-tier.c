@@ -464,7 +464,14 @@ static void what_cannot_be_is_refused(void **state)
 	live_log_clear();
 	assert_int_equal(fl_open(&fl, &o), -EINVAL);
 	assert_string_equal(live_text, "the pool of compressed pages takes 512 KiB to 64 GiB\n");
+	o.pool = ((uint64_t)64 << 30) + 1;
+	assert_int_equal(fl_open(&fl, &o), -EINVAL);
+	/* a quarter of a limit that was not asked for is not refused */
 	o.pool = 0;
+	o.limit = (uint64_t)1 << 40;
+	assert_int_equal(fl_open(&fl, &o), 0);
+	assert_int_equal(fl_close(fl), 0);
+	o.limit = LIMIT;
 	o.compress = (enum fl_compress)3;
 	assert_int_equal(fl_open(&fl, &o), -EINVAL);
 	o.compress = FL_COMPRESS_NONE;
