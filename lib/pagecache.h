@@ -112,6 +112,8 @@ struct source;
 #define CACHE_CHUNKS ((uint64_t)1 << 17)
 #define CACHE_PAGES_MAX (CHUNK_PAGES * CACHE_CHUNKS) /* 128 TiB */
 #define CACHE_NONE UINT64_MAX
+/* How long a server's memfd of words is, with what is behind them: RLIMIT_FSIZE is to allow that. */
+#define CACHE_REACH (CACHE_PAGES_MAX * sizeof(uint32_t) + PAGE_SIZE)
 #define CACHE_BLOCK 512U /* pages: what counts are kept for */
 
 struct cache_chunk {

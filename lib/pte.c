@@ -20,7 +20,6 @@
 #define LINK_USED ((uint64_t)1 << 32)
 #define LINK_USED_MASK ((uint64_t)0xffff << 32)
 #define LINK_PRESENT ((uint64_t)1 << 48)
-#define CHUNK_BYTES ((size_t)PTE_CHUNK_NODES * PAGE_SIZE)
 #define NO_KEY (~(vpn_t)0)
 
 #ifdef FL_DEBUG
@@ -57,19 +56,19 @@ static uint64_t *node_words(const struct pte_table *t, uint32_t node)
 
 static int chunk_add(struct pte_table *t)
 {
-	size_t off = t->nchunks * CHUNK_BYTES;
+	size_t off = t->nchunks * PTE_CHUNK_BYTES;
 	void *p;
 	long r;
 
 	if (t->nchunks == PTE_CHUNKS_MAX)
 		return -ENOMEM;
-	r = SYS2(ftruncate, t->memfd, off + CHUNK_BYTES);
+	r = SYS2(ftruncate, t->memfd, off + PTE_CHUNK_BYTES);
 	if (sys_err(r))
-		return -ENOMEM;
-	p = sys_mem_map(CHUNK_BYTES, MAP_SHARED, t->memfd, off);
+		return (int)r;
+	p = sys_mem_map(PTE_CHUNK_BYTES, MAP_SHARED, t->memfd, off);
 	if (p == NULL)
 		return -ENOMEM;
-	sys_mem_nodump(p, CHUNK_BYTES);
+	sys_mem_nodump(p, PTE_CHUNK_BYTES);
 	t->chunk[t->nchunks++] = p;
 	return 0;
 }
@@ -104,6 +103,7 @@ static void node_put(struct pte_table *t, uint32_t n)
 int pte_table_open(struct pte_table *t)
 {
 	long fd = SYS2(memfd_create, "faultline-pte", MFD_CLOEXEC);
+	int r;
 
 	memset(t, 0, sizeof(*t));
 	t->cache_key = NO_KEY;
@@ -112,9 +112,10 @@ int pte_table_open(struct pte_table *t)
 	t->memfd = (int)fd;
 	t->chunk = sys_mem_alloc(PTE_CHUNKS_MAX * sizeof(*t->chunk));
 	t->next_node = 1; /* number 0 stands for none */
-	if (t->chunk == NULL || chunk_add(t) != 0) {
+	r = t->chunk == NULL ? -ENOMEM : chunk_add(t);
+	if (r != 0) {
 		pte_table_close(t);
-		return -ENOMEM;
+		return r;
 	}
 	t->root = node_get(t);
 	return 0;
@@ -124,7 +125,7 @@ void pte_table_close(struct pte_table *t)
 {
 	if (t->chunk != NULL) {
 		for (uint32_t i = 0; i < t->nchunks; i++)
-			SYS2(munmap, t->chunk[i], CHUNK_BYTES);
+			SYS2(munmap, t->chunk[i], PTE_CHUNK_BYTES);
 		sys_mem_free(t->chunk, PTE_CHUNKS_MAX * sizeof(*t->chunk));
 	}
 	SYS1(close, t->memfd);
@@ -372,7 +373,7 @@ static int chunk_copy(struct pte_table *dst, const struct pte_table *src, uint32
 		return -ENOMEM;
 	while (done < len) {
 		long r = SYS4(pwrite, dst->memfd, src->chunk[i] + done, len - done,
-			      i * CHUNK_BYTES + done);
+			      i * PTE_CHUNK_BYTES + done);
 
 		if (r == -EINTR)
 			continue;

@@ -96,6 +96,7 @@ static inline pte_t pte_away(swp_t swp)
 
 #define PTE_LEVELS 4
 #define PTE_CHUNK_NODES 512U
+#define PTE_CHUNK_BYTES ((size_t)PTE_CHUNK_NODES * 4096U) /* by so much the tables grow */
 #define PTE_CHUNKS_MAX 65536U
 
 struct pte_table {

@@ -8,6 +8,7 @@
  */
 #include "cli.h"
 #include "doctor.h"
+#include "pte.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -212,6 +213,23 @@ static enum check_state check_as(struct check_result *res)
 	return CHECK_OPTIONAL;
 }
 
+static enum check_state check_fsize(struct check_result *res)
+{
+	struct rlimit r;
+	char buf[32];
+
+	getrlimit(RLIMIT_FSIZE, &r);
+	if (r.rlim_cur == RLIM_INFINITY) {
+		check_found(res, "no bound on files (RLIMIT_FSIZE)");
+		return CHECK_OK;
+	}
+	size_text(r.rlim_cur, buf, sizeof(buf));
+	check_found(res, "%s a file (RLIMIT_FSIZE); so are areas, and tables in memory", buf);
+	check_mend(res, "ulimit -f unlimited");
+	/* below that no table can be made; what areas and their tables need is theirs to say */
+	return r.rlim_cur < PTE_CHUNK_BYTES ? CHECK_MISSING : CHECK_OPTIONAL;
+}
+
 static enum check_state check_overcommit(struct check_result *res)
 {
 	FILE *f = fopen("/proc/sys/vm/overcommit_memory", "r");
@@ -294,10 +312,11 @@ static const struct check first_checks[] = {
 };
 
 static const struct check last_checks[] = {
-	{"io_uring", check_uring},    {"swap directory", check_swap_space},
-	{"direct I/O", check_direct}, {"FUSE", check_fuse},
-	{"open files", check_nofile}, {"locked memory", check_memlock},
-	{"address space", check_as},  {"overcommit", check_overcommit},
+	{"io_uring", check_uring},	  {"swap directory", check_swap_space},
+	{"direct I/O", check_direct},	  {"FUSE", check_fuse},
+	{"open files", check_nofile},	  {"locked memory", check_memlock},
+	{"address space", check_as},	  {"file size", check_fsize},
+	{"overcommit", check_overcommit},
 };
 
 /* Print the rows of some checks; how many needed things are missing. */

@@ -9,6 +9,7 @@
 
 #include "options.h"
 #include "server.h"
+#include "shared.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -123,6 +124,15 @@ static int check_areas(const struct store *s, const char *areas, struct why *why
 	return 0;
 }
 
+/* Of a server in the background nobody reads what it says. */
+static void tell_limits(void)
+{
+	char line[256];
+
+	if (!server.options.foreground && !shared_possible(line, sizeof(line)))
+		cli_error("%s", line);
+}
+
 int cmd_mount(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -179,6 +189,8 @@ int cmd_mount(int argc, char **argv)
 	if (err == 0)
 		err = store_lock(&store, &why);
 	server.store = &store;
+	if (err == 0)
+		tell_limits();
 	if (err == 0)
 		err = server_run(&why);
 	if (err != 0 && why.text[0] != '\0')

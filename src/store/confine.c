@@ -36,15 +36,15 @@
 	(1U << CAP_CHOWN | 1U << CAP_DAC_OVERRIDE | 1U << CAP_FOWNER | 1U << CAP_FSETID |          \
 	 1U << CAP_SETGID | 1U << CAP_SETUID)
 
-/* An inode that the kernel knows costs a descriptor. */
-static void raise_descriptors(void)
+/* As far as we may by ourselves. */
+static void raise_limit(int what)
 {
 	struct rlimit lim;
 
-	if (getrlimit(RLIMIT_NOFILE, &lim) != 0)
+	if (getrlimit(what, &lim) != 0)
 		return;
 	lim.rlim_cur = lim.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &lim);
+	setrlimit(what, &lim);
 }
 
 /* Others' pages depend on us: the last to be killed for memory, where we may say so. */
@@ -64,7 +64,10 @@ int confine_limits(bool root, struct why *why)
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct caps[2];
 
-	raise_descriptors();
+	/* an inode that the kernel knows costs a descriptor */
+	raise_limit(RLIMIT_NOFILE);
+	/* who writes through the mount has a limit of his own; memfds are long, too (shared.c) */
+	raise_limit(RLIMIT_FSIZE);
 	spare_us();
 	memset(caps, 0, sizeof(caps));
 	if (root) {

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <linux/magic.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -172,6 +173,21 @@ static void mark_start(void)
 	}
 }
 
+/* A page cache's memfds are as long as what they can tell of, and hold little of that. */
+bool shared_possible(char *why, size_t size)
+{
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_FSIZE, &lim) != 0 || lim.rlim_max >= CACHE_REACH)
+		return true;
+	snprintf(
+		why, size,
+		"programs page mapped files by themselves: files may have %llu MiB (RLIMIT_FSIZE), "
+		"and more than %llu GiB are needed",
+		(unsigned long long)lim.rlim_max >> 20, (unsigned long long)CACHE_REACH >> 30);
+	return false;
+}
+
 void shared_start(void)
 {
 	struct fl_options o = {
@@ -183,6 +199,10 @@ void shared_start(void)
 	char why[LOG_LINE_MAX], line[LOG_LINE_MAX + 64];
 	int err;
 
+	if (!shared_possible(line, sizeof(line))) {
+		server_say(line);
+		return;
+	}
 	mark_start();
 	err = mounts_device(server.mnt, &mount_dev);
 	snprintf(why, sizeof(why), "the mount cannot be looked at: %s", strerror(-err));

@@ -26,6 +26,9 @@
 
 struct peer;
 
+/* Whether a server of ours is allowed what that takes; else *why says what follows. */
+bool shared_possible(char *why, size_t size);
+
 /* Before confinement; a server that cannot page for others goes on without. */
 void shared_start(void);
 /*

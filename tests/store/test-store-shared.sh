@@ -71,3 +71,36 @@ wait
 [ "$(head -c 16 "$work/mnt/files/data")" = 'a child!not lost' ]
 "$faultline" umount "$work/mnt"
 [ "$(head -c 16 "$work/store/files/data")" = 'a child!not lost' ]
+
+# A limit of files' length is raised as far as it may be; else programs page by themselves, and one line says so.
+rm "$work/in" "$work/out"
+cat >"$work/alone.py" <<'END'
+import mmap, sys
+f = open(sys.argv[1] + '/mnt/files/data', 'r+b')
+m = mmap.mmap(f.fileno(), 0)
+m[:8192] = sys.argv[2].encode() * 8192
+m.flush()
+END
+# with_limit WORD OPTION...: it stores that, and what it is told is in $work/err
+with_limit() {
+	word=$1
+	shift
+	(
+		for option; do
+			ulimit "$option" -f 1000000
+		done
+		expect 0 "$faultline" mount -o cache=4M "$work/store" "$work/mnt"
+	)
+	"$faultline" run --limit 64M --store "$work/mnt" --stats="$work/stats" -- \
+		python3 "$work/alone.py" "$work" "$word" 2>"$work/said"
+	"$faultline" umount "$work/mnt"
+	[ "$(dd if="$work/store/files/data" bs=1 skip=8184 count=8 status=none)" = \
+		"$word$word$word$word$word$word$word$word" ]
+}
+with_limit x -S
+[ ! -s "$work/err" ] || fail "a limit that may be raised: it is spoken of"
+if grep -q 'not managed' "$work/stats" || [ -s "$work/said" ]; then
+	fail "a limit that may be raised: the server does not page"
+fi
+with_limit y -S -H
+one_line 'programs page mapped files by themselves.*RLIMIT_FSIZE' mount

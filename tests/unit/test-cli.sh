@@ -135,6 +135,8 @@ limited() {
 	[ "$status" -eq "$4" ] || fail "doctor, ulimit $1 $2: status $status instead of $4"
 	grep -q "$3" "$work/out" || fail "doctor, ulimit $1 $2: no line '$3'"
 }
+limited -f 8192 '^file size  *optional  *[48].0M a file (RLIMIT_FSIZE)' 0
+limited -f 1024 '^file size  *missing  *\(512K\|1.0M\) a file (RLIMIT_FSIZE)' 1
 limited -n 32 '^open files  *missing  *32 descriptors' 1
 # The thread sanitizer does not start under such a limit.
 grep -q __tsan_init "$faultline" ||
