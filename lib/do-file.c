@@ -81,7 +81,7 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 	return err == -EACCES ? err : -ENOMEM;
 }
 
-long do_mmap_file(struct mm *mm, const struct map_file *m)
+long do_mmap_file(struct mm *mm, struct map_file *m, struct hop_slot *caller)
 {
 	bool hold = m->flags & FL_MAP_HOLD;
 	bool shared = (m->flags & MAP_TYPE) != MAP_PRIVATE && !hold;
@@ -90,7 +90,7 @@ long do_mmap_file(struct mm *mm, const struct map_file *m)
 	long r = 0;
 
 	if (pc == NULL && shared && mm->store != NULL) {
-		r = share_map(mm, m);
+		r = share_map(mm, m, caller);
 		if (r != SHARE_NOT)
 			return r;
 		/* of an unmodified program: the kernel's, then */

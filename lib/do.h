@@ -62,6 +62,14 @@ struct map_file {
 	struct source *source; /* NULL: fd */
 	uint64_t size;
 	bool write;
+	/* of share_map(), while it waits for a server to take the file: */
+	struct {
+		struct map_file *next;
+		struct hop_slot *caller; /* who is answered then; NULL: it did not wait yet */
+		int fd;			 /* of the pagers' */
+		uint64_t ino;
+		uint64_t since; /* ns */
+	} wait;
 };
 
 /* Who waits for fsync(2) of one file. */
@@ -70,8 +78,11 @@ struct sync_wait {
 	int err;
 };
 
-/* -ERESTART: the file that was chosen cannot be had here, and is the kernel's to map. */
-long do_mmap_file(struct mm *mm, const struct map_file *m);
+/*
+ * -ERESTART: the file that was chosen cannot be had here, and is the kernel's to map.
+ * HOP_LATER: the same call is to be made again (hop_again()).
+ */
+long do_mmap_file(struct mm *mm, struct map_file *m, struct hop_slot *caller);
 long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 		      uintptr_t new_addr);
 /*

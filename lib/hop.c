@@ -311,7 +311,7 @@ static long serve(struct pager *p, struct hop_slot *s)
 			grant_forked(mm, false, 0);
 		return r;
 	case HOP_MMAP_FILE:
-		return do_mmap_file(mm, (const struct map_file *)a[0]);
+		return do_mmap_file(mm, (struct map_file *)a[0], s);
 	case HOP_MSYNC:
 		return do_msync(p, (uintptr_t)a[0], (size_t)a[1], (int)a[2], (unsigned)a[3]);
 	case HOP_SYNC_RANGE:
@@ -504,6 +504,14 @@ void hop_late(struct mm *mm, struct hop_slot *s, long result)
 	answer(mm, bell_of(&mm->hop, s));
 	if (mm->hop.kicked)
 		serve_kick(mm, mm->hop.kick);
+}
+
+void hop_again(struct pager *p, struct hop_slot *s)
+{
+	long r = serve(p, s);
+
+	if (r != HOP_LATER)
+		hop_late(p->mm, s, r);
 }
 
 bool hop_kicked(struct mm *mm, uintptr_t addr)

@@ -152,6 +152,9 @@ void hop_answer_faults(struct pager *p);
 /* Answer a call whose result was HOP_LATER. */
 void hop_late(struct mm *mm, struct hop_slot *s, long result);
 
+/* Do it once more, and answer it unless its result is that again; hop_passed_over() is to follow. */
+void hop_again(struct pager *p, struct hop_slot *s);
+
 /* The same as hop_serve(), after work that let others go on (pager_pump): calls whose doorbells were passed over. */
 void hop_passed_over(struct pager *p);
 

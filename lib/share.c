@@ -85,11 +85,12 @@ struct share_file {
 struct share {
 	struct link *link; /* NULL: nothing was mapped yet */
 	struct share_file *files;
-	uint64_t look_at;    /* when what waits is looked at again, ns; 0: nothing does */
-	uint64_t connect_at; /* and not before then whether there is a server, ns */
-	uint64_t lost_at;    /* when the last one was lost, ns */
-	bool said;	     /* that a touch raised SIGBUS since the server has gone */
-	bool refused;	     /* and that a server does not page mapped files */
+	uint64_t look_at;	  /* when what waits is looked at again, ns; 0: nothing does */
+	uint64_t connect_at;	  /* and not before then whether there is a server, ns */
+	uint64_t lost_at;	  /* when the last one was lost, ns */
+	bool said;		  /* that a touch raised SIGBUS since the server has gone */
+	bool refused;		  /* and that a server does not page mapped files */
+	struct map_file *waiting; /* calls that map a file which is to be taken first */
 };
 
 static struct share_file *file_of(const struct region *r)
@@ -393,33 +394,25 @@ static void note_path(const struct mm *mm, struct share_file *f, int fd)
 	f->path[!sys_err(n) && n < (long)sizeof(f->path) ? n : 0] = '\0';
 }
 
-static void take_files(struct mm *mm);
 static bool is_held(const struct share_file *f);
 
 /* Until when a file is to be taken that we have mapped, and open anew; 0: it is not. */
-static uint64_t is_coming(const struct share *s, const struct stat *st, uint64_t since)
+static uint64_t is_coming(const struct share *s, uint64_t ino, uint64_t since)
 {
 	for (const struct share_file *f = s->files; f != NULL; f = f->next)
-		if (f->stranded && f->take_until != 0 && f->users.count != 0 &&
-		    f->ino == st->st_ino)
+		if (f->stranded && f->take_until != 0 && f->users.count != 0 && f->ino == ino)
 			return since + (is_held(f) ? OPEN_HELD_NS : OPEN_NS);
 	return 0;
 }
 
 /* Else, to open a file anew would make another page cache of it beside the one that is left. */
-static void await_taken(struct mm *mm, const struct stat *st)
+static bool is_to_be_taken(const struct mm *mm, const struct map_file *m)
 {
-	uint64_t since = sys_now();
-
-	while (mm->share->link->sock >= 0 && is_coming(mm->share, st, since) > sys_now()) {
-		uint32_t word = 0;
-
-		futex_wait(&word, 0, LOOK_NS);
-		take_files(mm);
-	}
+	return mm->share->link->sock >= 0 &&
+	       is_coming(mm->share, m->wait.ino, m->wait.since) > sys_now();
 }
 
-static int open_file(struct mm *mm, int fd, const struct map_file *m, struct share_file **out)
+static long open_file(struct mm *mm, int fd, struct map_file *m, struct share_file **out)
 {
 	bool write = m->write;
 	struct share *s = mm->share;
@@ -428,14 +421,14 @@ static int open_file(struct mm *mm, int fd, const struct map_file *m, struct sha
 	long r = SYS2(fstat, fd, &st);
 
 	if (sys_err(r))
-		return (int)r;
+		return r;
 	/* another thread may have put another file there */
 	if (!is_stored(mm, &st) ||
 	    (m->id.tid != 0 && (m->id.dev != st.st_dev || m->id.ino != st.st_ino)))
 		return SHARE_NOT;
 	r = link_get(mm);
 	if (r != 0) {
-		if (s->refused)
+		if (s->refused || m->wait.caller != NULL)
 			return SHARE_NOT;
 		s->refused = true;
 		mm_log(mm, FL_LOG_WARN,
@@ -444,7 +437,9 @@ static int open_file(struct mm *mm, int fd, const struct map_file *m, struct sha
 		       log_strerror((int)r));
 		return SHARE_NOT;
 	}
-	await_taken(mm, &st);
+	m->wait.ino = st.st_ino;
+	if (is_to_be_taken(mm, m))
+		return HOP_LATER;
 	for (f = s->files; f != NULL; f = f->next)
 		if (!f->stranded && f->dev == st.st_dev && f->ino == st.st_ino && f->write == write)
 			break;
@@ -460,7 +455,7 @@ static int open_file(struct mm *mm, int fd, const struct map_file *m, struct sha
 		r = fetch(mm, f, fd);
 		if (r != 0) {
 			sys_mem_free(f, sizeof(*f));
-			return (int)r;
+			return r;
 		}
 		f->next = s->files;
 		s->files = f;
@@ -570,7 +565,17 @@ static long fetch_fd(const struct mm *mm, const struct map_file *m)
 	return fd;
 }
 
-long share_map(struct mm *mm, const struct map_file *m)
+/* The call is made again when there is something new; nothing but it waits. */
+static void put_off(struct mm *mm, struct map_file *m, int fd, struct hop_slot *caller)
+{
+	m->wait.fd = fd;
+	m->wait.caller = caller;
+	m->wait.next = mm->share->waiting;
+	mm->share->waiting = m;
+	look_soon(mm->share);
+}
+
+long share_map(struct mm *mm, struct map_file *m, struct hop_slot *caller)
 {
 	uint32_t rflags = REGION_SHARED | REGION_REMOTE | (m->write ? 0 : REGION_NOWRITE);
 	struct share_file *f = NULL;
@@ -580,11 +585,21 @@ long share_map(struct mm *mm, const struct map_file *m)
 		mm->share = sys_mem_alloc(sizeof(*mm->share));
 	if (mm->share == NULL)
 		return -ENOMEM;
-	fd = fetch_fd(mm, m);
+	/* once: its number may be another file's by now */
+	fd = m->wait.caller != NULL ? m->wait.fd : fetch_fd(mm, m);
 	if (sys_err(fd))
 		return fd;
+	if (m->wait.caller == NULL)
+		m->wait.since = sys_now();
 	r = open_file(mm, (int)fd, m, &f);
+	if (r == HOP_LATER) {
+		put_off(mm, m, (int)fd, caller);
+		return r;
+	}
 	SYS1(close, fd);
+	/* what it waited for is mapped: a page cache of our own would be another copy of that */
+	if (r == SHARE_NOT && m->wait.caller != NULL)
+		return -ENOTCONN;
 	if (r != 0)
 		return r;
 	if (mm->lock_future)
@@ -1300,14 +1315,48 @@ void share_round(struct pager *p)
 	sweep(mm, false);
 }
 
+/* A call that waits no more (all: or that does), which is taken off the list; NULL: there is none. */
+static struct map_file *next_ready(struct mm *mm, bool all)
+{
+	for (struct map_file **link = &mm->share->waiting; *link != NULL;
+	     link = &(*link)->wait.next) {
+		struct map_file *m = *link;
+
+		if (all || !is_to_be_taken(mm, m)) {
+			*link = m->wait.next;
+			return m;
+		}
+	}
+	return NULL;
+}
+
+void share_calls(struct pager *p)
+{
+	struct mm *mm = p->mm;
+	struct map_file *m;
+
+	if (mm->share == NULL)
+		return;
+	/* each may let others go on, and they may do some */
+	while ((m = next_ready(mm, false)) != NULL)
+		hop_again(p, m->wait.caller);
+	if (mm->share->waiting != NULL)
+		look_soon(mm->share);
+}
+
 void share_close(struct mm *mm)
 {
 	struct share *s = mm->share;
 	const struct region *r;
 	uintptr_t start, end;
+	struct map_file *m;
 
 	if (s == NULL)
 		return;
+	while ((m = next_ready(mm, true)) != NULL) {
+		SYS1(close, m->wait.fd);
+		hop_late(mm, m->wait.caller, -ENOMEM);
+	}
 	while ((r = next_remote(mm, 0, addr_of(VPN_MAX), &start, &end)) != NULL)
 		if (sys_err(do_munmap(mm, start, end - start)))
 			log_fatal("no memory to forget a mapping");
@@ -1348,6 +1397,9 @@ int share_forked(struct mm *mm, int sock)
 	struct link *l = s != NULL ? s->link : NULL;
 	long r;
 
+	/* their threads are the parent's */
+	if (s != NULL)
+		s->waiting = NULL;
 	if (l == NULL) {
 		if (sock >= 0)
 			SYS1(close, sock);

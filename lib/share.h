@@ -28,7 +28,8 @@
  * locked: there, for what a process may lock is for its kernel to say first.
  *
  * The server's answer is waited for when a mapping comes or goes, and when the
- * process forks, for WAIT_NS at most: then the server counts as gone.
+ * process forks, for WAIT_NS at most: then the server counts as gone.  A call that maps a
+ * file which is to be taken first waits for that alone, and is made again (share_calls()).
  *
  * Called on a pager with the mm lock held.
  */
@@ -42,6 +43,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct hop_slot;
 struct map_file;
 struct mm;
 struct pager;
@@ -49,8 +51,11 @@ struct sync_wait;
 
 #define SHARE_NOT 1L /* no address: the file is not the store's */
 
-/* Map what is asked for, if it is a file of the store: its address, -errno or SHARE_NOT. */
-long share_map(struct mm *mm, const struct map_file *m);
+/*
+ * Map what is asked for, if it is a file of the store: its address, -errno or SHARE_NOT;
+ * HOP_LATER: it waits, and is asked for again in a round.
+ */
+long share_map(struct mm *mm, struct map_file *m, struct hop_slot *caller);
 /* More pages of what a region maps, or the same again. */
 long share_map_more(struct mm *mm, const struct region *r, uintptr_t addr, size_t len, int flags,
 		    uint64_t page);
@@ -85,8 +90,9 @@ void share_come_back(struct mm *mm);
 
 /* fd is one of ours, and has something to say. */
 bool share_ready(struct mm *mm, int fd);
-/* In a round of the pager. */
+/* In a round of the pager; and in one in which calls are done: those that waited. */
 void share_round(struct pager *p);
+void share_calls(struct pager *p);
 /* When that wants to be called at the latest, in ns from now; UINT64_MAX: when something happens. */
 uint64_t share_patience(const struct mm *mm);
 

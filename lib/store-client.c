@@ -590,6 +590,7 @@ void stored_round(struct pager *p)
 			}
 		}
 	}
+	share_calls(p);
 	hop_passed_over(p);
 }
 

@@ -10,6 +10,7 @@
  */
 #include "shared.h"
 
+#include "mm.h"
 #include "within.h"
 
 #include <dirent.h>
@@ -636,6 +637,193 @@ static void rewritten_while_a_server_ends(void **state)
 	check_file("mnt/files/data", 100, REWRITTEN, 1, (uint64_t)version);
 }
 
+enum { BEGIN_TO_MAP, IS_MAPPING, USE_MEMORY, END_MAPPING, USE_MAPPED };
+
+static pthread_t mapper;
+static char *mapped_anew;
+static bool is_mapped; /* or could not be */
+
+static void *map_anew(void *arg)
+{
+	mapped_anew = fl_mmap(fl, NULL, PAGES * PG, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	__atomic_store_n(&is_mapped, true, __ATOMIC_SEQ_CST);
+	return arg;
+}
+
+/* A pager has the call, and has not answered it. */
+static bool is_mapping(void)
+{
+	for (unsigned i = 0; i < HOP_SLOTS; i++) {
+		const struct hop_slot *s = &fl->mm->hop.slot[i];
+
+		if (__atomic_load_n(&s->state, __ATOMIC_SEQ_CST) == HOP_RUNNING &&
+		    s->op == HOP_MMAP_FILE)
+			return true;
+	}
+	return false;
+}
+
+static int64_t begin_mapping(void)
+{
+	time_t since = time(NULL);
+	int r;
+
+	__atomic_store_n(&is_mapped, false, __ATOMIC_SEQ_CST);
+	r = pthread_create(&mapper, NULL, map_anew, NULL);
+	while (r == 0 && !is_mapping() && !__atomic_load_n(&is_mapped, __ATOMIC_SEQ_CST)) {
+		if (time(NULL) - since > HANG_SECONDS)
+			return -ETIMEDOUT;
+		poll(NULL, 0, 1);
+	}
+	return r;
+}
+
+static int64_t use_memory(uint64_t pages)
+{
+	uint64_t *p = fl_mmap(fl, NULL, pages * PG, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == FL_FAILED)
+		return -errno;
+	for (uint64_t page = 0; page < pages; page++)
+		fill(p + page * WORDS, page, 7);
+	for (uint64_t page = 0; page < pages; page++)
+		if (differs(p + page * WORDS, page, 7) != WORDS)
+			return (int64_t)page + 1;
+	return fl_munmap(fl, p, pages * PG);
+}
+
+/* A thread maps the file, and the other one does something else meanwhile. */
+static int64_t map_beside(uint64_t what, uint64_t n)
+{
+	switch (what) {
+	case BEGIN_TO_MAP:
+		return begin_mapping();
+	case IS_MAPPING:
+		return is_mapping();
+	case USE_MEMORY:
+		return use_memory(n);
+	case END_MAPPING:
+		pthread_join(mapper, NULL);
+		return mapped_anew != FL_FAILED ? 0 : -EFAULT;
+	case USE_MAPPED:
+		map = mapped_anew;
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+/* A server comes, and cannot take what p has mapped, which maps it anew. */
+static int begin_to_map(struct process *p)
+{
+	int words = words_of_server();
+	uint32_t asked;
+
+	kill_server();
+	lock(words, F_RDLCK);
+	asked = __atomic_load_n(&within->locks, __ATOMIC_SEQ_CST);
+	within_serve(base, SMALL);
+	await_more(&within->locks, asked);
+	OK(p, OPEN, 0, 0, 0, 0);
+	OK(p, RUN, BEGIN_TO_MAP, 0, 0, 0);
+	return words;
+}
+
+/*
+ * Who maps a file anew waits until it is taken, or for so long: other threads, and a child, do not
+ * wait for that.
+ */
+static void one_that_maps_it_anew(void **state)
+{
+	struct process p, c;
+	time_t since;
+	int words;
+
+	(void)state;
+	shared_run = map_beside;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	words = begin_to_map(&p);
+	OK(&p, RUN, USE_MEMORY, 0, 0, LIMIT / PG + 500);
+	OK(&p, CHECK, 0, 10, 1, 2);
+	c = child_of(&p);
+	OK(&c, RUN, USE_MEMORY, 0, 0, 100);
+	assert_int_equal(DO(&p, RUN, IS_MAPPING, 0, 0, 0), 1);
+	close(words);
+	OK(&p, RUN, END_MAPPING, 0, 0, 0);
+	/* all is one page cache */
+	await_paged(&c, PAGES);
+	await_paged(&p, PAGES);
+	OK(&p, STORE, 5, 10, 1, 3);
+	OK(&p, RUN, USE_MAPPED, 0, 0, 0);
+	OK(&p, CHECK, 0, 5, 1, 2);
+	OK(&p, CHECK, 5, 10, 1, 3);
+	OK(&p, STORE, 20, 10, 1, 4);
+	OK(&p, SHUT, 0, 0, 0, 0);
+	OK(&c, CHECK, 5, 10, 1, 3);
+	OK(&c, CHECK, 20, 10, 1, 4);
+	finish(&c);
+	/* the same where it is not taken in time: it is the file as it is, and what was stored comes */
+	words = begin_to_map(&p);
+	OK(&p, RUN, USE_MEMORY, 0, 0, 100);
+	assert_int_equal(DO(&p, RUN, IS_MAPPING, 0, 0, 0), 1);
+	clocks_are_ahead(6);
+	OK(&p, RUN, END_MAPPING, 0, 0, 0);
+	close(words);
+	OK(&p, RUN, USE_MAPPED, 0, 0, 0);
+	since = time(NULL);
+	while (DO(&p, WORD, 29, 0, 0, 0) != (int64_t)word(29, 4, 0)) {
+		assert_true(time(NULL) - since < HANG_SECONDS);
+		poll(NULL, 0, 10);
+	}
+	OK(&p, CHECK, 0, 5, 1, 2);
+	OK(&p, CHECK, 5, 10, 1, 3);
+	OK(&p, CHECK, 20, 10, 1, 4);
+	OK(&p, STORE, 25, 10, 1, 5);
+	finish(&p);
+	check_file("mnt/files/data", 20, 5, 1, 4);
+	check_file("mnt/files/data", 25, 10, 1, 5);
+}
+
+/* The server that was to take it goes, or refuses who waits: there is no other copy of the file then. */
+static void one_that_maps_it_in_vain(void **state)
+{
+	struct process p;
+
+	(void)state;
+	shared_run = map_beside;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	for (uint64_t killed = 0; killed < 2; killed++) {
+		int words = begin_to_map(&p);
+
+		OK(&p, STORE, 0, 5, 1, 3 + killed);
+		assert_int_equal(DO(&p, RUN, IS_MAPPING, 0, 0, 0), 1);
+		if (killed)
+			kill_server();
+		else
+			refuse(&p);
+		assert_int_equal(DO(&p, RUN, END_MAPPING, 0, 0, 0), -EFAULT);
+		close(words);
+		if (killed)
+			within_serve(base, SMALL);
+		else
+			refuse(NULL);
+		await_paged(&p, PAGES);
+		OK(&p, OPEN, 0, 0, 0, 0);
+		OK(&p, RUN, BEGIN_TO_MAP, 0, 0, 0);
+		OK(&p, RUN, END_MAPPING, 0, 0, 0);
+		OK(&p, STORE, 5, 1, 1, 3 + killed);
+		OK(&p, RUN, USE_MAPPED, 0, 0, 0);
+		OK(&p, CHECK, 0, 6, 1, 3 + killed);
+		OK(&p, CHECK, 6, 4, 1, 2);
+		OK(&p, SHUT, 0, 0, 0, 0);
+	}
+	finish(&p);
+	check_file("mnt/files/data", 0, 6, 1, 4);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -658,6 +846,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(killed_while_it_takes, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(rewritten_while_a_server_ends, begin_within,
 						end_within),
+		cmocka_unit_test_setup_teardown(one_that_maps_it_anew, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(one_that_maps_it_in_vain, begin_within, end_within),
 	};
 
 	shared_run = add;
