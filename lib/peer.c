@@ -301,8 +301,13 @@ static void protect_stored(const struct peer *peer, uintptr_t start, uintptr_t e
 			res = uffd_writeprotect(peer->uffd, addr, n * PAGE_SIZE, true);
 			if (res == UFFD_OK)
 				continue;
-			if (uffd_is_dead(peer->uffd, addr))
+			if (uffd_life(peer->uffd, addr) == UFFD_DEAD)
 				return;
+			/* the next one would keep us as long */
+			if (res == UFFD_BUSY) {
+				loosen_all(peer, at, end);
+				return;
+			}
 			/* of several some may be there all the same */
 			if (n != 1 || !peer_protected(peer, res))
 				loosen(pc, page, page + n);
@@ -324,11 +329,11 @@ static bool is_alive(const struct peer *peer)
 		return false;
 	for (uintptr_t at = 0; (r = region_next(&peer->regions, at)) != NULL; at = r->end) {
 		/* a page that is clean is protected as it is */
-		if (tries++ == ALIVE_TRIES ||
-		    uffd_writeprotect(peer->uffd, r->start, PAGE_SIZE, true) == UFFD_OK)
-			return true;
-		if (uffd_is_dead(peer->uffd, r->start))
-			return false;
+		enum uffd_life life =
+			tries++ == ALIVE_TRIES ? UFFD_MAPPED : uffd_life(peer->uffd, r->start);
+
+		if (life != UFFD_ALIVE)
+			return life == UFFD_MAPPED;
 	}
 	return false;
 }

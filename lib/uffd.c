@@ -242,7 +242,7 @@ enum uffd_result uffd_move(int fd, int pagemap_fd, uintptr_t dst, uintptr_t src,
 	return res;
 }
 
-static long writeprotect(int fd, uintptr_t start, size_t len, bool on)
+static long writeprotect(int fd, uintptr_t start, size_t len, bool on, unsigned most)
 {
 	struct uffdio_writeprotect arg = {
 		.range = {.start = start, .len = len},
@@ -253,20 +253,28 @@ static long writeprotect(int fd, uintptr_t start, size_t len, bool on)
 
 	do {
 		r = SYS3(uffd_writeprotect, fd, UFFDIO_WRITEPROTECT, &arg);
-	} while (r == -EAGAIN && ++tries < UFFD_RETRIES);
+	} while (r == -EAGAIN && ++tries < most);
 	return r;
 }
 
 enum uffd_result uffd_writeprotect(int fd, uintptr_t start, size_t len, bool on)
 {
-	long r = writeprotect(fd, start, len, on);
+	long r = writeprotect(fd, start, len, on, UFFD_RETRIES);
 
 	return sys_err(r) ? classify(r) : UFFD_OK;
 }
 
-bool uffd_is_dead(int fd, uintptr_t addr)
+enum uffd_life uffd_life(int fd, uintptr_t addr)
 {
-	return writeprotect(fd, addr, PAGE_SIZE, true) == -ESRCH;
+	switch (writeprotect(fd, addr, PAGE_SIZE, true, 1)) {
+	case 0:
+	case -EAGAIN:
+		return UFFD_MAPPED;
+	case -ESRCH:
+		return UFFD_DEAD;
+	default:
+		return UFFD_ALIVE;
+	}
 }
 
 enum uffd_result uffd_poison(int fd, uintptr_t start, size_t len)

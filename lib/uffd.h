@@ -58,8 +58,17 @@ enum uffd_result uffd_zeropage(int fd, uintptr_t dst, size_t len, size_t *done);
 enum uffd_result uffd_move(int fd, int pagemap_fd, uintptr_t dst, uintptr_t src, size_t len,
 			   size_t *done);
 enum uffd_result uffd_writeprotect(int fd, uintptr_t start, size_t len, bool on);
-/* Whether the address space has gone; else that page of it is write-protected, if anything is there. */
-bool uffd_is_dead(int fd, uintptr_t addr);
+/*
+ * How that page's address space is, which is asked once: who it belongs to could have the answer put
+ * off for as long as he likes (an event that nobody reads), and has it mapped then as
+ * far as that is known.  What is there is write-protected.
+ */
+enum uffd_life {
+	UFFD_DEAD,
+	UFFD_ALIVE,  /* nothing is registered there */
+	UFFD_MAPPED, /* or may be */
+};
+enum uffd_life uffd_life(int fd, uintptr_t addr);
 enum uffd_result uffd_poison(int fd, uintptr_t start, size_t len);
 void uffd_wake(int fd, uintptr_t start, size_t len);
 

@@ -824,6 +824,72 @@ static void one_that_maps_it_in_vain(void **state)
 	check_file("mnt/files/data", 0, 6, 1, 4);
 }
 
+#define OFTEN 320UL
+#define APART 70UL /* pages: each is protected by a call of its own */
+#define UP_TO 980UL
+
+/* The file again and again; from here on it is the last of all mappings that is used. */
+static int64_t map_often(uint64_t n, uint64_t none)
+{
+	(void)none;
+	for (uint64_t i = 0; i < n; i++) {
+		char *p = fl_mmap(fl, NULL, PAGES * PG, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+		if (p == FL_FAILED)
+			return -errno;
+		if (p > map)
+			map = p;
+	}
+	return 0;
+}
+
+/*
+ * A program that has a file mapped so often that to protect it all would take too long loses its connection:
+ * what it stores then, without a fault, is seen; and what it stores when others think that it
+ * is written and clean.
+ */
+static void stored_where_it_is_not_protected(void **state)
+{
+	const uint64_t half = UP_TO / 2;
+	struct process p[2];
+
+	(void)state;
+	shared_run = map_often;
+	within_serve(base, SMALL);
+	make_file(PAGES);
+	for (unsigned i = 0; i < 2; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, PAGES, 0, 1);
+		if (i == 0)
+			OK(&p[i], RUN, OFTEN, 0, 0, 0);
+		OK(&p[i], SHUT, 0, 0, 0, 0);
+	}
+	OK(&p[0], STORE, 0, UP_TO, APART, 2);
+	refuse(&p[0]);
+	/* what is asked for next is done behind the end of its connection */
+	OK(&p[1], SYNC, FAR, 1, 0, 0);
+	OK(&p[0], STORE, 0, UP_TO, APART, 3);
+	OK(&p[1], SYNC, 0, PAGES, 0, 0);
+	check_file("store/files/data", 0, UP_TO, APART, 3);
+	tell(&p[0], (struct order){STORE, 0, half, APART, 4});
+	poll(NULL, 0, SETTLED_MS);
+	tell(&p[0], (struct order){STORE, half, half, APART, 5});
+	poll(NULL, 0, SILENT_MS);
+	push_out(&p[1], 0, UP_TO);
+	refuse(NULL);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(hear(&p[0]), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		OK(&p[i], CHECK, 0, half, APART, 4);
+		OK(&p[i], CHECK, half, half, APART, 5);
+	}
+	await(&p[0], FAR);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+	check_file("mnt/files/data", 0, half, APART, 4);
+	check_file("mnt/files/data", half, half, APART, 5);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -848,6 +914,8 @@ int main(int argc, char **argv)
 						end_within),
 		cmocka_unit_test_setup_teardown(one_that_maps_it_anew, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(one_that_maps_it_in_vain, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(stored_where_it_is_not_protected, begin_within,
+						end_within),
 	};
 
 	shared_run = add;
