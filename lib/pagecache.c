@@ -249,11 +249,15 @@ static int make_memfds(struct pagecache *pc)
 
 /*
  * Behind a server's words there is what they are of, for another server: who has them may read
- * them only.
+ * them only.  A server that lets go of them leaves the time of the file's last change, too, which
+ * may be a write of its own.
  */
 struct words_of {
 	uint64_t dev, ino; /* the file's */
 	uint64_t memfd_ino, marks_ino;
+	struct left_at {
+		int64_t s, ns; /* st_ctim; 0: not known */
+	} changed;
 };
 
 #define WORDS_OF_AT (CACHE_CHUNKS * CHUNK_PAGES * sizeof(uint32_t))
@@ -265,7 +269,7 @@ static bool what_of(const struct pagecache *pc, struct words_of *of)
 	memset(of, 0, sizeof(*of));
 	if (sys_err(SYS2(fstat, pc->memfd, &memfd)) || sys_err(SYS2(fstat, pc->marks_fd, &marks)))
 		return false;
-	*of = (struct words_of){pc->dev, pc->ino, memfd.st_ino, marks.st_ino};
+	*of = (struct words_of){pc->dev, pc->ino, memfd.st_ino, marks.st_ino, {0, 0}};
 	return true;
 }
 
@@ -276,6 +280,25 @@ static bool write_words_of(const struct pagecache *pc)
 	return !(pc->mm->flags & MM_SERVER) ||
 	       (what_of(pc, &of) &&
 		SYS4(pwrite, pc->state_fd, &of, sizeof(of), WORDS_OF_AT) == (long)sizeof(of));
+}
+
+#define TICK_S 2 /* a file's times are no finer than that, whatever keeps it */
+
+/* What nobody changes from here on may be gone on with; where a change would show. */
+static void note_changed(const struct pagecache *pc)
+{
+	struct timespec now;
+	struct left_at at;
+	struct stat st;
+
+	if (!(pc->mm->flags & MM_SERVER) || sys_err(SYS2(fstat, pc->fd, &st)))
+		return;
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (st.st_ctim.tv_sec + TICK_S >= now.tv_sec)
+		return;
+	at = (struct left_at){st.st_ctim.tv_sec, st.st_ctim.tv_nsec};
+	SYS4(pwrite, pc->state_fd, &at, sizeof(at),
+	     WORDS_OF_AT + offsetof(struct words_of, changed));
 }
 
 int cache_leave_to_nobody(const struct pagecache *pc)
@@ -338,6 +361,7 @@ void cache_free(struct pagecache *pc)
 	for (struct pagecache **link = &f->first; *link != NULL; link = &(*link)->next) {
 		if (*link == pc) {
 			*link = pc->next;
+			note_changed(pc);
 			break;
 		}
 	}
@@ -345,6 +369,8 @@ void cache_free(struct pagecache *pc)
 		f->lead = NULL;
 	if (f->tail == pc)
 		f->tail = NULL;
+	if (pc->left != 0)
+		peers_forget(pc);
 	/* the words stay: other processes may go on with what is in the memfd */
 	for (uint64_t page = 0; (page = cache_next(pc, page, FRAME)) != CACHE_NONE; page++)
 		recount(pc, page, cache_get(pc, page), 0);
@@ -613,8 +639,7 @@ void cache_sweep(struct pager *p)
 			cache_free(pc);
 			continue;
 		}
-		if (pc->dirty != 0 || pc->loose != 0 ||
-		    (pc->keep_until != 0 && sys_now() < pc->keep_until))
+		if (pc->dirty != 0 || pc->loose != 0 || cache_is_kept(pc))
 			continue;
 		cache_look_again(pc, 0, CACHE_NONE);
 		if (pc->dirty == 0)
@@ -1081,8 +1106,6 @@ void cache_look_at_size(struct pagecache *pc)
 		cache_resize(pc, (uint64_t)st.st_size);
 }
 
-#define TICK_S 2 /* a file's times are no finer than that, whatever keeps it */
-
 void cache_renew(struct pagecache *pc)
 {
 	struct timespec now;
@@ -1148,14 +1171,23 @@ bool cache_has(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t memfd_i
 	return pc != NULL && is_memfd(pc, memfd_ino);
 }
 
-/* Whether they belong together, and to the file. */
-static bool is_of(const struct pagecache *pc)
+/* Whether they belong together, and to the file; when that had changed last, if it was noted. */
+static bool is_of(const struct pagecache *pc, struct left_at *changed)
 {
+	const long least = offsetof(struct words_of, changed);
 	struct words_of of, is;
+	long n;
 
-	return what_of(pc, &is) &&
-	       SYS4(pread, pc->state_fd, &of, sizeof(of), WORDS_OF_AT) == (long)sizeof(of) &&
-	       memcmp(&of, &is, sizeof(of)) == 0;
+	memset(&of, 0, sizeof(of));
+	n = SYS4(pread, pc->state_fd, &of, sizeof(of), WORDS_OF_AT);
+	*changed = n == (long)sizeof(of) ? of.changed : (struct left_at){0, 0};
+	return !sys_err(n) && n >= least && what_of(pc, &is) && memcmp(&of, &is, least) == 0;
+}
+
+static bool is_as_left(const struct left_at *changed, const struct stat *st)
+{
+	return changed->s != 0 && changed->s == st->st_ctim.tv_sec &&
+	       changed->ns == st->st_ctim.tv_nsec;
 }
 
 /* Have the words, as far as there are any. */
@@ -1302,14 +1334,14 @@ static void take_words(struct pagecache *pc)
 	take_none(pc, pc->chunks * CHUNK_PAGES - gone, gone);
 }
 
-static int take_all(struct pagecache *pc, const struct cache_before *before, bool write)
+static int take_all(struct pagecache *pc, bool unchanged, bool write)
 {
 	struct files *f = &pc->mm->files;
 	struct stat st;
 	int r;
 
-	if (!(write && before->unchanged) && has_stored(pc))
-		return before->unchanged ? -EAGAIN : -EBUSY;
+	if (!(write && unchanged) && has_stored(pc))
+		return unchanged ? -EAGAIN : -EBUSY;
 	r = take_chunks(pc);
 	if (r != 0)
 		return r;
@@ -1318,7 +1350,6 @@ static int take_all(struct pagecache *pc, const struct cache_before *before, boo
 	if (!sys_err(SYS2(fstat, pc->marks_fd, &st)) && st.st_size != 0)
 		SYS4(fallocate, pc->marks_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
 		     st.st_size);
-	pc->taken = true;
 	cache_keep(pc, CACHE_KEEP_NS);
 	if (f->next_tick == 0)
 		f->next_tick = sys_now() + FILE_TICK;
@@ -1331,6 +1362,11 @@ void cache_keep(struct pagecache *pc, uint64_t ns)
 
 	if (pc->keep_until < until)
 		pc->keep_until = until;
+}
+
+bool cache_is_kept(const struct pagecache *pc)
+{
+	return pc->left != 0 || (pc->keep_until != 0 && sys_now() < pc->keep_until);
 }
 
 /* Another server has them, or one that has not gone yet. */
@@ -1371,6 +1407,7 @@ static long reopen_left(struct mm *mm, int fd, int *out)
 static long take(struct mm *mm, int fd, bool write, const struct cache_before *before,
 		 struct pagecache **out)
 {
+	struct left_at changed = {0, 0};
 	struct pagecache *pc;
 	struct stat st;
 	long r = SYS2(fstat, fd, &st);
@@ -1402,11 +1439,11 @@ static long take(struct mm *mm, int fd, bool write, const struct cache_before *b
 	if (r == 0)
 		r = reopen_left(mm, before->marks_fd, &pc->marks_fd);
 	if (r == 0)
-		r = is_of(pc) ? lock_left_words(pc) : -EPERM;
+		r = is_of(pc, &changed) ? lock_left_words(pc) : -EPERM;
 	if (r == 0)
 		r = open_devices(pc, fd, write);
 	if (r == 0)
-		r = take_all(pc, before, write);
+		r = take_all(pc, before->unchanged || is_as_left(&changed, &st), write);
 	if (r != 0) {
 		cache_free(pc);
 		return r;

@@ -154,7 +154,7 @@ struct pagecache {
 	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
 	uint64_t frames, dirty, recent, loose;
 	uint64_t keep_until; /* processes that are not known may have the memfd, ns; 0: none */
-	bool taken;	     /* a server before us made it */
+	uint32_t left;	     /* by peers that may come again (peer.c) */
 	bool loosened;	     /* within one call of peer.c's: all that is dirty is LOOSE */
 	bool given_up;	     /* MM_SERVER: with what is dirty, which the words go on to say */
 	int error; /* of a write, not told yet */
@@ -275,7 +275,10 @@ bool cache_has(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t memfd_i
 int cache_leave_to_nobody(const struct pagecache *pc);
 /* For so long, though nobody maps it: who has the memfd may come. */
 void cache_keep(struct pagecache *pc, uint64_t ns);
+/* Whether it is for that that it is kept just now. */
+bool cache_is_kept(const struct pagecache *pc);
 #define CACHE_KEEP_NS 60000000000ULL /* what a server before us left, or who has lost his connection has */
+#define CACHE_NOTE_NS 4000000000ULL /* after a write: then a change by others would show (TICK_S) */
 
 /* The same for a private mapping, by a thread whose descriptor table may not be the process's; *id must be it. */
 int cache_open_chosen(struct mm *mm, int fd, const struct file_id *id, struct pagecache **out);

@@ -30,8 +30,12 @@
 /* The most that is done to protect what a peer may store to: a call is as much as so many pages. */
 #define PROTECT_MOST ((uint64_t)4 << 20)
 #define PROTECT_CALL 1024U
-#define PROTECT_GAP 64U	 /* pages between two runs that cost no call of their own */
-#define ALIVE_TRIES 256U /* mappings of which none is there that it takes to be sure */
+#define PROTECT_GAP 64U	    /* pages between two runs that cost no call of their own */
+#define ALIVE_TRIES 256U    /* mappings of which none is there that it takes to be sure */
+#define LEFT_MAX 256U	    /* of whom that is asked: each costs a descriptor */
+#define ALIVE_NS 100000000U /* so often it is looked whether who has gone lives */
+/* A child that it forked when it had no connection has no descriptors of the files, and asks for so long. */
+#define HEIR_NS 10000000000ULL
 #define ASIDE_BYTES ((size_t)CACHE_BLOCK * PAGE_SIZE)
 
 /* Who waits until some files are written and durable. */
@@ -53,6 +57,18 @@ struct sync_job {
 	bool begun; /* each write that it waits for, when pc->turns was: */
 	uint32_t turns;
 	bool durable; /* all is written, and fsync(2) under way */
+};
+
+/*
+ * One that has lost its connection while it lived: what it had mapped is kept for it, until it has
+ * ended, and for its children a while longer, or for so long.
+ */
+struct peer_left {
+	struct peer_left *next;
+	uint64_t until;
+	int uffd;
+	uint32_t nfiles;
+	struct pagecache *pc[]; /* NULL: that one has gone */
 };
 
 /* ---- where ---- */
@@ -338,6 +354,111 @@ static bool is_alive(const struct peer *peer)
 	return false;
 }
 
+/* ---- who may come again ---- */
+
+static size_t left_size(uint32_t nfiles)
+{
+	return sizeof(struct peer_left) + nfiles * sizeof(struct pagecache *);
+}
+
+/* It comes again, and is to find what it has mapped: others would have another one made. */
+static void keep_files(const struct peer *peer)
+{
+	struct peers *all = &peer->mm->peers;
+	struct peer_left *left =
+		all->nleft < LEFT_MAX ? sys_mem_alloc(left_size(peer->nfiles)) : NULL;
+	long uffd = left != NULL ? SYS3(fcntl, peer->uffd, F_DUPFD_CLOEXEC, 3) : -ENOMEM;
+
+	if (!sys_err(uffd)) {
+		left->uffd = (int)uffd;
+		left->until = sys_now() + CACHE_KEEP_NS;
+		left->nfiles = peer->nfiles;
+		left->next = all->left;
+		if (all->left == NULL)
+			all->look_at = sys_now() + ALIVE_NS;
+		all->left = left;
+		all->nleft++;
+	} else if (left != NULL) {
+		sys_mem_free(left, left_size(peer->nfiles));
+		left = NULL;
+	}
+	for (uint32_t i = 0; i < peer->nfiles; i++) {
+		struct pagecache *pc = peer->file[i].pc;
+
+		if (pc == NULL)
+			continue;
+		if (left == NULL) {
+			cache_keep(pc, CACHE_KEEP_NS);
+			continue;
+		}
+		left->pc[i] = pc;
+		pc->left++;
+	}
+}
+
+static void left_ends(struct peers *all, struct peer_left *left)
+{
+	all->nleft--;
+	for (uint32_t i = 0; i < left->nfiles; i++)
+		if (left->pc[i] != NULL)
+			left->pc[i]->left--;
+	SYS1(close, left->uffd);
+	sys_mem_free(left, left_size(left->nfiles));
+}
+
+/* A page that is nobody's is asked about: nothing is done to a process that lives. */
+static bool has_ended(const struct peer_left *left)
+{
+	return uffd_life(left->uffd, ADDRESS_END - 2 * PAGE_SIZE) == UFFD_DEAD;
+}
+
+static void look_after_left(struct mm *mm)
+{
+	struct peers *all = &mm->peers;
+	uint64_t now = sys_now();
+
+	if (all->left == NULL || now < all->look_at)
+		return;
+	for (struct peer_left **link = &all->left; *link != NULL;) {
+		struct peer_left *left = *link;
+
+		bool ended = has_ended(left);
+
+		if (now < left->until && !ended) {
+			link = &left->next;
+			continue;
+		}
+		for (uint32_t i = 0; i < left->nfiles; i++)
+			if (left->pc[i] != NULL)
+				cache_keep(left->pc[i], ended ? HEIR_NS : CACHE_NOTE_NS);
+		*link = left->next;
+		left_ends(all, left);
+	}
+	all->look_at = sys_now() + ALIVE_NS;
+}
+
+uint64_t peers_timeout(const struct mm *mm, uint64_t at)
+{
+	const struct peers *all = &mm->peers;
+	uint64_t now;
+
+	if (all->left == NULL)
+		return at;
+	now = sys_now();
+	if (all->look_at <= now)
+		return 1;
+	return all->look_at - now < at ? all->look_at - now : at;
+}
+
+void peers_forget(struct pagecache *pc)
+{
+	for (struct peer_left *left = pc->mm->peers.left; left != NULL; left = left->next)
+		for (uint32_t i = 0; i < left->nfiles; i++)
+			if (left->pc[i] == pc)
+				left->pc[i] = NULL;
+	pc->left = 0;
+}
+
 void peer_end(struct peer *peer)
 {
 	struct mm *mm = peer->mm;
@@ -347,11 +468,8 @@ void peer_end(struct peer *peer)
 
 	protect_stored(peer, 0, ADDRESS_END);
 	alive = is_alive(peer);
-	/* it comes again, and is to find what it has mapped: others would have another one made */
 	if (alive)
-		for (uint32_t i = 0; i < peer->nfiles; i++)
-			if (peer->file[i].pc != NULL)
-				cache_keep(peer->file[i].pc, CACHE_KEEP_NS);
+		keep_files(peer);
 	for (struct peer **link = &mm->peers.first; *link != NULL; link = &(*link)->next) {
 		if (*link == peer) {
 			*link = peer->next;
@@ -490,14 +608,9 @@ int peer_descriptors(const struct peer *peer, uint32_t file, bool marks, int fds
 
 void peer_close(struct peer *peer, uint32_t file)
 {
-	struct pagecache *pc;
-
 	if (file_of(peer, file) == NULL)
 		return;
-	pc = peer->file[file].pc;
-	pc->handles--;
-	if (pc->taken)
-		cache_keep(pc, CACHE_KEEP_NS);
+	peer->file[file].pc->handles--;
 	peer->file[file].pc = NULL;
 }
 
@@ -904,6 +1017,7 @@ void peers_round(struct pager *p)
 {
 	struct sync_job *next;
 
+	look_after_left(p->mm);
 	for (struct sync_job *j = p->mm->peers.jobs; j != NULL; j = next) {
 		next = j->next;
 		if (!j->durable)
@@ -998,8 +1112,13 @@ int peers_write_all(struct mm *mm, struct sync_wait *wait)
 
 void peers_stop(struct mm *mm)
 {
+	struct peer_left *left;
 	struct sync_job *next;
 
+	while ((left = mm->peers.left) != NULL) {
+		mm->peers.left = left->next;
+		left_ends(&mm->peers, left);
+	}
 	/* the others' I/O is under way: they end with it */
 	for (struct sync_job *j = mm->peers.jobs; j != NULL; j = next) {
 		next = j->next;

@@ -74,8 +74,13 @@ struct peer {
 	uint32_t nfiles;
 };
 
+struct peer_left;
+
 struct peers {
 	struct peer *first;
+	struct peer_left *left; /* who has lost his connection, and what he has */
+	uint32_t nleft;
+	uint64_t look_at; /* whether they live, ns */
 	struct sync_job *jobs;
 	int epoll; /* our userfaultfd, and those of all peers */
 	struct pool call_pool, job_pool;
@@ -123,6 +128,11 @@ void peers_stop(struct mm *mm);
  */
 bool peers_read(struct pager *p);
 void peers_round(struct pager *p);
+/* When that wants to be called at the latest, ns from now, or `at`. */
+uint64_t peers_timeout(const struct mm *mm, uint64_t at);
+
+/* A page cache is about to be freed that is kept for peers that have gone. */
+void peers_forget(struct pagecache *pc);
 
 void peer_hold(struct peer *peer);
 void peer_let_go(struct peer *peer);

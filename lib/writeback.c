@@ -83,6 +83,9 @@ static void write_done(struct file_io *io, int res)
 		return;
 	}
 	pc->writing[io->turn % 2]--;
+	/* who is away for longer yet finds in the words that it was we who changed the file */
+	if (pc->keep_until != 0)
+		cache_keep(pc, CACHE_NOTE_NS);
 	if (res != 0)
 		write_failed(pc, res);
 	for (uint64_t page = io->page; page < io->page + io->n; page++) {
@@ -279,8 +282,7 @@ static void settle(struct mm *mm)
 /* Nobody maps or holds it, nor is it kept for who may come. */
 static bool is_orphan(const struct pagecache *pc)
 {
-	return pc->users.count == 0 && pc->handles == 0 &&
-	       (pc->keep_until == 0 || pc->dirty != 0 || sys_now() >= pc->keep_until);
+	return pc->users.count == 0 && pc->handles == 0 && (pc->dirty != 0 || !cache_is_kept(pc));
 }
 
 static bool over_share(const struct mm *mm)
@@ -364,7 +366,7 @@ uint64_t files_timeout(const struct mm *mm)
 	if (f->reading != 0)
 		at = DETOUR_NS;
 	if (mm->flags & MM_SERVER)
-		at = kept_until(f, at);
+		at = peers_timeout(mm, kept_until(f, at));
 	if (f->dirty == 0 && f->nbus == 0 && f->recent == 0)
 		return at;
 	now = sys_now();

@@ -14,6 +14,7 @@
 #include "within.h"
 
 #include <dirent.h>
+#include <sched.h>
 #include <time.h>
 
 #define SMALL (4UL << 20) /* cache: not all of the usual file */
@@ -57,6 +58,11 @@ static void await_more(const uint32_t *v, uint32_t than)
 static void clocks_are_ahead(uint64_t seconds)
 {
 	__atomic_store_n(&within->skew, seconds * 1000000000U, __ATOMIC_SEQ_CST);
+}
+
+static void the_server_is_ahead(uint64_t seconds)
+{
+	__atomic_store_n(&within->late, seconds * 1000000000U, __ATOMIC_SEQ_CST);
 }
 
 /* There is a server that pages the mapping. */
@@ -890,6 +896,259 @@ static void stored_where_it_is_not_protected(void **state)
 	check_file("mnt/files/data", half, half, APART, 5);
 }
 
+/* How many files the server has in memory. */
+static unsigned caches_of_server(void)
+{
+	char path[PATH_MAX], to[64];
+	const struct dirent *d;
+	unsigned n = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)number_in(in_base("mnt/stats"), "pid: "));
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((d = readdir(dir)) != NULL) {
+		ssize_t len = readlinkat(dirfd(dir), d->d_name, to, sizeof(to) - 1);
+
+		to[len > 0 ? len : 0] = '\0';
+		n += strncmp(to, "/memfd:faultline-cache ", 23) == 0;
+	}
+	closedir(dir);
+	return n;
+}
+
+#define GONE_SECONDS 30 /* less than anything is kept for */
+
+static void await_no_cache(void)
+{
+	time_t since = time(NULL);
+
+	while (caches_of_server() != 0) {
+		assert_true(time(NULL) - since < GONE_SECONDS);
+		poll(NULL, 0, 10);
+	}
+}
+
+/* The same where the server's clock goes on: it is that much ahead at first, and then more each time. */
+static void await_no_cache_from(uint64_t ahead, uint64_t step)
+{
+	static uint64_t buf[WORDS];
+	time_t since = time(NULL);
+
+	while (caches_of_server() != 0) {
+		assert_true(time(NULL) - since < GONE_SECONDS);
+		the_server_is_ahead(ahead);
+		/* it looks at the clock */
+		page_of("mnt/files/data", 2, buf);
+		poll(NULL, 0, 10);
+		ahead += step;
+	}
+}
+
+static int idle(void *arg)
+{
+	while (arg == NULL)
+		syscall(SYS_pause);
+	return 0;
+}
+
+/* A process that has our memory, and is no thread of ours. */
+static int64_t leave_memory(uint64_t none, uint64_t nothing)
+{
+	static char stack[64 << 10] __attribute__((aligned(16)));
+	int pid = clone(idle, stack + sizeof(stack), CLONE_VM | SIGCHLD, NULL);
+
+	(void)none;
+	(void)nothing;
+	return pid < 0 ? -errno : pid;
+}
+
+/* What nobody will come for again is not kept: of one that ends in order, of one that does not, of one whose memory stays for a while. */
+static void what_is_left_by_one_that_ends(void **state)
+{
+	struct process p, m = {.sock = -1, .spare = -1};
+	char listed[PATH_MAX];
+	time_t since;
+
+	(void)state;
+	shared_run = leave_memory;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	assert_int_equal(caches_of_server(), 1);
+	finish(&p);
+	await_no_cache();
+	for (unsigned i = 0; i < 5; i++) {
+		start(&p);
+		OK(&p, MAP, 0, PAGES, 0, 1);
+		OK(&p, STORE, 10 * i, 10, 1, 3);
+		kill_it(&p);
+		await_no_cache();
+	}
+	start(&p);
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	OK(&p, SHUT, 0, 0, 0, 0);
+	OK(&p, STORE, 50, 10, 1, 3);
+	m.pid = (pid_t)DO(&p, RUN, 0, 0, 0, 0);
+	assert_true(m.pid > 0);
+	remember(&m);
+	snprintf(listed, sizeof(listed), "%s/mnt/proc/%d", base, (int)p.pid);
+	kill_it(&p);
+	since = time(NULL);
+	while (access(listed, F_OK) == 0) {
+		assert_true(time(NULL) - since < HANG_SECONDS);
+		poll(NULL, 0, 5);
+	}
+	/* it might come again, as far as it is known */
+	poll(NULL, 0, 3 * SILENT_MS);
+	assert_int_equal(caches_of_server(), 1);
+	kill_it(&m);
+	/* a child of its might come, for less time than itself */
+	poll(NULL, 0, 3 * SILENT_MS);
+	assert_int_equal(caches_of_server(), 1);
+	await_no_cache_from(11, 0);
+	/* what was taken is not kept for longer than the others have had time to come */
+	start(&p);
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	OK(&p, SHUT, 0, 0, 0, 0);
+	kill_server();
+	within_serve(base, SMALL);
+	await_paged(&p, PAGES);
+	OK(&p, CHECK, 0, 60, 1, 3);
+	the_server_is_ahead(90);
+	finish(&p);
+	await_no_cache();
+	check_file("store/files/data", 0, 60, 1, 3);
+	check_file("store/files/data", 60, 40, 1, 1);
+}
+
+/* One that is away for longer than what it has mapped is kept: what it stores then is not lost. */
+static void one_that_is_away_for_long(void **state)
+{
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	refuse(&p);
+	the_server_is_ahead(70);
+	await_no_cache();
+	OK(&p, STORE, 0, 5, 1, 3);
+	refuse(NULL);
+	await_paged(&p, PAGES);
+	OK(&p, CHECK, 0, 5, 1, 3);
+	OK(&p, CHECK, 5, 5, 1, 2);
+	OK(&p, CHECK, 10, PAGES - 10, 1, 1);
+	finish(&p);
+	check_file("mnt/files/data", 0, 5, 1, 3);
+}
+
+/* A child of one that had no connection, and has ended, finds what it has mapped. */
+static void child_of_one_that_is_away(void **state)
+{
+	struct process p, c;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	refuse(&p);
+	c = child_of(&p);
+	kill(c.pid, SIGSTOP);
+	/* then it is ours to wait for */
+	kill_it(&p);
+	stop(&c);
+	refuse(NULL);
+	poll(NULL, 0, 3 * SILENT_MS);
+	kill(c.pid, SIGCONT);
+	await_paged(&c, PAGES);
+	OK(&c, CHECK, 0, 10, 1, 2);
+	OK(&c, CHECK, 10, PAGES - 10, 1, 1);
+	OK(&c, STORE, 5, 10, 1, 3);
+	finish(&c);
+	check_file("mnt/files/data", 0, 5, 1, 2);
+	check_file("mnt/files/data", 5, 10, 1, 3);
+}
+
+/* As others do who need no server. */
+static void change_on_host(uint64_t page, uint64_t version)
+{
+	int f = open(in_base("store/files/data"), O_WRONLY | O_CLOEXEC);
+	static uint64_t buf[WORDS];
+
+	assert_true(f >= 0);
+	fill(buf, page, version);
+	assert_int_equal(pwrite(f, buf, PG, (off_t)(page * PG)), (ssize_t)PG);
+	close(f);
+}
+
+/* What it stored to the first five pages is not taken, and what others changed stays. */
+static void comes_too_late(struct process *p, uint64_t before, uint64_t changed)
+{
+	uint32_t asked = __atomic_load_n(&within->locks, __ATOMIC_SEQ_CST);
+
+	refuse(NULL);
+	kill(p->pid, SIGCONT);
+	await_more(&within->locks, asked);
+	assert_int_equal(DO(p, TOUCH, FAR, 0, 0, 0), 1);
+	OK(p, CHECK, 0, 5, 1, 3);
+	finish(p);
+	for (uint64_t page = 0; page < 10; page++)
+		check_file("store/files/data", page, 1, 1, page == 2 ? changed : before);
+	check_file("mnt/files/data", 2, 1, 1, changed);
+	check_file("mnt/files/data", 10, PAGES - 10, 1, 1);
+}
+
+/* The same where others have changed the file since: what they wrote is not undone. */
+static void one_that_is_away_while_others_write(void **state)
+{
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	refuse(&p);
+	the_server_is_ahead(70);
+	await_no_cache();
+	OK(&p, STORE, 0, 5, 1, 3);
+	change_on_host(2, 7);
+	comes_too_late(&p, 2, 7);
+}
+
+/* Another one has the file meanwhile, stores to it, and goes: so it is the server that changed it last. */
+static void one_that_is_away_while_others_store(void **state)
+{
+	struct process p[2];
+
+	(void)state;
+	start_some(p, 2, SMALL);
+	OK(&p[0], STORE, 0, 10, 1, 2);
+	kill_server();
+	OK(&p[0], STORE, 0, 5, 1, 3);
+	stop(&p[0]);
+	within_serve(base, SMALL);
+	await_paged(&p[1], PAGES);
+	/* what is left is kept no longer */
+	the_server_is_ahead(70);
+	OK(&p[1], CHECK, 0, 5, 1, 3);
+	OK(&p[1], STORE, 20, 10, 1, 2);
+	finish(&p[1]);
+	await_no_cache();
+	check_file("store/files/data", 20, 10, 1, 2);
+	kill(p[0].pid, SIGCONT);
+	await_paged(&p[0], PAGES);
+	OK(&p[0], CHECK, 0, 5, 1, 3);
+	OK(&p[0], CHECK, 5, 5, 1, 2);
+	OK(&p[0], CHECK, 20, 10, 1, 2);
+	OK(&p[0], STORE, 25, 10, 1, 4);
+	OK(&p[0], CHECK, 40, PAGES - 40, 1, 1);
+	finish(&p[0]);
+	check_file("mnt/files/data", 0, 5, 1, 3);
+	check_file("mnt/files/data", 20, 5, 1, 2);
+	check_file("mnt/files/data", 25, 10, 1, 4);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -915,6 +1174,16 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(one_that_maps_it_anew, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(one_that_maps_it_in_vain, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(stored_where_it_is_not_protected, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(what_is_left_by_one_that_ends, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(one_that_is_away_for_long, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(child_of_one_that_is_away, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(one_that_is_away_while_others_write, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(one_that_is_away_while_others_store, begin_within,
 						end_within),
 	};
 

@@ -10,7 +10,10 @@
 #include "store-wire.h"
 #include "uffd.h"
 
+#include <dirent.h>
+#include <linux/userfaultfd.h>
 #include <sys/fsuid.h>
+#include <sys/ioctl.h>
 #include <sys/un.h>
 
 static int connect_raw(void)
@@ -410,6 +413,179 @@ static void hostile_server(void **state)
 	assert_int_equal(rename(real, in_base("store/socket")), 0);
 }
 
+static unsigned descriptors_of_server(void)
+{
+	char path[64];
+	unsigned n = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)number_in(in_base("mnt/stats"), "pid: "));
+	dir = opendir(path);
+	assert_non_null(dir);
+	while (readdir(dir) != NULL)
+		n++;
+	closedir(dir);
+	return n;
+}
+
+/* One that tells of what is dropped, and waits until that is read. */
+static int open_telling(void)
+{
+	struct uffdio_api api = {.api = UFFD_API,
+				 .features = UFFD_NEEDED | UFFD_FEATURE_EVENT_REMOVE};
+	int device = (int)uffd_device();
+	int uffd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+
+	assert_true(uffd >= 0);
+	assert_int_equal(ioctl(uffd, UFFDIO_API, &api), 0);
+	close(device);
+	return uffd;
+}
+
+static void *drop(void *own)
+{
+	return madvise(own, PG, MADV_DONTNEED) == 0 ? NULL : own;
+}
+
+/* What it has run, ms. */
+static uint64_t time_of_server(void)
+{
+	unsigned long user, system;
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat",
+		 (int)number_in(in_base("mnt/stats"), "pid: "));
+	f = fopen(path, "re");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+				&user, &system),
+			 2);
+	fclose(f);
+	return (user + system) * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
+}
+
+#define LOOK_MS 1500
+
+/* Nobody reads that: whether it lives is looked at all the same, and in no time. */
+static void leave_unread(int uffd, char *own)
+{
+	struct pollfd f = {.fd = uffd, .events = POLLIN};
+	struct uffd_msg msg;
+	uint64_t before;
+	pthread_t thread;
+	void *failed;
+
+	assert_int_equal(pthread_create(&thread, NULL, drop, own), 0);
+	assert_int_equal(poll(&f, 1, HANG_SECONDS * 1000), 1);
+	before = time_of_server();
+	poll(NULL, 0, LOOK_MS);
+	assert_true(time_of_server() - before < LOOK_MS / 5);
+	assert_int_equal(read(uffd, &msg, sizeof(msg)), (ssize_t)sizeof(msg));
+	assert_int_equal(msg.event, UFFD_EVENT_REMOVE);
+	pthread_join(thread, &failed);
+	assert_null(failed);
+}
+
+/* One that comes and goes all the time, each time with something mapped, which it might come for again. */
+static void comes_and_goes(void **state)
+{
+	const unsigned often = 500;
+	int sock, uffd, fds[2], f;
+	struct process p;
+	char *own;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	start(&p);
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	OK(&p, STORE, 0, 10, 1, 2);
+	f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
+	uffd = open_telling();
+	assert_true(f >= 0);
+	own = mmap(NULL, 64 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(own, MAP_FAILED);
+	/* it is there: no fault of ours */
+	memset(own, 1, PG);
+	assert_int_equal(uffd_register(uffd, (uintptr_t)own, 64 * PG, true), 0);
+	for (unsigned i = 0; i < often; i++) {
+		sock = connect_raw();
+		send_raw(sock, hello_files, uffd);
+		assert_int_equal(hear_raw(sock, fds).type, WIRE_ATTACHED);
+		assert_int_equal(ask_file(sock, f, WIRE_WRITE), 0);
+		send_raw(sock,
+			 (struct wire_msg){.type = WIRE_MAP,
+					   .request = 1,
+					   .mm_addr = (uintptr_t)own,
+					   .bytes = 64 * PG},
+			 -1);
+		assert_int_equal(hear_raw(sock, fds).error, 0);
+		close(sock);
+	}
+	/* what it is asked for after an end is done behind that */
+	OK(&p, SYNC, 0, 10, 0, 0);
+	assert_true(descriptors_of_server() < often);
+	leave_unread(uffd, own);
+	OK(&p, CHECK, 0, 10, 1, 2);
+	OK(&p, CHECK, 10, PAGES - 10, 1, 1);
+	close(f);
+	close(uffd);
+	munmap(own, 64 * PG);
+	finish(&p);
+}
+
+/*
+ * One of a library that knows of no lock and no marks has descriptors of a page cache: the next server
+ * does not go on with that, since it cannot know what is stored there.  What others stored is
+ * given back.
+ */
+static void one_of_a_library_before(void **state)
+{
+	static uint64_t buf[WORDS];
+	int sock, uffd, f, fds[2];
+	struct process p;
+	time_t since;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	start(&p);
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	OK(&p, SHUT, 0, 0, 0, 0);
+	uffd = (int)uffd_open(uffd_device());
+	f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
+	sock = connect_raw();
+	send_raw(sock, hello_files, uffd);
+	assert_int_equal(hear_raw(sock, fds).type, WIRE_ATTACHED);
+	assert_int_equal(ask_file(sock, f, WIRE_WRITE), 0);
+	close(f);
+	OK(&p, STORE, 0, 10, 1, 2);
+	kill_server();
+	OK(&p, STORE, 5, 5, 1, 3);
+	serve(CACHE);
+	since = time(NULL);
+	do {
+		assert_true(time(NULL) - since < HANG_SECONDS);
+		poll(NULL, 0, 10);
+		page_of("store/files/data", 9, buf);
+	} while (differs(buf, 9, 3) != WORDS);
+	check_file("mnt/files/data", 0, 5, 1, 2);
+	check_file("mnt/files/data", 5, 5, 1, 3);
+	assert_int_equal(DO(&p, TOUCH, PAGES - 1, 0, 0, 0), 1);
+	OK(&p, CHECK, 0, 5, 1, 2);
+	OK(&p, CHECK, 5, 5, 1, 3);
+	/* mapped anew it is the file as it is */
+	OK(&p, OPEN, 0, 0, 0, 0);
+	OK(&p, MORE, 0, PAGES, 0, 0);
+	OK(&p, CHECK, 0, 5, 1, 2);
+	OK(&p, CHECK, 5, 5, 1, 3);
+	OK(&p, CHECK, 10, PAGES - 10, 1, 1);
+	close(sock);
+	close(uffd);
+	finish(&p);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +593,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(hostile_returns, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_takes, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_server, begin, end),
+		cmocka_unit_test_setup_teardown(comes_and_goes, begin, end),
+		cmocka_unit_test_setup_teardown(one_of_a_library_before, begin, end),
 	};
 
 	RUN_TESTS(argc, argv, tests);

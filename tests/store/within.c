@@ -152,10 +152,11 @@ uint64_t __real_sys_now(void);
 uint64_t __wrap_sys_now(void);
 uint64_t __wrap_sys_now(void)
 {
-	uint64_t skew =
-		serving || within == NULL ? 0 : __atomic_load_n(&within->skew, __ATOMIC_SEQ_CST);
+	uint64_t ahead = 0;
 
-	return __real_sys_now() + skew;
+	if (within != NULL)
+		ahead = __atomic_load_n(serving ? &within->late : &within->skew, __ATOMIC_SEQ_CST);
+	return __real_sys_now() + ahead;
 }
 
 /* The first thing that the server's process does. */

@@ -4,7 +4,7 @@
  *
  * The test is linked with the server.  In the server's process rows of lib/sys.h and
  * the I/O of lib/blkio.h are replaced; what they do then is said in memory that
- * the test shares.  The clients' clock can be put forward.
+ * the test shares.  The clients' clock can be put forward, and so can the server's.
  */
 #ifndef FL_TEST_WITHIN_H
 #define FL_TEST_WITHIN_H
@@ -29,7 +29,8 @@ struct within {
 	uint32_t killed;     /* that it was */
 	uint32_t enough;     /* a client is to end what it does */
 	uint32_t remote;     /* the store is on a filesystem that may tell of errors late */
-	uint64_t skew;	     /* the clients' clock is that much ahead, ns */
+	uint64_t skew;	 /* the clients' clock is that much ahead, ns, */
+	uint64_t late;	 /* and the server's that much */
 };
 
 /* Shared with the server and the clients: before these are started. */
