@@ -154,20 +154,30 @@ static bool is_before(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec < b->tv_nsec);
 }
 
+#define WHOLE_S 2 /* no filesystem has coarser times */
+
 /*
  * From here on nothing changes a file whose time of change would lie before
  * `started`: those times are the clock's of the last tick, or, where the kernel
- * had to tell two changes apart, finer and later than that.
+ * had to tell two changes apart, finer and later than that.  Where files' times are whole
+ * seconds, or every other one, as that of the directory that they are in, it is the next one:
+ * what the server before us wrote a moment ago is before it.
  */
 static void mark_start(void)
 {
 	const struct timespec tick = {.tv_nsec = 1000000};
 	struct timespec now;
+	unsigned most = 100;
+	struct stat st;
 
 	clock_gettime(CLOCK_REALTIME, &started);
+	if (fstat(server.store->files_fd, &st) == 0 && st.st_ctim.tv_nsec == 0) {
+		started = (struct timespec){(started.tv_sec / WHOLE_S + 1) * WHOLE_S, 0};
+		most += WHOLE_S * 1000;
+	}
 	clock_gettime(CLOCK_REALTIME_COARSE, &now);
 	/* not for ever: somebody may set the clock back */
-	for (unsigned ms = 0; ms < 100 && is_before(&now, &started); ms++) {
+	for (unsigned ms = 0; ms < most && is_before(&now, &started); ms++) {
 		nanosleep(&tick, NULL);
 		clock_gettime(CLOCK_REALTIME_COARSE, &now);
 	}

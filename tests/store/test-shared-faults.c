@@ -896,6 +896,65 @@ static void stored_where_it_is_not_protected(void **state)
 	check_file("mnt/files/data", half, half, APART, 5);
 }
 
+/* Early in one whose number so many divide. */
+static void await_next_second(time_t whole)
+{
+	struct timespec now;
+
+	for (;;) {
+		clock_gettime(CLOCK_REALTIME, &now);
+		if (now.tv_sec % whole == 0 && now.tv_nsec <= 200000000)
+			return;
+		poll(NULL, 0, (int)((1000000000 - now.tv_nsec) / 1000000 + 1));
+	}
+}
+
+/* The server is killed when it has written what is dirty, and nothing else; another one comes. */
+static void kill_when_written(const struct process *p, uint64_t version)
+{
+	uint32_t before = __atomic_load_n(&within->killed, __ATOMIC_SEQ_CST);
+
+	OK(p, STORE, 0, 50, 1, version);
+	set(&within->synced, 1);
+	assert_true(DO(p, SYNC, 0, PAGES, 0, 0) != 0);
+	within_wait();
+	assert_int_equal(__atomic_load_n(&within->killed, __ATOMIC_SEQ_CST), before + 1);
+	check_file("store/files/data", 0, 50, 1, version);
+	set(&within->synced, 0);
+	OK(p, STORE, 25, 25, 1, version + 1);
+	within_serve(base, SMALL);
+	await_paged(p, PAGES);
+	OK(p, CHECK, 0, 25, 1, version);
+	OK(p, CHECK, 25, 25, 1, version + 1);
+	OK(p, CHECK, 50, PAGES - 50, 1, 1);
+	check_file("store/files/data", 25, 25, 1, version + 1);
+}
+
+/* That the file has changed then is no change by others. */
+static void killed_when_it_has_written(void **state)
+{
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	for (uint64_t i = 0; i < 3; i++)
+		kill_when_written(&p, 2 + 2 * i);
+	finish(&p);
+}
+
+/* The same where the file's times do not tell it from what others change in that second. */
+static void killed_within_a_second(void **state)
+{
+	struct process p;
+
+	(void)state;
+	set(&within->whole, 1);
+	start_some(&p, 1, SMALL);
+	await_next_second(1);
+	kill_when_written(&p, 2);
+	finish(&p);
+}
+
 /* How many files the server has in memory. */
 static unsigned caches_of_server(void)
 {
@@ -1116,6 +1175,55 @@ static void one_that_is_away_while_others_write(void **state)
 	comes_too_late(&p, 2, 7);
 }
 
+/* Or within the second in which the server wrote it, where the file's times do not tell one from the other. */
+static void one_that_is_away_within_a_second(void **state)
+{
+	struct process p;
+
+	(void)state;
+	set(&within->whole, 1);
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	await_next_second(1);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	refuse(&p);
+	await_no_cache_from(70, 10);
+	change_on_host(2, 7);
+	OK(&p, STORE, 0, 5, 1, 3);
+	comes_too_late(&p, 2, 7);
+}
+
+/* A server begins in that second: what others write from then on is not undone. */
+static void changed_within_seconds(uint32_t whole)
+{
+	struct process p;
+
+	set(&within->whole, whole);
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 10, 1, 2);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	kill_server();
+	OK(&p, STORE, 0, 5, 1, 3);
+	stop(&p);
+	await_next_second(whole);
+	change_on_host(1, 2);
+	within_serve(base, SMALL);
+	change_on_host(2, 7);
+	comes_too_late(&p, 2, 7);
+}
+
+static void changed_within_a_second(void **state)
+{
+	(void)state;
+	changed_within_seconds(1);
+}
+
+static void changed_within_two_seconds(void **state)
+{
+	(void)state;
+	changed_within_seconds(2);
+}
+
 /* Another one has the file meanwhile, stores to it, and goes: so it is the server that changed it last. */
 static void one_that_is_away_while_others_store(void **state)
 {
@@ -1175,6 +1283,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(one_that_maps_it_in_vain, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(stored_where_it_is_not_protected, begin_within,
 						end_within),
+		cmocka_unit_test_setup_teardown(killed_when_it_has_written, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(killed_within_a_second, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(what_is_left_by_one_that_ends, begin_within,
 						end_within),
 		cmocka_unit_test_setup_teardown(one_that_is_away_for_long, begin_within,
@@ -1182,6 +1293,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(child_of_one_that_is_away, begin_within,
 						end_within),
 		cmocka_unit_test_setup_teardown(one_that_is_away_while_others_write, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(one_that_is_away_within_a_second, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(changed_within_a_second, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(changed_within_two_seconds, begin_within,
 						end_within),
 		cmocka_unit_test_setup_teardown(one_that_is_away_while_others_store, begin_within,
 						end_within),

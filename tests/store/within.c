@@ -45,6 +45,12 @@ static void count(uint32_t *v)
 
 /* --- what goes wrong --- */
 
+static void die(void)
+{
+	count(&within->killed);
+	sys_bare(SYS_kill, sys_bare(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0, 0);
+}
+
 static long at_io(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
 {
 	int32_t error = __atomic_load_n(&within->write_error, __ATOMIC_SEQ_CST);
@@ -52,6 +58,8 @@ static long at_io(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint6
 
 	(void)dev;
 	(void)off;
+	if (op == BLK_SYNC && get(&within->synced) != 0)
+		die();
 	if (op != BLK_WRITE)
 		return 0;
 	if (error != 0)
@@ -80,12 +88,6 @@ static long row_fcntl(long fd, long cmd, long arg, long d, long e, long f)
 static bool is_memfd(long fd)
 {
 	return sys_bare(SYS_fcntl, fd, F_GET_SEALS, 0, 0, 0, 0) >= 0;
-}
-
-static void die(void)
-{
-	count(&within->killed);
-	sys_bare(SYS_kill, sys_bare(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0, 0);
 }
 
 /* As the kernel does where it cannot split the frame. */
@@ -148,6 +150,38 @@ int __wrap_fstatfs(int fd, struct statfs *fs)
 	return r;
 }
 
+static void make_whole(struct stat *st)
+{
+	uint32_t whole = get(&within->whole);
+
+	if (!serving || whole == 0)
+		return;
+	st->st_atim.tv_nsec = st->st_mtim.tv_nsec = st->st_ctim.tv_nsec = 0;
+	st->st_atim.tv_sec -= st->st_atim.tv_sec % whole;
+	st->st_mtim.tv_sec -= st->st_mtim.tv_sec % whole;
+	st->st_ctim.tv_sec -= st->st_ctim.tv_sec % whole;
+}
+
+int __real_fstat(int fd, struct stat *st);
+int __wrap_fstat(int fd, struct stat *st);
+int __wrap_fstat(int fd, struct stat *st)
+{
+	int r = __real_fstat(fd, st);
+
+	if (r == 0)
+		make_whole(st);
+	return r;
+}
+
+static long row_fstat(long fd, long st, long c, long d, long e, long f)
+{
+	long r = sys_bare(SYS_fstat, fd, st, c, d, e, f);
+
+	if (r == 0)
+		make_whole((struct stat *)st);
+	return r;
+}
+
 uint64_t __real_sys_now(void);
 uint64_t __wrap_sys_now(void);
 uint64_t __wrap_sys_now(void)
@@ -168,6 +202,7 @@ int __wrap_confine_limits(bool root, struct why *why)
 	blkio_inject = at_io;
 	sys_table[SYSROW_fcntl].fn = row_fcntl;
 	sys_table[SYSROW_fallocate].fn = row_fallocate;
+	sys_table[SYSROW_fstat].fn = row_fstat;
 	return __real_confine_limits(root, why);
 }
 

@@ -27,8 +27,10 @@ struct within {
 	uint32_t punched;    /* a page, + 1, at whose punch out of a memfd the server is killed: */
 	uint32_t behind;     /* when it is done, not before it */
 	uint32_t killed;     /* that it was */
-	uint32_t enough;     /* a client is to end what it does */
-	uint32_t remote;     /* the store is on a filesystem that may tell of errors late */
+	uint32_t synced; /* the server is killed when a file is written and about to be durable */
+	uint32_t enough; /* a client is to end what it does */
+	uint32_t whole;	 /* the store is on a filesystem with times of so many whole seconds */
+	uint32_t remote; /* the store is on a filesystem that may tell of errors late */
 	uint64_t skew;	 /* the clients' clock is that much ahead, ns, */
 	uint64_t late;	 /* and the server's that much */
 };
