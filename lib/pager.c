@@ -746,8 +746,9 @@ int pager_arm(struct mm *mm)
 	__atomic_store_n(&mm->armed, 1, __ATOMIC_RELEASE);
 	if (mm->group != NULL)
 		group_armed(mm->group);
-	mm_log(mm, FL_LOG_INFO, "armed: %lu MiB mapped, limit %lu MiB, engine by pager, %s",
+	mm_log(mm, FL_LOG_INFO, "armed: %lu MiB mapped, limit %lu MiB, engine %s, %s",
 	       (unsigned long)(mm->regions.pages >> 8), (unsigned long)(mm->limit >> 8),
+	       blkio_engine_name(mm->pager[0]->io),
 	       mm->batch_drop ? "batched drops" : "single drops");
 	return 0;
 }

@@ -21,8 +21,8 @@ static const struct command {
 } commands[] = {
 	{"doctor", cmd_doctor, "tell whether this machine can run faultline"},
 	{"help", cmd_help, "show this text, or the help of a command"},
-	{"map", cmd_map, "show where the pages of a process are"},
 	{"limit", cmd_limit, "change the limit of a program that a store serves"},
+	{"map", cmd_map, "show where the pages of a process are"},
 	{"mkswap", cmd_mkswap, "make a file or a block device a swap area"},
 	{"mount", cmd_mount, "serve a store as a filesystem"},
 	{"run", cmd_run, "run a program under a limit of memory"},

@@ -290,6 +290,32 @@ static bool check_areas(void)
 	return true;
 }
 
+/* The summary is written when the program ends; whether it can be is told now. */
+static bool check_stats(void)
+{
+	const char *file = options.stats;
+	char dir[PATH_MAX];
+	struct stat st;
+	int err = 0;
+
+	if (file == NULL || strcmp(file, "-") == 0)
+		return true;
+	if (stat(file, &st) == 0) {
+		err = S_ISDIR(st.st_mode) ? EISDIR : access(file, W_OK) != 0 ? errno : 0;
+	} else if (errno == ENOENT && lstat(file, &st) == 0) {
+		return true; /* a link: where it leads to, the program may see to */
+	} else if (errno == ENOENT) {
+		snprintf(dir, sizeof(dir), "%s", file);
+		strrchr(dir, '/')[1] = '\0'; /* it is an absolute path */
+		err = access(dir, W_OK | X_OK) != 0 ? errno : 0;
+	} else {
+		err = errno;
+	}
+	if (err != 0)
+		cli_error("cannot write the summary to %s: %s", file, strerror(err));
+	return err == 0;
+}
+
 /*
  * The group: a new one where it is asked for here, the one that this command is
  * in where only the environment asks for it.
@@ -335,6 +361,7 @@ static bool check_store(int *device)
 	cli_error("%s", why);
 	return false;
 }
+
 /* given: the device, from a store; used where we may not open it. */
 static bool check_machine(int given)
 {
@@ -509,8 +536,8 @@ int cmd_run(int argc, char **argv)
 	first = parse(argc, argv);
 	if (first <= 0)
 		return first == 0 ? EXIT_OK : EXIT_CANNOT;
-	if (!check_areas() || !check_store(&device) || !check_machine(device) || !set_group() ||
-	    !set_preload())
+	if (!check_areas() || !check_stats() || !check_store(&device) || !check_machine(device) ||
+	    !set_group() || !set_preload())
 		return EXIT_CANNOT;
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	setenv("FAULTLINE_MAIN", pid, 1);

@@ -352,11 +352,20 @@ static int run_screen(const char *mnt, enum key key, double delay)
 {
 	struct look old, l;
 	int err = look(mnt, NULL, key, &old);
+	SCREEN *screen;
 	int c = 0;
 
 	if (err != 0)
 		return fail(mnt, err);
-	initscr();
+	screen = newterm(NULL, stdout, stdin);
+	if (screen == NULL) {
+		const char *term = getenv("TERM");
+
+		cli_error("the terminal '%s' is not known; --once prints a table",
+			  term != NULL ? term : "");
+		free(old.row);
+		return EXIT_FAILED;
+	}
 	cbreak();
 	noecho();
 	curs_set(0);
@@ -384,6 +393,7 @@ static int run_screen(const char *mnt, enum key key, double delay)
 		paint(&old, key);
 	}
 	endwin();
+	delscreen(screen);
 	free(old.row);
 	return err == 0 ? EXIT_OK : fail(mnt, err);
 }

@@ -27,6 +27,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #define STDERR_FD 2
@@ -42,6 +43,7 @@ static struct {
 	pid_t main_pid;
 	pid_t pid;
 	int saved_fd; /* the program's standard error, once closed; -1 */
+	struct stat stderr_is; /* at the start; its inode is 0 when there was none */
 	bool verify;
 	uint64_t differences; /* atomic: found so far */
 	bool pending;	      /* atomic */
@@ -296,6 +298,8 @@ void report_init(struct mm *mm, const struct options *o, const char *command, pi
 	const char *slash = strrchr(command, '/');
 
 	report.mm = mm;
+	if (sys_err(SYS2(fstat, STDERR_FD, &report.stderr_is)))
+		report.stderr_is.st_ino = 0;
 	report.where = o->stats;
 	report.verify = o->verify;
 	report.main_pid = main_pid;
@@ -320,6 +324,17 @@ void report_verify(void)
 	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 }
 
+/* Whether there is one, and descriptor 2 is not a file of the program's own by now. */
+static bool has_stderr(void)
+{
+	struct stat st;
+
+	if (report.saved_fd >= 0)
+		return true;
+	return report.stderr_is.st_ino != 0 && !sys_err(SYS2(fstat, STDERR_FD, &st)) &&
+	       st.st_dev == report.stderr_is.st_dev && st.st_ino == report.stderr_is.st_ino;
+}
+
 static void summary(struct work *w, const struct verify *v)
 {
 	long fd;
@@ -330,8 +345,14 @@ static void summary(struct work *w, const struct verify *v)
 		return;
 	}
 	fd = SYS4(openat, AT_FDCWD, report.where, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-	if (sys_err(fd))
+	if (sys_err(fd)) {
+		w->text.len = 0;
+		ADD(&w->text, "faultline: cannot write the summary to %s: %s\n", report.where,
+		    log_strerror((int)fd));
+		if (has_stderr())
+			write_stderr(w->text.buf, w->text.len);
 		return;
+	}
 	write_all(fd, w->text.buf, w->text.len);
 	SYS1(close, fd);
 }
@@ -364,11 +385,11 @@ void report_exit(void)
 
 void report_closing(int fd)
 {
+	bool needed = report.verify || (report.where != NULL && strcmp(report.where, "-") == 0);
 	long saved;
 
-	bool needed = report.verify || (report.where != NULL && strcmp(report.where, "-") == 0);
-
-	if (fd != STDERR_FD || report.saved_fd >= 0 || !needed || SYS0(getpid) != report.pid)
+	/* where it is not needed: who reads it may wait for its end */
+	if (!needed || fd != STDERR_FD || report.saved_fd >= 0 || SYS0(getpid) != report.pid)
 		return;
 	saved = sys_bare(SYS_fcntl, STDERR_FD, F_DUPFD_CLOEXEC, SAVED_FD_MIN, 0, 0, 0);
 	if (sys_err(saved)) /* so few are allowed */

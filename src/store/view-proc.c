@@ -438,7 +438,7 @@ mode_t proc_type(fuse_ino_t ino)
 /* Addresses are the owner's business, as in /proc. */
 static const mode_t modes[KIND_COUNT] = {
 	[KIND_DIR] = 0555, [KIND_STATUS] = 0444, [KIND_MAPS] = 0400,   [KIND_PAGEMAP] = 0400,
-	[KIND_MEM] = 0600, [KIND_PAGES] = 0500,	 [KIND_REGION] = 0400,
+	[KIND_MEM] = 0400, [KIND_PAGES] = 0500,	 [KIND_REGION] = 0400,
 };
 
 int proc_attributes(fuse_ino_t ino, struct stat *st)

@@ -207,6 +207,28 @@ fi
 run 6 --stats="$work/summary" -- sh -c 'exit 6'
 grep -q '^faultline: sh (process' "$work/summary" || fail "no summary in the file"
 
+# One that cannot be written is told before the program runs, or where that came later, after.
+refuses 125 "cannot write the summary to $work/none/x: No such file" \
+	"$faultline" run --stats="$work/none/x" -- true
+refuses 125 "cannot write the summary to $work: Is a directory" \
+	"$faultline" run --stats="$work" -- true
+ln -s "$work/later/x" "$work/link"
+expect 0 "$faultline" run --stats="$work/link" -- mkdir "$work/later"
+grep -q '^faultline: mkdir (process' "$work/later/x" || fail "no summary behind a link"
+mkdir "$work/gone"
+expect 0 "$faultline" run --stats="$work/gone/x" -- sh -c 'rmdir "$0"; exit 0' "$work/gone"
+one_line "cannot write the summary to $work/gone/x: No such file" run --stats
+# A file that the program has in the place of its standard error gets no line of ours.
+mkdir "$work/gone"
+expect 0 "$faultline" run --stats="$work/gone/x" -- perl -e 'rmdir $ARGV[0];
+	open(my $f, ">", $ARGV[1]); use POSIX; POSIX::dup2(fileno($f), 2);
+	print STDERR "mine\n"' "$work/gone" "$work/own"
+[ "$(cat "$work/own")" = mine ] || fail "the program's own file: $(cat "$work/own")"
+mkdir "$work/gone"
+expect 0 sh -c 'exec "$@" 2>&-' sh "$faultline" run --stats="$work/gone/x" -- perl -e '
+	rmdir $ARGV[0]; open(my $f, ">", $ARGV[1]); print $f "mine\n"' "$work/gone" "$work/own"
+[ "$(cat "$work/own")" = mine ] || fail "the program's own file: $(cat "$work/own")"
+
 # A summary that nobody reads changes nothing.
 mkfifo "$work/go" "$work/pipe"
 "$faultline" run --stats -- sh -c 'read line; exit 7' <"$work/go" 2>"$work/pipe" &

@@ -101,3 +101,10 @@ echo q | timeout 300 script -qec "stty cols 80 rows 200; '$faultline' top --dela
 	/dev/null >"$work/out" 2>"$work/err" || fail "top did not end by q"
 grep -aq 'by pid' "$work/out" || fail "top: nothing on the screen"
 grep -aq 'perl' "$work/out" || fail "top: the program is not on the screen"
+status=0
+timeout 300 script -qec "TERM=none-such '$faultline' top" /dev/null </dev/null >"$work/out" \
+	2>"$work/err" || status=$?
+[ "$status" -eq 1 ] || fail "top on an unknown terminal: status $status instead of 1"
+[ "$(tr -d '\r' <"$work/out")" = \
+	"faultline: the terminal 'none-such' is not known; --once prints a table" ] ||
+	fail "top on an unknown terminal: not told"

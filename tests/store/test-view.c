@@ -304,7 +304,7 @@ static void names(void **state)
 		mode_t mode;
 	} files[] = {
 		{".", S_IFDIR | 0555},	   {"status", S_IFREG | 0444},	{"maps", S_IFREG | 0400},
-		{"pages", S_IFDIR | 0500}, {"pagemap", S_IFREG | 0400}, {"mem", S_IFREG | 0600},
+		{"pages", S_IFDIR | 0500}, {"pagemap", S_IFREG | 0400}, {"mem", S_IFREG | 0400},
 	};
 	char path[PATH_MAX];
 	unsigned long a, b;
