@@ -376,7 +376,7 @@ tests_store_test_store_files_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_store_files_LDADD = $(CMOCKA_LIBS) -lpthread
 
 tests_store_test_clients_SOURCES = tests/store/test-clients.c tests/store/mounted.h \
-	tests/unit/test.h
+	tests/store/owner.h tests/unit/test.h
 tests_store_test_clients_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_clients_LDADD = $(test_ldadd)
 
@@ -420,7 +420,8 @@ tests_store_test_store_crash_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_store_crash_LDFLAGS = $(AM_LDFLAGS) $(crash_wrapped:%=-Wl,--wrap=%)
 tests_store_test_store_crash_LDADD = $(store_test_ldadd) -lpthread
 
-tests_store_pages_SOURCES = tests/store/pages.c
+tests_store_pages_SOURCES = tests/store/pages.c tests/store/owner.c tests/store/owner.h
+tests_store_pages_LDADD = -lpthread
 
 tests_store_slow_SOURCES = tests/store/slow.c
 tests_store_slow_CPPFLAGS = $(AM_CPPFLAGS) $(LIBFUSE3_CFLAGS)

@@ -7,9 +7,13 @@
  *	c	change every page
  *	f	fork: the child goes on by itself, changing and verifying, until
  *		it is killed; the answer has its number
+ *	e	end what a thread does beside all that with a file of a store
+ *		(owner.h), as one of its owners
  *
- * usage: pages MEBIBYTES SEED
+ * usage: pages MEBIBYTES SEED [BASE FILE OWNER]
  */
+#include "owner.h"
+
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -66,7 +70,7 @@ int main(int argc, char **argv)
 {
 	int c;
 
-	if (argc != 3)
+	if (argc != 3 && argc != 6)
 		return 2;
 	pages = strtoul(argv[1], NULL, 10) * 256;
 	seed = strtoul(argv[2], NULL, 10);
@@ -76,6 +80,9 @@ int main(int argc, char **argv)
 	if (memory == MAP_FAILED || version == NULL)
 		return 3;
 	change_all();
+	if (argc == 6 && !owner_begin(argv[3], (unsigned)strtoul(argv[4], NULL, 10),
+				      (unsigned)strtoul(argv[5], NULL, 10)))
+		return 4;
 	puts("ready");
 	fflush(stdout);
 	while ((c = getchar()) != EOF) {
@@ -96,9 +103,14 @@ int main(int argc, char **argv)
 				/* it may have ended before */
 				if (getppid() != self)
 					_exit(1);
-				for (;;)
+				for (;;) {
 					verify();
+					owner_look(20);
+				}
 			}
+			break;
+		case 'e':
+			owner_end();
 			break;
 		default:
 			continue;

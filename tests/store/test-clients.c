@@ -9,6 +9,7 @@
  * usage: test-clients [TEST]
  */
 #include "mounted.h"
+#include "owner.h"
 
 #include "store-wire.h"
 
@@ -16,6 +17,7 @@
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -23,6 +25,7 @@
 #include <unistd.h>
 
 #define CROWD 20
+#define CACHE "-o cache=2M" /* less than all files have */
 
 /* --- the store --- */
 
@@ -128,19 +131,23 @@ struct program {
 	int in, out;
 };
 
-static bool grouped; /* one limit for all processes of a program */
+static bool grouped;		 /* one limit for all processes of a program */
+static unsigned owns = UINT_MAX; /* the number of who stores into a file, too */
 
 static void start(struct program *p, const char *store, const char *limit, unsigned mib,
 		  unsigned seed)
 {
 	const char *build = getenv("FL_BUILD");
-	char faultline[PATH_MAX], pages[PATH_MAX], size[16], number[16];
+	char faultline[PATH_MAX], pages[PATH_MAX], size[16], number[16], file[16], owner[16];
+	const bool maps = owns < OWNER_FILES * OWNERS;
 	int in[2], out[2];
 
 	snprintf(faultline, sizeof(faultline), "%s/src/cli/faultline", build != NULL ? build : ".");
 	snprintf(pages, sizeof(pages), "%s/tests/store/pages", build != NULL ? build : ".");
 	snprintf(size, sizeof(size), "%u", mib);
 	snprintf(number, sizeof(number), "%u", seed);
+	snprintf(file, sizeof(file), "%u", owns / OWNERS);
+	snprintf(owner, sizeof(owner), "%u", owns % OWNERS);
 	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
 	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
 	p->pid = fork();
@@ -149,7 +156,8 @@ static void start(struct program *p, const char *store, const char *limit, unsig
 		dup2(in[0], 0);
 		dup2(out[1], 1);
 		execl(faultline, faultline, "run", "--store", store, "--limit", limit,
-		      grouped ? "--limit-group" : "--log=warn", "--", pages, size, number, NULL);
+		      grouped ? "--limit-group" : "--log=warn", "--", pages, size, number,
+		      maps ? base : NULL, file, owner, NULL);
 		_exit(127);
 	}
 	close(in[0]);
@@ -839,9 +847,96 @@ static void garbage_in_the_map(void **state)
 	assert_true(field("mnt/stats", "pid") > 1);
 }
 
+/* --- all at once --- */
+
+static struct shadow *shadow;
+
+static void make_files(void)
+{
+	int f = open(in_base("shadow"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	assert_true(f >= 0);
+	assert_int_equal(ftruncate(f, sizeof(*shadow)), 0);
+	shadow = mmap(NULL, sizeof(*shadow), PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
+	assert_ptr_not_equal(shadow, MAP_FAILED);
+	close(f);
+	for (unsigned i = 0; i < OWNER_FILES; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "mnt/files/f%u", i);
+		f = open(in_base(name), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+		assert_true(f >= 0);
+		assert_int_equal(ftruncate(f, OWNER_STEADY * OWNER_PAGE), 0);
+		close(f);
+	}
+}
+
+/* Every word is that of the last version; nobody stores any more. */
+static void check_files(const char *dir)
+{
+	static uint64_t buf[OWNER_WORDS];
+
+	for (unsigned i = 0; i < OWNER_FILES; i++) {
+		char name[64];
+		int f;
+
+		snprintf(name, sizeof(name), "%s/f%u", dir, i);
+		f = open(in_base(name), O_RDONLY | O_CLOEXEC);
+		assert_true(f >= 0);
+		for (unsigned owner = 0; owner < OWNERS; owner++) {
+			for (unsigned k = 0; k < OWNER_PAGES; k++) {
+				uint32_t v = owner_get(&shadow->owner[i][owner].page[k].done);
+				off_t from = (off_t)(owner_place(owner, k) * OWNER_PAGE);
+				size_t word;
+
+				assert_int_equal(pread(f, buf, sizeof(buf), from), sizeof(buf));
+				word = owner_differs(buf, i, owner, k, v, v);
+				if (word != OWNER_WORDS)
+					fail_msg("%s: page %u of owner %u: word %zu is %lx, not of "
+						 "version %u",
+						 name, k, owner, word, (unsigned long)buf[word], v);
+			}
+		}
+		close(f);
+	}
+}
+
+static void next_turn(unsigned turn)
+{
+	owner_set(&shadow->turn, owner_get(&shadow->turn) + 1);
+	assert_int_equal(owner_get(&shadow->turn) % TURNS, turn);
+}
+
+/* Until a new server pages all that is mapped. */
+static void await_taken(const struct program p[CROWD])
+{
+	uint32_t turn = owner_get(&shadow->turn);
+	time_t until = time(NULL) + HANG_SECONDS;
+
+	for (unsigned i = 0; i < OWNER_FILES * OWNERS; i++) {
+		while (owner_get(&shadow->owner[i / OWNERS][i % OWNERS].taken) != turn) {
+			struct pollfd said_so = {.fd = p[i].out, .events = POLLIN};
+
+			if (poll(&said_so, 1, 2) != 0)
+				hear(&p[i], "nothing");
+			if (time(NULL) > until)
+				fail_msg("the mapping of program %u is not taken", i);
+		}
+	}
+}
+
+/* Each has a number of its own; those with a low one map a file, too. */
+static void start_number(struct program *p, unsigned k, unsigned seed)
+{
+	owns = k;
+	start(p, in_base("mnt"), "2M", 4, seed);
+	owns = UINT_MAX;
+}
+
 /*
  * Programs that verify, fork and are killed, a server that is killed, an area
- * that comes and goes, in random order; at the end nothing is left.
+ * that comes and goes, in random order, while some of them store into files that they have
+ * mapped; at the end nothing is left, and of what was stored nothing is lost.
  */
 static void all_at_once(void **state)
 {
@@ -856,9 +951,10 @@ static void all_at_once(void **state)
 	unsigned next = 0, off = 0, killed = 0, servers = 0;
 
 	(void)state;
-	serve("");
+	serve(CACHE);
+	make_files();
 	for (unsigned i = 0; i < CROWD; i++)
-		start(&p[i], in_base("mnt"), "2M", 4, next++);
+		start_number(&p[i], i, next++);
 	for (unsigned i = 0; i < CROWD; i++)
 		hear(&p[i], "ready");
 	for (unsigned n = 0; n < rounds || time(NULL) < ends; n++) {
@@ -879,14 +975,23 @@ static void all_at_once(void **state)
 			assert_int_equal(finish(&p[k]), SIGKILL);
 			forked[k] = false;
 			killed++;
-			start(&p[k], in_base("mnt"), "2M", 4, next++);
+			start_number(&p[k], k, next++);
 			hear(&p[k], "ready");
 		} else if (what < 14) {
+			next_turn(TURN_KILLED);
 			kill_server();
 			servers++;
 			told(&p[k], "v");
-			serve("");
+			serve(CACHE);
+			if (what == 13) { /* while it takes what is mapped */
+				kill_server();
+				servers++;
+				serve(CACHE);
+			}
 			off = 0; /* a new server has all on */
+			next_turn(TURN_TAKE);
+			await_taken(p);
+			next_turn(TURN_OPEN);
 		} else {
 			/* it may well be refused: its clients are not all back yet, or it is too full */
 			if (off == 0)
@@ -901,13 +1006,21 @@ static void all_at_once(void **state)
 		told(&p[i], "v");
 	print_message("# seed %u: %u programs and %u servers were killed\n", first, killed,
 		      servers);
+	for (unsigned i = 0; i < OWNER_FILES * OWNERS; i++)
+		told(&p[i], "e");
+	check_files("mnt/files");
 	for (unsigned i = 0; i < CROWD; i++) {
 		kill(p[i].pid, SIGKILL);
 		assert_int_equal(finish(&p[i]), SIGKILL);
 	}
+	check_files("mnt/files");
 	EVENTUALLY(field("mnt/swap/disk0.stat", "used") == 0);
 	EVENTUALLY(processes("disk0") == 0);
 	clean();
+	must("umount \"$BASE/mnt\"");
+	check_files("store/files");
+	munmap(shadow, sizeof(*shadow));
+	serve("");
 }
 
 /* Somebody else, who may open neither the areas nor the device. */

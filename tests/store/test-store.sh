@@ -5,6 +5,8 @@
 # each bad input, and no mount or process left, however the server ends.
 . "${FL_SRC:-.}/tests/functions.sh"
 
+hang_seconds=300 # as HANG_SECONDS of tests/unit/test.h
+
 chmod 755 "$work"
 
 finish() {
@@ -42,7 +44,12 @@ keeper() {
 
 # gone PID: wait until it has ended
 gone() {
-	tail --pid="$1" -f /dev/null
+	timeout -k 5 "$hang_seconds" tail --pid="$1" -f /dev/null || fail "process $1 goes on"
+}
+
+# ended: wait until there is no server
+ended() {
+	flock -w "$hang_seconds" "$work/store/lock" true || fail "the server goes on"
 }
 
 mounted() {
@@ -127,10 +134,12 @@ fi
 echo "swapoff disk0" >"$work/mnt/control"
 [ "$(field "$stat" state)" = off ] || fail "state is not off"
 [ -z "$(field "$stat" used)" ] || fail "used, of an area that is off"
-[ "$(flock "$work/store/swap/disk0" sed -n 's/^state: //p' "$stat")" = on ] || fail "locked is not on"
-if flock "$work/store/swap/disk0" sh -c 'echo "swapon disk0" >"$1"' sh "$work/mnt/control" 2>/dev/null; then
-	fail "somebody else's area could be turned on"
-fi
+[ "$(flock -w "$hang_seconds" "$work/store/swap/disk0" sed -n 's/^state: //p' "$stat")" = on ] || fail "locked is not on"
+status=0
+flock -w "$hang_seconds" -E 75 "$work/store/swap/disk0" \
+	sh -c 'echo "swapon disk0" >"$1"' sh "$work/mnt/control" 2>/dev/null || status=$?
+[ "$status" -ne 75 ] || fail "an area that is off stays locked"
+[ "$status" -ne 0 ] || fail "somebody else's area could be turned on"
 echo "swapon disk0 3" >"$work/mnt/control"
 [ "$(field "$stat" state) $(field "$stat" priority)" = "on 3" ] || fail "state is not on again"
 for bad in bogus swapon "swapon " "swapon ../disk0" "swapoff none" "limit 1" "limit x 10M" \
@@ -332,7 +341,7 @@ if [ "$(id -u)" -eq 0 ]; then
 		else
 			kill "$(keeper)"
 		fi
-		flock "$work/store/lock" true
+		ended
 		! mounted || fail "$how: still mounted"
 		back
 	done
@@ -355,7 +364,7 @@ if [ "$(id -u)" -eq 0 ]; then
 	line=
 	read -r line <&9 || true
 	[ "$line" = content ] || fail "in another namespace the file says '$line'"
-	flock "$work/store/lock" true
+	ended
 	back
 fi
 
