@@ -145,6 +145,7 @@ class Kernel:
     """A quarter of the need in a control group, with kernel swap on a file."""
 
     key = "file"
+    stops = 0
 
     def __init__(self, setup, limit, bytes_):
         self.limit, self.work = limit, setup.work
@@ -161,8 +162,10 @@ class Kernel:
         try:
             group = sides.Cgroup(self.work.name, self.limit)
             try:
-                return program.seconds([], group)
+                with group.kept_fresh():
+                    return program.seconds([], group)
             finally:
+                self.stops += group.stops
                 group.remove()
         finally:
             self.swap.off()
@@ -173,6 +176,8 @@ class Kernel:
 
 class Plain:
     """Natively, or under `faultline run`."""
+
+    stops = 0
 
     def __init__(self, key, prefix):
         self.key, self.prefix = key, prefix
@@ -224,3 +229,6 @@ def measure(setup, name, scale, wanted, results, rounds, say):
                 results.failed[f"{title}, {side.key}"] = str(e)
     for side in able:
         side.end()
+        if side.stops:
+            results.lines.append(f"{title}, {side.key}: out of memory, and woken again, "
+                                 f"{side.stops} times")

@@ -12,6 +12,7 @@ import fcntl
 import mmap
 import os
 import pathlib
+import select
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,8 @@ import tempfile
 
 PREFIX = "faultline-bench."
 MIB = 1 << 20
+LOOK = 0.005  # seconds from one look at a group to the next
+STOPS_MAX = 2000  # looks that find a program stopped, until that is its end
 WORKER_TIMEOUT = 1800  # seconds; a hang is a failure, not a wait
 
 
@@ -69,6 +72,8 @@ def cgroup_root():
 class Cgroup:
     """One control group for one process: a limit (or none), and its peak."""
 
+    stops = 0  # how often kept_fresh() found its program stopped, out of memory
+
     def __init__(self, token, limit):
         self.version, root = cgroup_root()
         self.dir = root / token
@@ -88,6 +93,57 @@ class Cgroup:
 
     def enter(self):
         write(self.dir / "cgroup.procs", os.getpid())
+
+    @contextlib.contextmanager
+    def kept_fresh(self):
+        """Keep a small group from being ended for want of memory that it could have.
+
+        The kernel's reclaim decides by counters that may be two seconds old whether pages are
+        to leave the active list.  All of a small group changes in that time: reclaim then finds
+        the other list empty, leaves the active one as it is, and the group is out of memory
+        with swap free and nothing under way.  Who reads memory.stat brings the counters up to
+        date.  In version 1 the kernel kills nobody meanwhile, but stops who finds no memory; it
+        goes on when the limit is a page higher, for one system call.
+        """
+        on, end = os.pipe()
+        heard, told = os.pipe()
+        pid = os.fork()  # no thread: subprocess forks, too
+        if not pid:
+            try:
+                os.close(end)
+                os.write(told, str(self.look(on)).encode())
+            finally:
+                os._exit(0)
+        os.close(on)
+        os.close(told)
+        try:
+            yield
+        finally:
+            os.close(end)
+            self.stops += int(os.read(heard, 32) or 0)
+            os.close(heard)
+            os.waitpid(pid, 0)
+
+    def look(self, on):
+        """Do that until nobody has the other end of `on`: how often there was a stop."""
+        limit, control = self.dir / "memory.limit_in_bytes", self.dir / "memory.oom_control"
+        usual, stops, in_a_row = int(read(limit, "0")), 0, 0
+        if self.version == 1:
+            write(control, 1)
+        with open(self.dir / "memory.stat", "rb", buffering=0) as stat:
+            while not select.select([on], [], [], LOOK)[0]:
+                os.pread(stat.fileno(), 1, 0)
+                if self.version != 1 or "under_oom 1" not in read(control):
+                    in_a_row = 0
+                    continue
+                stops += 1
+                in_a_row += 1
+                if in_a_row == STOPS_MAX:
+                    write(control, 0)  # there is no memory indeed
+                for size in (usual + mmap.PAGESIZE, usual):
+                    with contextlib.suppress(OSError):
+                        write(limit, size)
+        return stops
 
     def peak(self):
         name = "memory.peak" if self.version == 2 else "memory.max_usage_in_bytes"
