@@ -10,8 +10,10 @@
  * names and attributes is done in place; reads, writes and syncs of data are
  * handed to the ring, so that a slow one holds up nobody.
  *
- * Locks: the table of nodes (node.c), the ring's submission side (io.c), a
- * directory's position (files.c).  None is held while another is taken.
+ * Locks: a directory's position (files.c) and a watch (view-proc.c) come before
+ * all others: the table of nodes (node.c), the ring's submission side (io.c), names
+ * of areas (view.c), areas (areas.c), jobs (attach.c), clients (clients.c), and files
+ * that may be cached (shared.c).  None of those is held while another is taken.
  */
 #ifndef FL_SERVER_H
 #define FL_SERVER_H
