@@ -67,7 +67,9 @@ set pagination off
 source $FL_SRC/dist/faultline-gdb.py
 fl print items[7].number
 fl print first->next->next->number
+up
 fl print items[1234].text[160]@9
+frame
 fl print *(long *)8
 END
 timeout -k 5 300 gdb -q -batch -nx -p "$pid" -x "$work/commands" "$work/subject" >"$work/gdb" 2>&1 || :
@@ -75,6 +77,7 @@ for answer in '^\$1 = 50$' '^\$2 = 41980$' '^\$3 = "item 1974' \
 	'Cannot access memory at address 0x8$'; do
 	grep -q "$answer" "$work/gdb" || fail "gdb says $(tail -n 20 "$work/gdb"), not '$answer'"
 done
+[ "$(grep -c '^#1 ' "$work/gdb")" -eq 2 ] || fail "gdb has selected another frame"
 echo >&6
 exec 6>&-
 read -r line <&5
