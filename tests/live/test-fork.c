@@ -122,6 +122,34 @@ static void subject_sides(void)
 	}
 }
 
+/*
+ * A child whose frames are all its parent's too, for that does nothing meanwhile: some of them
+ * have to leave for the others to come.
+ */
+static void subject_idle(void)
+{
+	uint64_t *mem = map(N);
+
+	for (size_t p = 0; p < N; p++)
+		put_page(mem, p, 1);
+	for (unsigned round = 0; round < 4; round++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			for (size_t p = 0; p < N; p++)
+				check_page(mem, p, 1);
+			for (size_t p = round; p < N; p += 2)
+				put_page(mem, p, 2);
+			for (size_t p = 0; p < N; p++)
+				check_page(mem, p, p >= round && p % 2 == round % 2 ? 2 : 1);
+			_exit(0);
+		}
+		reap(pid);
+		for (size_t p = 0; p < N; p++)
+			check_page(mem, p, 1);
+	}
+}
+
 /* The child of the child of the child ... */
 static void subject_deep(void)
 {
@@ -651,12 +679,19 @@ static void subject_poison(void)
 static int be_subject(const char *name)
 {
 	static const struct subject subjects[] = {
-		{"full", subject_full},	    {"own-stack", subject_own_stack},
-		{"sides", subject_sides},   {"deep", subject_deep},
-		{"bomb", subject_bomb},	    {"threads", subject_threads},
-		{"advice", subject_advice}, {"ends", subject_ends},
-		{"stacks", subject_stacks}, {"clone", subject_clone},
-		{"poison", subject_poison}, {"descriptors", subject_descriptors},
+		{"full", subject_full},
+		{"own-stack", subject_own_stack},
+		{"sides", subject_sides},
+		{"deep", subject_deep},
+		{"bomb", subject_bomb},
+		{"threads", subject_threads},
+		{"advice", subject_advice},
+		{"ends", subject_ends},
+		{"idle", subject_idle},
+		{"stacks", subject_stacks},
+		{"clone", subject_clone},
+		{"poison", subject_poison},
+		{"descriptors", subject_descriptors},
 	};
 
 	alarm(HANG_SECONDS); /* a guard against hangs */
@@ -722,6 +757,13 @@ static void each_side_sees_its_own_writes(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 3; i++)
 		run("sides", "4M", engines[i]);
+}
+
+static void the_parent_does_nothing(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 3; i++)
+		run("idle", "2M", engines[i]);
 }
 
 static void ten_generations(void **state)
@@ -814,6 +856,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_side_sees_its_own_writes),
+		cmocka_unit_test(the_parent_does_nothing),
 		cmocka_unit_test(ten_generations),
 		cmocka_unit_test(two_hundred_children),
 		cmocka_unit_test(other_threads_fault_meanwhile),
