@@ -284,10 +284,11 @@ static void read_below(struct pager *p, vpn_t vpn, const struct region *r)
 	along_read(&mm->ra.below, along);
 }
 
-/* The largest window that the buffer can serve twice over. */
+/* The largest window that the buffer can serve twice over, for each of several streams. */
 static uint32_t window_of(const struct mm *mm, const struct region *r)
 {
-	uint32_t part = mm->staging.buffer_pages / 4;
+	unsigned streams = stream_going(&mm->ra.swap);
+	uint32_t part = mm->staging.buffer_pages / (streams > 2 ? 2 * streams : 4);
 
 	return traits_window(mm, r, mm->opt.readahead < part ? mm->opt.readahead : part);
 }

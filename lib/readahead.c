@@ -11,6 +11,8 @@
 
 /* Faults after which a stream that did not go on may have ended. */
 #define STREAM_IDLE 100000U
+/* Of streams that go on together each does so after so many faults at the most. */
+#define STREAM_PAUSE (4 * STREAMS)
 
 /* A decision about what is read along is taken after so many pages; or faults, while nothing is. */
 #define ALONG_SAMPLE 64U
@@ -61,6 +63,7 @@ uint32_t stream_fault(struct stream_set *set, uint64_t vpn, uint32_t max, struct
 	for (unsigned i = 0; i < STREAMS; i++) {
 		s = &set->s[i];
 		if (s->next == vpn && s->next != 0) {
+			s->pause = set->tick - s->used;
 			s->used = set->tick;
 			s->window = s->window < max / 2 ? s->window * 2 : max;
 			*out = s;
@@ -74,6 +77,16 @@ uint32_t stream_fault(struct stream_set *set, uint64_t vpn, uint32_t max, struct
 	s->stays = 0;
 	*out = s;
 	return 1;
+}
+
+unsigned stream_going(const struct stream_set *set)
+{
+	unsigned going = 0;
+
+	for (unsigned i = 0; i < STREAMS; i++)
+		going += set->s[i].window > 1 && set->s[i].pause <= STREAM_PAUSE &&
+			 set->tick - set->s[i].used <= 2 * set->s[i].pause;
+	return going;
 }
 
 void stream_done(struct stream *s, uint64_t next)

@@ -27,6 +27,7 @@
 struct stream {
 	uint64_t next;	 /* vpn that goes on with it; 0: unused */
 	uint64_t used;	 /* tick of its last fault */
+	uint64_t pause;	 /* ticks between that and the one before */
 	uint32_t window; /* pages */
 	uint64_t stays;	 /* swap-ins: what it reads below comes to stay */
 };
@@ -149,6 +150,8 @@ void readahead_init(struct readahead *ra);
  * The caller tells with stream_done() how far it came.
  */
 uint32_t stream_fault(struct stream_set *set, uint64_t vpn, uint32_t max, struct stream **out);
+/* How many streams go on together: they have what is read ahead in one buffer. */
+unsigned stream_going(const struct stream_set *set);
 
 void trail_add(struct trail *t, uint64_t vpn, uint64_t n);
 /* The oldest run; NULL when there is none. */

@@ -245,7 +245,7 @@ static void interleaved_scans_keep_their_windows(void **state)
 	assert_true(b.faults_major - a.faults_major < n / 4);
 	assert_true(b.reads - a.reads < n / 4);
 	/* the buffer is small for so many windows: some are read twice */
-	assert_in_range(b.read_pages - a.read_pages, n, 2 * n);
+	assert_in_range(b.read_pages - a.read_pages, n, n * 5 / 3);
 	assert_int_equal(fl_close(fl), 0);
 }
 
@@ -287,6 +287,8 @@ static void what_is_below_is_read_along(void **state)
 			for (size_t k = 2; k-- > 0;) {
 				const uint64_t *page = live_page(mem, 2 * of[i] + k);
 
+				/* or the touch may wait for what is read along */
+				live_until(!(live_state(fl, page) & FL_PAGE_BUSY));
 				assert_true(page[1] == live_word(6 + pass, 2 * of[i] + k));
 				assert_true(page[2] == live_word(5 * 1000003 + 2 * of[i] + k, 2));
 			}

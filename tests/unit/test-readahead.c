@@ -58,6 +58,7 @@ static void interleaved_streams_keep_their_windows(void **state)
 					 want);
 		want = want * 2 < 256 ? want * 2 : 256;
 	}
+	assert_int_equal(stream_going(&ra.swap), STREAMS);
 	/* a few strangers push out the streams that are oldest, no more */
 	for (unsigned i = 0; i < 2; i++) {
 		uint64_t other = 500000000 + i * 777;
@@ -73,6 +74,11 @@ static void interleaved_streams_keep_their_windows(void **state)
 				kept++;
 	}
 	assert_int_equal(kept, STREAMS - 2);
+	assert_int_equal(stream_going(&ra.swap), STREAMS - 2);
+	/* one goes on for long: it has all to itself */
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(step(&ra.swap, &vpn[0], 256), 256);
+	assert_int_equal(stream_going(&ra.swap), 1);
 }
 
 static void one_page_at_a_time_is_a_stream_too(void **state)
