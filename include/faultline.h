@@ -170,6 +170,11 @@ int fl_munmap(struct fl *fl, void *addr, size_t length);
 /** mremap(2); new_addr with MREMAP_FIXED only. */
 void *fl_mremap(struct fl *fl, void *old_addr, size_t old_size, size_t new_size, int flags,
 		... /* void *new_addr */);
+/**
+ * remap_file_pages(2), of a shared or held mapping: it goes on with its file's pages from `pgoff`,
+ * in pages, on.  prot: 0.  No other thread may touch the range meanwhile.
+ */
+int fl_remap_file_pages(struct fl *fl, void *addr, size_t size, int prot, size_t pgoff, int flags);
 /** mprotect(2). */
 int fl_mprotect(struct fl *fl, void *addr, size_t length, int prot);
 /** madvise(2); MADV_PAGEOUT evicts now. */

@@ -159,6 +159,12 @@ API void *fl_mremap(struct fl *fl, void *old_addr, size_t old_size, size_t new_s
 	return address(mm_mremap(fl->mm, (uintptr_t)old_addr, old_size, new_size, flags, new_addr));
 }
 
+API int fl_remap_file_pages(struct fl *fl, void *addr, size_t size, int prot, size_t pgoff,
+			    int flags)
+{
+	return gate(mm_remap_file_pages(fl->mm, (uintptr_t)addr, size, prot, pgoff, flags));
+}
+
 API int fl_mprotect(struct fl *fl, void *addr, size_t length, int prot)
 {
 	return gate(mm_mprotect(fl->mm, (uintptr_t)addr, length, prot, -1));

@@ -176,6 +176,34 @@ long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_l
 	return at;
 }
 
+/* Whether [start, end) is of one file, mapped in one way without a gap. */
+static bool is_uniform(const struct mm *mm, const struct region *r, uintptr_t end)
+{
+	while (r->end < end) {
+		const struct region *next = region_next(&mm->regions, r->end);
+
+		if (next == NULL || next->start != r->end || next->users != r->users ||
+		    next->prot != r->prot || ((next->flags ^ r->flags) & ~REGION_TRAITS))
+			return false;
+		r = next;
+	}
+	return true;
+}
+
+long do_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, uint64_t page)
+{
+	const struct region *found = region_find(&mm->regions, addr);
+	struct region r;
+	long at;
+
+	if (found == NULL || !(found->flags & (REGION_SHARED | REGION_HOLD)) ||
+	    !is_uniform(mm, found, addr + len))
+		return -EINVAL;
+	r = *found; /* it goes */
+	at = map_again(mm, &r, addr, len, MAP_FIXED, page);
+	return sys_err(at) ? at : 0;
+}
+
 /* ---- msync ---- */
 
 /* Whether something of the range is not mapped at all. */

@@ -83,6 +83,8 @@ struct sync_wait {
  * HOP_LATER: the same call is to be made again (hop_again()).
  */
 long do_mmap_file(struct mm *mm, struct map_file *m, struct hop_slot *caller);
+/* addr and len are of whole pages, which will be those of its file from `page` on. */
+long do_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, uint64_t page);
 long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 		      uintptr_t new_addr);
 /*

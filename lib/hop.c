@@ -189,6 +189,7 @@ static void settle(struct pager *p, const struct hop_slot *s)
 
 	switch ((enum hop_op)s->op) {
 	case HOP_MUNMAP:
+	case HOP_REMAP_PAGES:
 		break;
 	case HOP_UNREGISTER:
 		end = (uintptr_t)a[1];
@@ -312,6 +313,8 @@ static long serve(struct pager *p, struct hop_slot *s)
 		return r;
 	case HOP_MMAP_FILE:
 		return do_mmap_file(mm, (struct map_file *)a[0], s);
+	case HOP_REMAP_PAGES:
+		return do_remap_file_pages(mm, (uintptr_t)a[0], (size_t)a[1], (uint64_t)a[2]);
 	case HOP_MSYNC:
 		return do_msync(p, (uintptr_t)a[0], (size_t)a[1], (int)a[2], (unsigned)a[3]);
 	case HOP_SYNC_RANGE:

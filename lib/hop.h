@@ -80,6 +80,7 @@ enum hop_op {
 	HOP_SNAPSHOT,
 	HOP_RESIZED,
 	HOP_RESIDENT,
+	HOP_REMAP_PAGES,
 };
 
 /* The result of a call that is answered by hop_late(). */

@@ -492,6 +492,26 @@ long mm_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int
 	return r;
 }
 
+long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, size_t pgoff,
+			 int flags)
+{
+	uintptr_t start = addr & PAGE_MASK;
+	uint64_t pages = len >> PAGE_SHIFT;
+	long r;
+
+	/* what the kernel refuses, and shared mappings that it has */
+	if (prot != 0 || start + (pages << PAGE_SHIFT) <= start || pgoff + pages < pgoff ||
+	    !mm_armed(mm) ||
+	    !ours(mm, start, pages << PAGE_SHIFT))
+		return sys_bare(SYS_remap_file_pages, (long)addr, (long)len, prot, (long)pgoff,
+				flags, 0);
+	r = hop_call(mm, HOP_REMAP_PAGES, (long)start, (long)(pages << PAGE_SHIFT), (long)pgoff, 0,
+		     0, 0, 0);
+	if (r == 0 && !(flags & MAP_NONBLOCK))
+		populate(start, pages << PAGE_SHIFT, PROT_READ);
+	return r;
+}
+
 long mm_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 {
 	uint64_t mask;
@@ -812,14 +832,6 @@ long mm_mincore(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec)
 }
 
 /* ---- calls that can only take managed memory away ---- */
-
-long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, size_t pgoff,
-			 int flags)
-{
-	/* For shared file mappings only: never ours. */
-	(void)mm;
-	return sys_bare(SYS_remap_file_pages, (long)addr, (long)len, prot, (long)pgoff, flags, 0);
-}
 
 long mm_shmat(struct mm *mm, int shmid, uintptr_t addr, int flags)
 {

@@ -30,6 +30,7 @@ dist_man_MANS = \
 	man/fl_mmap_backing.3 \
 	man/fl_mprotect.3 \
 	man/fl_mremap.3 \
+	man/fl_remap_file_pages.3 \
 	man/fl_msync.3 \
 	man/fl_munlock.3 \
 	man/fl_munmap.3 \

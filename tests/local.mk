@@ -343,7 +343,8 @@ tests_store_test_peek_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
 
 test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh \
-	tests/store/test-store-mapped.sh tests/store/test-store-shared.sh
+	tests/store/test-store-mapped.sh tests/store/test-store-shared.sh \
+	tests/store/test-store-conform.sh
 if STORE_SERVER
 test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view \
 	tests/store/test-runtimes
@@ -365,7 +366,8 @@ if INTERCEPT
 store_tests += tests/store/test-clients tests/store/test-store-mapped.sh
 store_tests += tests/store/test-store-shared.sh
 endif
-store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh tests/store/test-io.sh
+store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh tests/store/test-io.sh \
+	tests/store/test-store-conform.sh
 store_tests += tests/store/test-boot.sh
 endif
 test_scripts += tests/store/test-io.sh tests/store/test-boot.sh tests/store/with-store.sh

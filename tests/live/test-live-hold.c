@@ -652,6 +652,40 @@ static void a_killed_process_leaves_what_was_synced(void **state)
 	live_file_end(fd);
 }
 
+/* What is held of other pages stays held, what was there is dropped, and what is stored then is of the new ones. */
+static void parts_can_be_rearranged(void **state)
+{
+	const size_t n = 2 * LIMIT_PAGES, part = LIMIT_PAGES / 2;
+	struct fl *fl = runtime();
+	int fd = live_file(n, 3);
+	char *p = hold(fl, fd, n);
+	uint64_t word;
+
+	(void)state;
+	live_fill(p, 0, 2 * part, 4);
+	assert_int_equal(fl_remap_file_pages(fl, p, part * PG, 0, n - part, 0), 0);
+	assert_int_equal(changed_pages(fl, p, n), part);
+	for (size_t i = 0; i < part; i++)
+		assert_int_equal(live_page(p, i)[5], live_page(p, n - part + i)[5]);
+	live_check(p, part, part, 4);
+	live_check(p, 2 * part, n - 2 * part, 3);
+	assert_int_equal(live_file_wrong(fd, 0, n, 3), 0);
+	/* stored to through the part, a page of the end is written there */
+	live_page(p, 7)[5] = 12345;
+	assert_int_equal(fl_sync(fl, p, n * PG), 0);
+	assert_int_equal(live_file_wrong(fd, 0, part, 3), 0);
+	assert_int_equal(live_file_wrong(fd, part, part, 4), 0);
+	assert_int_equal(pread(fd, &word, sizeof(word), (off_t)((n - part + 7) * PG + 40)), 8);
+	assert_int_equal(word, 12345);
+	assert_int_equal(live_file_wrong(fd, n - part, 7, 3), 0);
+	assert_int_equal(live_file_wrong(fd, n - part + 8, part - 8, 3), 0);
+	assert_int_equal(changed_pages(fl, p, n), 0);
+	assert_int_equal(live_stats(fl).slots_used, 0);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+	assert_string_equal(live_text, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -659,6 +693,7 @@ int main(void)
 		cmocka_unit_test(pages_in_every_state_are_written),
 		cmocka_unit_test(changes_can_be_dropped),
 		cmocka_unit_test(other_mappings_see_what_was_synced),
+		cmocka_unit_test(parts_can_be_rearranged),
 		cmocka_unit_test(the_end_of_a_file),
 		cmocka_unit_test(errors_leave_the_changes_held),
 		cmocka_unit_test(arguments_are_checked),

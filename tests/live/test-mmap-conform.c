@@ -4,8 +4,9 @@
  *
  * Every case runs twice: against the kernel's calls, and against faultline's with
  * a limit far below what is mapped.  The same expectations must hold on both, so
- * what the kernel does is what they say.  With an argument, "native", only the
- * former: test-run-conform.sh runs that under `faultline run`.
+ * what the kernel does is what they say.  Arguments: which cases, and which of these not.
+ * test-run-conform.sh has the former run under `faultline run`, test-store-conform.sh the
+ * latter with files of a store.
  */
 #include "live.h"
 
@@ -61,6 +62,12 @@ static long s_mremap(void *addr, size_t old, size_t len, int flags, void *to)
 {
 	return addr_or_errno(fl != NULL ? fl_mremap(fl, addr, old, len, flags, to)
 					: mremap(addr, old, len, flags, to));
+}
+
+static int s_remap_file_pages(void *addr, size_t size, int prot, size_t pgoff, int flags)
+{
+	return fl != NULL ? fl_remap_file_pages(fl, addr, size, prot, pgoff, flags)
+			  : zero_or_errno(remap_file_pages(addr, size, prot, pgoff, flags));
 }
 
 static int s_mprotect(void *addr, size_t len, int prot)
@@ -815,6 +822,91 @@ static void unmapping_writes(void **state)
 	end_file(fd);
 }
 
+static void pages_can_be_rearranged(void **state)
+{
+	const size_t n = 64;
+	int fd = make_file(n, 0);
+	char *p = map_file(n * PG, RW, MAP_SHARED, fd, 0);
+	char *q = map_file(n * PG, PROT_READ, MAP_SHARED, fd, 0);
+
+	(void)state;
+	/* some are dirty where they were */
+	for (size_t i = 0; i < n; i += 5)
+		live_page(p, i)[8] = i;
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(s_remap_file_pages(p + i * PG, PG, 0, n - 1 - i,
+						    i % 2 ? MAP_NONBLOCK : 0),
+				 0);
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(live_page(p, i)[3], expected(n - 1 - i, 3));
+		*(volatile uint64_t *)&live_page(p, i)[7] = 1000 + i;
+		assert_int_equal(*(volatile uint64_t *)&live_page(q, n - 1 - i)[7], 1000 + i);
+	}
+	s_madvise(p, n * PG, MADV_PAGEOUT);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(live_page(p, i)[7], 1000 + i);
+	assert_int_equal(s_msync(p, n * PG, MS_SYNC), 0);
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(word_of_file(fd, i, 7), 1000 + n - 1 - i);
+		assert_int_equal(word_of_file(fd, i, 8), i % 5 == 0 ? i : expected(i, 8));
+	}
+	/* a page may be there more than once, and what is protected stays so */
+	assert_int_equal(s_remap_file_pages(p, 4 * PG, 0, 30, 0), 0);
+	assert_int_equal(s_remap_file_pages(p + 4 * PG, 4 * PG, 0, 32, 0), 0);
+	*(volatile uint64_t *)&live_page(p, 2)[9] = 77;
+	assert_int_equal(*(volatile uint64_t *)&live_page(p, 4)[9], 77);
+	assert_int_equal(s_mprotect(p + 8 * PG, 2 * PG, PROT_READ), 0);
+	assert_int_equal(s_remap_file_pages(p + 8 * PG, 2 * PG, 0, 40, 0), 0);
+	assert_int_equal(live_page(p, 8)[3], expected(40, 3));
+	assert_int_equal(touch(p + 8 * PG, true), SIGSEGV);
+	assert_int_equal(s_mprotect(p + 8 * PG, 2 * PG, RW), 0);
+	/* all of it at once, in order again; an address is rounded down, and a length */
+	assert_int_equal(s_remap_file_pages(p + 100, n * PG + 200, 0, 0, 0), 0);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(live_page(p, i)[7], 1000 + n - 1 - i);
+	/* what is beyond the end is there to be mapped, and not to be touched */
+	assert_int_equal(s_remap_file_pages(p, 2 * PG, 0, n - 1, 0), 0);
+	assert_int_equal(live_page(p, 0)[3], expected(n - 1, 3));
+	assert_int_equal(touch(p + PG, false), SIGBUS);
+	s_munmap(p, n * PG);
+	s_munmap(q, n * PG);
+	end_file(fd);
+}
+
+static void errors_of_remap_file_pages(void **state)
+{
+	int fd = make_file(20, 0), other = open(path, O_RDWR);
+	char *p = map_file(20 * PG, RW, MAP_SHARED, fd, 0);
+	char *private = map_file(20 * PG, RW, MAP_PRIVATE, fd, 0);
+	char *q;
+
+	(void)state;
+	assert_int_equal(s_remap_file_pages(p, 4 * PG, PROT_READ, 3, 0), -EINVAL);
+	assert_int_equal(s_remap_file_pages(p, 0, 0, 3, 0), -EINVAL);
+	assert_int_equal(s_remap_file_pages(p, PG - 1, 0, 3, 0), -EINVAL);
+	assert_int_equal(s_remap_file_pages(p, SIZE_MAX - PG, 0, 3, 0), -EINVAL);
+	assert_int_equal(s_remap_file_pages(p, 4 * PG, 0, SIZE_MAX, 0), -EINVAL);
+	assert_int_equal(s_remap_file_pages(private, 4 * PG, 0, 3, 0), -EINVAL);
+	/* one way, one file, no gap */
+	assert_int_equal(s_mprotect(p + 2 * PG, PG, PROT_READ), 0);
+	assert_int_equal(s_remap_file_pages(p, 4 * PG, 0, 3, 0), -EINVAL);
+	assert_int_equal(s_mprotect(p + 2 * PG, PG, RW), 0);
+	assert_int_equal(s_munmap(p + 10 * PG, PG), 0);
+	assert_int_equal(s_remap_file_pages(p + 8 * PG, 4 * PG, 0, 3, 0), -EINVAL);
+	assert_int_equal(s_remap_file_pages(p + 10 * PG, PG, 0, 3, 0), -EINVAL);
+	assert_int_equal(s_remap_file_pages(p + 18 * PG, 3 * PG, 0, 3, 0), -EINVAL);
+	q = (char *)s_mmap(p + 10 * PG, PG, RW, MAP_PRIVATE | MAP_FIXED, other, 0);
+	assert_ptr_equal(q, p + 10 * PG);
+	assert_int_equal(s_remap_file_pages(p + 8 * PG, 4 * PG, 0, 3, 0), -EINVAL);
+	/* nothing was changed by that */
+	for (size_t i = 0; i < 20; i++)
+		assert_int_equal(live_page(p, i)[3], expected(i == 10 ? 0 : i, 3));
+	s_munmap(p, 20 * PG);
+	s_munmap(private, 20 * PG);
+	close(other);
+	end_file(fd);
+}
+
 /* Threads that count in words of their own, far more pages than the limit allows. */
 #define COUNT_PAGES (2 * LIMIT / PG)
 static char *count_base;
@@ -849,6 +941,52 @@ static void threads_lose_no_store(void **state)
 		assert_int_equal(word_of_file(fd, i, 2), 3);
 	s_munmap(count_base, COUNT_PAGES * PG);
 	end_file(fd);
+}
+
+/* A window that moves over a file whose pages leave and come, and are stored to meanwhile. */
+static void a_window_moves_over_a_file(void **state)
+{
+	const size_t n = COUNT_PAGES, width = 16;
+	uint64_t *shadow = calloc(n, sizeof(*shadow));
+	int fd = make_file(n, 0);
+	unsigned seed = 1;
+	char *window = map_file(width * PG, RW, MAP_SHARED, fd, 0);
+	pthread_t t[2];
+
+	(void)state;
+	assert_non_null(shadow);
+	count_base = map_file(n * PG, RW, MAP_SHARED, fd, 0);
+	for (size_t i = 0; i < n; i++)
+		live_page(count_base, i)[0] = live_page(count_base, i)[1] = 0;
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, count, (void *)i), 0);
+	for (unsigned round = 0; round < 1500; round++) {
+		size_t at = (size_t)rand_r(&seed) % (n - width + 1);
+
+		assert_int_equal(s_remap_file_pages(window, width * PG, 0, at,
+						    round % 2 ? MAP_NONBLOCK : 0),
+				 0);
+		for (size_t k = 0; k < width; k++) {
+			uint64_t *page = live_page(window, k);
+
+			assert_int_equal(page[3], expected(at + k, 3));
+			if (shadow[at + k] != 0)
+				assert_int_equal(page[4], shadow[at + k]);
+			page[4] = shadow[at + k] = round + 1;
+		}
+	}
+	for (size_t i = 0; i < 2; i++)
+		pthread_join(t[i], NULL);
+	assert_int_equal(s_msync(count_base, n * PG, MS_SYNC), 0);
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(word_of_file(fd, i, 0), 3);
+		assert_int_equal(word_of_file(fd, i, 1), 3);
+		assert_int_equal(word_of_file(fd, i, 4), shadow[i] ? shadow[i] : expected(i, 4));
+	}
+	s_munmap(window, width * PG);
+	s_munmap(count_base, n * PG);
+	end_file(fd);
+	free(shadow);
 }
 
 /* ---- both sides ---- */
@@ -919,9 +1057,14 @@ int main(int argc, char **argv)
 		BOTH(system_calls_take_it_as_memory),
 		BOTH(unmapping_writes),
 		BOTH(threads_lose_no_store),
+		BOTH(pages_can_be_rearranged),
+		BOTH(errors_of_remap_file_pages),
+		BOTH(a_window_moves_over_a_file),
 	};
 
-	if (argc == 2 && strcmp(argv[1], "native") == 0)
-		cmocka_set_test_filter("native: *");
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	if (argc > 2)
+		cmocka_set_skip_filter(argv[2]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
