@@ -150,7 +150,8 @@ API int fl_backing_open(struct fl *fl, struct fl_backing **out, const struct fl_
 	*out = NULL;
 	if (r != 0)
 		return (int)r;
-	if (own.reserved != 0 || own.read == NULL || own.threads > SOURCE_THREADS || length > CACHE_PAGES_MAX << PAGE_SHIFT)
+	if (own.reserved != 0 || own.read == NULL || own.threads > SOURCE_THREADS ||
+	    length > CACHE_PAGES_MAX << PAGE_SHIFT)
 		return -EINVAL;
 	b = backing_new(fl);
 	s = sys_mem_alloc(sizeof(*s));

@@ -515,7 +515,6 @@ static void writes_are_told_in_each_mode(void **state)
 	}
 }
 
-/* While everything is written the first write to a page that a read brought is not a fault for each. */
 /* Pages are read in for a read, and written: hardly any is protected in between. */
 static void what_is_read_and_written_is_not_protected(void **state)
 {
@@ -547,6 +546,7 @@ static void what_is_read_and_written_is_not_protected(void **state)
 	assert_int_equal(fl_close(fl), 0);
 }
 
+/* While everything is written the first write to a page that a read brought is not a fault for each. */
 static void writers_lift_the_protection_of_neighbours(void **state)
 {
 	const size_t n = 700;
