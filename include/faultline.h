@@ -109,6 +109,10 @@ struct fl_options {
 	uint64_t pool; /**< most bytes of compressed pages, of the limit's; 0: a quarter of the limit */
 	int no_swap;   /**< not 0, with compress and without areas: no area is made */
 	unsigned reserved; /**< 0 */
+	/** Milliseconds after which dirty pages of files are written, 250 to 3600000; 0: 5000. */
+	unsigned dirty_expire;
+	/** Per cent of the limit that may be dirty before all are, 1 to 50; 0: 12. */
+	unsigned dirty_background;
 };
 
 /** Page through the store's mount, not to its areas directly. */

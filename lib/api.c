@@ -53,7 +53,7 @@ void *address(long r)
 
 /* What is added later lies behind, never in what an older header left undefined. */
 #define ENDS_WITH(type, last) (sizeof(type) == offsetof(type, last) + sizeof(((type *)0)->last))
-_Static_assert(ENDS_WITH(struct fl_options, reserved), "padding");
+_Static_assert(ENDS_WITH(struct fl_options, dirty_background), "padding");
 _Static_assert(ENDS_WITH(struct fl_backing_ops, reserved), "padding");
 _Static_assert(ENDS_WITH(struct fl_region_options, error_arg), "padding");
 _Static_assert(ENDS_WITH(struct fl_swap_spec, flags), "padding");

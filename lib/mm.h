@@ -123,6 +123,8 @@ struct mm_options {
 	unsigned pagers;
 	uint32_t fault_around; /* pages */
 	uint32_t readahead;    /* pages */
+	uint32_t dirty_expire; /* ticks of FILE_TICK */
+	uint32_t dirty_background; /* per cent of the limit */
 	char swap_dir[200];
 };
 

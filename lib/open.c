@@ -20,6 +20,13 @@
 
 #define AROUND_DEFAULT FL_WINDOW_MAX /* pages */
 #define READAHEAD_DEFAULT 256U	     /* pages */
+#define DIRTY_EXPIRE_DEFAULT 5000U   /* ms */
+#define DIRTY_BACKGROUND_DEFAULT 12U /* per cent */
+
+/* An age is told by 16 bits: before it wraps, a page is due for longer than it was not. */
+#define TICK_MS (FILE_TICK / 1000000U)
+_Static_assert(OPT_DIRTY_EXPIRE_MAX / TICK_MS <= UINT16_MAX / 4, "ages wrap");
+_Static_assert(OPT_DIRTY_EXPIRE_MIN >= TICK_MS, "finer than ages are told");
 
 /* Regions may follow it. */
 #define MM_SIZE ((sizeof(struct mm) + 63) & ~(size_t)63)
@@ -35,6 +42,22 @@ static int window_option(size_t bytes, uint32_t def, uint32_t *pages)
 	if (bytes != 0 && (bytes < PAGE_SIZE || bytes > FL_WINDOW_MAX * PAGE_SIZE))
 		return -EINVAL;
 	*pages = bytes != 0 ? (uint32_t)(bytes / PAGE_SIZE) : def;
+	return 0;
+}
+
+/* When dirty pages of files are written. */
+static int take_dirty(struct mm *mm, const struct fl_options *o, char *why, size_t why_size)
+{
+	unsigned ms = o->dirty_expire != 0 ? o->dirty_expire : DIRTY_EXPIRE_DEFAULT;
+
+	if (ms < OPT_DIRTY_EXPIRE_MIN || ms > OPT_DIRTY_EXPIRE_MAX)
+		return refuse(why, why_size, -EINVAL,
+			      "dirty_expire takes 250 to 3600000 milliseconds");
+	if (o->dirty_background > OPT_DIRTY_BACKGROUND_MAX)
+		return refuse(why, why_size, -EINVAL, "dirty_background takes 1 to 50 per cent");
+	mm->opt.dirty_expire = (ms + TICK_MS - 1) / TICK_MS;
+	mm->opt.dirty_background =
+		o->dirty_background != 0 ? o->dirty_background : DIRTY_BACKGROUND_DEFAULT;
 	return 0;
 }
 
@@ -114,6 +137,8 @@ static int take_options(struct mm *mm, const struct fl_options *o, char *why, si
 	if ((o->store_flags & ~FL_STORE_FUSE) != 0)
 		return refuse(why, why_size, -EINVAL, "no such flag of a store");
 	r = take_tier(mm, o, why, why_size);
+	if (r == 0)
+		r = take_dirty(mm, o, why, why_size);
 	if (r != 0)
 		return r;
 	mm->private_area = o->nareas == 0 && o->store == NULL && !o->no_swap && !(mm->flags & MM_SERVER);

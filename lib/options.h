@@ -21,6 +21,11 @@
 #define OPT_TEXT_MAX 8192U /* room for all paths */
 #define OPT_VAR_MAX 32U	   /* longest name of a variable, terminator included */
 
+/* What struct fl_options takes for dirty_expire, ms, and dirty_background, per cent. */
+#define OPT_DIRTY_EXPIRE_MIN 250U
+#define OPT_DIRTY_EXPIRE_MAX 3600000U
+#define OPT_DIRTY_BACKGROUND_MAX 50U
+
 struct options {
 	struct fl_options fl; /* areas points to the array below */
 	struct fl_swap_spec areas[FL_SWAP_MAX];

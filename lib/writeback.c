@@ -7,10 +7,10 @@
  * again.  The last page of a file that ends within it is written by itself,
  * buffered and no further than the file's end.
  *
- * In the background: what has been dirty for DIRTY_AGE, and everything while
- * more than an eighth of the limit is dirty; beside reads, more than half of it.  A page whose write failed stays
- * dirty, is tried again by age, alone, and its error is told by the next
- * fl_msync() of its file.  Where nobody maps the file any more there is nobody
+ * In the background: what has been dirty for the option dirty_expire, and everything while
+ * more of the limit is dirty than dirty_background says; beside reads, than four times that.
+ * A page whose write failed stays dirty, is tried again after RETRY_AGE, alone, and its error
+ * is told by the next fl_msync() of its file.  Where nobody maps the file any more there is nobody
  * to tell: after some tries one line says what is lost.  The words of a server's memfd go on
  * to say that it is dirty: whoever has it mapped all the same brings it to the next server,
  * or to this one when he comes again.
@@ -29,7 +29,7 @@
 #include <sys/mman.h>
 
 #define WRITE_PAGES 256U
-#define DIRTY_AGE 20U	   /* ticks: 5 s */
+#define RETRY_AGE 20U	   /* ticks: 5 s */
 #define IN_FLIGHT 4096U	   /* pages: no more are written at once in the background, */
 #define BESIDE_READS 8U	   /* and about so many while threads wait for reads */
 #define READS_NS 10000000U /* after a read that may not have been the last */
@@ -170,18 +170,29 @@ uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint6
 
 /* ---- in the background ---- */
 
-static bool is_due(uint32_t w, uint32_t tick, bool young)
+static bool is_due(const struct mm *mm, uint32_t w, uint32_t tick, bool young)
 {
 	uint16_t age = (uint16_t)(tick - (w >> CACHE_TICK_SHIFT));
 
 	if (w & CACHE_WRITEBACK)
 		return false;
-	return age >= DIRTY_AGE || (young && !(w & CACHE_ERROR));
+	if (w & CACHE_ERROR)
+		return age >= RETRY_AGE;
+	return young || age >= mm->opt.dirty_expire;
 }
 
+/* So much may be dirty before all of it is written, */
 static uint64_t share(const struct mm *mm)
 {
-	return mm->limit / 8;
+	return mm->limit * mm->opt.dirty_background / 100;
+}
+
+/* and so much while threads wait for reads. */
+static uint64_t share_beside_reads(const struct mm *mm)
+{
+	uint64_t most = mm->limit / 2;
+
+	return 4 * share(mm) < most ? 4 * share(mm) : most;
 }
 
 /* Threads wait for reads, or did a moment ago. */
@@ -193,13 +204,14 @@ static bool reads_wait(const struct files *f, uint64_t now)
 /*
  * How much may be on its way in the background.  A device that has many writes to do
  * lets reads wait: beside them it is little, and the more the further the dirty pages are
- * above half of the limit, so that they do not fill the cache.
+ * above what may be dirty then, so that they do not fill the cache.
  */
 static uint64_t most_in_flight(const struct mm *mm, uint64_t now)
 {
 	const struct files *f = &mm->files;
-	uint64_t over = f->dirty > mm->limit / 2 ? f->dirty - mm->limit / 2 : 0;
-	uint64_t most = BESIDE_READS + over * IN_FLIGHT / (share(mm) + 1);
+	uint64_t enough = share_beside_reads(mm);
+	uint64_t over = f->dirty > enough ? f->dirty - enough : 0;
+	uint64_t most = BESIDE_READS + over * IN_FLIGHT / (enough / 4 + 1);
 
 	return reads_wait(f, now) && most < IN_FLIGHT ? most : IN_FLIGHT;
 }
@@ -209,7 +221,7 @@ static bool draining(const struct mm *mm, uint64_t now)
 {
 	const struct files *f = &mm->files;
 
-	return f->drained != 0 && (f->dirty > mm->limit / 2 || !reads_wait(f, now));
+	return f->drained != 0 && (f->dirty > share_beside_reads(mm) || !reads_wait(f, now));
 }
 
 static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
@@ -226,7 +238,7 @@ static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
 			f->behind = true;
 			return;
 		}
-		if (is_due(cache_get(pc, page), tick, young) ||
+		if (is_due(p->mm, cache_get(pc, page), tick, young) ||
 		    (pc->users.count == 0 && pc->handles == 0 &&
 		     !(cache_get(pc, page) & CACHE_ERROR))) {
 			if (!looked)
@@ -304,7 +316,7 @@ void files_round(struct pager *p)
 	if (f->reading != 0)
 		detour_round(p, sys_now());
 	if (f->drained == 0 && over_share(mm))
-		f->drained = mm->limit / 16;
+		f->drained = share(mm) / 2;
 	if (f->drained != 0 && f->dirty <= f->drained)
 		f->drained = 0;
 	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)

@@ -143,6 +143,15 @@ static struct fl *runtime_of(uint64_t limit, enum fl_engine engine, unsigned pag
 	return live_open(&o);
 }
 
+static struct fl *runtime_that_writes(unsigned dirty_expire, unsigned dirty_background)
+{
+	struct fl_options o = live_options(LIMIT);
+
+	o.dirty_expire = dirty_expire;
+	o.dirty_background = dirty_background;
+	return live_open(&o);
+}
+
 static struct fl *runtime(enum fl_engine engine, unsigned pagers)
 {
 	return runtime_of(LIMIT, engine, pagers);
@@ -863,6 +872,135 @@ static void old_dirty_pages_are_written_unasked(void **state)
 	end_file(fd);
 }
 
+static bool all_written(struct fl *fl)
+{
+	struct fl_stats s = stats(fl);
+
+	return s.cache_dirty == 0 && s.cache_writeback == 0;
+}
+
+/* Twice, one after the other, while another runtime's wait for the usual five seconds once. */
+static void a_short_age_is_waited_for(void **state)
+{
+	double end = live_now() + HANG_SECONDS;
+	struct fl *usual = runtime(FL_ENGINE_AUTO, 1);
+	struct fl *fl = runtime_that_writes(250, 0);
+	int fds[2] = {make_file(8), make_file(8)};
+	char *q = map_fd(usual, fds[0], 8, RW, MAP_SHARED);
+	char *p = map_fd(fl, fds[1], 8, RW, MAP_SHARED);
+	unsigned times = 0;
+
+	(void)state;
+	/* again where the machine let its pager not run meanwhile */
+	for (unsigned round = 0; times < 2; round++) {
+		assert_true(live_now() < end);
+		live_until(all_written(usual) && all_written(fl));
+		live_fill(q, 0, 8, round);
+		for (times = 0; times < 2; times++) {
+			live_fill(p, 0, 8, 2 * round + times);
+			live_until(all_written(fl) || all_written(usual));
+			if (all_written(usual))
+				break;
+		}
+	}
+	assert_int_equal(fl_close(fl), 0);
+	assert_int_equal(fl_close(usual), 0);
+	end_file(fds[0]);
+	end_file(fds[1]);
+}
+
+/* What failed is tried again after five seconds: what was stored before that waits on. */
+static void a_long_age_is_waited_for(void **state)
+{
+	struct fl *fl = runtime_that_writes(3600000, 0);
+	struct store *s = store_new(64);
+	struct fl_backing *b = backing(fl, s, 1);
+	char *p = map_store(fl, b, 64, MAP_SHARED);
+
+	(void)state;
+	live_fill(p, 10, 20, 9);
+	live_fill(p, 40, 1, 9);
+	s->fail_write = -ENOSPC;
+	assert_int_equal(fl_msync(fl, p + 40 * PG, PG, MS_SYNC), -ENOSPC);
+	assert_int_equal(stats(fl).cache_dirty, 21);
+	s->fail_write = 0;
+	live_until(stats(fl).cache_dirty < 21 && stats(fl).cache_writeback == 0);
+	assert_int_equal(stats(fl).cache_dirty, 20);
+	assert_int_equal(live_wrong(s->bytes, 40, 1, 9), 0);
+	assert_int_equal(live_wrong(s->bytes, 10, 20, 3), 0);
+	assert_int_equal(fl_close(fl), 0);
+	assert_int_equal(live_wrong(s->bytes, 10, 20, 9), 0);
+	store_end(s);
+}
+
+/*
+ * Nothing is old enough: what is written is so for being many.  The last runtime writes first, which
+ * it does when its reads were a moment ago; so were those of the others then, which have as many as they may.
+ */
+static void more_than_a_share_is_written(void **state)
+{
+	static const struct {
+		unsigned option;
+		size_t most;
+	} share[] = {
+		{50, LIMIT_PAGES / 2}, {0, LIMIT_PAGES * 12 / 100}, {2, LIMIT_PAGES * 2 / 100}};
+	struct store *s[3];
+	struct fl *fl[3];
+	char *p[3];
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		fl[i] = runtime_that_writes(3600000, share[i].option);
+		s[i] = store_new(share[i].most + 1);
+		p[i] = map_store(fl[i], backing(fl[i], s[i], 1), share[i].most + 1, MAP_SHARED);
+		live_fill(p[i], 0, share[i].most, 9);
+	}
+	for (unsigned i = 3; i-- > 0;) {
+		const size_t n = share[i].most;
+		struct fl_stats now = stats(fl[i]);
+
+		assert_int_equal(now.cache_dirty, n);
+		assert_int_equal(now.file_writes, 0);
+		live_fill(p[i], n, 1, 9);
+		live_until(stats(fl[i]).cache_dirty <= n / 2 && stats(fl[i]).cache_writeback == 0);
+		assert_int_equal(fl_close(fl[i]), 0);
+		assert_int_equal(live_wrong(s[i]->bytes, 0, n + 1, 9), 0);
+		store_end(s[i]);
+	}
+}
+
+static void options_of_write_back_are_checked(void **state)
+{
+	static const struct {
+		unsigned expire, background;
+		const char *why;
+	} bad[] = {
+		{249, 0, "dirty_expire takes 250 to 3600000 milliseconds"},
+		{3600001, 0, "dirty_expire takes 250 to 3600000 milliseconds"},
+		{UINT32_MAX, 12, "dirty_expire takes 250 to 3600000 milliseconds"},
+		{250, 51, "dirty_background takes 1 to 50 per cent"},
+		{0, UINT32_MAX, "dirty_background takes 1 to 50 per cent"},
+	};
+	struct fl_options o = live_options(LIMIT);
+	struct fl *fl;
+
+	(void)state;
+	o.log = live_log;
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		o.dirty_expire = bad[i].expire;
+		o.dirty_background = bad[i].background;
+		live_log_clear();
+		assert_int_equal(fl_open(&fl, &o), -EINVAL);
+		assert_null(fl);
+		assert_non_null(strstr(live_text, bad[i].why));
+		assert_ptr_equal(strchr(live_text, '\n') + 1, live_text + live_text_len);
+	}
+	/* of a program that was built before there were such options */
+	o.size = offsetof(struct fl_options, dirty_expire);
+	assert_int_equal(fl_open(&fl, &o), 0);
+	assert_int_equal(fl_close(fl), 0);
+}
+
 static void files_and_anonymous_memory_share_the_limit(void **state)
 {
 	const size_t n = 2 * LIMIT_PAGES;
@@ -916,6 +1054,10 @@ int main(void)
 		cmocka_unit_test(single_pages_come_and_go_whole),
 		cmocka_unit_test(a_scan_does_not_push_out_what_is_hot),
 		cmocka_unit_test(old_dirty_pages_are_written_unasked),
+		cmocka_unit_test(a_short_age_is_waited_for),
+		cmocka_unit_test(a_long_age_is_waited_for),
+		cmocka_unit_test(more_than_a_share_is_written),
+		cmocka_unit_test(options_of_write_back_are_checked),
 		cmocka_unit_test(files_and_anonymous_memory_share_the_limit),
 	};
 
