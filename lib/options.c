@@ -68,24 +68,32 @@ static uint64_t read_unit(const char **p)
 	return (uint64_t)1 << (10 * (u - units + 1));
 }
 
+/* "." and digits, or nothing: *fraction of *scale; false when the digits are missing. */
+static bool read_fraction(const char **p, uint64_t *fraction, uint64_t *scale)
+{
+	*fraction = 0;
+	*scale = 1;
+	if (**p != '.')
+		return true;
+	(*p)++;
+	if (!is_digit(**p))
+		return false;
+	for (int n = 0; is_digit(**p); (*p)++, n++)
+		if (n < FRACTION_DIGITS) {
+			*fraction = *fraction * 10 + (uint64_t)(**p - '0');
+			*scale *= 10;
+		}
+	return true;
+}
+
 int options_size(const char *text, uint64_t whole, uint64_t *bytes)
 {
-	uint64_t integer, fraction = 0, scale = 1, unit;
+	uint64_t integer, fraction, scale, unit;
 	const char *p = text;
 	unsigned __int128 total;
 
-	if (!read_digits(&p, &integer))
+	if (!read_digits(&p, &integer) || !read_fraction(&p, &fraction, &scale))
 		return -EINVAL;
-	if (*p == '.') {
-		p++;
-		if (!is_digit(*p))
-			return -EINVAL;
-		for (int n = 0; is_digit(*p); p++, n++)
-			if (n < FRACTION_DIGITS) {
-				fraction = fraction * 10 + (uint64_t)(*p - '0');
-				scale *= 10;
-			}
-	}
 	if (*p == '%') {
 		p++;
 		if (whole == 0 || integer > PERCENT_MAX)
@@ -103,6 +111,31 @@ int options_size(const char *text, uint64_t whole, uint64_t *bytes)
 	if (*p != '\0' || total > UINT64_MAX)
 		return -EINVAL;
 	*bytes = (uint64_t)total;
+	return 0;
+}
+
+int options_dirty_expire(const char *text, unsigned *ms)
+{
+	uint64_t seconds, fraction, scale, total;
+	const char *p = text;
+
+	if (!read_digits(&p, &seconds) || !read_fraction(&p, &fraction, &scale) || *p != '\0' ||
+	    seconds > OPT_DIRTY_EXPIRE_MAX / 1000)
+		return -EINVAL;
+	total = seconds * 1000 + fraction * 1000 / scale;
+	if (total < OPT_DIRTY_EXPIRE_MIN || total > OPT_DIRTY_EXPIRE_MAX)
+		return -EINVAL;
+	*ms = (unsigned)total;
+	return 0;
+}
+
+int options_dirty_background(const char *text, unsigned *percent)
+{
+	uint64_t v;
+
+	if (!read_number(text, OPT_DIRTY_BACKGROUND_MAX, &v) || v == 0)
+		return -EINVAL;
+	*percent = (unsigned)v;
 	return 0;
 }
 

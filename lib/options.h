@@ -82,6 +82,11 @@ void options_variable(const struct option_def *def, char name[OPT_VAR_MAX]);
  */
 int options_size(const char *text, uint64_t whole, uint64_t *bytes);
 
+/* dirty_expire: seconds, perhaps with a fraction.  0, or -EINVAL: not so, or out of its range. */
+int options_dirty_expire(const char *text, unsigned *ms);
+/* dirty_background: a whole number.  The same. */
+int options_dirty_background(const char *text, unsigned *percent);
+
 /*
  * A swap area: FILE[,prio=N][,size=S].  ",," stands for a comma in FILE.
  * The path is written to path.  0, or -EINVAL and why.

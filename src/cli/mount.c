@@ -39,6 +39,12 @@ static void usage_mount(void)
 	     "                            io=fuse      programs may page through the mount\n"
 	     "                            cache=SIZE   of mapped files, at most (a quarter of "
 	     "RAM)\n"
+	     "                            dirty_expire=SECONDS\n"
+	     "                                         after which what is stored there is "
+	     "written (5)\n"
+	     "                            dirty_background=PERCENT\n"
+	     "                                         of the cache that may wait for that "
+	     "(12)\n"
 	     "                            ro, noexec, noatime, sync, ... as in mount(8)\n"
 	     "  --no-sandbox            do not limit the server's system calls\n"
 	     "  --help                  show this text\n"
@@ -95,6 +101,13 @@ static int take_options(char *list, struct server_options *o)
 				return cli_usage("mount",
 						 "cache=%s: a size of 2M or more is wanted",
 						 opt + 6);
+		} else if (strncmp(opt, "dirty_expire=", 13) == 0) {
+			if (options_dirty_expire(opt + 13, &o->dirty_expire) != 0)
+				return cli_usage("mount", "%s: 0.25 to 3600 seconds are wanted",
+						 opt);
+		} else if (strncmp(opt, "dirty_background=", 17) == 0) {
+			if (options_dirty_background(opt + 17, &o->dirty_background) != 0)
+				return cli_usage("mount", "%s: 1 to 50 per cent are wanted", opt);
 		} else if (kernel_option(opt) && n + strlen(opt) + 2 < sizeof(o->kernel))
 			sprintf(o->kernel + n, "%s%s", n != 0 ? "," : "", opt);
 		else if (!no_consequence(opt))

@@ -143,6 +143,7 @@ struct server_options {
 	bool page_io; /* clients may page through the mount */
 	bool allow_other;
 	uint64_t cache; /* bytes of mapped files that are cached at most */
+	unsigned dirty_expire, dirty_background; /* of these, as in struct fl_options */
 	const char *areas; /* those that are turned on, with ':' between them, in that order; NULL: all */
 	char kernel[512]; /* options for the kernel and libfuse, comma-separated, may be empty */
 };

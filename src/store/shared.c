@@ -203,6 +203,8 @@ void shared_start(void)
 	struct fl_options o = {
 		.size = sizeof(o),
 		.limit = server.options.cache,
+		.dirty_expire = server.options.dirty_expire,
+		.dirty_background = server.options.dirty_background,
 		.log_level = FL_LOG_WARN,
 		.log = say,
 	};

@@ -394,6 +394,54 @@ static void forked(void **state)
 	finish(&q);
 }
 
+static int64_t waiting(void)
+{
+	return number_in(in_base("mnt/stats"), "cache_dirty: ");
+}
+
+static void wait_until_waiting(int64_t n)
+{
+	time_t end = time(NULL) + HANG_SECONDS;
+
+	while (waiting() > n)
+		if (time(NULL) > end)
+			fail_msg("%d s, and %lld pages wait to be written", HANG_SECONDS,
+				 (long long)waiting());
+}
+
+/* The mount's options of write-back. */
+static void when_pages_are_written(void **state)
+{
+	struct process p;
+	struct timespec begun, ended;
+
+	(void)state;
+	/* ten times, which would take ten times five seconds */
+	serve("cache=32M,dirty_expire=0.25");
+	make_file(400);
+	start(&p);
+	OK(&p, MAP, 0, 400, 0, 1);
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	for (unsigned i = 0; i < 10; i++) {
+		OK(&p, STORE, 0, 10, 1, 2 + i);
+		wait_until_waiting(0);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &ended);
+	assert_true(ended.tv_sec - begun.tv_sec < 45);
+	check_file("store/files/data", 0, 10, 1, 11);
+	finish(&p);
+	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	/* 81 pages of 8192 may wait for an hour, and 82 become 40 or less */
+	serve("cache=32M,dirty_expire=3600,dirty_background=1");
+	start(&p);
+	OK(&p, MAP, 0, 400, 0, 1);
+	OK(&p, STORE, 100, 81, 1, 3);
+	assert_int_equal(waiting(), 81);
+	OK(&p, STORE, 300, 1, 1, 3);
+	wait_until_waiting(40);
+	finish(&p);
+}
+
 /* Frames are there once, whoever maps them. */
 static void one_copy_in_memory(void **state)
 {
@@ -518,6 +566,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(servers_come_and_go, begin, end),
 		cmocka_unit_test_setup_teardown(what_others_changed_is_kept, begin, end),
 		cmocka_unit_test_setup_teardown(moved_about, begin, end),
+		cmocka_unit_test_setup_teardown(when_pages_are_written, begin, end),
 		cmocka_unit_test_setup_teardown(forked, begin, end),
 		cmocka_unit_test_setup_teardown(one_copy_in_memory, begin, end),
 		cmocka_unit_test_setup_teardown(a_full_disk, begin, end_full),

@@ -84,6 +84,14 @@ run 2 mount
 run 2 mount "$work/store"
 run 2 mount "$work/store" "$work/mnt" x
 run 2 mount -o bogus "$work/store" "$work/mnt"
+for option in dirty_expire= dirty_expire=0 dirty_expire=0.24 dirty_expire=3601 dirty_expire=5s; do
+	run 2 mount -o "cache=8M,$option" "$work/store" "$work/mnt"
+	one_line "$option: 0.25 to 3600 seconds are wanted" mount -o "$option"
+done
+for option in dirty_background= dirty_background=0 dirty_background=51 dirty_background=5%; do
+	run 2 mount -o "$option,noatime" "$work/store" "$work/mnt"
+	one_line "$option: 1 to 50 per cent are wanted" mount -o "$option"
+done
 refuses "No such file" mount "$work/none" "$work/mnt"
 refuses "is not a store" mount "$work/full" "$work/mnt"
 refuses "No such file" mount "$work/store" "$work/none"

@@ -118,6 +118,49 @@ static void sizes(void **state)
 	assert_int_equal(options_size("25%", 0, &v), -EINVAL);
 }
 
+/* What says when dirty pages are written: text to numbers, and no others than struct fl_options takes. */
+static void write_back(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned ms;
+	} good[] = {
+		{"0.25", 250},	   {"0.2509", 250},	{"1", 1000},
+		{"5.0", 5000},	   {"007.125", 7125},	{"30", 30000},
+		{"3600", 3600000}, {"3600.0", 3600000}, {"3600.0009", 3600000},
+	};
+	static const char *const bad[] = {
+		"",	" ",	"0",   "0.249", "3601", "3600.001", "18446744073709552",
+		"-1",	"+5",	"5s",  "5 ",	".5",	"5.",	    "1,5",
+		"1..5", "1.5.", "1e3", "0x10",	"5%",	"never",    "99999999999999999999",
+	};
+	static const char *const bad_percents[] = {
+		"", "0", "51", "-1", "+1", "12%", "12.5", "1 ", "0x10", "99999999999999999999",
+	};
+	unsigned v;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		v = 77;
+		if (options_dirty_expire(good[i].text, &v) != 0 || v != good[i].ms)
+			fail_msg("'%s' gives %u", good[i].text, v);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		v = 77;
+		if (options_dirty_expire(bad[i], &v) != -EINVAL || v != 77)
+			fail_msg("'%s' is taken for %u", bad[i], v);
+	}
+	assert_int_equal(options_dirty_background("1", &v), 0);
+	assert_int_equal(v, 1);
+	assert_int_equal(options_dirty_background("50", &v), 0);
+	assert_int_equal(v, 50);
+	for (size_t i = 0; i < sizeof(bad_percents) / sizeof(bad_percents[0]); i++) {
+		v = 77;
+		if (options_dirty_background(bad_percents[i], &v) != -EINVAL || v != 77)
+			fail_msg("'%s' is taken for %u", bad_percents[i], v);
+	}
+}
+
 static void percentage_of_ram(void **state)
 {
 	uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
@@ -417,6 +460,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes),
+		cmocka_unit_test(write_back),
 		cmocka_unit_test_setup(percentage_of_ram, fresh),
 		cmocka_unit_test(swap_areas),
 		cmocka_unit_test_setup(many_areas, fresh),
