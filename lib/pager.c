@@ -377,6 +377,10 @@ static unsigned read_messages(struct pager *p, bool calls)
 	if (n <= 0)
 		return 0;
 	now = sys_now();
+	/* their entries come from memory while the first is answered */
+	for (ssize_t i = 1; i < n; i++)
+		if (msgs[i].event == UFFD_EVENT_PAGEFAULT)
+			pte_prefetch(&mm->ptes, vpn_of(msgs[i].arg.pagefault.address));
 	for (ssize_t i = 0; i < n; i++) {
 		const struct uffd_msg *m = &msgs[i];
 		enum fault_result res;

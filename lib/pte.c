@@ -177,6 +177,20 @@ pte_t pte_get(struct pte_table *t, vpn_t vpn)
 	return leaf != NULL ? leaf[vpn % PTE_LEAF_PAGES] : 0;
 }
 
+void pte_prefetch(const struct pte_table *t, vpn_t vpn)
+{
+	const uint64_t *w = node_words(t, t->root);
+
+	for (int level = 0; level < PTE_LEVELS - 1; level++) {
+		uint32_t n = (uint32_t)(w[slot_of(vpn, level)] & LINK_NODE);
+
+		if (n == 0)
+			return;
+		w = node_words(t, n);
+	}
+	__builtin_prefetch(&w[vpn % PTE_LEAF_PAGES], 1);
+}
+
 const pte_t *pte_leaf(struct pte_table *t, vpn_t vpn)
 {
 	uint64_t *link;

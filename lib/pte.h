@@ -126,6 +126,8 @@ typedef pte_t (*pte_change)(void *arg, vpn_t vpn, pte_t pte);
 int pte_table_copy(struct pte_table *dst, struct pte_table *src, pte_change change, void *arg);
 
 pte_t pte_get(struct pte_table *t, vpn_t vpn);
+/* It is about to be changed: it is on its way into the CPU's cache.  Changes nothing. */
+void pte_prefetch(const struct pte_table *t, vpn_t vpn);
 
 /*
  * Make sure that the leaves of [vpn, vpn + n) exist, so that pte_set() there

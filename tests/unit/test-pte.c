@@ -101,6 +101,7 @@ static void check_counts(void)
 		unsigned present = 0;
 
 		for (unsigned i = 0; i < PTE_LEAF_PAGES; i++) {
+			pte_prefetch(&table, base[l] + i);
 			assert_int_equal(pte_get(&table, base[l] + i), want[l][i]);
 			if (want[l][i] != 0)
 				count[pte_state(want[l][i])]++;
