@@ -84,6 +84,13 @@ GOALS = {
     ("randwrite", 8): 0.90,
     **{(f"zipf{what}", n): 0.80 for what in ("read", "write") for n in (1, 8)},
 }
+# The most that the API may take, the device by itself being 1; random reads: of a fault that reads.
+DEVICE_GOALS = {
+    ("seqread", 1): 1 / 0.8,
+    ("randread", 8): 1 / 0.9,
+}
+# Microseconds that such a fault may take more than the device.
+OVERHEAD_GOALS = {("randread", 1): 12}
 PAGED_GOAL = 1.0  # kernel swap on a file being 1
 # Nanoseconds that a fault may take, by row and place.
 MICRO_GOALS = {("anon", "same"): 10000, ("zero", "same"): 10000,
@@ -102,6 +109,7 @@ PARTS = ["memory", "patterns", "threads", "wide", "limits", "files", *paged.NAME
 MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS, "wide": WIDE,
                 "limits": LIMITS}
 PAGED_BY_US = (sides.Api, sides.Run)
+SIDES = (*sides.ALL, device.Device)
 STARTUP_GOAL = 0.005  # seconds more
 
 
@@ -114,7 +122,8 @@ class Setup:
         self.size, self.limit = args.mib * MIB, args.limit_mib * MIB
         self.ops, self.content, self.last_part = args.ops, args.content, args.last_part
         self.engine, self.wp, self.pagers = args.engine, args.wp, args.pagers
-        self.works = None  # of the worker: its own
+        self.works = None  # of the worker
+        self.device_seconds = args.device_seconds
         self.spread = 1  # pages from one page to the next
 
     def doing(self, rows):
@@ -251,6 +260,9 @@ def measure_sides(setup, wanted, rounds, results, suffix=""):
             for line in map(str.split, out.splitlines()):
                 if line[0] == "row":
                     results.add((line[1] + suffix, int(line[2])), side.key, r, float(line[3]))
+                elif line[0] == "misses":
+                    results.add((f"misses of {line[1]}{suffix}", int(line[2])), side.key, r,
+                                float(line[3]))
                 elif line[0] == "stat" and not suffix:
                     results.add(("stat", line[1]), side.key, r, float(line[2]))
             if peak and not suffix:
@@ -293,12 +305,34 @@ def goal_text(ratios, goal):
     return f"≤ {goal:.2f}{verdict}", missed
 
 
+def beside_device(results, row):
+    """(what the API takes beside the device, the goal, is it missed?)."""
+    (work, threads), device_ = row, results.of(row, "device")
+    took, a_miss = results.of(row, "api"), ""
+    if work.startswith("randread"):
+        misses, a_miss = results.of((f"misses of {work}", threads), "api"), " a miss"
+        took = {r: t / misses[r] for r, t in took.items() if misses.get(r)}
+    both = [r for r in took if r in device_]
+    if row in OVERHEAD_GOALS:
+        more, goal = [took[r] - device_[r] for r in both], OVERHEAD_GOALS[row]
+        if not more:
+            return "-", f"≤ +{goal} µs", False
+        missed = statistics.median(more) > goal
+        return (f"{statistics.median(more):+.1f} µs{a_miss}",
+                f"≤ +{goal} µs {'missed' if missed else 'met'}", missed)
+    ratio = statistics.median(took[r] / device_[r] for r in both) if both else None
+    return ("-" if ratio is None else f"{ratio:.2f}{a_miss}",
+            *goal_text([ratio], DEVICE_GOALS.get(row)))
+
+
 def memory_table(results, wanted, works):
     ours = [k for k in wanted if k in PAGED_BY_US]
     rows = [["µs an operation", *[k.title for k in wanted],
              *[f"{k.key} ÷ file" for k in ours], "goal"]]
     packed = sides.Compressed in wanted and sides.KernelZram in wanted
     rows[0] += ["compressed ÷ zram", "goal"] if packed else []
+    direct = sides.Api in wanted and device.Device in wanted
+    rows[0] += ["api beside device", "goal"] if direct else []
     missed = 0
     for row, title in works:
         ratios = [results.ratio(row, k.key, "file") for k in ours]
@@ -311,10 +345,14 @@ def memory_table(results, wanted, works):
             goal, miss = goal_text([ratio], ZRAM_GOALS.get(row))
             missed += miss
             rows[-1] += ["-" if ratio is None else f"{ratio:.2f}", goal]
+        if direct:
+            *texts, miss = beside_device(results, row)
+            missed += miss
+            rows[-1] += texts
     if works not in (LIMITS, WIDE):
         rows.append(["peak memory, MiB",
                      *[cell(results.of(("peak", "MiB"), k.key)) for k in wanted],
-                     *["" for _ in ours], *[""] * (3 if packed else 1)])
+                     *["" for _ in ours], *[""] * (1 + 2 * packed + 2 * direct)])
     return layout(rows), missed
 
 
@@ -477,11 +515,13 @@ def unarmed_table(results, before):
 
 def measure_device(setup, mib, seconds, results):
     try:
-        who, rows = device.measure(setup, mib, seconds)
+        rows = device.measure(setup, setup.work / "device", mib, seconds, device.TITLES)
     except sides.Failed as e:
         results.why["disk"] = str(e)
         return
-    results.lines.append(who)
+    finally:
+        (setup.work / "device").unlink(missing_ok=True)
+    results.lines.append(device.who())
     for name, us, rate in rows:
         results.add(name, "us", 0, us)
         results.add(name, "MiB/s", 0, rate)
@@ -504,6 +544,8 @@ def units(part, row, side):
             return row[1], "", "count"
         if row[0] == "peak":
             return "peak", "", "MiB"
+        if row[0].startswith("misses"):
+            return row[0], row[1], "an operation"
         return row[0], row[1], "us"
     if part in paged.NAMES and isinstance(row, tuple):
         return f"{row[0]}, need", "", "MiB"
@@ -539,7 +581,7 @@ def write_charts(directory, measured, small, paged_titles):
         if chart:
             (directory / f"{name}.svg").write_text(chart, encoding="utf-8")
 
-    all_sides = [(k.key, k.title) for k in sides.ALL]
+    all_sides = [(k.key, k.title) for k in SIDES]
     for part, rows in MEMORY_PARTS.items():
         if part in measured:
             one(part, f"memory: {part}" if part != "memory" else "memory", "µs an operation",
@@ -573,7 +615,7 @@ def write_charts(directory, measured, small, paged_titles):
 
 
 def arguments():
-    keys = [k.key for k in sides.ALL]
+    keys = [k.key for k in SIDES]
     p = argparse.ArgumentParser(prog="bench", description=__doc__.splitlines()[0])
     p.add_argument("--build", type=pathlib.Path, default=pathlib.Path("."),
                    help="top of the build tree (default: here)")
@@ -613,6 +655,7 @@ def arguments():
     a.last_part = 8 if a.quick else 1
     a.scale, a.startups, a.disk_mib, a.disk_seconds = ((0.1, 50, 128, 1) if a.quick else
                                                        (1, 300, 1024, 5))
+    a.device_seconds = 0.25 if a.quick else 1
     a.commands = 100 if a.quick else 1000
     wanted = (a.parts or "memory,programs,unarmed,disk").split(",")
     a.parts = [q for p_ in wanted for q in (PARTS if p_ == "all" else
@@ -634,7 +677,7 @@ def measure_part(part, args, setup, wanted, todo):
     results, rounds = Results(), Rounds(args.rounds, args.part_seconds)
     more = Rounds(args.program_rounds, args.part_seconds)
     if part == "memory":
-        measure_sides(setup, wanted, rounds, results)
+        measure_sides(setup.doing(WORKS), wanted, rounds, results)
         results.lines = bookkeeping_lines(setup, results)
     elif part == "limits":
         measure_limits(setup, wanted, rounds, results)
@@ -663,7 +706,7 @@ def measure_part(part, args, setup, wanted, todo):
 
 def show(args, measured, wanted, todo):
     """(lines, missed goals)."""
-    titles = {**{k.key: k.title for k in files.ALL}, **{k.key: k.title for k in sides.ALL}}
+    titles = {**{k.key: k.title for k in files.ALL}, **{k.key: k.title for k in SIDES}}
     text, missed = [], 0
 
     def add(table, miss, results, *head):
@@ -734,7 +777,7 @@ def keep(directory, part, results):
 
 def measure(args, work):
     setup = Setup(args, work)
-    wanted = [k for k in sides.ALL if k.key in args.sides]
+    wanted = [k for k in SIDES if k.key in args.sides]
     text, measured = device.machine(work), {}
     todo = programs.all_programs(setup, args.scale, args.startups)
     for part in args.parts:

@@ -3,12 +3,12 @@
  * device.c - what the disk under a directory gives: the rows that stand for
  * fio(1) where that is not installed.
  *
- *	bench-device DIR MIB SECONDS
+ *	bench-device FILE MIB SECONDS JOB...
  *
- * writes a file of MIB, then reads it with O_DIRECT through io_uring for
- * SECONDS each: 4 KiB at random places one at a time, 4 KiB with 32 in flight,
- * 1 MiB in sequence with 4 in flight.  Prints "row NAME MICROSECONDS MIB/s"
- * for each.
+ * writes FILE of MIB, unless it is there and as large, then reads it with O_DIRECT
+ * through io_uring for SECONDS each: "randread-N", 4 KiB at random places with N in
+ * flight; "seqread", 1 MiB in sequence with 4 in flight.  Prints "row JOB
+ * MICROSECONDS MIB/s" for each.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,12 +42,17 @@ static double now_s(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static int make_file(const char *dir, uint64_t bytes, char *buf)
+static int make_file(const char *path, uint64_t bytes, char *buf)
 {
-	int fd = open(dir, O_TMPFILE | O_RDWR | O_DIRECT, 0600);
+	int fd = open(path, O_CREAT | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+	struct stat st;
 
-	if (fd < 0)
-		die(dir, errno);
+	if (fd < 0 || fstat(fd, &st))
+		die(path, errno);
+	if ((uint64_t)st.st_size == bytes)
+		return fd;
+	if (ftruncate(fd, 0))
+		die(path, errno);
 	for (uint64_t off = 0; off < bytes; off += BIG) {
 		ssize_t r;
 
@@ -109,21 +115,29 @@ static void probe(const char *name, int fd, uint64_t bytes, char *buf, unsigned 
 
 int main(int argc, char **argv)
 {
-	uint64_t bytes = argc == 4 ? strtoull(argv[2], NULL, 10) << 20 : 0;
-	double seconds = argc == 4 ? atof(argv[3]) : 0;
+	uint64_t bytes = argc > 4 ? strtoull(argv[2], NULL, 10) << 20 : 0;
+	double seconds = argc > 4 ? atof(argv[3]) : 0;
 	void *buf;
 	int fd;
 
 	if (bytes < BIG || seconds <= 0) {
-		fputs("usage: bench-device DIR MIB SECONDS\n", stderr);
+		fputs("usage: bench-device FILE MIB SECONDS JOB...\n", stderr);
 		return 2;
 	}
 	if (posix_memalign(&buf, 4096, 4 * (size_t)BIG))
 		die("memory", ENOMEM);
 	fd = make_file(argv[1], bytes, buf);
-	probe("randread-1", fd, bytes, buf, 4096, 1, 1, seconds);
-	probe("randread-32", fd, bytes, buf, 4096, 32, 1, seconds);
-	probe("seqread", fd, bytes, buf, BIG, 4, 0, seconds);
+	for (int i = 4; i < argc; i++) {
+		unsigned depth = 0;
+
+		if (!strcmp(argv[i], "seqread"))
+			probe(argv[i], fd, bytes, buf, BIG, 4, 0, seconds);
+		else if (sscanf(argv[i], "randread-%u", &depth) == 1 && depth >= 1 &&
+			 depth <= DEPTH_MAX)
+			probe(argv[i], fd, bytes, buf, 4096, depth, 1, seconds);
+		else
+			die(argv[i], EINVAL);
+	}
 	close(fd);
 	free(buf);
 	return 0;

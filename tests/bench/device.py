@@ -9,6 +9,7 @@ import sides
 
 TITLES = {
     "randread-1": "4 KiB random read, depth 1",
+    "randread-8": "4 KiB random read, depth 8",
     "randread-32": "4 KiB random read, depth 32",
     "seqread": "1 MiB sequential read",
 }
@@ -59,31 +60,65 @@ def machine(work):
     return lines
 
 
-def fio(work, mib, seconds):
+def fio(path, mib, seconds, names):
     """Rows (name, microseconds an operation, MiB/s) by fio(1)."""
     rows = []
-    for name, rw, bs, depth in (("randread-1", "randread", "4k", 1),
-                                ("randread-32", "randread", "4k", 32),
-                                ("seqread", "read", "1m", 4)):
-        out, _ = sides.run(["fio", f"--name={name}", f"--filename={work}/fio", f"--size={mib}m",
-                            "--direct=1", "--ioengine=io_uring", f"--rw={rw}", f"--bs={bs}",
-                            f"--iodepth={depth}", "--time_based", f"--runtime={seconds}",
-                            "--randrepeat=0", "--output-format=json"])
+    for name in names:
+        how = (("--rw=read", "--bs=1m", "--iodepth=4") if name == "seqread" else
+               ("--rw=randread", "--bs=4k", f"--iodepth={name.split('-')[1]}"))
+        out, _ = sides.run(["fio", f"--name={name}", f"--filename={path}", f"--size={mib}m",
+                            "--direct=1", "--ioengine=io_uring", *how, "--time_based",
+                            f"--runtime={seconds * 1000:.0f}ms", "--randrepeat=0",
+                            "--output-format=json"])
         job = json.loads(out[out.index("{"):])["jobs"][0]["read"]
         rows.append((name, 1e6 / job["iops"], job["bw_bytes"] / sides.MIB))
-    os.unlink(f"{work}/fio")
     return rows
 
 
-def probe(setup, mib, seconds):
+def probe(program, path, mib, seconds, names):
     """The same rows by the built-in probe."""
-    out, _ = sides.run([setup.program("bench-device"), setup.work, mib, seconds])
+    out, _ = sides.run([program, path, mib, seconds, *names])
     lines = map(str.split, out.splitlines())
     return [(name, float(us), float(rate)) for _, name, us, rate in lines]
 
 
-def measure(setup, mib, seconds):
-    """(who measured, rows)."""
-    if shutil.which("fio"):
-        return "fio", fio(setup.work, mib, seconds)
-    return "built-in probe", probe(setup, mib, seconds)
+def who():
+    return "fio" if shutil.which("fio") else "built-in probe"
+
+
+def measure(setup, path, mib, seconds, names):
+    """Rows of these names; the file is made where there is none and stays."""
+    if who() == "fio":
+        return fio(path, mib, seconds, names)
+    return probe(setup.program("bench-device"), path, mib, seconds, names)
+
+
+class Device(sides.Side):
+    """Nobody's paging: what the disk gives to who reads a file as large as the memory, with
+    as many reads in flight as there are threads."""
+
+    key, title = "device", "device, O_DIRECT"
+
+    @property
+    def path(self):
+        return self.setup_.work / "device"
+
+    def prepare(self):
+        pass
+
+    def measure(self, seed):
+        s, names = self.setup_, {}
+        for work in s.works.split(","):
+            name, _, threads = work.partition(":")
+            if name == "randread":
+                names[f"randread-{threads}"] = f"row randread {threads}"
+            elif name == "seqread" and threads in ("", "1"):
+                names["seqread"] = "row seqread 1"
+        if not names:
+            return "", None
+        pages = {name: 256 if name == "seqread" else 1 for name in names}
+        return "".join(f"{names[name]} {us / pages[name]}\n" for name, us, _ in measure(
+            s, self.path, s.size // sides.MIB, s.device_seconds, names)), None
+
+    def end(self):
+        self.path.unlink(missing_ok=True)

@@ -103,6 +103,16 @@ void mem_report(void)
 #undef REPORT
 }
 
+uint64_t mem_misses(void)
+{
+	struct fl_stats s;
+	int err = fl_stats(fl, &s, sizeof(s));
+
+	if (err)
+		die("fl_stats: %s", strerror(-err));
+	return s.faults_major;
+}
+
 void mem_close(void)
 {
 	int err = fl_close(fl);

@@ -26,7 +26,7 @@ rows() {
 	}
 }
 
-bench --mib 32 --ops 512 --content soft --sides native,api,compressed,run \
+bench --mib 32 --ops 512 --content soft --sides native,api,compressed,run,device \
 	--parts memory,programs,unarmed
 for side in native api compressed run; do
 	[ "$(grep -c ",$side,1,.*,us\$" "$dir/csv")" -eq 9 ] || {
@@ -34,6 +34,8 @@ for side in native api compressed run; do
 		exit 1
 	}
 done
+rows '^memory,[a-z]*,[128],device,.*,us$' 4 'the device by itself'
+rows '^memory,misses of [a-z]*,[128],api,.*,an operation$' 9 'faults that waited'
 for program in sort python3 sqlite3 redis-server; do
 	[ "$(grep -c "^programs,$program," "$dir/csv")" -eq 2 ] || {
 		echo "faultline: bench: $program was not measured on both sides" >&2

@@ -16,7 +16,8 @@
  *
  * An operation touches one page; what is printed is elapsed microseconds for one
  * operation, all threads together.  The same seed does the same operations,
- * whoever pages.
+ * whoever pages.  A worker that knows of its faults (mem.h) also prints how many of
+ * them an operation waited for I/O.
  *
  * Each page proves its own content: word 0 says which page it is, word 1 which
  * write of that page was the last.  The number of writes of each page is kept
@@ -216,7 +217,15 @@ static double run_random(int write, int zipf, unsigned threads, uint64_t ops, ui
 
 static void row(const char *work, unsigned threads, double us, uint64_t ops)
 {
+	static uint64_t misses;
+
 	printf("row %s %u %.4f\n", work, threads, us / (double)ops);
+	if (mem_takes_options) {
+		uint64_t now = mem_misses();
+
+		printf("misses %s %u %.4f\n", work, threads, (double)(now - misses) / (double)ops);
+		misses = now;
+	}
 	fflush(stdout);
 }
 
