@@ -5,8 +5,8 @@
 The sides take turns within each round, and the order turns from round to
 round, so that a machine whose speed drifts drifts for all of them.  A cell is
 the median over the rounds and half the distance from the least to the
-greatest, in per cent of it.  A ratio is the median of the rounds' ratios: both
-of its sides are from the same round.
+greatest, in per cent of it.  A ratio is the same of the rounds' ratios: both of
+its sides are from the same round.  So is a difference, but for the per cent.
 
 A side or a program that cannot run here is named with the reason; one that
 runs and is wrong makes the exit status 1, as does, with --check, a missed goal.
@@ -173,10 +173,10 @@ class Results:
     def of(self, row, side):
         return self.values.get((row, side), {})
 
-    def ratio(self, row, side, base, base_row=None):
+    def ratios(self, row, side, base, base_row=None):
+        """One of each round that has both."""
         a, b = self.of(row, side), self.of(base_row or row, base)
-        both = [a[r] / b[r] for r in a if r in b]
-        return statistics.median(both) if both else None
+        return [a[r] / b[r] for r in a if r in b]
 
 
 STARTED = time.monotonic()
@@ -214,7 +214,28 @@ def cell(values):
     middle = statistics.median(v)
     if len(v) == 1:
         return number(middle)
-    return f"{number(middle)} ±{(max(v) - min(v)) / 2 / middle * 100:.0f}%"
+    return f"{number(middle)} ±{half(v) / middle * 100:.0f}%"
+
+
+def half(values):
+    return (max(values) - min(values)) / 2
+
+
+def times(ratios, digits=2, what=""):
+    """The text of the rounds' ratios."""
+    if not ratios:
+        return "-"
+    middle = statistics.median(ratios)
+    spread = f" ±{half(ratios) / middle * 100:.0f}%" if len(ratios) > 1 else ""
+    return f"{middle:.{digits}f}{spread}{what}"
+
+
+def more(differences, digits, unit):
+    """The text of the rounds' differences."""
+    if not differences:
+        return "-"
+    spread = f" ±{half(differences):.{digits}f}" if len(differences) > 1 else ""
+    return f"{statistics.median(differences):+.{digits}f}{spread} {unit}"
 
 
 def layout(rows):
@@ -290,19 +311,24 @@ def measure_wide(setup, wanted, rounds, results):
         measure_sides(works, wanted, rounds, results, suffix)
     for work in ("randread", "randwrite"):
         for side in wanted:
-            ratio = results.ratio((f"{work}@wide", 16), side.key, side.key, (f"{work}@near", 4))
-            if ratio is not None:
-                text, _ = goal_text([ratio], WIDE_GOAL if side in PAGED_BY_US else None)
-                results.lines.append(f"{work}, wide ÷ near, {side.title}: {ratio:.2f} {text}".rstrip())
+            ratios = results.ratios((f"{work}@wide", 16), side.key, side.key, (f"{work}@near", 4))
+            if ratios:
+                text, _ = goal_text([ratios], WIDE_GOAL if side in PAGED_BY_US else None)
+                results.lines.append(
+                    f"{work}, wide ÷ near, {side.title}: {times(ratios)} {text}".rstrip())
 
 
-def goal_text(ratios, goal):
+def verdict(known, missed):
+    return "" if not known else " missed" if missed else " met"
+
+
+def goal_text(several, goal):
+    """(text, is it missed?): of a goal that each of several lists of ratios has to meet."""
     if goal is None:
         return "", False
-    known = [x for x in ratios if x is not None]
+    known = [statistics.median(x) for x in several if x]
     missed = any(x > goal for x in known)
-    verdict = "" if not known else " missed" if missed else " met"
-    return f"≤ {goal:.2f}{verdict}", missed
+    return f"≤ {goal:.2f}{verdict(known, missed)}", missed
 
 
 def beside_device(results, row):
@@ -314,15 +340,11 @@ def beside_device(results, row):
         took = {r: t / misses[r] for r, t in took.items() if misses.get(r)}
     both = [r for r in took if r in device_]
     if row in OVERHEAD_GOALS:
-        more, goal = [took[r] - device_[r] for r in both], OVERHEAD_GOALS[row]
-        if not more:
-            return "-", f"≤ +{goal} µs", False
-        missed = statistics.median(more) > goal
-        return (f"{statistics.median(more):+.1f} µs{a_miss}",
-                f"≤ +{goal} µs {'missed' if missed else 'met'}", missed)
-    ratio = statistics.median(took[r] / device_[r] for r in both) if both else None
-    return ("-" if ratio is None else f"{ratio:.2f}{a_miss}",
-            *goal_text([ratio], DEVICE_GOALS.get(row)))
+        extra, goal = [took[r] - device_[r] for r in both], OVERHEAD_GOALS[row]
+        missed = bool(extra) and statistics.median(extra) > goal
+        return more(extra, 1, f"µs{a_miss}"), f"≤ +{goal} µs{verdict(extra, missed)}", missed
+    ratios = [took[r] / device_[r] for r in both]
+    return times(ratios, what=a_miss), *goal_text([ratios], DEVICE_GOALS.get(row))
 
 
 def memory_table(results, wanted, works):
@@ -335,16 +357,16 @@ def memory_table(results, wanted, works):
     rows[0] += ["api beside device", "goal"] if direct else []
     missed = 0
     for row, title in works:
-        ratios = [results.ratio(row, k.key, "file") for k in ours]
+        ratios = [results.ratios(row, k.key, "file") for k in ours]
         goal, miss = goal_text(ratios, GOALS.get(row))
         missed += miss
         rows.append([title, *[cell(results.of(row, k.key)) for k in wanted],
-                     *["-" if x is None else f"{x:.2f}" for x in ratios], goal])
+                     *[times(x) for x in ratios], goal])
         if packed:
-            ratio = results.ratio(row, "compressed", "zram")
-            goal, miss = goal_text([ratio], ZRAM_GOALS.get(row))
+            ratios = results.ratios(row, "compressed", "zram")
+            goal, miss = goal_text([ratios], ZRAM_GOALS.get(row))
             missed += miss
-            rows[-1] += ["-" if ratio is None else f"{ratio:.2f}", goal]
+            rows[-1] += [times(ratios), goal]
         if direct:
             *texts, miss = beside_device(results, row)
             missed += miss
@@ -365,17 +387,17 @@ def files_table(results, one_copy):
         for what, side, base_row, base, most in files.GOALS:
             if what != row:
                 continue
-            ratio = results.ratio(row, side, base, base_row)
-            text, miss = goal_text([ratio], most)
+            ratios = results.ratios(row, side, base, base_row)
+            text, miss = goal_text([ratios], most)
             missed += miss
             name = base if base_row == row else "of threads"
-            goals.append(f"{'-' if ratio is None else format(ratio, '.2f')} {name} {text}")
+            goals.append(f"{times(ratios)} {name} {text}")
         rows.append([title, *[cell(results.of(row, k)) for k in titles], ", ".join(goals)])
-    peak = results.spread(("peak", "MiB"), "store")
+    copies = [v / one_copy for v in results.of(("peak", "MiB"), "store").values()]
     text, miss = "", False
-    if peak:
-        text, miss = goal_text([peak[0] / one_copy], files.MEMORY_GOAL)
-        text = f"{peak[0] / one_copy:.2f} of one copy {text}"
+    if copies:
+        text, miss = goal_text([copies], files.MEMORY_GOAL)
+        text = f"{times(copies)} of one copy {text}"
     rows.append(["peak memory, MiB", *[cell(results.of(("peak", "MiB"), k)) for k in titles], text])
     return layout(rows), missed + miss
 
@@ -385,12 +407,12 @@ def paged_table(results, titles):
              "faultline run", "run ÷ file", "goal"]]
     missed = 0
     for title in titles:
-        ratio = results.ratio(title, "run", "file")
-        goal, miss = goal_text([ratio], PAGED_GOAL)
+        ratios = results.ratios(title, "run", "file")
+        goal, miss = goal_text([ratios], PAGED_GOAL)
         missed += miss
         rows.append([title + ", s", cell(results.of((title, "need"), "native")),
                      *[cell(results.of(title, k)) for k in ("native", "file", "run")],
-                     "-" if ratio is None else f"{ratio:.2f}", goal])
+                     times(ratios), goal])
     return layout(rows), missed
 
 
@@ -464,19 +486,16 @@ def programs_table(results, todo):
     for p in todo:
         native, run = results.of(p.title, "native"), results.of(p.title, "run")
         if isinstance(p, programs.Empty):
-            more = [run[r] - native[r] for r in run if r in native]
-            extra = statistics.median(more) if more else None
-            miss = extra is not None and extra > STARTUP_GOAL
-            goal = f"≤ +{STARTUP_GOAL * 1e3:.0f} ms" + ("" if extra is None else
-                                                        " missed" if miss else " met")
+            extra = [run[r] - native[r] for r in run if r in native]
+            miss = bool(extra) and statistics.median(extra) > STARTUP_GOAL
+            goal = f"≤ +{STARTUP_GOAL * 1e3:.0f} ms{verdict(extra, miss)}"
             shown = [cell({r: v * 1e3 for r, v in x.items()}) for x in (native, run)]
             rows.append([p.title + ", ms", *shown,
-                         "-" if extra is None else f"+{extra * 1e3:.2f} ms", goal])
+                         more([x * 1e3 for x in extra], 2, "ms"), goal])
         else:
-            ratio = results.ratio(p.title, "run", "native")
-            goal, miss = goal_text([ratio], PROGRAM_GOAL)
-            rows.append([p.title + ", s", cell(native), cell(run),
-                         "-" if ratio is None else f"{ratio:.3f}", goal])
+            ratios = results.ratios(p.title, "run", "native")
+            goal, miss = goal_text([ratios], PROGRAM_GOAL)
+            rows.append([p.title + ", s", cell(native), cell(run), times(ratios, 3), goal])
         missed += miss
     return layout(rows), missed
 
@@ -500,16 +519,15 @@ def unarmed_table(results, before):
     for row, (title, unit, goal, is_ratio) in unarmed.ROWS.items():
         native, run = results.of(row, "native"), results.of(row, "run")
         if is_ratio:
-            more = results.ratio(row, "run", "native")
-            text, limit = "-" if more is None else f"{more:.3f}", f"≤ {goal:.2f}"
+            extra = results.ratios(row, "run", "native")
+            text, limit = times(extra, 3), f"≤ {goal:.2f}"
         else:
-            both = [run[r] - native[r] for r in run if r in native]
-            more = statistics.median(both) if both else None
-            text, limit = "-" if more is None else f"{more:+.0f} {unit}", f"≤ +{goal} {unit}"
-        miss = more is not None and more > goal
+            extra = [run[r] - native[r] for r in run if r in native]
+            text, limit = more(extra, 0, unit), f"≤ +{goal} {unit}"
+        miss = bool(extra) and statistics.median(extra) > goal
         missed += miss
         rows.append([f"{title}, {unit}", *[cell(results.of(row, s)) for s in shown], text,
-                     limit + ("" if more is None else " missed" if miss else " met")])
+                     limit + verdict(extra, miss)])
     return layout(rows), missed
 
 
@@ -675,7 +693,7 @@ def arguments():
 def measure_part(part, args, setup, wanted, todo):
     """All rounds of one part."""
     results, rounds = Results(), Rounds(args.rounds, args.part_seconds)
-    more = Rounds(args.program_rounds, args.part_seconds)
+    longer = Rounds(args.program_rounds, args.part_seconds)
     if part == "memory":
         measure_sides(setup.doing(WORKS), wanted, rounds, results)
         results.lines = bookkeeping_lines(setup, results)
@@ -695,9 +713,9 @@ def measure_part(part, args, setup, wanted, todo):
             say(f"single faults and calls, round {r + 1}")
             micro.measure(setup, results, r)
     elif part == "programs":
-        measure_programs(setup, todo, more, results)
+        measure_programs(setup, todo, longer, results)
     elif part == "unarmed":
-        measure_unarmed(setup, args.before, more, args.startups, args.commands, results)
+        measure_unarmed(setup, args.before, longer, args.startups, args.commands, results)
     elif part == "disk":
         say("the disk by itself")
         measure_device(setup, args.disk_mib, args.disk_seconds, results)

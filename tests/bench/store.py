@@ -4,7 +4,7 @@
 
 The two sides of a line take turns within each round, and change their order
 from round to round.  A cell is the median over the rounds and half the
-distance from the least to the greatest; a ratio is the median of the rounds'
+distance from the least to the greatest, and a ratio the same of the rounds'
 ratios.  The file systems' lines need fio(1) and the source of libfuse's
 example passthrough_ll (Debian: libfuse3-dev); what cannot be measured is named
 with the reason.  --check makes a missed goal the exit status.
@@ -50,25 +50,21 @@ class Row:
         self.ours.append(ours)
         self.base.append(base)
 
-    def ratio(self):
-        return statistics.median(a / b for a, b in zip(self.ours, self.base)) if self.base else None
+    def ratios(self):
+        return [a / b for a, b in zip(self.ours, self.base)]
 
     def missed(self):
-        r = self.ratio()
         if self.goal is None or not self.ours:
             return False
-        if r is None:
-            return statistics.median(self.ours) > self.goal
+        r = statistics.median(self.ratios() or self.ours)
         return r < self.goal if self.rate else r > self.goal
 
     def cells(self):
-        r = self.ratio()
         sign = "≥" if self.rate else "≤"
         goal = "" if self.goal is None else f"{sign} {self.goal:g}"
-        verdict = "" if self.goal is None or not self.ours else (
-            " missed" if self.missed() else " met")
+        verdict = "" if self.goal is None else bench.verdict(self.ours, self.missed())
         return [f"{self.title}, {self.unit}", bench.cell(dict(enumerate(self.ours))),
-                bench.cell(dict(enumerate(self.base))), "-" if r is None else f"{r:.2f}",
+                bench.cell(dict(enumerate(self.base))), bench.times(self.ratios()),
                 goal + verdict]
 
 
