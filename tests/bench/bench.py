@@ -138,10 +138,11 @@ class Setup:
     def program(self, name):
         return self.build / "tests/bench" / name
 
-    def faultline_run(self, limit):
+    def faultline_run(self, limit, *options):
         pagers = ["--pagers", self.pagers] if self.pagers else []
         return [self.build / "src/cli/faultline", "run", "--limit", f"{limit // MIB}M",
-                "--swap-dir", self.work, "--engine", self.engine, "--wp", self.wp, *pagers, "--"]
+                "--swap-dir", self.work, "--engine", self.engine, "--wp", self.wp, *pagers, *options,
+                "--"]
 
 
 class Results:
@@ -351,10 +352,12 @@ def beside_device(results, row):
 
 def memory_table(results, wanted, works):
     ours = [k for k in wanted if k in PAGED_BY_US]
+    both = [k for k in wanted if k is sides.Both]
     rows = [["µs an operation", *[k.title for k in wanted],
-             *[f"{k.key} ÷ file" for k in ours], "goal"]]
-    packed = sides.Compressed in wanted and sides.KernelZram in wanted
-    rows[0] += ["compressed ÷ zram", "goal"] if packed else []
+             *[f"{k.key} ÷ file" for k in (*ours, *both)], "goal"]]
+    packed = ([k for k in wanted if k in (sides.Compressed, sides.NoSwap)]
+              if sides.KernelZram in wanted else [])
+    rows[0] += [*[f"{k.key} ÷ zram" for k in packed], "goal"] if packed else []
     direct = sides.Api in wanted and device.Device in wanted
     rows[0] += ["api beside device", "goal"] if direct else []
     missed = 0
@@ -363,12 +366,13 @@ def memory_table(results, wanted, works):
         goal, miss = goal_text(ratios, GOALS.get(row))
         missed += miss
         rows.append([title, *[cell(results.of(row, k.key)) for k in wanted],
-                     *[times(x) for x in ratios], goal])
+                     *[times(x) for x in ratios],
+                     *[times(results.ratios(row, k.key, "file")) for k in both], goal])
         if packed:
-            ratios = results.ratios(row, "compressed", "zram")
-            goal, miss = goal_text([ratios], ZRAM_GOALS.get(row))
+            ratios = [results.ratios(row, k.key, "zram") for k in packed]
+            goal, miss = goal_text(ratios, ZRAM_GOALS.get(row))
             missed += miss
-            rows[-1] += [times(ratios), goal]
+            rows[-1] += [*[times(x) for x in ratios], goal]
         if direct:
             *texts, miss = beside_device(results, row)
             missed += miss
@@ -376,7 +380,7 @@ def memory_table(results, wanted, works):
     if works not in (LIMITS, WIDE):
         rows.append(["peak memory, MiB",
                      *[cell(results.of(("peak", "MiB"), k.key)) for k in wanted],
-                     *["" for _ in ours], *[""] * (1 + 2 * packed + 2 * direct)])
+                     *[""] * (len(rows[0]) - 1 - len(wanted))])
     return layout(rows), missed
 
 
@@ -405,16 +409,19 @@ def files_table(results, one_copy):
 
 
 def paged_table(results, titles):
-    rows = [["programs with a quarter of their need", "need, MiB", "native", "kernel swap, file",
-             "faultline run", "run ÷ file", "goal"]]
+    shown = {k: t for k, t in paged.SIDES.items()
+             if k in ("native", "file", "run") or any(results.of(t_, k) for t_ in titles)}
+    more_ = [(k, b) for k, b in (("both", "file"), ("noswap", "zram")) if {k, b} <= set(shown)]
+    rows = [["programs with a quarter of their need", "need, MiB", *shown.values(), "run ÷ file",
+             "goal", *[f"{k} ÷ {b}" for k, b in more_]]]
     missed = 0
     for title in titles:
         ratios = results.ratios(title, "run", "file")
         goal, miss = goal_text([ratios], PAGED_GOAL)
         missed += miss
         rows.append([title + ", s", cell(results.of((title, "need"), "native")),
-                     *[cell(results.of(title, k)) for k in ("native", "file", "run")],
-                     times(ratios), goal])
+                     *[cell(results.of(title, k)) for k in shown], times(ratios), goal,
+                     *[times(results.ratios(title, k, b)) for k, b in more_]])
     # one that was not measured is not fast
     told = {t: statistics.median(x) for t in titles if (x := results.ratios(t, "run", "file"))}
     fast = sum(x <= 1 / PAGED_FAST for x in told.values())
@@ -621,7 +628,7 @@ def write_charts(directory, measured, small, paged_titles):
             quarter.values.update(measured[part].values)
     one("paged", "programs with a quarter of their need", "s", quarter,
         [(t, t) for t in paged_titles],
-        [("native", "native, all of it"), ("file", "kernel swap, file"), ("run", "faultline run")])
+        [(k, t + ", all of it" * (k == "native")) for k, t in paged.SIDES.items()])
     if "micro" in measured:
         one("micro-faults", "one fault", "ns", measured["micro"], micro.FAULTS.items(),
             list(micro.PLACES.items()))
@@ -655,7 +662,9 @@ def arguments():
     p.add_argument("--ops", type=int, help="random operations (default: 65536; quick: 4096)")
     p.add_argument("--content", choices=["word", "soft", "whole"], default="word",
                    help="fill one word of a page, or all, in a form that compresses or does not")
-    p.add_argument("--sides", default=",".join(keys), help=f"some of {','.join(keys)}")
+    usual = ",".join(k.key for k in SIDES if k not in sides.MORE)
+    p.add_argument("--sides", default=usual,
+                   help=f"some of {','.join(keys)}, or 'all' (default: {usual})")
     p.add_argument("--parts", help=f"some of {','.join(PARTS)}, or 'paged' for all that begin "
                    "with it, or 'all' (default: memory,programs,unarmed,disk)")
     p.add_argument("--part-seconds", type=float, default=0,
@@ -687,7 +696,7 @@ def arguments():
     a.parts = [q for p_ in wanted for q in (PARTS if p_ == "all" else
                                             paged.NAMES if p_ == "paged" else [p_])]
     a.parts.sort(key=lambda q: PARTS.index(q) if q in PARTS else -1)
-    a.sides = a.sides.split(",")
+    a.sides = keys if a.sides == "all" else a.sides.split(",")
     for given, known in ((a.sides, keys), (a.parts, PARTS)):
         for name in given:
             if name not in known:

@@ -93,7 +93,7 @@ bench bench-quick bench-all: all $(bench_programs) tests/bench/bench-preload.la
 		echo 'faultline: the benchmark needs python3; on Debian: apt-get install python3' >&2; exit 1; }
 	$(AM_V_at)$(PYTHON3) $(srcdir)/tests/bench/bench.py --build . --csv bench.csv \
 		--svg bench-charts `case $@ in bench-quick) echo --quick ;; \
-		bench-all) echo --parts all --part-seconds 480 --state bench-state ;; esac` $(BENCH_ARGS)
+		bench-all) echo --parts all --sides all --part-seconds 480 --state bench-state ;; esac` $(BENCH_ARGS)
 
 clean-local: clean-bench
 .PHONY: clean-bench

@@ -39,6 +39,7 @@ void mem_open(const struct mem_options *o)
 		.near = 1,
 		.compress = o->pool ? FL_COMPRESS_LZ4 : FL_COMPRESS_NONE,
 		.pool = o->pool,
+		.no_swap = o->no_swap,
 		.log_level = FL_LOG_WARN,
 	};
 	int err = fl_open(&fl, &opt);

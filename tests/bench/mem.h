@@ -19,6 +19,7 @@ struct mem_options {
 	const char *wp;	      /* auto, sync, off */
 	unsigned pagers;      /* 0: the default */
 	uint64_t pool;	      /* bytes of compressed pages, of the limit's; 0: none */
+	int no_swap;	      /* what does not fit there has nowhere to go */
 	int in_thread;	      /* faults are answered in the thread that takes them */
 };
 

@@ -423,6 +423,33 @@ class Compressed(Api):
                 "--pool-mib", (s.limit + pool) * 3 // 4 // MIB]
 
 
+class NoSwap(Compressed):
+    """The same, and there is no area."""
+
+    key, title = "noswap", "faultline, compressed only"
+
+    def prepare(self):
+        if self.setup_.content == "whole":
+            raise NotMeasured("pages that do not compress have nowhere to go")
+        super().prepare()
+
+    def command(self, *args):
+        return [*super().command(*args), "--no-swap"]
+
+
+class Both(Api):
+    """The API's side, with a pool in its limit that holds a quarter of the pages: the others
+    go on to the area."""
+
+    key, title = "both", "faultline, compressed and file"
+
+    def command(self, *args):
+        s = self.setup_
+        pool = int(s.size * Compressed.PACKED[s.content]) // 4
+        pool = min(max(pool, MIB), s.limit // 2)
+        return [*super().command(*args), "--pool-mib", max(pool // MIB, 1)]
+
+
 class Run(Side):
     key, title = "run", "faultline run"
 
@@ -431,4 +458,5 @@ class Run(Side):
         return [*s.faultline_run(s.limit), s.program("bench-worker"), *args]
 
 
-ALL = (Side, KernelFile, KernelZram, Api, InThread, Compressed, Run)
+ALL = (Side, KernelFile, KernelZram, Api, InThread, Compressed, NoSwap, Both, Run)
+MORE = (NoSwap, Both)  # those that are to be asked for

@@ -26,9 +26,9 @@ rows() {
 	}
 }
 
-bench --mib 32 --ops 512 --content soft --sides native,api,compressed,run,device \
+bench --mib 32 --ops 512 --content soft --sides native,api,compressed,noswap,both,run,device \
 	--parts memory,programs,unarmed
-for side in native api compressed run; do
+for side in native api compressed noswap both run; do
 	[ "$(grep -c ",$side,1,.*,us\$" "$dir/csv")" -eq 9 ] || {
 		echo "faultline: bench: not every work was measured for $side" >&2
 		exit 1
@@ -52,9 +52,17 @@ awk -F , '$2 == "evicted" && $4 == "api" && $6 > 0 { found = 1 } END { exit !fou
 	echo "faultline: bench: the API's side did not page" >&2
 	exit 1
 }
-awk -F , '$2 == "faults_compressed" && $4 == "compressed" && $6 > 0 { found = 1 } END { exit !found }' \
-	"$dir/csv" || {
-	echo "faultline: bench: nothing was compressed" >&2
+for side in compressed noswap both; do
+	awk -F , -v side=$side '$2 == "faults_compressed" && $4 == side && $6 > 0 { found = 1 }
+		END { exit !found }' "$dir/csv" || {
+		echo "faultline: bench: nothing was compressed by $side" >&2
+		exit 1
+	}
+done
+awk -F , '$2 == "read_pages" && $4 == "both" && $6 > 0 { both = 1 }
+	$2 == "read_pages" && $4 == "noswap" && $6 > 0 { alone = 1 }
+	END { exit !both || alone }' "$dir/csv" || {
+	echo "faultline: bench: not the area of 'both' alone was read" >&2
 	exit 1
 }
 
@@ -89,10 +97,13 @@ cmp "$dir/csv" "$dir/before" || {
 }
 rm -r "$dir/state" "$dir/charts" "$dir/before"
 
-bench --sides native,run --parts paged
+bench --sides native,run,both --parts paged
 for program in sort sqlite3 btree redis bgsave bfs pagerank stream; do
 	rows "^paged-$program,.*,run,1,.*,s\$" 1 "$program with a quarter of its need"
+	rows "^paged-$program,.*,both,1,.*,s\$" 1 "$program with a pool and an area"
 done
+bench --sides native,noswap --parts paged-bfs
+rows '^paged-bfs,.*,noswap,1,.*,s$' 1 'a search with a pool and no area'
 
 rm "$dir/csv" "$dir/table"
 rmdir "$dir" || {

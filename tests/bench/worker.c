@@ -313,6 +313,7 @@ int main(int argc, char **argv)
 		{"wp", required_argument, NULL, 'w'},
 		{"pagers", required_argument, NULL, 'p'},
 		{"pool-mib", required_argument, NULL, 'P'},
+		{"no-swap", no_argument, NULL, 'n'},
 		{"in-thread", no_argument, NULL, 'i'},
 		{"works", required_argument, NULL, 'W'},
 		{0},
@@ -326,7 +327,7 @@ int main(int argc, char **argv)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while ((c = getopt_long(argc, argv, "", options, &at)) != -1) {
-		if (strchr("ldewpPi", c) && !mem_takes_options)
+		if (strchr("ldewpPni", c) && !mem_takes_options)
 			die("--%s is for the worker that is linked with faultline",
 			    options[at].name);
 		switch (c) {
@@ -372,6 +373,9 @@ int main(int argc, char **argv)
 			break;
 		case 'P':
 			mo.pool = number("pool-mib", optarg) << 20;
+			break;
+		case 'n':
+			mo.no_swap = 1;
 			break;
 		case 'i':
 			mo.in_thread = 1;
