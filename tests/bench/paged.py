@@ -11,7 +11,6 @@ that of a BGSAVE.
 import base64
 import copy
 import sys
-import time
 
 import programs
 import sides
@@ -34,48 +33,6 @@ subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
-LOOKUPS = """
-create table t(k integer primary key, v blob);
-insert into t with recursive n(i) as (select 1 union all select i + 1 from n where i < %(rows)d)
-  select i - 1, randomblob(200) from n;
-with recursive n(i) as (select 1 union all select i + 1 from n where i < %(ops)d)
-  select count(v) from n join t on t.k = (n.i * 104729) %% %(rows)d;
-update t set v = zeroblob(200) where k in (
-  with recursive n(i) as (select 1 union all select i + 1 from n where i < %(ops)d / 4)
-  select (i * 15485863) %% %(rows)d from n);
-select count(*) from t where v = zeroblob(200);
-"""
-
-
-class Same(programs.Program):
-    """A program whose output is the same wherever it runs."""
-
-    said = None
-
-    def checked(self, out):
-        if self.said not in (None, out):
-            raise sides.Failed(f"another result than before: {out.strip()}")
-        self.said = out
-
-
-class Own(Same):
-    """One of ours."""
-
-    def __init__(self, setup, scale, name, *args):
-        super().__init__(setup, scale)
-        self.name, self.args = name, args
-
-    def command(self):
-        return [self.setup.program(self.name), *self.args]
-
-
-class Lookups(Same):
-    needs = ("sqlite3",)
-
-    def command(self):
-        return ["sqlite3", ":memory:", LOOKUPS % {"rows": int(300_000 * self.scale) | 1,
-                                                  "ops": int(100_000 * self.scale)}]
-
 
 class Sort(programs.Sort):
     """Lines of a thousand characters: to merge them is to touch pages at random, a few times each."""
@@ -90,32 +47,13 @@ class Redis(programs.Redis):
     size = (100_000, 1000, 100_000)
 
 
-class Save(Redis):
-    """BGSAVE, a child that writes all keys to a file, while the server is written to."""
-
-    needs = (*Redis.needs, "redis-check-rdb")
-
-    def ask(self, socket):
-        dump = self.setup.work / "dump.rdb"
-        self.benchmark(socket, "set")
-        keys = int(self.cli(socket, "dbsize"))
-        start = time.monotonic()
-        self.cli(socket, "bgsave")
-        self.benchmark(socket, "set", 0.25)
-        while "rdb_bgsave_in_progress:0" not in (info := self.cli(socket, "info", "persistence")):
-            time.sleep(0.01)
-        took = time.monotonic() - start
-        if "rdb_last_bgsave_status:ok" not in info:
-            raise sides.Failed("redis-server: BGSAVE failed")
-        said = sides.run(["redis-check-rdb", dump])[0]
-        if f"{keys} keys read" not in said:
-            raise sides.Failed(f"{dump} has other than {keys} keys: {said.strip()}")
-        dump.unlink()
-        return took
+class Save(programs.Save):
+    size = Redis.size
 
 
 TITLES = {
     "paged-sort": "sort",
+    "paged-python3": "python3",
     "paged-sqlite3": "sqlite3, load and index",
     "paged-btree": "sqlite3, lookups and updates",
     "paged-redis": "redis-server",
@@ -128,17 +66,16 @@ NAMES = list(TITLES)
 
 
 def program_of(name, setup, scale):
-    log2 = 19 if scale == 1 else 14
-    mib = 384 if scale == 1 else 24
     return {
         "paged-sort": lambda: Sort(setup, scale),
+        "paged-python3": lambda: programs.Python(setup, scale * 0.5),
         "paged-sqlite3": lambda: programs.Sqlite(setup, scale * 0.5),
-        "paged-btree": lambda: Lookups(setup, scale),
+        "paged-btree": lambda: programs.Lookups(setup, scale),
         "paged-redis": lambda: Redis(setup, scale),
         "paged-bgsave": lambda: Save(setup, scale),
-        "paged-bfs": lambda: Own(setup, scale, "bench-graph", "bfs", log2),
-        "paged-pagerank": lambda: Own(setup, scale, "bench-graph", "pagerank", log2),
-        "paged-stream": lambda: Own(setup, scale, "bench-stream", mib, 2),
+        "paged-bfs": lambda: programs.search(setup, scale),
+        "paged-pagerank": lambda: programs.rank(setup, scale),
+        "paged-stream": lambda: programs.stream(setup, scale),
     }[name]()
 
 

@@ -37,6 +37,19 @@ pragma integrity_check;
 """
 
 
+LOOKUPS = """
+create table t(k integer primary key, v blob);
+insert into t with recursive n(i) as (select 1 union all select i + 1 from n where i < %(rows)d)
+  select i - 1, randomblob(200) from n;
+with recursive n(i) as (select 1 union all select i + 1 from n where i < %(ops)d)
+  select count(v) from n join t on t.k = (n.i * 104729) %% %(rows)d;
+update t set v = zeroblob(200) where k in (
+  with recursive n(i) as (select 1 union all select i + 1 from n where i < %(ops)d / 4)
+  select (i * 15485863) %% %(rows)d from n);
+select count(*) from t where v = zeroblob(200);
+"""
+
+
 def timed(command, group=None):
     start = time.monotonic()
     out, _ = sides.run(command, group)
@@ -149,6 +162,60 @@ class Redis(Program):
                 server.kill()
 
 
+class Save(Redis):
+    """BGSAVE, a child that writes all keys to a file, while the server is written to."""
+
+    title, needs = "redis-server, BGSAVE", (*Redis.needs, "redis-check-rdb")
+
+    def ask(self, socket):
+        dump = self.setup.work / "dump.rdb"
+        self.benchmark(socket, "set")
+        keys = int(self.cli(socket, "dbsize"))
+        start = time.monotonic()
+        self.cli(socket, "bgsave")
+        self.benchmark(socket, "set", 0.25)
+        while "rdb_bgsave_in_progress:0" not in (info := self.cli(socket, "info", "persistence")):
+            time.sleep(0.01)
+        took = time.monotonic() - start
+        if "rdb_last_bgsave_status:ok" not in info:
+            raise sides.Failed("redis-server: BGSAVE failed")
+        said = sides.run(["redis-check-rdb", dump])[0]
+        if f"{keys} keys read" not in said:
+            raise sides.Failed(f"{dump} has other than {keys} keys: {said.strip()}")
+        dump.unlink()
+        return took
+
+
+class Same(Program):
+    """A program whose output is the same wherever it runs."""
+
+    said = None
+
+    def checked(self, out):
+        if self.said not in (None, out):
+            raise sides.Failed(f"another result than before: {out.strip()}")
+        self.said = out
+
+
+class Own(Same):
+    """One of ours."""
+
+    def __init__(self, setup, scale, title, name, *args):
+        super().__init__(setup, scale)
+        self.title, self.name, self.args = title, name, args
+
+    def command(self):
+        return [self.setup.program(self.name), *self.args]
+
+
+class Lookups(Same):
+    title, needs = "sqlite3, lookups and updates", ("sqlite3",)
+
+    def command(self):
+        return ["sqlite3", ":memory:", LOOKUPS % {"rows": int(300_000 * self.scale) | 1,
+                                                  "ops": int(100_000 * self.scale)}]
+
+
 class Empty:
     """Start-up: milliseconds of a program that does nothing."""
 
@@ -166,6 +233,23 @@ class Empty:
         return float(out) / 1e6
 
 
+def search(setup, scale):
+    return Own(setup, scale, "breadth-first search", "bench-graph", "bfs", graph_size(scale))
+
+
+def rank(setup, scale):
+    return Own(setup, scale, "PageRank", "bench-graph", "pagerank", graph_size(scale))
+
+
+def graph_size(scale):
+    """Binary logarithm of its vertices."""
+    return 19 if scale == 1 else 14
+
+
+def stream(setup, scale):
+    return Own(setup, scale, "stream", "bench-stream", 384 if scale == 1 else 24, 2)
+
+
 def all_programs(setup, scale, startups):
-    return [Sort(setup, scale), Python(setup, scale), Sqlite(setup, scale), Redis(setup, scale),
-            Empty(setup, startups)]
+    return [*(kind(setup, scale) for kind in (Sort, Python, Sqlite, Lookups, Redis, Save, search,
+                                              rank, stream)), Empty(setup, startups)]

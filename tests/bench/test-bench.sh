@@ -36,7 +36,8 @@ for side in native api compressed noswap both run; do
 done
 rows '^memory,[a-z]*,[128],device,.*,us$' 4 'the device by itself'
 rows '^memory,misses of [a-z]*,[128],api,.*,an operation$' 9 'faults that waited'
-for program in sort python3 sqlite3 redis-server; do
+for program in sort python3 sqlite3 '"sqlite3, lookups and updates"' redis-server \
+	'"redis-server, BGSAVE"' 'breadth-first search' PageRank stream; do
 	[ "$(grep -c "^programs,$program," "$dir/csv")" -eq 2 ] || {
 		echo "faultline: bench: $program was not measured on both sides" >&2
 		exit 1
@@ -98,7 +99,7 @@ cmp "$dir/csv" "$dir/before" || {
 rm -r "$dir/state" "$dir/charts" "$dir/before"
 
 bench --sides native,run,both --parts paged
-for program in sort sqlite3 btree redis bgsave bfs pagerank stream; do
+for program in sort python3 sqlite3 btree redis bgsave bfs pagerank stream; do
 	rows "^paged-$program,.*,run,1,.*,s\$" 1 "$program with a quarter of its need"
 	rows "^paged-$program,.*,both,1,.*,s\$" 1 "$program with a pool and an area"
 done
