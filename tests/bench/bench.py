@@ -50,6 +50,7 @@ WORKS = [
 ]
 PATTERNS = [
     (("stride", 1), "each 16th page, read"),
+    (("stridewrite", 1), "each 16th page, write"),
     (("zipfread", 1), "zipf 0.99 read, 1 thread"),
     (("zipfread", 8), "zipf 0.99 read, 8 threads"),
     (("zipfwrite", 1), "zipf 0.99 write, 1 thread"),
@@ -60,13 +61,25 @@ THREADS = [
     (("randread", 16), "random read, 16 threads"),
     (("randwrite", 4), "random write, 4 threads"),
     (("randwrite", 16), "random write, 16 threads"),
+    *[((f"zipf{what}", n), f"zipf 0.99 {what}, {n} threads")
+      for what in ("read", "write") for n in (2, 4, 16)],
 ]
-RANDOM = ("randread", "randwrite", "zipfread", "zipfwrite")
+
+
+def by_threads(works):
+    return [((work, n), f"{title}, {n} thread{'s' * (n > 1)}")
+            for work, title in works for n in (1, 2, 4, 8, 16)]
+
+
+SEQUENTIAL = by_threads((("fill", "fill"), ("seqread", "sequential read"),
+                         ("seqwrite", "sequential write")))
+STRIDED = by_threads((("stride", "each 16th page, read"), ("stridewrite", "each 16th page, write")))
 PERCENTS = (75, 50, 25, 10)
 LIMITS = [((f"{work}@{percent}", 1), f"{title}, limit {percent} %")
           for percent in PERCENTS
-          for work, title in (("seqread", "sequential read"), ("randread", "random read"),
-                              ("randwrite", "random write"))]
+          for work, title in (("fill", "fill"), ("seqread", "sequential read"),
+                              ("randread", "random read"), ("randwrite", "random write"),
+                              ("zipfread", "zipf 0.99 read"), ("zipfwrite", "zipf 0.99 write"))]
 
 # Half the memory by few threads, and twice the memory, its pages far apart, by many.
 SPREAD = 16
@@ -105,11 +118,11 @@ ZRAM_GOALS = {
 }
 PROGRAM_GOAL = 1.02  # native being 1
 PROGRAM_LIMIT = 2048 * MIB
-PARTS = ["memory", "patterns", "threads", "wide", "limits", "files", *paged.NAMES, "micro", "programs",
-         "unarmed", "disk"]
+PARTS = ["memory", "patterns", "threads", "sequential", "strided", "wide", "limits", "files", *paged.NAMES,
+         "micro", "programs", "unarmed", "disk"]
 # Those whose sides are the ones of --sides, with what the worker does in them.
-MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS, "wide": WIDE,
-                "limits": LIMITS}
+MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS,
+                "sequential": SEQUENTIAL, "strided": STRIDED, "wide": WIDE, "limits": LIMITS}
 PAGED_BY_US = (sides.Api, sides.Run)
 SIDES = (*sides.ALL, device.Device)
 STARTUP_GOAL = 0.005  # seconds more
@@ -131,8 +144,7 @@ class Setup:
     def doing(self, rows):
         """The same, with the worker doing what rows are about."""
         s = copy.copy(self)
-        s.works = ",".join(["fill", *(f"{w}:{n}" if w in RANDOM else w for (w, n), _ in rows
-                                      if w != "fill")])
+        s.works = ",".join(["fill", *(f"{w}:{n}" for (w, n), _ in rows if (w, n) != ("fill", 1))])
         return s
 
     def program(self, name):
@@ -297,11 +309,19 @@ def measure_sides(setup, wanted, rounds, results, suffix=""):
 
 def measure_limits(setup, wanted, rounds, results):
     """All percentages in one round: a part of the time for each."""
-    works = setup.doing([((w, 1), "") for w in ("seqread", "randread", "randwrite")])
+    works = setup.doing([((w, 1), "") for w in ("seqread", "randread", "randwrite", "zipfread",
+                                                "zipfwrite")])
     each = Rounds(rounds.rounds, rounds.most / len(PERCENTS) if rounds.most else 0)
     for percent in PERCENTS:
         works.limit = max(setup.size * percent // 100, 2 * MIB) // MIB * MIB
         measure_sides(works, wanted, each, results, f"@{percent}")
+
+
+def measure_sequential(setup, wanted, rounds, results):
+    """In half the memory: it is gone through fifteen times."""
+    works = setup.doing(SEQUENTIAL)
+    works.size, works.limit = setup.size // 2, max(setup.limit // 2 // MIB, 2) * MIB
+    measure_sides(works, wanted, rounds, results)
 
 
 def measure_wide(setup, wanted, rounds, results):
@@ -716,6 +736,8 @@ def measure_part(part, args, setup, wanted, todo):
         results.lines = bookkeeping_lines(setup, results)
     elif part == "limits":
         measure_limits(setup, wanted, rounds, results)
+    elif part == "sequential":
+        measure_sequential(setup, wanted, rounds, results)
     elif part == "wide":
         measure_wide(setup, wanted, rounds, results)
     elif part in MEMORY_PARTS:
@@ -756,6 +778,8 @@ def show(args, measured, wanted, todo):
         mib, limit = f"{args.mib}", f"{args.limit_mib} MiB limit"
         if part == "limits":
             limit = "limit as told"
+        elif part == "sequential":
+            mib, limit = f"{args.mib // 2}", f"{max(args.limit_mib // 2, 2)} MiB limit"
         elif part == "wide":
             mib = f"near {args.mib // 2}, wide {args.mib * 2} in {args.mib * 2 * SPREAD}"
             limit = f"{args.limit_mib // 2} and {args.limit_mib * 2} MiB limit"

@@ -68,12 +68,14 @@ awk -F , '$2 == "read_pages" && $4 == "both" && $6 > 0 { both = 1 }
 }
 
 # The other parts, kept: what was measured is not measured again.
-bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,wide,limits,files,micro \
+bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,sequential,strided,wide,limits,files,micro \
 	--state "$dir/state" --svg "$dir/charts"
-rows '^patterns,.*,us$' 12 'patterns'
-rows '^threads,.*,us$' 10 'threads'
+rows '^patterns,.*,us$' 14 'patterns'
+rows '^threads,.*,us$' 22 'threads'
+rows '^sequential,.*,us$' 30 'work in order'
+rows '^strided,.*,us$' 22 'work in strides'
 rows '^wide,.*,us$' 12 'wide'
-rows '^limits,.*,us$' 32 'limits'
+rows '^limits,.*,us$' 48 'limits'
 rows '^files,.*,us$' 13 'a file'
 rows '^micro,[a-z-]*,,same,.*,ns$' 8 'faults with the pager on the same CPU'
 rows '^micro,[a-z-]*,,other,.*,ns$' 8 'faults with the pager on another CPU'
@@ -85,12 +87,12 @@ awk -F , '$2 == "faults_in_thread" && $4 == "inthread" && $6 > 0 { found = 1 } E
 	echo "faultline: bench: no fault was answered in its thread" >&2
 	exit 1
 }
-for chart in patterns threads wide limits files micro-faults micro-ioctls; do
+for chart in patterns threads sequential strided wide limits files micro-faults micro-ioctls; do
 	python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' \
 		"$dir/charts/$chart.svg"
 done
 mv "$dir/csv" "$dir/before"
-bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,wide,limits,files,micro \
+bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,sequential,strided,wide,limits,files,micro \
 	--state "$dir/state"
 cmp "$dir/csv" "$dir/before" || {
 	echo "faultline: bench: what was kept is not what was measured" >&2

@@ -4,15 +4,21 @@
  *
  * One run does, in the order of --works and on the same pages, some of
  *
- *	fill		every page is written, in order; always the first
- *	seqread		read in order
- *	stride		every 16th page is read, then the ones behind those
- *	randread:N	read at random by N threads
+ *	fill:N		every page is written, in order; always the first; later: after the
+ *			memory has been mapped anew
+ *	seqread:N	read in order by N threads, a part of it each
+ *	seqwrite:N	the same, written
+ *	stride:N	every 16th page is read, then the ones behind those; a later one goes
+ *			on where it ended
+ *	stridewrite:N	the same, written
+ *	randread:N	read at random
  *	randwrite:N	the same, written
  *	zipfread:N	some pages much more often than others (zipf.h, 0.99)
  *	zipfwrite:N
  *	reread		read in order what random writes have scattered (--last-part=N:
  *			only one Nth of it, where time is short)
+ *
+ * Without ":N" it is one thread.
  *
  * An operation touches one page; what is printed is elapsed microseconds for one
  * operation, all threads together.  The same seed does the same operations,
@@ -115,40 +121,43 @@ static void check(uint64_t p)
 		    (unsigned long long)want0, (unsigned long long)want1);
 }
 
-static void fill(void)
+static void fill(uint64_t p)
 {
-	for (uint64_t p = 0; p < npages; p++) {
-		uint64_t *page = page_at(p);
+	uint64_t *page = page_at(p);
 
-		page[0] = mix(p, 0);
-		if (whole_pages)
-			for (unsigned i = 1; i < PAGE_WORDS; i++)
-				page[i] = mix(p, ~(uint64_t)i);
-		/* two new words, then six that were there before, at one of several distances */
-		if (soft_pages)
-			for (unsigned i = 1; i < PAGE_WORDS; i++)
-				page[i] = i < 8 || i % 8 < 2 ? mix(p, ~(uint64_t)i)
-							     : page[i % (8 + i / 8)];
-	}
+	page[0] = mix(p, 0);
+	if (whole_pages)
+		for (unsigned i = 1; i < PAGE_WORDS; i++)
+			page[i] = mix(p, ~(uint64_t)i);
+	/* two new words, then six that were there before, at one of several distances */
+	if (soft_pages)
+		for (unsigned i = 1; i < PAGE_WORDS; i++)
+			page[i] = i < 8 || i % 8 < 2 ? mix(p, ~(uint64_t)i)
+						     : page[i % (8 + i / 8)];
 }
 
-static void read_in_order(uint64_t n)
+static void rewrite(uint64_t p)
 {
-	for (uint64_t p = 0; p < n; p++)
-		check(p);
+	page_at(p)[1] = mix(p, ++written[p]);
 }
 
-static void read_strided(uint64_t n)
+static uint64_t strides; /* of all strided works: each goes on where the one before ended */
+
+/* Every STRIDEth page, then the ones behind those: all pages, for npages numbers on end. */
+static uint64_t strided(uint64_t i)
 {
-	for (uint64_t i = 0; i < n; i++)
-		check(i * STRIDE % npages + i * STRIDE / npages % STRIDE);
+	uint64_t n = (strides + i) % npages, rows = npages / STRIDE;
+
+	return n < rows * STRIDE ? n % rows * STRIDE + n / rows : n;
 }
 
 struct job {
 	pthread_t thread;
 	unsigned index, threads;
 	uint64_t ops, seed;
-	int write;
+	void (*touch)(uint64_t page);
+	void (*run)(struct job *j);
+	uint64_t (*place)(uint64_t i); /* of run_order() */
 	const struct zipf *zipf; /* NULL: every page is as likely */
 	double start, end;
 };
@@ -164,11 +173,22 @@ static void random_ops(struct job *j)
 				     : xorshift(&seed) % (npages / j->threads);
 
 		p = p * j->threads + j->index;
-		if (j->write)
-			page_at(p)[1] = mix(p, ++written[p]);
-		else
-			check(p);
+		j->touch(p);
 	}
+}
+
+static uint64_t in_order(uint64_t i)
+{
+	return i;
+}
+
+/* A part of all, by the thread's number. */
+static void order_ops(struct job *j)
+{
+	uint64_t end = j->ops * (j->index + 1) / j->threads;
+
+	for (uint64_t i = j->ops * j->index / j->threads; i < end; i++)
+		j->touch(j->place(i));
 }
 
 static void *job_thread(void *arg)
@@ -177,29 +197,24 @@ static void *job_thread(void *arg)
 
 	pthread_barrier_wait(&barrier);
 	j->start = now_us();
-	random_ops(j);
+	j->run(j);
 	j->end = now_us();
 	return NULL;
 }
 
-/* Microseconds from the first thread's start to the last one's end. */
-static double run_random(int write, int zipf, unsigned threads, uint64_t ops, uint64_t seed)
+/* Threads that do as `all` says: microseconds from the first one's start to the last one's end. */
+static double run_threads(const struct job *all, unsigned threads, uint64_t seed)
 {
 	static struct job jobs[THREADS_MAX];
 	double start = 0, end = 0;
-	struct zipf z;
 	int err;
 
-	if (zipf)
-		zipf_init(&z, npages / threads, ZIPF_S);
 	pthread_barrier_init(&barrier, NULL, threads);
 	for (unsigned t = 0; t < threads; t++) {
-		jobs[t] = (struct job){.index = t,
-				       .threads = threads,
-				       .ops = ops / threads,
-				       .seed = mix(seed, t),
-				       .zipf = zipf ? &z : NULL,
-				       .write = write};
+		jobs[t] = *all;
+		jobs[t].index = t;
+		jobs[t].threads = threads;
+		jobs[t].seed = mix(seed, t);
 		err = pthread_create(&jobs[t].thread, NULL, job_thread, &jobs[t]);
 		if (err)
 			die("cannot start a thread: %s", strerror(err));
@@ -213,6 +228,30 @@ static double run_random(int write, int zipf, unsigned threads, uint64_t ops, ui
 	}
 	pthread_barrier_destroy(&barrier);
 	return end - start;
+}
+
+/* One thread: this one. */
+static double run_order(struct job *all, unsigned threads)
+{
+	if (threads > 1)
+		return run_threads(all, threads, 0);
+	all->threads = 1;
+	all->start = now_us();
+	order_ops(all);
+	return now_us() - all->start;
+}
+
+static double run_random(int write, int zipf, unsigned threads, uint64_t ops, uint64_t seed)
+{
+	struct zipf z;
+	struct job j = {.run = random_ops,
+			.touch = write ? rewrite : check,
+			.ops = ops / threads,
+			.zipf = zipf ? &z : NULL};
+
+	if (zipf)
+		zipf_init(&z, npages / threads, ZIPF_S);
+	return run_threads(&j, threads, seed);
 }
 
 static void row(const char *work, unsigned threads, double us, uint64_t ops)
@@ -241,13 +280,34 @@ static uint64_t number(const char *option, const char *text)
 	return v;
 }
 
+static void map_anew(void)
+{
+	size_t bytes = npages * spread * sizeof(*pages);
+
+	if (pages)
+		mem_unmap(pages, bytes);
+	memset(written, 0, npages * sizeof(*written));
+	pages = mem_map(bytes, spread > 1);
+}
+
 /* One work of the list, "NAME" or "NAME:THREADS". */
 static void run_one(char *work, uint64_t ops, uint64_t *seed, uint64_t last_part)
 {
 	static const char *const random[] = {"randread", "randwrite", "zipfread", "zipfwrite"};
+	static const struct {
+		const char *name;
+		void (*touch)(uint64_t page);
+		uint64_t (*place)(uint64_t i);
+	} orders[] = {
+		{"fill", fill, in_order},
+		{"seqread", check, in_order},
+		{"seqwrite", rewrite, in_order},
+		{"stride", check, strided},
+		{"stridewrite", rewrite, strided},
+		{"reread", check, in_order},
+	};
 	char *colon = strchr(work, ':');
 	uint64_t threads = colon ? number("works", colon + 1) : 1;
-	double start = now_us();
 
 	if (threads < 1 || threads > THREADS_MAX || npages < threads)
 		die("--works: a work is done by 1 to %u threads", THREADS_MAX);
@@ -259,21 +319,24 @@ static void run_one(char *work, uint64_t ops, uint64_t *seed, uint64_t last_part
 			    run_random(i % 2 == 1, i >= 2, (unsigned)threads, ops, (*seed)++), ops);
 			return;
 		}
-	if (!strcmp(work, "fill")) {
-		fill();
-		row(work, 1, now_us() - start, npages);
-	} else if (!strcmp(work, "seqread")) {
-		read_in_order(npages);
-		row(work, 1, now_us() - start, npages);
-	} else if (!strcmp(work, "stride")) {
-		read_strided(ops < npages ? ops : npages);
-		row(work, 1, now_us() - start, ops < npages ? ops : npages);
-	} else if (!strcmp(work, "reread")) {
-		read_in_order(npages / last_part);
-		row(work, 1, now_us() - start, npages / last_part);
-	} else {
-		die("there is no work '%s'", work);
+	for (unsigned i = 0; i < sizeof(orders) / sizeof(*orders); i++) {
+		struct job j = {.run = order_ops, .touch = orders[i].touch, .place = orders[i].place};
+
+		if (strcmp(work, orders[i].name) != 0)
+			continue;
+		j.ops = npages;
+		if (j.place == strided && ops < npages)
+			j.ops = ops;
+		if (!strcmp(work, "reread"))
+			j.ops = npages / last_part;
+		if (j.touch == fill)
+			map_anew();
+		row(work, (unsigned)threads, run_order(&j, (unsigned)threads), j.ops);
+		if (j.place == strided)
+			strides += j.ops;
+		return;
 	}
+	die("there is no work '%s'", work);
 }
 
 static void run_all(char *works, uint64_t ops, uint64_t seed, uint64_t last_part)
@@ -405,7 +468,6 @@ int main(int argc, char **argv)
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 		if (written == MAP_FAILED)
 			die("cannot map %zu bytes: %s", written_bytes, strerror(errno));
-		pages = mem_map(npages * spread * sizeof(*pages), spread > 1);
 		run_all(works, ops, seed, last_part);
 		mem_report();
 		mem_unmap(pages, npages * spread * sizeof(*pages));
