@@ -654,6 +654,8 @@ def write_charts(directory, measured, small, paged_titles):
             list(micro.PLACES.items()))
         one("micro-ioctls", "one call, a page", "ns", measured["micro"], micro.IOCTLS.items(),
             list(micro.CPUS.items()))
+        one("micro-other", "runtimes, processes, hooked calls", "ns", measured["micro"],
+            micro.OTHER.items(), [("native", "native"), ("run", "faultline")])
     if "programs" in measured:
         one("programs", "programs that fit the limit", "s", measured["programs"],
             [(t, t) for t in dict.fromkeys(row for row, _ in measured["programs"].values)],

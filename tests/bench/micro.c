@@ -6,6 +6,7 @@
  *	bench-micro ioctls one|two
  *	bench-micro open DIR
  *	bench-micro fork MIB
+ *	bench-micro hooks MIB	memory calls after MIB have been touched
  *
  * Prints "row NAME NANOSECONDS".  Faults are touches of single pages, without
  * windows around them; each is timed, and the median told.  "same": the pager
@@ -279,6 +280,8 @@ static void fault_kinds(void)
 	page_out(p, n, FL_PAGE_SWAPPED);
 	tell("swap", touch(p, n, FL_PAGE_SWAPPED, 0));
 	tell("wp", touch(p, n, FL_PAGE_PRESENT, 1));
+	page_out(p, n, FL_PAGE_SWAPPED);
+	tell("swap-write", touch(p, n, FL_PAGE_SWAPPED, 1));
 	for (size_t i = 0; i < n; i++)
 		memset(q + i * PAGE, 0x42, PAGE);
 	page_out(q, n, FL_PAGE_FILLED);
@@ -289,7 +292,18 @@ static void fault_kinds(void)
 	tell("staged", touch(more, 2 * LIMIT / PAGE, FL_PAGE_STAGED, 1));
 }
 
-static void file_kind(const char *dir)
+static char *map_file(int fd, size_t bytes, int flags)
+{
+	char *p = fl_mmap(fl, NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	if (p == FL_FAILED)
+		die("cannot map the file: %s", strerror(errno));
+	if (fl_madvise(fl, p, bytes, MADV_RANDOM))
+		die("fl_madvise failed");
+	return p;
+}
+
+static void file_kinds(const char *dir)
 {
 	const size_t n = TOUCHES;
 	char *buf = malloc(n * PAGE);
@@ -302,12 +316,11 @@ static void file_kind(const char *dir)
 	if (write(fd, buf, n * PAGE) != (ssize_t)(n * PAGE))
 		die("%s: %s", dir, strerror(errno));
 	free(buf);
-	p = fl_mmap(fl, NULL, n * PAGE, PROT_READ, MAP_SHARED, fd, 0);
-	if (p == FL_FAILED)
-		die("cannot map the file: %s", strerror(errno));
-	if (fl_madvise(fl, p, n * PAGE, MADV_RANDOM))
-		die("fl_madvise failed");
+	p = map_file(fd, n * PAGE, MAP_SHARED);
 	row("file-read", touch(p, n, -1, 0));
+	row("file-cached", touch(map_file(fd, n * PAGE, MAP_SHARED), n, -1, 0));
+	row("file-dirty", touch(p, n, -1, 1));
+	row("file-copy", touch(map_file(fd, n * PAGE, MAP_PRIVATE), n, -1, 1));
 	close(fd);
 }
 
@@ -374,7 +387,7 @@ static void faults(const char *place, const char *dir)
 	begin(dir, FL_COMPRESS_NONE, place, cpu);
 	fault_kinds();
 	if (!map_flags)
-		file_kind(dir);
+		file_kinds(dir);
 	end();
 	begin(dir, FL_COMPRESS_LZ4, place, cpu);
 	p = map(TOUCHES * PAGE, map_flags);
@@ -386,7 +399,7 @@ static void faults(const char *place, const char *dir)
 
 /* ---- ioctls ---- */
 
-static int uffd;
+static int uffd, pagemap;
 
 static char *registered(size_t bytes)
 {
@@ -397,6 +410,28 @@ static char *registered(size_t bytes)
 	if (p == MAP_FAILED)
 		die("cannot map memory: %s", strerror(errno));
 	madvise(p, bytes, MADV_NOHUGEPAGE);
+	reg.range.start = (uintptr_t)p;
+	reg.range.len = bytes;
+	if (ioctl(uffd, UFFDIO_REGISTER, &reg))
+		die("UFFDIO_REGISTER: %s", strerror(errno));
+	return p;
+}
+
+/* The pages of a memory file: in its cache, and not mapped. */
+static char *registered_file(size_t bytes)
+{
+	int fd = memfd_create("bench", MFD_CLOEXEC);
+	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MINOR};
+	char *p;
+
+	if (fd < 0 || ftruncate(fd, (off_t)bytes))
+		die("memory file: %s", strerror(errno));
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		die("cannot map memory: %s", strerror(errno));
+	close(fd);
+	memset(p, 1, bytes);
+	madvise(p, bytes, MADV_DONTNEED);
 	reg.range.start = (uintptr_t)p;
 	reg.range.len = bytes;
 	if (ioctl(uffd, UFFDIO_REGISTER, &reg))
@@ -429,6 +464,34 @@ static void call(const char *name, char *to, char *from, size_t n)
 						.mode = name[0] == 'w' ? UFFDIO_WRITEPROTECT_MODE_WP
 								       : 0};
 		must(name, ioctl(uffd, UFFDIO_WRITEPROTECT, &a));
+	} else if (!strcmp(name, "continue")) {
+		struct uffdio_continue a = {.range = {(uintptr_t)to, n * PAGE}};
+		must(name, ioctl(uffd, UFFDIO_CONTINUE, &a));
+	} else if (!strcmp(name, "wake")) {
+		struct uffdio_range a = {(uintptr_t)to, n * PAGE};
+		must(name, ioctl(uffd, UFFDIO_WAKE, &a));
+	} else if (!strcmp(name, "poison")) {
+		struct uffdio_poison a = {.range = {(uintptr_t)to, n * PAGE}};
+		must(name, ioctl(uffd, UFFDIO_POISON, &a));
+	} else if (!strcmp(name, "register")) {
+		struct uffdio_register a = {.range = {(uintptr_t)to, n * PAGE},
+					    .mode = UFFDIO_REGISTER_MODE_MISSING |
+						    UFFDIO_REGISTER_MODE_WP};
+		must(name, ioctl(uffd, UFFDIO_REGISTER, &a));
+	} else if (!strcmp(name, "unregister")) {
+		struct uffdio_range a = {(uintptr_t)to, n * PAGE};
+		must(name, ioctl(uffd, UFFDIO_UNREGISTER, &a));
+	} else if (!strcmp(name, "scan")) {
+		struct page_region found;
+		struct pm_scan_arg a = {.size = sizeof(a),
+					.start = (uintptr_t)from,
+					.end = (uintptr_t)from + n * PAGE,
+					.vec = (uintptr_t)&found,
+					.vec_len = 1,
+					.category_mask = PAGE_IS_PRESENT,
+					.return_mask = PAGE_IS_PRESENT};
+		if (ioctl(pagemap, PAGEMAP_SCAN, &a) != 1 || found.end != a.end)
+			die("PAGEMAP_SCAN does not find %zu pages", n);
 	} else {
 		must(name, madvise(from, n * PAGE, MADV_DONTNEED));
 	}
@@ -458,8 +521,8 @@ static void time_calls(const char *name, size_t batch, char *to, char *from, siz
 	       (double)took / ((double)total / (double)step) / (double)batch);
 }
 
-/* One call for many pages of which no two are neighbours. */
-static void time_drop_vector(char *from, size_t total)
+/* One call for batch pages of which no two are neighbours. */
+static void time_drop_vector(char *from, size_t total, size_t batch)
 {
 	int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	static struct iovec v[512];
@@ -467,33 +530,37 @@ static void time_drop_vector(char *from, size_t total)
 	size_t done = 0;
 
 	memset(from, 1, total * PAGE);
-	for (size_t at = 0; pidfd >= 0 && at + 2 * 512 <= total; at += 2 * 512) {
+	if (pidfd < 0)
+		die("pidfd_open: %s", strerror(errno));
+	for (size_t at = 0; at + 2 * batch <= total; at += 2 * batch) {
 		uint64_t start;
 
-		for (size_t i = 0; i < 512; i++)
+		for (size_t i = 0; i < batch; i++)
 			v[i] = (struct iovec){from + (at + 2 * i) * PAGE, PAGE};
 		start = now_ns();
 		must("process_madvise",
-		     syscall(SYS_process_madvise, pidfd, v, 512, MADV_DONTNEED, 0));
+		     syscall(SYS_process_madvise, pidfd, v, batch, MADV_DONTNEED, 0));
 		took += now_ns() - start;
-		done += 512;
+		done += batch;
 	}
-	if (done)
-		printf("row drop-scattered-512 %.1f\n", (double)took / (double)done);
+	printf("row drop-scattered-%zu %.1f\n", batch, (double)took / (double)done);
 	close(pidfd);
 }
 
 static void ioctls(const char *cpus)
 {
-	static const char *const names[] = {"copy", "zeropage", "move", "wp", "unwp", "drop"};
+	static const char *const names[] = {"copy",     "zeropage",   "move",     "wp",
+					    "unwp",     "drop",       "continue", "wake",
+					    "poison",   "register",   "unregister", "scan"};
 	static const size_t batches[] = {1, 16, 64, 512};
 	struct uffdio_api api = {.api = UFFD_API,
-				 .features = UFFD_FEATURE_MOVE | UFFD_FEATURE_PAGEFAULT_FLAG_WP};
+				 .features = UFFD_FEATURE_MOVE | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+					     UFFD_FEATURE_POISON | UFFD_FEATURE_MINOR_SHMEM};
 	const size_t total = 8192;
 	int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	pthread_t thread;
 	int stop = 0;
-	char *to, *from;
+	char *to, *from, *file, *bare;
 	int cpu[2];
 
 	uffd = device >= 0 ? ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC)
@@ -507,9 +574,17 @@ static void ioctls(const char *cpus)
 	bind_thread(0, cpu[0]);
 	to = registered(total * PAGE);
 	from = registered(total * PAGE);
+	file = registered_file(total * PAGE);
+	bare = mmap(NULL, total * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (bare == MAP_FAILED || pagemap < 0)
+		die("%s", strerror(errno));
 	/* nobody answers here: what is touched is brought in first */
 	for (unsigned b = 0; b < 4; b++)
-		for (unsigned k = 0; k < 6; k++) {
+		for (unsigned k = 0; k < sizeof(names) / sizeof(*names); k++) {
+			char *at = !strcmp(names[k], "continue")   ? file
+				   : strstr(names[k], "register") ? bare
+								  : to;
 			struct uffdio_zeropage a = {.range = {(uintptr_t)from, total * PAGE}};
 
 			madvise(from, total * PAGE, MADV_DONTNEED);
@@ -518,13 +593,15 @@ static void ioctls(const char *cpus)
 				memset(from, 1, total * PAGE);
 				call("wp", to, from, total);
 			}
-			time_calls(names[k], batches[b], to, from, total);
+			time_calls(names[k], batches[b], at, from, total);
 		}
-	madvise(from, total * PAGE, MADV_DONTNEED);
-	must("zeropage",
-	     ioctl(uffd, UFFDIO_ZEROPAGE,
-		   &(struct uffdio_zeropage){.range = {(uintptr_t)from, total * PAGE}}));
-	time_drop_vector(from, total);
+	for (unsigned b = 0; b < 4; b++) {
+		struct uffdio_zeropage a = {.range = {(uintptr_t)from, total * PAGE}};
+
+		madvise(from, total * PAGE, MADV_DONTNEED);
+		must("zeropage", ioctl(uffd, UFFDIO_ZEROPAGE, &a));
+		time_drop_vector(from, total, batches[b]);
+	}
 	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	if (!strcmp(cpus, "two"))
 		pthread_join(thread, NULL);
@@ -570,6 +647,38 @@ static void forks(size_t mib)
 	row("fork", median(took, TIMES));
 }
 
+/* What memory calls cost that change nothing, or a page: under `faultline run` they are hooked. */
+static void hooks(size_t mib)
+{
+	enum { TIMES = 4096 };
+	char *p = mmap(NULL, mib * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *q = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t start;
+
+	if (p == MAP_FAILED || q == MAP_FAILED)
+		die("cannot map memory: %s", strerror(errno));
+	distinct(p, mib * MIB / PAGE);
+	start = now_ns();
+	for (unsigned i = 0; i < TIMES; i++)
+		must("madvise", madvise(q, 0, MADV_NORMAL));
+	row("hook-none", (now_ns() - start) / TIMES);
+	start = now_ns();
+	for (unsigned i = 0; i < TIMES; i++)
+		must("madvise", madvise(q, PAGE, MADV_NORMAL));
+	row("hook-other", (now_ns() - start) / TIMES);
+	start = now_ns();
+	for (unsigned i = 0; i < TIMES; i++)
+		must("mprotect", mprotect(p, PAGE, PROT_READ | PROT_WRITE));
+	row("hook-mprotect", (now_ns() - start) / TIMES);
+	start = now_ns();
+	for (unsigned i = 0; i < TIMES; i++) {
+		void *r = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		must("munmap", r == MAP_FAILED ? -1 : munmap(r, PAGE));
+	}
+	row("hook-mmap", (now_ns() - start) / (2UL * TIMES));
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 2 ? argv[1] : "";
@@ -583,9 +692,11 @@ int main(int argc, char **argv)
 		open_close(argv[2]);
 	else if (!strcmp(what, "fork"))
 		forks(strtoull(argv[2], NULL, 10));
+	else if (!strcmp(what, "hooks"))
+		hooks(strtoull(argv[2], NULL, 10));
 	else {
 		fputs("usage: bench-micro faults PLACE DIR | ioctls one|two | open DIR | fork "
-		      "MIB\n",
+		      "MIB | hooks MIB\n",
 		      stderr);
 		return 2;
 	}

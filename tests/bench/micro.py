@@ -17,16 +17,24 @@ FAULTS = {
     "filled": "page of one word",
     "compressed": "compressed page",
     "swap": "page in a slot, read",
+    "swap-write": "page in a slot, write",
     "file-read": "page of a file, read",
+    "file-cached": "page of a file, cached, read",
+    "file-dirty": "page of a shared file, first write",
+    "file-copy": "page of a private file, copied",
 }
 CALLS = {"copy": "UFFDIO_COPY", "zeropage": "UFFDIO_ZEROPAGE", "move": "UFFDIO_MOVE",
-         "wp": "write-protect", "unwp": "un-write-protect", "drop": "MADV_DONTNEED"}
+         "wp": "write-protect", "unwp": "un-write-protect", "drop": "MADV_DONTNEED",
+         "continue": "UFFDIO_CONTINUE", "wake": "UFFDIO_WAKE", "poison": "UFFDIO_POISON",
+         "register": "UFFDIO_REGISTER", "unregister": "UFFDIO_UNREGISTER",
+         "scan": "PAGEMAP_SCAN", "drop-scattered": "process_madvise, scattered"}
 BATCHES = (1, 16, 64, 512)
 CPUS = {"one": "one CPU runs the process", "two": "another one does, too"}
-IOCTLS = {**{f"{c}-{b}": f"{t}, {b} a call" for c, t in CALLS.items() for b in BATCHES},
-          "drop-scattered-512": "process_madvise, 512 scattered"}
+IOCTLS = {f"{c}-{b}": f"{t}, {b} a call" for c, t in CALLS.items() for b in BATCHES}
 OTHER = {"open": "fl_open() to the first armed touch", "close": "fl_close()",
-         "fork": "fork of 64 MiB"}
+         "fork": "fork of 64 MiB", "hook-none": "madvise of nothing",
+         "hook-other": "madvise of a page that is not paged",
+         "hook-mprotect": "mprotect of a page, as it is", "hook-mmap": "mmap and munmap, each"}
 
 
 def measure(setup, results, round_):
@@ -46,6 +54,8 @@ def measure(setup, results, round_):
         add(place, micro, "faults", place, setup.work)
     for cpus in CPUS:
         add(cpus, micro, "ioctls", cpus)
-    add("native", micro, "fork", 64)
     add("run", micro, "open", setup.work)
-    add("run", *setup.faultline_run(32 * sides.MIB), micro, "fork", 64)
+    armed = setup.faultline_run(32 * sides.MIB)
+    for what in ("fork", "hooks"):
+        add("native", micro, what, 64)
+        add("run", *armed, micro, what, 64)

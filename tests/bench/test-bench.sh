@@ -77,17 +77,20 @@ rows '^strided,.*,us$' 22 'work in strides'
 rows '^wide,.*,us$' 12 'wide'
 rows '^limits,.*,us$' 48 'limits'
 rows '^files,.*,us$' 13 'a file'
-rows '^micro,[a-z-]*,,same,.*,ns$' 8 'faults with the pager on the same CPU'
-rows '^micro,[a-z-]*,,other,.*,ns$' 8 'faults with the pager on another CPU'
-rows '^micro,[a-z-]*,,in-thread,.*,ns$' 7 'faults in the thread'
-rows '^micro,[a-z]*-[0-9]*,,two,.*,ns$' 24 'ioctls by batch size'
+rows '^micro,[a-z-]*,,same,.*,ns$' 12 'faults with the pager on the same CPU'
+rows '^micro,[a-z-]*,,other,.*,ns$' 12 'faults with the pager on another CPU'
+rows '^micro,[a-z-]*,,in-thread,.*,ns$' 8 'faults in the thread'
+rows '^micro,[a-z]*-[0-9]*,,two,.*,ns$' 48 'ioctls by batch size'
+rows '^micro,drop-scattered-[0-9]*,,two,.*,ns$' 4 'process_madvise by batch size'
+rows '^micro,hook-[a-z]*,,run,.*,ns$' 4 'hooked calls'
+rows '^micro,hook-[a-z]*,,native,.*,ns$' 4 'calls that nobody hooks'
 rows '^micro,fork,,run,' 1 'a fork'
 awk -F , '$2 == "faults_in_thread" && $4 == "inthread" && $6 > 0 { found = 1 } END { exit !found }' \
 	"$dir/csv" || {
 	echo "faultline: bench: no fault was answered in its thread" >&2
 	exit 1
 }
-for chart in patterns threads sequential strided wide limits files micro-faults micro-ioctls; do
+for chart in patterns threads sequential strided wide limits files micro-faults micro-ioctls micro-other; do
 	python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' \
 		"$dir/charts/$chart.svg"
 done
