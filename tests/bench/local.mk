@@ -3,7 +3,8 @@
 # make bench prints the tables of docs/performance.md that take minutes (the
 # kernel's sides need root); make bench-quick a small one in under a minute;
 # make bench-all every table there is, part by part, going on where an earlier one
-# was ended; make bench-store what a store costs.
+# was ended; make bench-store what a store costs.  Each writes
+# its values to a CSV file and charts to bench-charts.
 # tests/bench/bench-pause compares the pause of a snapshot with that of fork(2).
 # More options in BENCH_ARGS: see tests/bench/bench.py --help.
 
@@ -24,7 +25,7 @@ bench_programs = \
 	tests/bench/bench-worker \
 	tests/bench/bench-worker-faultline
 check_PROGRAMS += $(bench_programs)
-CLEANFILES += bench.csv
+CLEANFILES += bench.csv bench-store.csv
 EXTRA_DIST += \
 	docs/performance.md \
 	tests/bench/bench.py \
@@ -103,7 +104,8 @@ clean-bench:
 # make bench-store: what a store costs; tests/bench/store.py --help.
 .PHONY: bench-store
 bench-store: all $(bench_programs) tests/store/pages
-	$(AM_V_at)$(PYTHON3) $(srcdir)/tests/bench/store.py --build . $(BENCH_ARGS)
+	$(AM_V_at)$(PYTHON3) $(srcdir)/tests/bench/store.py --build . --csv bench-store.csv \
+		--svg bench-charts $(BENCH_ARGS)
 
 test_scripts += tests/bench/test-bench.sh
 if INTERCEPT

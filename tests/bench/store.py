@@ -12,6 +12,7 @@ with the reason.  --check makes a missed goal the exit status.
 
 import argparse
 import contextlib
+import csv
 import json
 import os
 import pathlib
@@ -29,6 +30,7 @@ sys.dont_write_bytecode = True
 import bench  # noqa: E402
 import device  # noqa: E402
 import sides  # noqa: E402
+import svg  # noqa: E402
 
 MIB = sides.MIB
 EXAMPLES = pathlib.Path("/usr/share/doc/libfuse3-dev/examples")
@@ -45,6 +47,7 @@ class Row:
     def __init__(self, title, unit, goal, rate=False):
         self.title, self.unit, self.goal, self.rate = title, unit, goal, rate
         self.ours, self.base = [], []
+        self.part = None  # that it belongs to
 
     def add(self, ours, base):
         self.ours.append(ours)
@@ -342,6 +345,32 @@ def measure_files(args, work, store, rows):
     path.unlink()
 
 
+def write_csv(path, rows):
+    """Every single value, in the columns of bench.py."""
+    with open(path, "w", encoding="utf-8") as f:
+        out = csv.writer(f, lineterminator="\n")
+        out.writerow(["part", "row", "threads", "side", "round", "value", "unit"])
+        for row in rows:
+            for side, values in (("store", row.ours), ("beside", row.base)):
+                for n, v in enumerate(values, 1):
+                    out.writerow([row.part, row.title, "", side, n, f"{v:.6g}", row.unit])
+
+
+def write_charts(directory, rows, small):
+    """A chart for each unit."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for unit in dict.fromkeys(row.unit for row in rows):
+        shown = [(row.title, {side: (statistics.median(v), min(v), max(v))
+                              for side, v in (("store", row.ours), ("beside", row.base)) if v})
+                 for row in rows if row.unit == unit]
+        rate = any(row.rate for row in rows if row.unit == unit)
+        chart = svg.chart("a store", unit, shown, [("store", "store"), ("beside", "beside")], small,
+                          better="longer" if rate else "shorter")
+        if chart:
+            name = {"µs": "us", "MiB/s": "rate"}.get(unit, unit)
+            (directory / f"store-{name}.svg").write_text(chart, encoding="utf-8")
+
+
 def arguments():
     p = argparse.ArgumentParser(description="Measure what a store costs.")
     p.add_argument("--build", type=pathlib.Path, default=pathlib.Path("."), help="build tree")
@@ -355,6 +384,8 @@ def arguments():
     p.add_argument("--seconds", type=int, default=5, help="of each run of fio")
     p.add_argument("--attaches", type=int, default=300)
     p.add_argument("--others", type=int, default=199, help="that are attached, too")
+    p.add_argument("--csv", help="write every single value to this file")
+    p.add_argument("--svg", type=pathlib.Path, help="write charts to this directory")
     p.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     a = p.parse_args()
     a.build = a.build.resolve()
@@ -375,6 +406,7 @@ def main():
             text = device.machine(work)
             store = Store(args, work)
             for part in args.parts:
+                begun = len(rows)
                 try:
                     globals()[f"measure_{part}"](args, work, store, rows)
                 except sides.NotMeasured as e:
@@ -382,6 +414,9 @@ def main():
                 except sides.Failed as e:
                     notes.append(f"{part}: FAILED: {e}")
                     failed = True
+                finally:
+                    for row in rows[begun:]:
+                        row.part = part
             text += [f"load after it: {sides.read('/proc/loadavg').split()[0]}"]
     except (KeyboardInterrupt, SystemExit):
         notes.append("ENDED before everything was measured")
@@ -391,6 +426,10 @@ def main():
         return 1
     table = bench.layout([["", "store", "beside", "ratio", "goal"], *[r.cells() for r in rows]])
     print("\n".join([*text, "", *table, *([""] if notes else []), *notes]))
+    if args.csv:
+        write_csv(args.csv, rows)
+    if args.svg:
+        write_charts(args.svg, rows, text)
     return 1 if failed or (args.check and any(r.missed() for r in rows)) else 0
 
 
