@@ -30,6 +30,7 @@ import device  # noqa: E402
 import files  # noqa: E402
 import micro  # noqa: E402
 import paged  # noqa: E402
+import pause  # noqa: E402
 import programs  # noqa: E402
 import sides  # noqa: E402
 import svg  # noqa: E402
@@ -119,7 +120,7 @@ ZRAM_GOALS = {
 PROGRAM_GOAL = 1.02  # native being 1
 PROGRAM_LIMIT = 2048 * MIB
 PARTS = ["memory", "patterns", "threads", "sequential", "strided", "wide", "limits", "files", *paged.NAMES,
-         "micro", "programs", "unarmed", "disk"]
+         "micro", "pause", "programs", "unarmed", "disk"]
 # Those whose sides are the ones of --sides, with what the worker does in them.
 MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS,
                 "sequential": SEQUENTIAL, "strided": STRIDED, "wide": WIDE, "limits": LIMITS}
@@ -227,7 +228,7 @@ def cell(values):
         return "-"
     v = list(values.values())
     middle = statistics.median(v)
-    if len(v) == 1:
+    if len(v) == 1 or not middle:
         return number(middle)
     return f"{number(middle)} ±{half(v) / middle * 100:.0f}%"
 
@@ -464,6 +465,15 @@ def micro_table(results, head, names, columns):
     return layout(rows), missed
 
 
+def pause_table(results):
+    rows = [["ms", *pause.SIDES.values(), "snapshot ÷ fork"]]
+    for row, (title, unit) in pause.ROWS.items():
+        rows.append([title,
+                     *[cell(results.of(row, side)) for side in pause.SIDES],
+                     times(results.ratios(row, "snapshot", "fork"))])
+    return layout(rows)
+
+
 def notes(results, titles):
     lines = [f"{titles[k]}: NOT MEASURED: {why}" for k, why in results.why.items()]
     lines += [f"{titles[k]}: FAILED: {why}" for k, why in results.failed.items()]
@@ -606,6 +616,8 @@ def units(part, row, side):
         return row, "", unarmed.ROWS[row][1]
     if part == "micro":
         return row, "", "ns"
+    if part == "pause":
+        return row, "", pause.ROWS[row][1]
     if part == "disk":
         return row, "", side
     return row, "", "s"
@@ -656,6 +668,10 @@ def write_charts(directory, measured, small, paged_titles):
             list(micro.CPUS.items()))
         one("micro-other", "runtimes, processes, hooked calls", "ns", measured["micro"],
             micro.OTHER.items(), [("native", "native"), ("run", "faultline")])
+    if "pause" in measured:
+        one("pause", "a snapshot", "ms", measured["pause"],
+            [(r, t) for r, (t, unit) in pause.ROWS.items() if unit == "ms"],
+            list(pause.SIDES.items()))
     if "programs" in measured:
         one("programs", "programs that fit the limit", "s", measured["programs"],
             [(t, t) for t in dict.fromkeys(row for row, _ in measured["programs"].values)],
@@ -753,6 +769,10 @@ def measure_part(part, args, setup, wanted, todo):
         for r in rounds():
             say(f"single faults and calls, round {r + 1}")
             micro.measure(setup, results, r)
+    elif part == "pause":
+        for r in rounds():
+            say(f"snapshots, round {r + 1}")
+            pause.measure(setup, args.mib // 2, results, r)
     elif part == "programs":
         measure_programs(setup, todo, longer, results)
     elif part == "unarmed":
@@ -810,6 +830,9 @@ def show(args, measured, wanted, todo):
                                     ("ns", micro.OTHER, {"native": "native", "run": "faultline"})):
             add(*micro_table(measured["micro"], head, rows, columns), Results())
         text += notes(measured["micro"], {k: k for k in measured["micro"].failed})
+    if "pause" in measured:
+        add(pause_table(measured["pause"]), 0, measured["pause"],
+            f"a snapshot of {args.mib // 2} MiB in memory while another thread writes")
     if "programs" in measured:
         add(*programs_table(measured["programs"], todo), measured["programs"])
     if "unarmed" in measured:

@@ -3,9 +3,8 @@
 # make bench prints the tables of docs/performance.md that take minutes (the
 # kernel's sides need root); make bench-quick a small one in under a minute;
 # make bench-all every table there is, part by part, going on where an earlier one
-# was ended; make bench-store what a store costs.  Each writes
-# its values to a CSV file and charts to bench-charts.
-# tests/bench/bench-pause compares the pause of a snapshot with that of fork(2).
+# was ended; make bench-store what a store costs.  Each writes its values to a CSV
+# file and charts to bench-charts.
 # More options in BENCH_ARGS: see tests/bench/bench.py --help.
 
 PYTHON3 = python3
@@ -33,6 +32,7 @@ EXTRA_DIST += \
 	tests/bench/files.py \
 	tests/bench/micro.py \
 	tests/bench/paged.py \
+	tests/bench/pause.py \
 	tests/bench/programs.py \
 	tests/bench/sides.py \
 	tests/bench/store.py \

@@ -2,7 +2,7 @@
 /*
  * pause - how long a program stands for a snapshot, beside fork(2).
  *
- *	pause [MIB [ROUNDS]]
+ *	bench-pause MIB
  *
  * The same resident memory, in pages of 4 KiB, in turn: fork(2) of memory that the
  * kernel pages, fl_snapshot() of memory that is paged here, and of memory
@@ -11,7 +11,8 @@
  * time of the call, in the calling thread; for how long nothing was answered, as the
  * runtime says; the longest that one write of the other thread took while the call
  * lasted; and how many of its writes met a page that was protected before the instant.
- * All pages are zeros, so that no disk is measured.
+ * All pages are zeros, so that no disk is measured.  Prints "row WHAT-WRITTEN SIDE VALUE",
+ * in milliseconds, or a count of writes.
  */
 #include "faultline.h"
 
@@ -19,17 +20,18 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
-#define ROUNDS_MAX 99U
 #define FEW_PAGES 64U
 #define PG 4096U
 
@@ -49,24 +51,11 @@ static void must(int ok, const char *what)
 	exit(1);
 }
 
-static int by_size(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static double median(double *v, unsigned n)
-{
-	qsort(v, n, sizeof(*v), by_size);
-	return v[n / 2];
-}
-
 /* ---- the thread that writes ---- */
 
 enum writes { WRITES_NONE, WRITES_FEW, WRITES_ALL, WRITES };
 
-static const char *const writes_name[WRITES] = {"nothing", "64 pages", "all pages"};
+static const char *const writes_name[WRITES] = {"none", "few", "all"};
 
 struct writer {
 	pthread_t thread;
@@ -137,14 +126,13 @@ static void call_ended(struct writer *w, enum writes how)
 
 enum side { SIDE_FORK, SIDE_SNAPSHOT, SIDE_FIRST, SIDES };
 
-static const char *const side_name[SIDES] = {"fork", "snapshot",
-					     "first snapshot of unpaged memory"};
+static const char *const side_name[SIDES] = {"fork", "snapshot", "first"};
 
 struct times {
-	double call[ROUNDS_MAX], pause[ROUNDS_MAX], stall[ROUNDS_MAX], early[ROUNDS_MAX];
+	double call, pause, stall, early;
 };
 
-static void fork_once(char *mem, size_t len, enum writes how, struct times *t, unsigned i)
+static void fork_once(char *mem, size_t len, enum writes how, struct times *t)
 {
 	struct writer w;
 	double t0;
@@ -157,15 +145,14 @@ static void fork_once(char *mem, size_t len, enum writes how, struct times *t, u
 	pid = fork();
 	if (pid == 0)
 		_exit(0);
-	t->call[i] = t->pause[i] = now_ms() - t0;
+	t->call = t->pause = now_ms() - t0;
 	call_ended(&w, how);
-	t->stall[i] = writer_stop(&w, how);
-	t->early[i] = 0;
+	t->stall = writer_stop(&w, how);
+	t->early = 0;
 	must(pid > 0 && waitpid(pid, &status, 0) == pid, "fork");
 }
 
-static void snapshot_once(struct fl *fl, char *mem, size_t len, enum writes how, struct times *t,
-			  unsigned i)
+static void snapshot_once(struct fl *fl, char *mem, size_t len, enum writes how, struct times *t)
 {
 	int fd = open("/var/tmp", O_TMPFILE | O_RDWR, 0600);
 	struct fl_stats before, after;
@@ -179,14 +166,14 @@ static void snapshot_once(struct fl *fl, char *mem, size_t len, enum writes how,
 	call_begins(&w);
 	t0 = now_ms();
 	r = fl_snapshot(fl, mem, len, fd, FL_SNAPSHOT_NOSYNC, -1);
-	t->call[i] = now_ms() - t0;
+	t->call = now_ms() - t0;
 	errno = -r;
 	must(r == 0, "fl_snapshot");
 	call_ended(&w, how);
-	t->stall[i] = writer_stop(&w, how);
+	t->stall = writer_stop(&w, how);
 	must(fl_stats(fl, &after, sizeof(after)) == 0, "fl_stats");
-	t->pause[i] = (double)after.snapshot_pause * 1e-6;
-	t->early[i] = (double)(after.snapshot_early - before.snapshot_early);
+	t->pause = (double)after.snapshot_pause * 1e-6;
+	t->early = (double)(after.snapshot_early - before.snapshot_early);
 	r = fl_snapshot_wait(fl);
 	errno = -r;
 	must(r == 0, "fl_snapshot_wait");
@@ -218,7 +205,7 @@ static struct fl *paged(size_t len, int armed, char **mem)
 	return fl;
 }
 
-static void once(enum side side, size_t len, enum writes how, struct times *t, unsigned i)
+static void once(enum side side, size_t len, enum writes how, struct times *t)
 {
 	struct fl *fl;
 	char *mem;
@@ -227,48 +214,43 @@ static void once(enum side side, size_t len, enum writes how, struct times *t, u
 		mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		must(mem != MAP_FAILED, "mmap");
 		touch(mem, len);
-		fork_once(mem, len, how, t, i);
+		fork_once(mem, len, how, t);
 	} else {
 		fl = paged(len, side == SIDE_SNAPSHOT, &mem);
-		snapshot_once(fl, mem, len, how, t, i);
+		snapshot_once(fl, mem, len, how, t);
 		must(fl_close(fl) == 0, "fl_close");
 	}
 	munmap(mem, len);
 }
 
-static void put(enum side side, enum writes how, struct times *t, unsigned n)
+static void put(enum side side, enum writes how, const struct times *t)
 {
-	double call = median(t->call, n), pause = median(t->pause, n);
-	double stall = median(t->stall, n), early = median(t->early, n);
+	const char *at = writes_name[how];
 
-	printf("%-33s %-10s %8.2f %8.2f %8.2f", side_name[side], writes_name[how], call, t->call[0],
-	       pause);
+	printf("row call-%s %s %.4f\n", at, side_name[side], t->call);
+	printf("row pause-%s %s %.4f\n", at, side_name[side], t->pause);
 	if (how == WRITES_NONE)
-		printf("\n");
-	else
-		printf(" %8.2f %8.0f\n", stall, early);
+		return;
+	printf("row stall-%s %s %.4f\n", at, side_name[side], t->stall);
+	if (side != SIDE_FORK)
+		printf("row early-%s %s %.0f\n", at, side_name[side], t->early);
 }
 
 int main(int argc, char **argv)
 {
-	size_t len = (argc > 1 ? strtoul(argv[1], NULL, 0) : 1024) * MIB;
-	unsigned rounds = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : 7;
-	static struct times t[SIDES][WRITES];
+	size_t len = argc == 2 ? strtoul(argv[1], NULL, 0) * MIB : 0;
 
-	if (len == 0 || rounds == 0 || rounds > ROUNDS_MAX) {
-		fputs("usage: pause [MIB [ROUNDS]]\n", stderr);
+	if (len == 0) {
+		fputs("usage: bench-pause MIB\n", stderr);
 		return 2;
 	}
-	for (unsigned i = 0; i < rounds; i++)
-		for (unsigned how = 0; how < WRITES; how++)
-			for (unsigned side = 0; side < SIDES; side++)
-				once(side, len, how, &t[side][how], i);
-	printf("ms, %zu MiB resident, %u rounds: medians, and the least of the calls\n", len / MIB,
-	       rounds);
-	printf("%-33s %-10s %8s %8s %8s %8s %8s\n", "", "written", "call", "least", "pause",
-	       "stall", "early");
-	for (unsigned side = 0; side < SIDES; side++)
-		for (unsigned how = 0; how < WRITES; how++)
-			put(side, how, &t[side][how], rounds);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (unsigned how = 0; how < WRITES; how++)
+		for (unsigned side = 0; side < SIDES; side++) {
+			struct times t = {0};
+
+			once(side, len, how, &t);
+			put(side, how, &t);
+		}
 	return 0;
 }

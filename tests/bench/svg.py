@@ -8,7 +8,8 @@ value.  Nothing but text is written, so a chart can be compared with diff(1).
 import math
 from xml.sax.saxutils import escape
 
-COLOURS = ["#999999", "#c44e52", "#dd8452", "#4c72b0", "#8172b3", "#55a868", "#937860", "#64b5cd"]
+COLOURS = ["#999999", "#c44e52", "#dd8452", "#4c72b0", "#8172b3", "#55a868", "#937860", "#64b5cd",
+           "#b5bd61", "#da8bc3"]
 BAR, GAP, LABEL, WIDTH, RIGHT = 11, 12, 250, 560, 90
 
 
@@ -44,7 +45,7 @@ def chart(title, unit, rows, sides, lines=(), better="shorter"):
            text(8, 20, f"{title} ({unit}, logarithmic; {better} is better)", 14)]
     for i, (_, name) in enumerate(sides):
         x, y = 8 + i % 3 * 290, 34 + i // 3 * 18
-        out.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{COLOURS[i % 8]}"/>')
+        out.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{COLOURS[i % len(COLOURS)]}"/>')
         out.append(text(x + 17, y + 10, name))
     for tick in ticks:
         x = label + at(10.0 ** tick) * WIDTH
@@ -59,7 +60,7 @@ def chart(title, unit, rows, sides, lines=(), better="shorter"):
             middle, least, most = r[key]
             w = at(middle) * WIDTH
             out.append(f'<rect x="{label}" y="{y:.1f}" width="{max(w, 1):.1f}" height="{BAR - 2}" '
-                       f'fill="{COLOURS[i % 8]}"/>')
+                       f'fill="{COLOURS[i % len(COLOURS)]}"/>')
             out.append(f'<line x1="{label + at(least) * WIDTH:.1f}" y1="{y + BAR / 2 - 1:.1f}" '
                        f'x2="{label + at(most) * WIDTH:.1f}" y2="{y + BAR / 2 - 1:.1f}" '
                        'stroke="black"/>')

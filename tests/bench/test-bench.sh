@@ -68,7 +68,7 @@ awk -F , '$2 == "read_pages" && $4 == "both" && $6 > 0 { both = 1 }
 }
 
 # The other parts, kept: what was measured is not measured again.
-bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,sequential,strided,wide,limits,files,micro \
+bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,sequential,strided,wide,limits,files,micro,pause \
 	--state "$dir/state" --svg "$dir/charts"
 rows '^patterns,.*,us$' 14 'patterns'
 rows '^threads,.*,us$' 22 'threads'
@@ -85,17 +85,19 @@ rows '^micro,drop-scattered-[0-9]*,,two,.*,ns$' 4 'process_madvise by batch size
 rows '^micro,hook-[a-z]*,,run,.*,ns$' 4 'hooked calls'
 rows '^micro,hook-[a-z]*,,native,.*,ns$' 4 'calls that nobody hooks'
 rows '^micro,fork,,run,' 1 'a fork'
+rows '^pause,.*,ms$' 24 'a snapshot, and fork'
+rows '^pause,.*,count$' 4 'writes to protected pages'
 awk -F , '$2 == "faults_in_thread" && $4 == "inthread" && $6 > 0 { found = 1 } END { exit !found }' \
 	"$dir/csv" || {
 	echo "faultline: bench: no fault was answered in its thread" >&2
 	exit 1
 }
-for chart in patterns threads sequential strided wide limits files micro-faults micro-ioctls micro-other; do
+for chart in patterns threads sequential strided wide limits files micro-faults micro-ioctls micro-other pause; do
 	python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' \
 		"$dir/charts/$chart.svg"
 done
 mv "$dir/csv" "$dir/before"
-bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,sequential,strided,wide,limits,files,micro \
+bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,sequential,strided,wide,limits,files,micro,pause \
 	--state "$dir/state"
 cmp "$dir/csv" "$dir/before" || {
 	echo "faultline: bench: what was kept is not what was measured" >&2
