@@ -9,10 +9,12 @@ hang_seconds=300 # as HANG_SECONDS of tests/unit/test.h
 
 chmod 755 "$work"
 
+loop=
 finish() {
 	for mnt in "$work"/mnt*; do
 		"$faultline" umount --lazy "$mnt" 2>/dev/null || true
 	done
+	[ -z "$loop" ] || losetup -d "$loop" || true
 	rm -rf "$work"
 }
 mkdir "$work/mnt" "$work/mnt2"
@@ -213,11 +215,53 @@ grep -q '^NoNewPrivs:	1$' "/proc/$pid/status" || fail "new privileges"
 # --- a second server, other users ---
 
 refuses "already served by process $(keeper) at $work/mnt" mount "$work/store" "$work/mnt2"
+run 0 store init "$work/other"
+refuses "$work/mnt: in use: the store $work/store is mounted there" mount "$work/other" "$work/mnt"
+[ "$(field "$work/mnt/stats" store)" = "$work/store" ] || fail "the one that was there is gone"
 if [ "$(id -u)" -eq 0 ]; then
 	if setpriv --reuid=65534 --regid=65534 --clear-groups ls "$work/mnt" >/dev/null 2>&1; then
 		fail "another user may look"
 	fi
 fi
+
+# --- what the server has open ---
+
+# Each link once, with how many may have it; one area is on.
+run 0 umount "$work/mnt"
+exec 7<"$work/store/version" 8>"$work/kept" 9<"$work"
+mount_store
+exec 7<&- 8>&- 9<&-
+pid=$(field "$work/mnt/stats" pid)
+cat >"$work/expected" <<END
+3 /dev/null
+1 /dev/fuse
+2 /dev/userfaultfd
+1 $work/store
+1 $work/store/swap
+2 $work/store/files
+1 $work/store/lock
+2 $work/store/swap/disk0
+2 /proc
+1 /proc/$pid/maps
+1 /proc/$pid/mem
+1 /proc/$pid/pagemap
+1 /memfd:faultline-pte
+1 /memfd:faultline-slots
+1 socket:
+4 pipe:
+1 anon_inode:[pidfd]
+1 anon_inode:[userfaultfd]
+2 anon_inode:[io_uring]
+2 anon_inode:[eventpoll]
+2 anon_inode:[eventfd]
+END
+for fd in "/proc/$pid/fd/"*; do
+	readlink "$fd"
+done | sed 's/ (deleted)$//; s/^\(pipe:\|socket:\)\[.*/\1/' | sort | uniq -c >"$work/out"
+[ "$(wc -l <"$work/out")" -gt 10 ] || fail "the server's descriptors cannot be seen"
+awk 'NR == FNR { most[$2] = $1; next }
+	$1 > most[$2] { print "has " $1 " of " $2 ", of which it needs " most[$2] + 0; bad = 1 }
+	END { exit bad }' "$work/expected" "$work/out" >"$work/err" || fail "a descriptor too many"
 
 # --- ends ---
 
@@ -307,6 +351,62 @@ refuses "there is no such area" mount -o areas=../version "$work/store" "$work/m
 refuses "swap/disk0: named twice" mount -o areas=disk0:disk1:disk0 "$work/store" "$work/mnt"
 ! mounted || fail "areas=: a mount is left"
 rm "$work/store/swap/disk1" "$work/store/swap/disk2"
+
+# --- an area that is a link to a block device ---
+
+# told WORD: the program's next answer begins so
+told() {
+	read -r line <&9 || fail "the program has gone"
+	[ "${line%% *}" = "$1" ] || fail "the program says '$line' instead of '$1'"
+}
+if [ "$(id -u)" -eq 0 ]; then
+	run 0 store init "$work/devices"
+	truncate -s 32M "$work/disk"
+	loop=$(losetup -f --show "$work/disk") || fail "no loop device is to be had"
+	run 0 mkswap "$loop"
+	ln -s "$loop" "$work/devices/swap/disk0"
+	run 0 store check "$work/devices"
+	# shellcheck disable=SC2086
+	run 0 mount $sandbox "$work/devices" "$work/mnt"
+	[ "$(field "$stat" backing) $(field "$stat" size) $(field "$stat" slots)" = \
+		"device 33554432 8192" ] || fail "the device in its stat"
+	[ "$(field "$stat" state) $(field "$stat" used)" = "on 0" ] || fail "the device is not on"
+	mkfifo "$work/say" "$work/hear"
+	"$faultline" run --store "$work/mnt" --limit 4M -- "$FL_BUILD/tests/store/pages" 16 7 \
+		<"$work/say" >"$work/hear" &
+	pid=$!
+	exec 8>"$work/say" 9<"$work/hear"
+	told ready
+	printf c >&8
+	told c
+	[ "$(field "$stat" used)" -gt 2048 ] || fail "nothing is paged to the device"
+	[ "$(field "$stat" processes)" -eq 1 ] || fail "processes of the device"
+	# a page that is there alone: what mem shows is what the device has in the slot
+	region=$(sed -n 's/^\([0-9a-f]*-[0-9a-f]*\) .*/\1/p' "$work/mnt/proc/$pid/maps" | head -n 1)
+	# shellcheck disable=SC2046
+	set -- $(sed -n 's/^\([0-9a-f]*\) [0-9]* swapped 0:\([0-9]*\) .*/\1 \2/p' \
+		"$work/mnt/proc/$pid/pages/$region" | head -n 1)
+	[ $# -eq 2 ] || fail "nothing is swapped"
+	dd if="$work/mnt/proc/$pid/mem" of="$work/bytes" bs=4096 skip=$((0x$1 / 4096)) count=1 \
+		status=none || fail "mem of what is on the device"
+	dd if="$loop" of="$work/slot" bs=4096 skip="$2" count=1 iflag=direct status=none
+	cmp "$work/bytes" "$work/slot" || fail "mem differs from the device's slot"
+	! cmp -s -n 4096 "$work/bytes" /dev/zero || fail "the slot is empty"
+	rm "$work/bytes" "$work/slot"
+	printf v >&8
+	told v
+	exec 8>&-
+	wait "$pid" || fail "the program: status $?"
+	exec 9<&-
+	rm "$work/say" "$work/hear"
+	run 0 store check "$work/devices"
+	run 0 umount "$work/mnt"
+	run 0 store check "$work/devices"
+	grep -q ': clean$' "$work/out" || fail "the device: not clean"
+	losetup -d "$loop"
+	loop=
+	rm -r "$work/disk" "$work/devices"
+fi
 
 # in the foreground, the exit status tells
 # shellcheck disable=SC2086
