@@ -215,12 +215,12 @@ static bool read_note(int fd, pid_t *pid, char *mnt)
 		return false;
 	text[n] = '\0';
 	number = strtol(text, &rest, 10);
-	if (rest == text || *rest != ' ' || number <= 0)
+	if (rest == text || *rest != ' ' || number <= 0 || number > INT_MAX)
 		return false;
 	if (text[n - 1] == '\n')
 		text[n - 1] = '\0';
 	rest++;
-	if (strlen(rest) >= PATH_MAX)
+	if (strlen(rest) >= PATH_MAX || strchr(rest, '\n') != NULL)
 		return false;
 	*pid = (pid_t)number;
 	strcpy(mnt, rest);
