@@ -503,13 +503,55 @@ tests_fuzz_fuzz_peek_SOURCES = tests/fuzz/fuzz-peek.c tests/fuzz/fuzz.h tests/un
 tests_fuzz_fuzz_peek_CPPFLAGS = $(store_test_cppflags)
 tests_fuzz_fuzz_peek_LDADD = $(store_test_ldadd)
 
-tests_fuzz_fuzz_area_SOURCES = tests/fuzz/fuzz-area.c tests/fuzz/fuzz.h tests/unit/test.h
-tests_fuzz_fuzz_area_CPPFLAGS = $(test_cppflags)
-tests_fuzz_fuzz_area_LDADD = $(test_ldadd)
+# What takes one input, and is driven by libFuzzer, too: see target.h.
+test_programs += tests/fuzz/fuzz-store tests/fuzz/fuzz-map
+fuzz_tests += tests/fuzz/fuzz-store tests/fuzz/fuzz-map
+target_cppflags = $(test_cppflags) -I$(top_srcdir)/src/store \
+	-DFUZZ_CORPUS='"$(abs_top_srcdir)/tests/fuzz/corpus"'
+target_headers = tests/fuzz/corpus.h tests/fuzz/fuzz.h tests/fuzz/target.h tests/unit/test.h
+EXTRA_DIST += tests/fuzz/corpus
 
-tests_fuzz_fuzz_wire_SOURCES = tests/fuzz/fuzz-wire.c tests/fuzz/fuzz.h tests/unit/test.h
-tests_fuzz_fuzz_wire_CPPFLAGS = $(test_cppflags)
+tests_fuzz_fuzz_area_SOURCES = tests/fuzz/fuzz-area.c tests/fuzz/target-area.c $(target_headers)
+tests_fuzz_fuzz_area_CPPFLAGS = $(target_cppflags)
+tests_fuzz_fuzz_area_LDADD = src/store/libfaultline-store.la $(test_ldadd)
+
+tests_fuzz_fuzz_store_SOURCES = tests/fuzz/fuzz-store.c tests/fuzz/target-store.c $(target_headers)
+tests_fuzz_fuzz_store_CPPFLAGS = $(target_cppflags)
+tests_fuzz_fuzz_store_LDADD = src/store/libfaultline-store.la $(test_ldadd)
+
+tests_fuzz_fuzz_map_SOURCES = tests/fuzz/fuzz-map.c tests/fuzz/target-map.c $(target_headers)
+tests_fuzz_fuzz_map_CPPFLAGS = $(target_cppflags)
+tests_fuzz_fuzz_map_LDADD = $(test_ldadd)
+
+tests_fuzz_fuzz_wire_SOURCES = tests/fuzz/fuzz-wire.c tests/fuzz/target-wire.c $(target_headers)
+tests_fuzz_fuzz_wire_CPPFLAGS = $(target_cppflags)
 tests_fuzz_fuzz_wire_LDADD = $(test_ldadd)
+
+# make fuzz SECONDS=600: each target as long as that, by libFuzzer; what it finds is in fuzz/
+FUZZ_CC = clang
+FUZZ_FLAGS = -g -O1 -std=gnu11 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+fuzz_seconds = $(if $(SECONDS),$(SECONDS),60)
+fuzz_wire_sources = $(srcdir)/lib/store-wire.c
+fuzz_area_sources = $(srcdir)/lib/swap-area.c $(srcdir)/lib/swap-slot.c $(srcdir)/src/store/area.c
+fuzz_map_sources = $(srcdir)/lib/swap-slot.c
+fuzz_store_sources = $(srcdir)/src/store/dir.c $(srcdir)/src/store/area.c
+.PHONY: clean-fuzz fuzz fuzz-wire fuzz-area fuzz-map fuzz-store
+fuzz: fuzz-wire fuzz-area fuzz-map fuzz-store
+fuzz-wire fuzz-area fuzz-map fuzz-store: lib/libfaultline-core.la
+	@$(MKDIR_P) fuzz/$(@:fuzz-%=%)
+	@echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
+		$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -xc -o fuzz/probe - 2>fuzz/probe.log || { \
+		echo 'faultline: make fuzz needs clang with its fuzzer ($(FUZZ_CC); see fuzz/probe.log); on Debian: apt-get install clang libclang-rt-dev' >&2; \
+		exit 1; }
+	$(LIBTOOL) --silent --tag=CC --mode=link $(FUZZ_CC) $(FUZZ_FLAGS) $(DEFS) $(AM_CPPFLAGS) \
+		-I$(top_srcdir)/src/store -o fuzz/$@ $(srcdir)/tests/fuzz/target-$(@:fuzz-%=%).c \
+		$($(subst -,_,$@)_sources) lib/libfaultline-core.la
+	cd fuzz && ./$@ -timeout=30 -max_len=1024 -max_total_time=$(fuzz_seconds) \
+		-print_final_stats=1 $(@:fuzz-%=%) $(abs_top_srcdir)/tests/fuzz/corpus/$(@:fuzz-%=%)
+
+clean-local: clean-fuzz
+clean-fuzz:
+	rm -rf fuzz
 
 tests_fuzz_fuzz_options_SOURCES = tests/fuzz/fuzz-options.c tests/fuzz/fuzz.h tests/unit/test.h
 tests_fuzz_fuzz_options_CPPFLAGS = $(test_cppflags)

@@ -9,10 +9,7 @@
 #define FL_FUZZ_H
 
 #include "../unit/test.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
+#include "target.h"
 
 static uint64_t fuzz_state;
 
@@ -44,18 +41,6 @@ static inline void fuzz_begin(void)
 	fuzz_state = seed * 0x9e3779b97f4a7c15U + 1;
 	for (int i = 0; i < 8; i++)
 		fuzz_random();
-}
-
-/* Memory of `size` bytes that ends where no memory is: reading or writing on is caught. */
-static inline char *fuzz_edge(size_t size)
-{
-	size_t whole = (size + 4095) & ~(size_t)4095;
-	char *p = mmap(NULL, whole + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		       0);
-
-	assert_ptr_not_equal(p, MAP_FAILED);
-	assert_int_equal(mprotect(p + whole, 4096, PROT_NONE), 0);
-	return p + whole - size;
 }
 
 #endif
