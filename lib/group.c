@@ -308,6 +308,21 @@ uint64_t group_limit(const struct group *g)
 	return LOAD(&g->t->limit);
 }
 
+_Static_assert(offsetof(struct group, t) == 0, "what a reader from outside begins with");
+_Static_assert(offsetof(struct table, free) + sizeof(uint64_t) <= GROUP_HEAD, "what it reads");
+
+bool group_told(const char head[GROUP_HEAD], uint64_t *limit, uint64_t *held)
+{
+	uint64_t magic, left;
+
+	memcpy(&magic, head + offsetof(struct table, magic), sizeof(magic));
+	memcpy(limit, head + offsetof(struct table, limit), sizeof(*limit));
+	memcpy(&left, head + offsetof(struct table, free), sizeof(left));
+	left &= FREE_PAGES;
+	*held = left < *limit ? *limit - left : 0;
+	return magic == MAGIC;
+}
+
 int group_aim(struct group *g, uint64_t pages)
 {
 	struct table *t = g->t;

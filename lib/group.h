@@ -64,6 +64,14 @@ void group_give(struct group *g, uint64_t pages);
 uint64_t group_limit(const struct group *g);
 
 /*
+ * For who reads the memory of a member from outside: its struct group begins with the address
+ * of the table, and that with GROUP_HEAD bytes that tell the limit, and what of it is
+ * granted.  False: they are no table's.
+ */
+#define GROUP_HEAD 64U
+bool group_told(const char head[GROUP_HEAD], uint64_t *limit, uint64_t *held);
+
+/*
  * Another limit, to be: 0, -EINVAL, or -ENOMEM when it is a lower one, and less than all
  * must have.  Then follow it until 0 is returned, from then on nobody holds more; else how many
  * pages are to be given back yet, by whom is asked.  Who gives it up aims at what it was.

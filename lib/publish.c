@@ -62,6 +62,8 @@ void publish_begin(struct mm *mm)
 	p->pagers = (uintptr_t)mm->pager;
 	p->tier = (uintptr_t)&mm->tier;
 	p->port = (uintptr_t)&mm->snaps.port;
+	p->cached = (uintptr_t)&mm->files.frames;
+	p->group = (uintptr_t)&mm->group;
 	/* Release: who reads the magic number reads the rest. */
 	__atomic_store_n(&p->magic, PUBLISH_MAGIC, __ATOMIC_RELEASE);
 }

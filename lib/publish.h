@@ -32,7 +32,7 @@
 struct mm;
 
 #define PUBLISH_MAGIC 0x314d4d5046464cf1U
-#define PUBLISH_VERSION 2U
+#define PUBLISH_VERSION 3U
 
 struct published {
 	uint64_t magic; /* 0 once the runtime ends */
@@ -50,6 +50,8 @@ struct published {
 	uint64_t pagers;   /* struct pager *[PAGERS_MAX] */
 	uint64_t tier;	   /* struct tier */
 	uint64_t port;	   /* struct snapshot_port */
+	uint64_t cached;   /* uint64_t, frames that hold pages of files */
+	uint64_t group;	   /* struct group *, see group_told() */
 };
 
 /* Fill it in, or take it back. */

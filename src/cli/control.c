@@ -59,7 +59,7 @@ static void usage_limit(void)
 	     "\n"
 	     "Give the process PID, attached to the store mounted at MNT, another limit of "
 	     "memory;\n"
-	     "of a process in a group, give the group one.\n"
+	     "of a process in a group, give the group one.  A terminal is shown how far that is.\n"
 	     "\n"
 	     "  --help  show this text\n"
 	     "\n"
@@ -99,20 +99,33 @@ static int write_command(int mnt_fd, const char *command)
 	return err;
 }
 
+#define FIELDS_MAX 4U
+
 /* What tells how far a command is: pages that get fewer. */
 struct progress {
 	char title[NAME_MAX + 1];
-	char file[NAME_MAX + 32]; /* of the mount, and in it */
-	const char *field;	  /* a line's beginning */
-	uint64_t end;		  /* how many it is to come down to */
+	char file[NAME_MAX + 32]; /* of the mount, */
+	/* and in it the beginning of the line that counts alone, where there is one, */
+	const char *alone;
+	const char *field[FIELDS_MAX]; /* or else of those that count together */
+	uint64_t end;		       /* how many it is to come down to */
 };
+
+/* A number by the beginning of its line; false when there is no such line. */
+static bool find_number(const char *text, const char *field, uint64_t *value)
+{
+	const char *at = field != NULL ? strstr(text, field) : NULL;
+
+	if (at != NULL)
+		*value = strtoull(at + strlen(field), NULL, 10);
+	return at != NULL;
+}
 
 /* How many pages are left; false when that is not told. */
 static bool read_left(int mnt_fd, const struct progress *p, uint64_t *left)
 {
 	char text[NAME_MAX + 4096];
-	const char *at;
-	uint64_t value;
+	uint64_t value = 0, one;
 	ssize_t n;
 	int fd;
 
@@ -122,10 +135,13 @@ static bool read_left(int mnt_fd, const struct progress *p, uint64_t *left)
 	n = read(fd, text, sizeof(text) - 1);
 	close(fd);
 	text[n > 0 ? n : 0] = '\0';
-	at = strstr(text, p->field);
-	if (at == NULL)
-		return false;
-	value = strtoull(at + strlen(p->field), NULL, 10);
+	if (!find_number(text, p->alone, &value)) {
+		for (unsigned i = 0; i < FIELDS_MAX && p->field[i] != NULL; i++) {
+			if (!find_number(text, p->field[i], &one))
+				return false;
+			value += one;
+		}
+	}
 	*left = value > p->end ? value - p->end : 0;
 	return true;
 }
@@ -259,7 +275,7 @@ int cmd_swapon(int argc, char **argv)
 
 int cmd_swapoff(int argc, char **argv)
 {
-	struct progress show = {.field = "\nused: "};
+	struct progress show = {.field = {"\nused: "}};
 	char command[NAME_MAX + 64];
 	int status, fd, err;
 
@@ -288,7 +304,11 @@ int cmd_swapoff(int argc, char **argv)
 int cmd_limit(int argc, char **argv)
 {
 	char command[128];
-	struct progress show = {.field = "\nresident: "};
+	/* a group's limit follows what its processes give back; a process's frames are all of these */
+	struct progress show = {
+		.alone = "\ngroup_limit: ",
+		.field = {"\nresident: ", "\nstaged: ", "\npool: ", "\ncache_pages: "},
+	};
 	uint64_t bytes;
 	int status, fd, err;
 	unsigned nr;

@@ -67,6 +67,9 @@ int text_status(const struct peek *p, FILE *f)
 #define X(name) fprintf(f, #name ": %llu\n", (ull)s.name);
 	STATS_FIELDS(X)
 #undef X
+	if (s.group_limit != 0)
+		fprintf(f, "group_limit: %llu\ngroup_held: %llu\n", (ull)s.group_limit,
+			(ull)s.group_held);
 	for (unsigned i = 0; i < FL_LATENCY_BUCKETS; i++)
 		if (s.latency[i] != 0)
 			fprintf(f, "latency_%llu: %llu\n", 1ULL << i, (ull)s.latency[i]);

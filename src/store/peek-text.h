@@ -17,7 +17,8 @@
 	X(faults_filled) X(faults_stale) X(faults_around) X(reads) X(read_pages) X(writes) \
 	X(write_pages) X(io_errors) X(csum_errors) X(readahead_hits) X(readahead_misses) \
 	X(evicted) X(dropped_clean) X(evict_busy) X(bookkeeping) X(frames_reused) X(compressed) \
-	X(compressed_bytes) X(pool) X(faults_compressed) X(compress_rejects) X(written_through)
+	X(compressed_bytes) X(pool) X(faults_compressed) X(compress_rejects) X(written_through) \
+	X(cache_pages)
 /* clang-format on */
 
 #define PAGE_KINDS 10U /* enum fl_page_kind */

@@ -916,12 +916,24 @@ int peek_read(const struct peek *p, vpn_t vpn, unsigned n, char *buf)
 
 /* ---- counters ---- */
 
+/* Of a process in a group; one may be leaving it. */
+static void group_stats(const struct peek *p, struct fl_stats *out)
+{
+	char head[GROUP_HEAD];
+	uint64_t group, table;
+
+	if (get(p, p->at.group, &group, sizeof(group)) != 0 || group == 0 ||
+	    get(p, group, &table, sizeof(table)) != 0 || get(p, table, head, sizeof(head)) != 0 ||
+	    !group_told(head, &out->group_limit, &out->group_held))
+		out->group_limit = out->group_held = 0;
+}
+
 int peek_stats(const struct peek *p, struct fl_stats *out, uint64_t *latency_ns)
 {
 	struct mm_counters c;
 	struct pte_table ptes;
 	struct region_tree regions;
-	uint64_t frames, limit;
+	uint64_t frames, limit, cached;
 	int armed = peek_armed(p);
 	int err = armed < 0 ? armed : 0;
 
@@ -935,9 +947,12 @@ int peek_stats(const struct peek *p, struct fl_stats *out, uint64_t *latency_ns)
 		err = get(p, p->at.limit, &limit, sizeof(limit));
 	if (err == 0)
 		err = STAGING_FIELD(p, frames, &frames);
+	if (err == 0)
+		err = get(p, p->at.cached, &cached, sizeof(cached));
 	if (err != 0)
 		return err;
 	mm_stats_counted(&c, out);
+	group_stats(p, out);
 	if (latency_ns != NULL)
 		*latency_ns = c.latency_ns;
 	out->limit = limit;
@@ -950,5 +965,6 @@ int peek_stats(const struct peek *p, struct fl_stats *out, uint64_t *latency_ns)
 	out->filled = ptes.count[PTE_FILLED];
 	out->poisoned = ptes.count[PTE_POISONED];
 	out->compressed = ptes.count[PTE_COMPRESSED];
+	out->cache_pages = cached;
 	return 0;
 }

@@ -29,7 +29,7 @@ struct image {
 	struct mm_counters counters;
 	struct swap_area *areas[FL_SWAP_MAX];
 	struct pager *pagers[PAGERS_MAX];
-	uint64_t limit, csum_key;
+	uint64_t limit, csum_key, cached, group, table[GROUP_HEAD / 8];
 	uint32_t armed;
 	struct swap_area area;
 	struct pager pager;
@@ -101,9 +101,14 @@ static void make_whole(void)
 		.counters = (uintptr_t)&m->counters,
 		.csum_key = (uintptr_t)&m->csum_key,
 		.pagers = (uintptr_t)m->pagers,
+		.cached = (uintptr_t)&m->cached,
+		.group = (uintptr_t)&m->group,
 	};
 	m->armed = 1;
 	m->limit = 1000;
+	/* a struct group begins with the address of its table */
+	m->group = (uintptr_t)&m->table[GROUP_HEAD / 8 - 1];
+	m->table[GROUP_HEAD / 8 - 1] = (uintptr_t)m->table;
 	m->areas[0] = &m->area;
 	m->pagers[0] = &m->pager;
 	m->pager.tid = 77;

@@ -208,6 +208,35 @@ static pid_t child_of(const struct program *p)
 	return (pid_t)strtol(heard + 1, NULL, 10);
 }
 
+/* What a process holds, in pages; -1: it is not listed. */
+static long long holds(pid_t pid)
+{
+	long long resident, staged;
+	struct said s;
+	char file[64];
+
+	snprintf(file, sizeof(file), "mnt/proc/%d/status", (int)pid);
+	/* of one time: pages that were staged in between would be counted twice */
+	s = said(file);
+	resident = field_of(&s, "resident");
+	staged = field_of(&s, "staged");
+	return resident < 0 || staged < 0 ? -1 : resident + staged;
+}
+
+static bool stopped(pid_t pid)
+{
+	char path[64], state = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (f == NULL || fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+		state = 0;
+	if (f != NULL)
+		fclose(f);
+	return state == 'T';
+}
+
 static int finish(struct program *p)
 {
 	int status;
@@ -387,16 +416,86 @@ static void swapoff_under_load(void **state)
 	assert_int_equal(run_faultline("run --store \"$BASE/mnt\" true 2>\"$BASE/err\""), 125);
 }
 
-/* What takes more than a second is shown on a terminal: one gives back its part, the other does not yet. */
-static void swapoff_shows_how_far_it_is(void **state)
+/* --- what takes more than a second is shown on a terminal --- */
+
+struct shown {
+	pid_t pid;
+	int terminal;
+	size_t len;
+	char text[8192];
+};
+
+/* "faultline COMMAND MNT ARGUMENT..." on a terminal of its own. */
+static void show(struct shown *s, const char *command, const char *what, const char *size)
 {
 	const char *build = getenv("FL_BUILD");
-	char faultline[PATH_MAX], mnt[PATH_MAX], text[8192] = "";
+	char faultline[PATH_MAX], mnt[PATH_MAX];
+
+	memset(s, 0, sizeof(*s));
+	snprintf(faultline, sizeof(faultline), "%s/src/cli/faultline", build != NULL ? build : ".");
+	snprintf(mnt, sizeof(mnt), "%s", in_base("mnt"));
+	s->pid = forkpty(&s->terminal, NULL, NULL, NULL);
+	assert_true(s->pid >= 0);
+	if (s->pid == 0) {
+		execl(faultline, faultline, command, mnt, what, size, NULL);
+		_exit(127);
+	}
+}
+
+/* Read on; false at the end.  What is long past is forgotten. */
+static bool show_more(struct shown *s)
+{
+	ssize_t n;
+
+	if (s->len > sizeof(s->text) / 2) {
+		memmove(s->text, s->text + s->len - 200, 201);
+		s->len = 200;
+	}
+	n = read(s->terminal, s->text + s->len, sizeof(s->text) - 1 - s->len);
+	if (n <= 0)
+		return false; /* EIO: nobody has the other side any more */
+	s->len += (size_t)n;
+	s->text[s->len] = '\0';
+	return true;
+}
+
+/* The MiB that are left, by the last whole line; -1: there is none yet. */
+static long shown_left(const struct shown *s)
+{
+	const char *at = s->text;
+	long left = -1;
+
+	while ((at = strstr(at, "] ")) != NULL) {
+		char *rest;
+		long n = strtol(at += 2, &rest, 10);
+
+		if (rest != at && strncmp(rest, " MiB left", 9) == 0)
+			left = n;
+	}
+	return left;
+}
+
+/* To its end, where the line is taken away again: its status. */
+static int shown_status(struct shown *s)
+{
+	int status;
+
+	while (show_more(s))
+		continue;
+	assert_true(s->len > 4);
+	assert_string_equal(s->text + s->len - 4, "\r\033[K");
+	close(s->terminal);
+	assert_int_equal(waitpid(s->pid, &status, 0), s->pid);
+	return status;
+}
+
+/* One gives back its part, the other does not yet. */
+static void swapoff_shows_how_far_it_is(void **state)
+{
 	struct program p[2];
 	const char *bar = NULL;
-	size_t len = 0, part = 0;
-	int terminal, status;
-	pid_t pid;
+	struct shown s;
+	size_t part = 0;
 
 	(void)state;
 	serve("");
@@ -405,52 +504,87 @@ static void swapoff_shows_how_far_it_is(void **state)
 	for (unsigned i = 0; i < 2; i++)
 		hear(&p[i], "ready");
 	kill(p[0].pid, SIGSTOP);
-	snprintf(faultline, sizeof(faultline), "%s/src/cli/faultline", build != NULL ? build : ".");
-	snprintf(mnt, sizeof(mnt), "%s", in_base("mnt"));
-	pid = forkpty(&terminal, NULL, NULL, NULL);
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		execl(faultline, faultline, "swapoff", mnt, "disk0", NULL);
-		_exit(127);
-	}
-	while (bar == NULL || part < 10 || part > 20 || strstr(text, " MiB left") == NULL) {
-		ssize_t n = read(terminal, text + len, sizeof(text) - 1 - len);
-
-		assert_true(n > 0);
-		len += (size_t)n;
-		text[len] = '\0';
-		bar = strrchr(text, '[');
+	show(&s, "swapoff", "disk0", NULL);
+	while (bar == NULL || part < 10 || part > 20 || shown_left(&s) < 0) {
+		assert_true(show_more(&s));
+		bar = strrchr(s.text, '[');
 		/* the last escape begins so, too */
-		while (bar != NULL && bar > text && bar[-1] == '\033')
-			for (bar--; bar > text && *bar != '[';)
+		while (bar != NULL && bar > s.text && bar[-1] == '\033')
+			for (bar--; bar > s.text && *bar != '[';)
 				bar--;
 		part = bar != NULL ? strspn(bar + 1, "#") : 0;
 	}
-	assert_non_null(strstr(text, "disk0 ["));
+	assert_non_null(strstr(s.text, "disk0 ["));
 	kill(p[0].pid, SIGCONT);
-	for (;;) {
-		ssize_t n;
-
-		if (len > sizeof(text) / 2) {
-			memmove(text, text + len - 100, 101);
-			len = 100;
-		}
-		n = read(terminal, text + len, sizeof(text) - 1 - len);
-		if (n <= 0)
-			break; /* EIO: nobody has the other side any more */
-		len += (size_t)n;
-		text[len] = '\0';
-	}
-	/* the line is taken away again */
-	assert_true(len > 4);
-	assert_string_equal(text + len - 4, "\r\033[K");
-	close(terminal);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	assert_int_equal(shown_status(&s), 0);
 	for (unsigned i = 0; i < 2; i++) {
 		told(&p[i], "v");
 		assert_int_equal(finish(&p[i]), 0);
 	}
+	clean();
+}
+
+/* All frames of a process that is stopped, above what it is to have; then those of a group. */
+static void limit_shows_how_far_it_is(void **state)
+{
+	static const char *const frames[] = {"resident", "staged", "pool", "cache_pages"};
+	char pid[16], file[64], line[128];
+	struct program p;
+	struct shown s;
+	long long held = 0;
+	pid_t child;
+
+	(void)state;
+	serve("");
+	start(&p, in_base("mnt"), "20M", 40, 1);
+	hear(&p, "ready");
+	kill(p.pid, SIGSTOP);
+	snprintf(pid, sizeof(pid), "%d", (int)p.pid);
+	snprintf(file, sizeof(file), "mnt/proc/%s/status", pid);
+	EVENTUALLY(stopped(p.pid));
+	for (unsigned i = 0; i < sizeof(frames) / sizeof(frames[0]); i++)
+		held += field(file, frames[i]);
+	assert_true(held > 16 * 256);
+	show(&s, "limit", pid, "4M");
+	while (shown_left(&s) < 0)
+		assert_true(show_more(&s));
+	assert_int_equal(shown_left(&s), (held - 4 * 256) / 256);
+	assert_non_null(strstr(s.text, " [.........."));
+	kill(p.pid, SIGCONT);
+	assert_int_equal(shown_status(&s), 0);
+	assert_true(holds(p.pid) <= 4 * 256);
+	told(&p, "v");
+	assert_int_equal(finish(&p), 0);
+
+	grouped = true;
+	start(&p, in_base("mnt"), "40M", 60, 1);
+	grouped = false;
+	hear(&p, "ready");
+	child = child_of(&p);
+	EVENTUALLY(holds(child) > 16 * 256);
+	kill(child, SIGSTOP);
+	EVENTUALLY(stopped(child));
+	held = holds(child);
+	snprintf(pid, sizeof(pid), "%d", (int)p.pid);
+	snprintf(file, sizeof(file), "mnt/proc/%s/status", pid);
+	assert_int_equal(field(file, "group_limit"), 40 * 256);
+	assert_in_range(field(file, "group_held"), held, 40 * 256);
+	show(&s, "limit", pid, "8M");
+	while (shown_left(&s) < 0)
+		assert_true(show_more(&s));
+	/* what the other one has is no less */
+	assert_in_range(shown_left(&s), (held - 8 * 256) / 256, 32);
+	kill(child, SIGCONT);
+	/* on a machine that is busy it may have been given up */
+	shown_status(&s);
+	snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %s 8M", pid);
+	must(line);
+	assert_int_equal(field(file, "group_limit"), 8 * 256);
+	assert_true(field(file, "group_held") <= 8 * 256);
+	told(&p, "v");
+	kill(child, SIGKILL);
+	EVENTUALLY(holds(child) < 0);
+	assert_int_equal(finish(&p), 0);
 	clean();
 }
 
@@ -506,21 +640,6 @@ static void commands(void **state)
 	assert_int_equal(run_faultline("swapoff \"$BASE/store\" disk0 2>\"$BASE/err\""), 1);
 	assert_int_equal(finish(&p), 0);
 	clean();
-}
-
-/* What a process holds, in pages; -1: it is not listed. */
-static long long holds(pid_t pid)
-{
-	long long resident, staged;
-	struct said s;
-	char file[64];
-
-	snprintf(file, sizeof(file), "mnt/proc/%d/status", (int)pid);
-	/* of one time: pages that were staged in between would be counted twice */
-	s = said(file);
-	resident = field_of(&s, "resident");
-	staged = field_of(&s, "staged");
-	return resident < 0 || staged < 0 ? -1 : resident + staged;
 }
 
 /* The limit of a group changes while its processes work: what is kept is kept by all of them. */
@@ -1073,6 +1192,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(swapoff_under_load, begin, end),
 		cmocka_unit_test_setup_teardown(swapoff_is_given_up, begin, end),
 		cmocka_unit_test_setup_teardown(swapoff_shows_how_far_it_is, begin, end),
+		cmocka_unit_test_setup_teardown(limit_shows_how_far_it_is, begin, end),
 		cmocka_unit_test_setup_teardown(commands, begin, end),
 		cmocka_unit_test_setup_teardown(the_limit_of_a_group, begin, end),
 		cmocka_unit_test_setup_teardown(through_the_mount, begin, end),
