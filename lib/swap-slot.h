@@ -144,7 +144,10 @@ int slot_map_invite(struct slot_map *m, int proc_fd, int *fd, uint32_t *member);
 int slot_map_accept(struct slot_map **out, int fd, uint32_t member, uint32_t max_slots);
 int slot_map_adopt(struct slot_map **out, int proc_fd, int fd, uint32_t max_slots);
 
-/* Slots in use, and those of them that no member holds or is busy with, as counted in a map. */
+/*
+ * The bits of a map counted: slots in use, against those that members have set for what they
+ * hold or are busy with.
+ */
 struct slot_count {
 	uint64_t used;
 	uint64_t lost;	  /* in use, and nobody's */

@@ -35,7 +35,8 @@ static void usage_mount(void)
 	     "                            allow_other  for all users, not only this one\n"
 	     "                            areas=A:B    turn on these swap areas only, in that "
 	     "order\n"
-	     "                            direct       the kernel caches no data of files\n"
+	     "                            direct       the mount has no page cache of its own\n"
+	     "                            cached       it has (the default)\n"
 	     "                            io=fuse      programs may page through the mount\n"
 	     "                            cache=SIZE   of mapped files, at most (a quarter of "
 	     "RAM)\n"
@@ -58,7 +59,7 @@ static bool no_consequence(const char *option)
 {
 	static const char *const names[] = {"defaults", "auto",	   "noauto", "user",
 					    "nouser",	"users",   "owner",  "nofail",
-					    "group",	"_netdev", "cached", "default_permissions"};
+					    "group",	"_netdev", "default_permissions"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(option, names[i]) == 0)
@@ -91,6 +92,8 @@ static int take_options(char *list, struct server_options *o)
 			o->allow_other = true;
 		else if (strcmp(opt, "direct") == 0)
 			o->direct = true;
+		else if (strcmp(opt, "cached") == 0)
+			o->direct = false;
 		else if (strcmp(opt, "io=fuse") == 0)
 			o->page_io = true;
 		else if (strncmp(opt, "areas=", 6) == 0)

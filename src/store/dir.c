@@ -395,8 +395,9 @@ static int check_names(struct check *c, int dir_fd, const char *sub)
 }
 
 /*
- * The slots of a served area, against those that its members hold.  What
- * changes in between looks wrong once, not COUNT_TIMES.
+ * The bits of a served area's map: what is used against what members say that they
+ * hold or are busy with, whatever their page entries say.  What changes in between
+ * looks wrong once, not COUNT_TIMES.
  */
 #define COUNT_TIMES 5U
 #define COUNT_PAUSE_NS 100000000L

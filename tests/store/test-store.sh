@@ -319,6 +319,19 @@ mount_store
 server=$(field "$work/mnt/stats" pid)
 kill -KILL "$(keeper)"
 gone "$server"
+# shared: can a file be mapped so?
+shared() {
+	python3 -c 'import mmap, os, sys; mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 0)' \
+		"$work/mnt/files/file" 2>/dev/null
+}
+mount_store -o cached,direct
+if shared; then
+	fail "-o cached,direct: a file can be mapped"
+fi
+run 0 umount "$work/mnt"
+mount_store -o direct,cached
+shared || fail "-o direct,cached: a file cannot be mapped"
+run 0 umount "$work/mnt"
 mount_store -o direct,ro
 if touch "$work/mnt/files/new" 2>/dev/null; then
 	fail "-o ro: something was made"
