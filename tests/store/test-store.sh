@@ -170,6 +170,12 @@ attribute() {
 	fail "list of the area's attributes"
 [ -z "$(cat "$work/mnt/control")" ] || fail "control reads as something"
 [ "$(stat -c %a "$work/mnt/control")" = 600 ] || fail "mode of control"
+[ "$(cat "$work/store/lock")" = "$(keeper) $work/mnt" ] || fail "the note in the lock"
+[ "$(getfattr -d --absolute-names "$work/mnt/swap/disk0")" = "# file: $work/mnt/swap/disk0
+user.faultline.prio=\"3\"
+user.faultline.slots=\"256\"
+user.faultline.state=\"on\"
+user.faultline.used=\"0\"" ] || fail "getfattr of the area"
 [ "$(readlink "$work/mnt/socket")" = "$work/store/socket" ] || fail "socket"
 [ "$(stat -c '%F %a' "$work/store/socket")" = "socket 600" ] || fail "mode of the socket"
 head -c 65536 /dev/zero >"$work/store/swap/blank"

@@ -397,6 +397,51 @@ static void status(void **state)
 	assert_true(listxattr(file("status"), NULL, 0) > 100);
 }
 
+/* Whether a file of the process has the lines of status as attributes, and no others. */
+static bool has_attributes(const char *path, const char *text)
+{
+	char names[8192], value[256];
+	ssize_t len = listxattr(path, names, sizeof(names));
+	const char *name = names;
+
+	for (const char *line = text; *line != '\0'; line = strchr(line, '\n') + 1) {
+		const char *colon = strstr(line, ": ");
+		ssize_t n = strchr(line, '\n') - colon - 2;
+
+		if (name >= names + len || strncmp(name, "user.faultline.", 15) != 0 ||
+		    strlen(name + 15) != (size_t)(colon - line) ||
+		    memcmp(name + 15, line, (size_t)(colon - line)) != 0 ||
+		    getxattr(path, name, NULL, 0) != n ||
+		    getxattr(path, name, value, sizeof(value)) != n ||
+		    memcmp(value, colon + 2, (size_t)n) != 0)
+			return false;
+		name += strlen(name) + 1;
+	}
+	return len > 0 && name == names + len;
+}
+
+static void attributes(void **state)
+{
+	static const char *const files[] = {".", "status", "maps", "pagemap", "mem", "pages"};
+	char *text = NULL, *again = slurp(file("status"));
+	unsigned long a, b;
+	bool have;
+
+	(void)state;
+	/* of a time in which nothing moved */
+	do {
+		free(text);
+		text = again;
+		have = has_attributes(region_of(told->mem, &a, &b), text);
+		for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+			have &= has_attributes(file(files[i]), text);
+		again = slurp(file("status"));
+	} while (strcmp(text, again) != 0);
+	assert_true(have);
+	free(text);
+	free(again);
+}
+
 static void maps(void **state)
 {
 	char *text = slurp(file("maps"));
@@ -704,15 +749,11 @@ static void stopped_and_killed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(names),
-		cmocka_unit_test(status),
-		cmocka_unit_test(maps),
-		cmocka_unit_test(pages),
-		cmocka_unit_test(bytes),
-		cmocka_unit_test(tools),
-		cmocka_unit_test(metrics),
-		cmocka_unit_test(garbage),
-		cmocka_unit_test(stopped_and_killed),
+		cmocka_unit_test(names),      cmocka_unit_test(status),
+		cmocka_unit_test(attributes), cmocka_unit_test(maps),
+		cmocka_unit_test(pages),      cmocka_unit_test(bytes),
+		cmocka_unit_test(tools),      cmocka_unit_test(metrics),
+		cmocka_unit_test(garbage),    cmocka_unit_test(stopped_and_killed),
 	};
 
 	return cmocka_run_group_tests_name("view", tests, begin, end);
