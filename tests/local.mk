@@ -344,6 +344,7 @@ tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
 
 test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh \
 	tests/store/test-store-mapped.sh tests/store/test-store-shared.sh \
+	tests/store/test-store-databases.sh \
 	tests/store/test-store-conform.sh
 if STORE_SERVER
 test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view \
@@ -364,7 +365,7 @@ store_tests += tests/store/test-confine
 endif
 if INTERCEPT
 store_tests += tests/store/test-clients tests/store/test-store-mapped.sh
-store_tests += tests/store/test-store-shared.sh
+store_tests += tests/store/test-store-shared.sh tests/store/test-store-databases.sh
 endif
 store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh tests/store/test-io.sh \
 	tests/store/test-store-conform.sh

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Work on a file through a private mapping of it.
+ * Work on a file through a mapping of it, which is private or shared.
  *
  *	mapped make FILE MIB	records of 32 bytes in no order, with a key and a word
- *	mapped sort FILE	sort them in the mapping; the file stays as it is
+ *	mapped sort FILE	sort them in a private one; the file stays as it is
  *	mapped find FILE WORD	where a word is, and by a child as well
+ *	mapped order FILE	sort them in a shared one: the file is sorted
+ *	mapped search FILE WORD	find, in a shared one that may only be read
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -54,16 +56,16 @@ static void make(const char *path, unsigned long mib)
 }
 
 /* Mapped, and the descriptor closed. */
-static void *map(const char *path, int prot, size_t *len)
+static void *map(const char *path, int prot, int flags, size_t *len)
 {
-	int fd = open(path, O_RDONLY);
+	int fd = open(path, (flags & MAP_SHARED) && (prot & PROT_WRITE) ? O_RDWR : O_RDONLY);
 	struct stat st;
 	void *p;
 
 	if (fd < 0 || fstat(fd, &st) != 0)
 		die(path);
 	*len = (size_t)st.st_size;
-	p = mmap(NULL, *len, prot, MAP_PRIVATE, fd, 0);
+	p = mmap(NULL, *len, prot, flags, fd, 0);
 	if (p == MAP_FAILED)
 		die("mmap");
 	close(fd);
@@ -110,10 +112,10 @@ static void quicksort(struct record *r, long n)
 	}
 }
 
-static void sort(const char *path)
+static void sort(const char *path, int flags)
 {
 	size_t len, len2;
-	struct record *r = map(path, PROT_READ | PROT_WRITE, &len);
+	struct record *r = map(path, PROT_READ | PROT_WRITE, flags, &len);
 	size_t n = len / sizeof(*r);
 	void *again;
 
@@ -124,11 +126,11 @@ static void sort(const char *path)
 			exit(1);
 		}
 	printf("sorted %016llx, first %s", (unsigned long long)sum_of(r, len), r[0].word);
-	again = map(path, PROT_READ, &len2);
+	again = map(path, PROT_READ, flags, &len2);
 	printf("file %016llx\n", (unsigned long long)sum_of(again, len2));
 }
 
-static void find(const char *p, size_t len, const char *word)
+static void find_in(const char *p, size_t len, const char *word)
 {
 	const char *at = p;
 	size_t n = 0;
@@ -144,29 +146,39 @@ static void find(const char *p, size_t len, const char *word)
 	fflush(stdout);
 }
 
+static void find(const char *path, const char *word, int flags)
+{
+	size_t len;
+	const char *p = map(path, PROT_READ, flags, &len);
+	pid_t pid;
+	int status = 1;
+
+	find_in(p, len, word);
+	pid = fork();
+	if (pid == 0) {
+		find_in(p, len, word);
+		exit(0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+		die("child");
+	find_in(p, len, word);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 4 && strcmp(argv[1], "make") == 0) {
 		make(argv[2], strtoul(argv[3], NULL, 10));
 	} else if (argc == 3 && strcmp(argv[1], "sort") == 0) {
-		sort(argv[2]);
+		sort(argv[2], MAP_PRIVATE);
+	} else if (argc == 3 && strcmp(argv[1], "order") == 0) {
+		sort(argv[2], MAP_SHARED);
 	} else if (argc == 4 && strcmp(argv[1], "find") == 0) {
-		size_t len;
-		const char *p = map(argv[2], PROT_READ, &len);
-		pid_t pid;
-		int status = 1;
-
-		find(p, len, argv[3]);
-		pid = fork();
-		if (pid == 0) {
-			find(p, len, argv[3]);
-			return 0;
-		}
-		if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
-			die("child");
-		find(p, len, argv[3]);
+		find(argv[2], argv[3], MAP_PRIVATE);
+	} else if (argc == 4 && strcmp(argv[1], "search") == 0) {
+		find(argv[2], argv[3], MAP_SHARED);
 	} else {
-		fprintf(stderr, "usage: mapped make FILE MIB | sort FILE | find FILE WORD\n");
+		fprintf(stderr, "usage: mapped make FILE MIB | sort FILE | find FILE WORD | "
+				"order FILE | search FILE WORD\n");
 		return 2;
 	}
 	return 0;
