@@ -34,6 +34,9 @@
 #define ALIVE_TRIES 256U    /* mappings of which none is there that it takes to be sure */
 #define LEFT_MAX 256U	    /* of whom that is asked: each costs a descriptor */
 #define ALIVE_NS 100000000U /* so often it is looked whether who has gone lives */
+#define DYING_MAX 64U	    /* who may be dying keep their mappings, */
+#define DYING_NS 1000000000ULL
+#define DYING_LOOK_NS 1000000U /* and looked at so often */
 /* A child that it forked when it had no connection has no descriptors of the files, and asks for so long. */
 #define HEIR_NS 10000000000ULL
 #define ASIDE_BYTES ((size_t)CACHE_BLOCK * PAGE_SIZE)
@@ -407,9 +410,9 @@ static void left_ends(struct peers *all, struct peer_left *left)
 }
 
 /* A page that is nobody's is asked about: nothing is done to a process that lives. */
-static bool has_ended(const struct peer_left *left)
+static bool has_ended(int uffd)
 {
-	return uffd_life(left->uffd, ADDRESS_END - 2 * PAGE_SIZE) == UFFD_DEAD;
+	return uffd_life(uffd, ADDRESS_END - 2 * PAGE_SIZE) == UFFD_DEAD;
 }
 
 static void look_after_left(struct mm *mm)
@@ -422,7 +425,7 @@ static void look_after_left(struct mm *mm)
 	for (struct peer_left **link = &all->left; *link != NULL;) {
 		struct peer_left *left = *link;
 
-		bool ended = has_ended(left);
+		bool ended = has_ended(left->uffd);
 
 		if (now < left->until && !ended) {
 			link = &left->next;
@@ -442,6 +445,8 @@ uint64_t peers_timeout(const struct mm *mm, uint64_t at)
 	const struct peers *all = &mm->peers;
 	uint64_t now;
 
+	if (all->ndying != 0 && at > DYING_LOOK_NS)
+		at = DYING_LOOK_NS;
 	if (all->left == NULL)
 		return at;
 	now = sys_now();
@@ -459,13 +464,15 @@ void peers_forget(struct pagecache *pc)
 	pc->left = 0;
 }
 
-void peer_end(struct peer *peer)
+static void end_now(struct peer *peer)
 {
 	struct mm *mm = peer->mm;
 	const struct region *r;
 	unsigned kept = 0;
 	bool alive;
 
+	if (peer->dying_until != 0)
+		mm->peers.ndying--;
 	protect_stored(peer, 0, ADDRESS_END);
 	alive = is_alive(peer);
 	if (alive)
@@ -503,6 +510,41 @@ void peer_end(struct peer *peer)
 	peer_let_go(peer);
 }
 
+/*
+ * Of a process that is killed the pager, and with it the connection, may go before the threads
+ * that it served.  The kernel marks their robust mutexes as they end, in pages that are there and
+ * not protected only: so what it has mapped is left to it until it has ended.
+ */
+void peer_end(struct peer *peer)
+{
+	struct peers *all = &peer->mm->peers;
+
+	if (peer->uffd < 0 || peer->regions.count == 0 || peer->mm->files.closing ||
+	    all->ndying == DYING_MAX || has_ended(peer->uffd)) {
+		end_now(peer);
+		return;
+	}
+	peer->dying_until = sys_now() + DYING_NS;
+	all->ndying++;
+	/* if it lives, it is to know, and its faults are its own to answer */
+	SYS4(epoll_ctl, all->epoll, EPOLL_CTL_DEL, peer->uffd, 0);
+	sys_bare(SYS_shutdown, peer->sock, SHUT_RDWR, 0, 0, 0, 0);
+}
+
+/* now NULL: all of them. */
+static void end_dying(struct mm *mm, const uint64_t *now)
+{
+	struct peer *next;
+
+	for (struct peer *peer = mm->peers.ndying != 0 ? mm->peers.first : NULL; peer != NULL;
+	     peer = next) {
+		next = peer->next;
+		if (peer->dying_until != 0 &&
+		    (now == NULL || *now >= peer->dying_until || has_ended(peer->uffd)))
+			end_now(peer);
+	}
+}
+
 int peer_fork(const struct peer *parent, int sock, struct peer **out)
 {
 	struct mm *mm = parent->mm;
@@ -525,7 +567,7 @@ int peer_fork(const struct peer *parent, int sock, struct peer **out)
 					 r->flags & ~REGION_LOCKED, r->users, r->delta);
 	if (err != 0) {
 		child->sock = -1;
-		peer_end(child);
+		end_now(child);
 		return err;
 	}
 	*out = child;
@@ -1016,7 +1058,12 @@ static void step(struct pager *p, struct sync_job *job)
 void peers_round(struct pager *p)
 {
 	struct sync_job *next;
+	uint64_t now;
 
+	if (p->mm->peers.ndying != 0) {
+		now = sys_now();
+		end_dying(p->mm, &now);
+	}
 	look_after_left(p->mm);
 	for (struct sync_job *j = p->mm->peers.jobs; j != NULL; j = next) {
 		next = j->next;
@@ -1115,6 +1162,7 @@ void peers_stop(struct mm *mm)
 	struct peer_left *left;
 	struct sync_job *next;
 
+	end_dying(mm, NULL);
 	while ((left = mm->peers.left) != NULL) {
 		mm->peers.left = left->next;
 		left_ends(&mm->peers, left);

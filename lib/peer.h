@@ -72,6 +72,7 @@ struct peer {
 	struct region_tree regions;
 	struct peer_file *file; /* PEER_FILES_MAX */
 	uint32_t nfiles;
+	uint64_t dying_until; /* its connection has ended, its mappings stay so long, ns; 0: no */
 };
 
 struct peer_left;
@@ -80,6 +81,7 @@ struct peers {
 	struct peer *first;
 	struct peer_left *left; /* who has lost his connection, and what he has */
 	uint32_t nleft;
+	uint32_t ndying;  /* of first: whose connection has ended */
 	uint64_t look_at; /* whether they live, ns */
 	struct sync_job *jobs;
 	int epoll; /* our userfaultfd, and those of all peers */
@@ -96,6 +98,7 @@ int peer_go(struct peer *peer);
 /* A child of it, with the same files and mappings; uffd is -1 until it comes. */
 int peer_fork(const struct peer *parent, int sock, struct peer **out);
 int peer_come(struct peer *peer, int uffd);
+/* Its connection has ended: it is let go of now, or when its process has ended. */
 void peer_end(struct peer *peer);
 
 /* The file of a descriptor of ours: its number for the peer, or -errno. */
