@@ -807,11 +807,15 @@ bool cache_protect(struct pagecache *pc, uint64_t page, uint64_t n)
 	uint64_t part;
 	vpn_t vpn;
 
-	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
-		if ((r->flags & REGION_SHARED) && cache_part(r, page, n, &vpn, &part))
-			all &= peer_protected(r->peer, uffd_writeprotect(peer_uffd(pc->mm, r->peer),
-									 addr_of(vpn),
-									 part * PAGE_SIZE, true));
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next) {
+		if (!(r->flags & REGION_SHARED) || !cache_part(r, page, n, &vpn, &part))
+			continue;
+		all &= peer_protected(r->peer,
+				      uffd_writeprotect(peer_uffd(pc->mm, r->peer), addr_of(vpn),
+							part * PAGE_SIZE, true));
+		if (r->peer != NULL && (r->prot & PROT_WRITE))
+			peer_cleaned(r->peer);
+	}
 	return all;
 }
 

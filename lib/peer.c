@@ -138,6 +138,19 @@ void peer_bus_ended(const struct peer *peer, uint64_t vpn)
 	tell(peer, &m);
 }
 
+void peer_cleaned(struct peer *peer)
+{
+	struct wire_msg m;
+
+	/* not again before it has asked: one that is stopped would be told without an end */
+	peer->cleaned = true;
+	if (!peer->tell_cleaned)
+		return;
+	peer->tell_cleaned = peer->cleaned = false;
+	wire_init(&m, WIRE_CLEANED);
+	tell(peer, &m);
+}
+
 /* ---- coming and going ---- */
 
 int peers_open(struct mm *mm)
@@ -765,6 +778,30 @@ int peer_unmap(struct peer *peer, uint64_t addr, uint64_t len)
 	/* who waits there meets what comes next */
 	if (peer->uffd >= 0)
 		uffd_wake(peer->uffd, addr, len);
+	return 0;
+}
+
+/*
+ * What it holds must be there for the kernel to mark it, should it be killed (share.c).  A page
+ * that is not cached was not stored to for long: it is read as by any fault.
+ */
+int peer_store(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len)
+{
+	struct fault f = {.peer = peer, .addr = addr, .write = true};
+	const struct region *r;
+
+	if (len == 0) {
+		peer->tell_cleaned = true;
+		if (peer->cleaned)
+			peer_cleaned(peer);
+		return 0;
+	}
+	r = region_find(&peer->regions, addr);
+	if (r == NULL || !(r->prot & PROT_WRITE))
+		return 0;
+	f.t0 = sys_now();
+	if (fault_handle(p, &f) == FAULT_DEFER)
+		fault_defer(p, &f);
 	return 0;
 }
 

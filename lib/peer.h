@@ -72,6 +72,8 @@ struct peer {
 	struct region_tree regions;
 	struct peer_file *file; /* PEER_FILES_MAX */
 	uint32_t nfiles;
+	bool tell_cleaned;    /* when what it may store to is protected; it has asked, */
+	bool cleaned;	      /* or has been told, and something was since */
 	uint64_t dying_until; /* its connection has ended, its mappings stay so long, ns; 0: no */
 };
 
@@ -115,6 +117,10 @@ int peer_unmap(struct peer *peer, uint64_t addr, uint64_t len);
 /* Advice and locks; what reads or writes is under way then, a hole is made. */
 long peer_advise(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len,
 		 enum wire_advice what);
+/* A page is let in as if the peer had stored to it; none: it is to be told of peer_cleaned(). */
+int peer_store(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len);
+/* What it may store to was write-protected. */
+void peer_cleaned(struct peer *peer);
 /* Write what is dirty of a range, make it durable, and tell the peer. */
 int peer_sync(struct peer *peer, uint64_t addr, uint64_t len, uint32_t request);
 

@@ -10,6 +10,7 @@
 #include "do.h"
 #include "fork.h"
 #include "mm.h"
+#include "proc.h"
 #include "store-client.h"
 #include "store-wire.h"
 #include "sys.h"
@@ -17,9 +18,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #ifndef MADV_COLD
 #define MADV_COLD 20
@@ -40,6 +43,8 @@
 #define OPEN_HELD_NS 10000000000ULL /* while one that ends has it */
 #define SYNCS_MAX 128U
 #define PATH_ROOM 512U
+#define HELD_MAX ((unsigned)ROBUST_LIST_LIMIT)
+#define PI_BIT ((uintptr_t)1) /* of an entry: its mutex lends priority */
 
 /*
  * A connection, and the userfaultfd that goes with it, for as long as the process has one.  When
@@ -51,6 +56,8 @@ struct link {
 	bool up;	   /* the server reads the faults; else they are ours */
 	uint32_t requests; /* asked so far */
 	bool pending;	   /* messages may wait */
+	bool cleans;	   /* the server tells when it has protected what we may store to, */
+	bool cleaned;	   /* and has done so */
 	bool faults;	   /* not up: faults may wait */
 	struct {
 		uint32_t request;
@@ -200,6 +207,10 @@ static void hear(struct mm *mm, struct link *l, const struct wire_msg *m)
 			SYS3(madvise, m->mm_addr, m->bytes, MADV_DONTNEED_LOCKED);
 		return;
 	}
+	if (m->type == WIRE_CLEANED) {
+		l->cleaned = true;
+		return;
+	}
 	if (m->type == WIRE_FAULT) {
 		if (mm->share->link == l)
 			answer(mm, m->mm_addr & PAGE_MASK, m->flags);
@@ -278,6 +289,7 @@ static int say_hello(struct mm *mm, struct link *l, uint32_t again)
 	/* one of before may be there, though we are newer */
 	if (r == 0 && !(m.flags & WIRE_TAKES))
 		r = -EPROTONOSUPPORT;
+	l->cleans = l->cleaned = r == 0 && (m.flags & WIRE_CLEANS);
 	if (r == 0)
 		r = fork_watch(mm, l->sock, true);
 	l->pending = r == 0;
@@ -951,6 +963,78 @@ static void receive_all(struct mm *mm, struct link *l)
 	}
 }
 
+/* ---- robust mutexes ---- */
+
+/*
+ * Of a thread that ends the kernel marks the robust mutexes that it holds, and wakes who waits for
+ * them; but in pages only that are there and may be stored to, for its faults are told nobody then.
+ * So when the server has protected something we look at what our threads hold, and have these
+ * pages let in again.  Who is killed before that, some 0.1 ms, leaves a mutex that nobody gets.
+ */
+struct holder {
+	struct mm *mm;
+	uintptr_t last; /* page */
+};
+
+static void keep_page(struct holder *h, uintptr_t addr)
+{
+	const struct region *r = region_find(&h->mm->regions, addr & PAGE_MASK);
+	struct link *l = h->mm->share->link;
+	struct wire_msg m;
+
+	if (h->last == (addr & PAGE_MASK) || r == NULL || !(r->flags & REGION_REMOTE) ||
+	    !file_of(r)->write || file_of(r)->stranded)
+		return;
+	h->last = addr & PAGE_MASK;
+	wire_init(&m, WIRE_STORE);
+	m.mm_addr = h->last;
+	m.bytes = PAGE_SIZE;
+	/* where that fails the end of the connection will be noticed */
+	stored_send(l->sock, &m, NULL, 0);
+}
+
+static bool read_own(const struct mm *mm, uintptr_t addr, void *to, size_t n)
+{
+	return SYS4(pread, mm->mem_fd, to, n, addr) == (long)n;
+}
+
+static bool keep_held(uint32_t tid, void *arg)
+{
+	struct holder *h = arg;
+	struct robust_list_head head;
+	uintptr_t at = 0, entry, next;
+	size_t len;
+
+	if (sys_bare(SYS_get_robust_list, tid, (long)&at, (long)&len, 0, 0, 0) != 0 || at == 0 ||
+	    !read_own(h->mm, at, &head, sizeof(head)))
+		return true;
+	entry = (uintptr_t)head.list.next;
+	for (unsigned i = 0; i < HELD_MAX && (entry & ~PI_BIT) != at; i++) {
+		entry &= ~PI_BIT;
+		keep_page(h, entry + (uintptr_t)head.futex_offset);
+		keep_page(h, entry);
+		if (!read_own(h->mm, entry, &next, sizeof(next)))
+			break;
+		entry = next;
+	}
+	entry = (uintptr_t)head.list_op_pending & ~PI_BIT;
+	if (entry != 0)
+		keep_page(h, entry + (uintptr_t)head.futex_offset);
+	return true;
+}
+
+static void keep_robust(struct mm *mm, struct link *l)
+{
+	struct holder h = {.mm = mm};
+	struct wire_msg m;
+
+	l->cleaned = false;
+	/* first: what is protected while we look is told again */
+	wire_init(&m, WIRE_STORE);
+	if (stored_send(l->sock, &m, NULL, 0) == 0)
+		proc_threads(mm->proc_fd, keep_held, &h);
+}
+
 /* ---- another server ---- */
 
 /* The file, if that is what has the name by now; *dev: as who opens it will find it. */
@@ -1308,6 +1392,8 @@ void share_round(struct pager *p)
 		return;
 	if (l->pending)
 		receive_all(mm, l);
+	if (l->cleaned && l->up)
+		keep_robust(mm, l);
 	if (l->faults && !l->up)
 		serve_stranded(mm, l);
 	if (s->look_at != 0 && sys_now() >= s->look_at)

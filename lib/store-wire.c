@@ -35,6 +35,8 @@ static const struct rule {
 	[WIRE_TAKE]	= {true,  false, 1, 4},
 	[WIRE_GO]	= {true,  false, 0, 0},
 	[WIRE_FAULT]	= {false, false, 0, 0},
+	[WIRE_STORE]	= {true,  false, 0, 0},
+	[WIRE_CLEANED]	= {false, false, 0, 0},
 };
 /* clang-format on */
 
@@ -122,6 +124,8 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 	case WIRE_FAULT:
 		return (m->flags & ~(WIRE_STORES | WIRE_PROTECTED | WIRE_MINOR)) == 0 &&
 		       is_range(m->mm_addr, m->bytes);
+	case WIRE_STORE:
+		return m->bytes == 0 || (is_range(m->mm_addr, m->bytes) && m->bytes == 4096);
 	case WIRE_UNMAP:
 	case WIRE_SYNC:
 	case WIRE_UNBUS:
@@ -133,6 +137,7 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 	case WIRE_FORK:
 	case WIRE_GO:
 	case WIRE_RETURN:
+	case WIRE_CLEANED:
 		return true;
 	case WIRE_TYPE_END:
 		break;

@@ -40,6 +40,10 @@
  *	       was stored without one ────────▶
  *	                  ◀──────────── ANSWER    when it is in the file
  *	CLOSE  a file that it maps no more ───▶
+ *	STORE  a page that it may store to is
+ *	       let in as if it had; none: it is
+ *	       to be told when one is protected ▶
+ *	                  ◀──────────── CLEANED   one was; and is told again when it asks
  *	SYNC   a range ───────────────────────▶
  *	                  ◀──────────── ANSWER    when it is on the disk
  *	FORK ─────────────────────────────────▶
@@ -88,6 +92,8 @@ enum wire_type {
 	WIRE_TAKE,
 	WIRE_GO,
 	WIRE_FAULT,
+	WIRE_STORE,
+	WIRE_CLEANED,
 	WIRE_TYPE_END
 };
 
@@ -101,6 +107,7 @@ enum wire_type {
 
 /* Of ATTACHED, on a connection for shared mappings. */
 #define WIRE_TAKES 1U /* it goes on with what a server before it left: MARKS, TAKE, GO */
+#define WIRE_CLEANS 2U /* it knows STORE */
 
 /*
  * With what a file is opened to be named in TAKE or RETURN; nobody else has use for all of
@@ -149,8 +156,8 @@ struct wire_msg {
 	uint32_t request; /* SWAPOFF, LIMIT, what ANSWER answers; DONE, ANSWER: which it answers */
 	uint64_t slots;	  /* AREA, HELD: header's page included; MAP: the file's first page;
 			   * ANSWER to FILE, RETURN, TAKE: when the file was made, ns */
-	uint64_t bytes;	  /* LIMIT; MAP, UNMAP, SYNC, UNBUS, ADVISE, FAULT: how many */
-	uint64_t mm_addr; /* HELLO; MAP, UNMAP, SYNC, UNBUS, ADVISE, FAULT: from where;
+	uint64_t bytes;	  /* LIMIT; MAP, UNMAP, SYNC, UNBUS, ADVISE, FAULT, STORE: how many */
+	uint64_t mm_addr; /* HELLO; MAP, UNMAP, SYNC, UNBUS, ADVISE, FAULT, STORE: from where;
 			   * TAKE: the memfd's inode number */
 	char name
 		[WIRE_NAME_MAX]; /* HELLO: the process's; AREA, HELD, SWAPOFF: an area's; ERROR: why */

@@ -344,7 +344,7 @@ tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
 
 test_scripts += tests/store/test-store.sh tests/store/test-store-programs.sh \
 	tests/store/test-store-mapped.sh tests/store/test-store-shared.sh \
-	tests/store/test-store-databases.sh \
+	tests/store/test-store-databases.sh tests/store/test-store-robust.sh \
 	tests/store/test-store-conform.sh
 if STORE_SERVER
 test_programs += tests/store/test-store-files tests/store/test-clients tests/store/test-view \
@@ -356,7 +356,7 @@ shared_tests = tests/store/test-shared tests/store/test-shared-advice \
 test_programs += $(shared_tests)
 store_tests += tests/store/test-store-files tests/store/test-view $(shared_tests) \
 	tests/store/test-runtimes
-check_PROGRAMS += tests/store/pages tests/store/slow
+check_PROGRAMS += tests/store/pages tests/store/slow tests/store/robust
 test_programs += tests/store/test-store-crash
 store_tests += tests/store/test-store-crash
 if STORE_CONFINED
@@ -365,7 +365,8 @@ store_tests += tests/store/test-confine
 endif
 if INTERCEPT
 store_tests += tests/store/test-clients tests/store/test-store-mapped.sh
-store_tests += tests/store/test-store-shared.sh tests/store/test-store-databases.sh
+store_tests += tests/store/test-store-shared.sh tests/store/test-store-databases.sh \
+	tests/store/test-store-robust.sh
 endif
 store_tests += tests/store/test-store.sh tests/store/test-store-programs.sh tests/store/test-io.sh \
 	tests/store/test-store-conform.sh
@@ -425,6 +426,9 @@ tests_store_test_store_crash_LDADD = $(store_test_ldadd) -lpthread
 
 tests_store_pages_SOURCES = tests/store/pages.c tests/store/owner.c tests/store/owner.h
 tests_store_pages_LDADD = -lpthread
+
+tests_store_robust_SOURCES = tests/store/robust.c
+tests_store_robust_LDADD = -lpthread
 
 tests_store_slow_SOURCES = tests/store/slow.c
 tests_store_slow_CPPFLAGS = $(AM_CPPFLAGS) $(LIBFUSE3_CFLAGS)

@@ -375,6 +375,8 @@ static long do_rest(struct pager *p, void *arg)
 		return peer_fork(o->peer, o->sock, &o->child);
 	case WIRE_GO:
 		return peer_go(o->peer);
+	case WIRE_STORE:
+		return peer_store(p, o->peer, m->mm_addr, m->bytes);
 	case WIRE_CLOSE:
 		peer_close(o->peer, m->member);
 		return 0;
@@ -897,7 +899,7 @@ int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned 
 	/* a range that is none: what it says cannot be relied on */
 	if (err == -EPROTO)
 		return err;
-	if (type == WIRE_CLOSE || (type == WIRE_SYNC && err == 0))
+	if (type == WIRE_CLOSE || type == WIRE_STORE || (type == WIRE_SYNC && err == 0))
 		return 0;
 	nfds = m->member;
 	birth = type == WIRE_FILE && err == 0 ? m->slots : 0;

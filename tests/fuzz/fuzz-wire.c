@@ -14,9 +14,9 @@
 static unsigned make(struct wire_msg *m, bool *client)
 {
 	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0, 1, 0,
-				       0, 0, 0, 0, 2, 0, 0, 4, 4, 0, 0};
+				       0, 0, 0, 0, 2, 0, 0, 4, 4, 0, 0, 0, 0};
 
-	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_FAULT)));
+	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_CLEANED)));
 	m->count = fuzz_below(3);
 	m->slots = 2 + fuzz_below(1000);
 	m->bytes = WIRE_LIMIT_MIN + fuzz_below(1U << 30);
@@ -29,11 +29,13 @@ static unsigned make(struct wire_msg *m, bool *client)
 		m->mm_addr = m->mm_addr >> 17 & ~(uint64_t)4095;
 		m->bytes &= ~(uint64_t)4095;
 	}
+	if (m->type == WIRE_STORE)
+		m->bytes = 4096 * fuzz_below(2);
 	for (unsigned i = 0, n = 1 + fuzz_below(20); i < n; i++)
 		m->name[i] = (char)('a' + fuzz_below(26));
 	*client = m->type != WIRE_AREA && m->type != WIRE_ATTACHED && m->type != WIRE_ERROR &&
 		  m->type != WIRE_SWAPOFF && m->type != WIRE_LIMIT && m->type != WIRE_ANSWER &&
-		  m->type != WIRE_UNBUS && m->type != WIRE_FAULT;
+		  m->type != WIRE_UNBUS && m->type != WIRE_FAULT && m->type != WIRE_CLEANED;
 	return fds[m->type];
 }
 

@@ -20,7 +20,8 @@ static bool of_client(uint32_t type)
 {
 	return (type >= WIRE_HELLO && type <= WIRE_DONE) ||
 	       (type >= WIRE_FILE && type <= WIRE_FORK) || type == WIRE_ADVISE ||
-	       type == WIRE_RETURN || type == WIRE_TAKE || type == WIRE_GO;
+	       type == WIRE_RETURN || type == WIRE_TAKE || type == WIRE_GO ||
+	       type == WIRE_STORE;
 }
 
 static bool is_range(uint64_t addr, uint64_t len)
@@ -37,7 +38,7 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	size_t n = 0;
 
 	if (len != sizeof(*m) || m->version != WIRE_VERSION || m->type < WIRE_HELLO ||
-	    m->type > WIRE_FAULT || client != from_client)
+	    m->type > WIRE_CLEANED || client != from_client)
 		return false;
 	while (n < sizeof(m->name) && m->name[n] != '\0')
 		n++;
@@ -73,11 +74,15 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	case WIRE_CLOSE:
 	case WIRE_FORK:
 	case WIRE_GO:
+	case WIRE_CLEANED:
 		return nfds == 0;
 	case WIRE_RETURN:
 		return nfds == 4;
 	case WIRE_TAKE:
 		return (nfds == 1 || nfds == 4) && m->flags <= WIRE_WRITE;
+	case WIRE_STORE:
+		return nfds == 0 &&
+		       (m->bytes == 0 || (m->bytes == 4096 && is_range(m->mm_addr, 4096)));
 	case WIRE_FAULT:
 		return nfds == 0 && m->flags < 8 && is_range(m->mm_addr, m->bytes);
 	case WIRE_FILE:

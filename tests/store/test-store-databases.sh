@@ -265,7 +265,6 @@ done
 { entries 24000 25000; echo DATA=END; } >"$work/dump"
 twice again timeout 30 mdb_load -f "$work/dump" @/env
 twice whole mdb_dump -p @/env
-twice left mdb_stat -ef @/env
 mdb_dump -p "$plain/env" >"$work/native"
 
 "$faultline" umount "$work/mnt"
