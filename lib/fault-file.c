@@ -415,9 +415,14 @@ static uint32_t read_absent(struct pager *p, struct pagecache *pc, uint64_t page
 	return total;
 }
 
+uint64_t file_prefetch_most(const struct mm *mm)
+{
+	return mm_budget(mm) / 4;
+}
+
 uint32_t file_prefetch(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n)
 {
-	uint64_t most = mm_budget(p->mm) / 4;
+	uint64_t most = file_prefetch_most(p->mm);
 
 	cache_look_at_size(pc);
 	if (page >= cache_pages(pc))

@@ -826,11 +826,12 @@ static int lock_range(struct peer *peer, uint64_t addr, uint64_t len)
 	return r;
 }
 
-/* What is done to the pages of a range, mapping by mapping. */
+/* What is done to the pages of a range, mapping by mapping; as peer_advise() returns. */
 static long each_part(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len,
 		      enum wire_advice what)
 {
 	const struct region *r;
+	long most = 0;
 
 	for (uintptr_t at = addr, end; at < addr + len; at = end) {
 		uint64_t page, stop;
@@ -842,17 +843,20 @@ static long each_part(struct pager *p, struct peer *peer, uint64_t addr, uint64_
 		page = vpn_of(r->start > at ? r->start : at) + r->delta;
 		end = r->end < addr + len ? r->end : addr + len;
 		stop = vpn_of(end) + r->delta;
-		if (what == WIRE_WILLNEED)
+		if (what == WIRE_WILLNEED) {
 			cache_advise(p, cache_of(r), page, stop, MADV_WILLNEED);
-		else if (what != WIRE_REMOVE)
+			if (page < cache_pages(cache_of(r)))
+				most = (long)file_prefetch_most(p->mm);
+		} else if (what != WIRE_REMOVE) {
 			cache_advise(p, cache_of(r), page, stop,
 				     what == WIRE_COLD ? MADV_COLD : MADV_PAGEOUT);
-		else
+		} else {
 			err = r->prot & PROT_WRITE ? cut_hole(p, cache_of(r), page, stop) : -EACCES;
+		}
 		if (err != 0)
 			return err;
 	}
-	return 0;
+	return most;
 }
 
 long peer_advise(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len,

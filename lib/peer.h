@@ -114,7 +114,10 @@ void peer_close(struct peer *peer, uint32_t file);
 int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint32_t file,
 	     uint32_t flags);
 int peer_unmap(struct peer *peer, uint64_t addr, uint64_t len);
-/* Advice and locks; what reads or writes is under way then, a hole is made. */
+/*
+ * Advice and locks; what reads or writes is under way then, a hole is made.  0, or -errno, or of
+ * WILLNEED what the answer has to say (store-wire.h).
+ */
 long peer_advise(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len,
 		 enum wire_advice what);
 /* A page is let in as if the peer had stored to it; none: it is to be told of peer_cleaned(). */

@@ -22,6 +22,9 @@
 #define AT_ONCE 64U    /* pages that come without I/O in one round */
 #define PAUSE 1000000U /* ns: frames or places may come free by no event of ours */
 #define MINCORE 256U
+/* A store's server that has no room is asked again so often, and for so long. */
+#define ASK_NS 10000000U
+#define NO_ROOM_NS 200000000U
 
 static const unsigned not_none = ((1U << PTE_STATES) - 1) & ~(1U << PTE_NONE);
 
@@ -133,6 +136,38 @@ static bool begin_entry(struct pager *p, struct prefetch *f, vpn_t stop, unsigne
 	return true;
 }
 
+/* Pages that the store's server is to read; false: not now. */
+static bool begin_remote(struct pager *p, struct prefetch *f, const struct region *r, vpn_t stop)
+{
+	vpn_t next = share_next_absent(r, f->at, stop);
+	uint64_t now = sys_now();
+	uint64_t most, n;
+
+	f->at = next;
+	if (next == stop)
+		return true;
+	if (now < f->ask_at)
+		return false;
+	n = stop - next < f->there ? stop - next : f->there;
+	most = n != 0 ? share_bring(p->mm, r, next, next + n) : 0;
+	if (most < f->there)
+		f->there = most;
+	next = share_next_absent(r, f->at, stop);
+	n = next - f->at;
+	f->there -= n < f->there ? n : f->there;
+	if (n == 0 && most != 0) {
+		if (f->full_since == 0)
+			f->full_since = now;
+		f->ask_at = now + ASK_NS;
+		if (now - f->full_since < NO_ROOM_NS)
+			return false;
+	}
+	f->full_since = f->ask_at = 0;
+	/* it reads no more of that, though it may have begun some farther on */
+	f->at = n != 0 && f->there != 0 ? next : stop;
+	return true;
+}
+
 /* Begin what can be; f->wait says when to look again. */
 static void begin(struct pager *p, struct prefetch *f)
 {
@@ -150,14 +185,13 @@ static void begin(struct pager *p, struct prefetch *f)
 		if (f->at < vpn_of(r->start))
 			f->at = vpn_of(r->start);
 		stop = vpn_of(r->end) < f->end ? vpn_of(r->end) : f->end;
-		/* the store's server reads those */
-		if (r->flags & REGION_REMOTE)
-			f->at = stop;
 		if (r->users == NULL)
 			f->at = pte_next(&mm->ptes, f->at, stop, not_none);
 		if (f->at >= stop)
 			continue;
-		if ((r->flags & REGION_SHARED) || pte_state(pte_get(&mm->ptes, f->at)) == PTE_NONE)
+		if (r->flags & REGION_REMOTE)
+			on = begin_remote(p, f, r, stop);
+		else if ((r->flags & REGION_SHARED) || pte_state(pte_get(&mm->ptes, f->at)) == PTE_NONE)
 			on = begin_cached(p, f, r, stop);
 		else
 			on = begin_entry(p, f, stop, &at_once);
@@ -176,7 +210,9 @@ static vpn_t next_reading(struct mm *mm, const struct region *r, vpn_t vpn, vpn_
 {
 	vpn_t at = vpn;
 
-	if (r->users != NULL && !(r->flags & REGION_REMOTE)) {
+	if (r->flags & REGION_REMOTE)
+		return share_next_reading(r, vpn, stop);
+	if (r->users != NULL) {
 		uint64_t page = cache_next(cache_of(r), vpn + r->delta, CACHE_LOCKED);
 
 		if (page != CACHE_NONE && page - r->delta < stop)
@@ -207,8 +243,12 @@ static bool all_came(struct mm *mm, struct prefetch *f)
 			f->seen = vpn_of(r->start);
 		stop = vpn_of(r->end) < f->at ? vpn_of(r->end) : f->at;
 		f->seen = next_reading(mm, r, f->seen, stop);
-		if (f->seen < stop)
-			return false;
+		if (f->seen >= stop)
+			continue;
+		/* nobody tells when a server's read ends */
+		if ((r->flags & REGION_REMOTE) && f->wait > PAUSE)
+			f->wait = PAUSE;
+		return false;
 	}
 	return f->at >= f->end;
 }
@@ -272,7 +312,8 @@ long do_prefetch(struct pager *p, struct prefetch *f)
 			return fd;
 	}
 	f->eventfd = (int)fd;
-	f->left = mm_budget(mm) / 4;
+	f->left = file_prefetch_most(mm);
+	f->there = UINT64_MAX;
 	/* the round that this call is served in begins it */
 	while (*link != NULL)
 		link = &(*link)->next;
@@ -285,9 +326,12 @@ long do_prefetch(struct pager *p, struct prefetch *f)
 static bool waits(struct mm *mm, const struct region *r, vpn_t vpn)
 {
 	pte_t pte = r->flags & REGION_SHARED ? 0 : pte_get(&mm->ptes, vpn);
+	uint32_t w;
 
-	if (r->flags & REGION_REMOTE)
-		return !(share_word(r, vpn + r->delta) & CACHE_UPTODATE);
+	if (r->flags & REGION_REMOTE) {
+		w = share_word(r, vpn + r->delta);
+		return !(w & CACHE_UPTODATE) || (w & (CACHE_LOCKED | CACHE_GONE));
+	}
 	switch (pte_state(pte)) {
 	case PTE_NONE:
 		return r->users != NULL &&

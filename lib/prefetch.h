@@ -10,8 +10,11 @@
  * was begun has arrived, or failed, 1 is added to the eventfd, of which the
  * pagers have a copy.
  *
+ * Pages of shared mappings that the store's server pages (share.h) it is asked to read; what
+ * has come, the words of its cache tell, which are looked at meanwhile.
+ *
  * One call begins no more pages than a quarter of the limit, since what comes
- * later would push out what came first.
+ * later would push out what came first; of a server's, a quarter of its cache.
  *
  * fl_try() asks without a lock and without a pager where that can be known: of a
  * shared mapping the words of the cache tell, of other memory the kernel, when
@@ -34,7 +37,9 @@ struct prefetch {
 	struct prefetch *next;
 	vpn_t at, end; /* pages that were not looked at yet */
 	vpn_t seen;    /* those before are there, or failed */
-	uint64_t left; /* how many more may be begun */
+	uint64_t left; /* how many more may be begun, */
+	uint64_t there; /* and how many by the store's server, */
+	uint64_t full_since, ask_at; /* which has had no room since, and is asked again, ns; 0: has */
 	int eventfd;   /* the program's; then the pagers'; -1: nobody waits */
 	uint64_t wait; /* ns until it is looked at again, if nothing happens */
 };

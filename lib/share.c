@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/memfd.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -42,6 +43,7 @@
 #define OPEN_NS 5000000000ULL	    /* for a file to be taken, before it is opened anew; */
 #define OPEN_HELD_NS 10000000000ULL /* while one that ends has it */
 #define SYNCS_MAX 128U
+#define WORDS_READ 256U
 #define PATH_ROOM 512U
 #define HELD_MAX ((unsigned)ROBUST_LIST_LIMIT)
 #define PI_BIT ((uintptr_t)1) /* of an entry: its mutex lends priority */
@@ -487,6 +489,34 @@ uint32_t share_word(const struct region *r, uint64_t page)
 	return word;
 }
 
+/* The first page of these of whose word `mask` is `want`. */
+static vpn_t next_word(const struct region *r, vpn_t vpn, vpn_t stop, uint32_t mask, uint32_t want)
+{
+	const struct share_file *f = file_of(r);
+	uint32_t word[WORDS_READ];
+
+	for (uint64_t n; !f->stranded && vpn < stop; vpn += n) {
+		n = stop - vpn < WORDS_READ ? stop - vpn : WORDS_READ;
+		memset(word, 0, sizeof(word));
+		SYS4(pread, f->state_fd, word, n * sizeof(word[0]),
+		     (vpn + r->delta) * sizeof(word[0]));
+		for (uint64_t i = 0; i < n; i++)
+			if ((word[i] & mask) == want)
+				return vpn + i;
+	}
+	return stop;
+}
+
+vpn_t share_next_absent(const struct region *r, vpn_t vpn, vpn_t stop)
+{
+	return next_word(r, vpn, stop, CACHE_UPTODATE | CACHE_LOCKED, 0);
+}
+
+vpn_t share_next_reading(const struct region *r, vpn_t vpn, vpn_t stop)
+{
+	return next_word(r, vpn, stop, CACHE_UPTODATE | CACHE_LOCKED, CACHE_LOCKED);
+}
+
 /* ---- mapping ---- */
 
 static int say_range(struct mm *mm, const struct share_file *f, enum wire_type type,
@@ -720,6 +750,19 @@ long share_advise(struct mm *mm, uintptr_t start, uintptr_t end, enum wire_advic
 			err = told;
 	}
 	return err;
+}
+
+uint64_t share_bring(struct mm *mm, const struct region *r, vpn_t vpn, vpn_t stop)
+{
+	struct wire_msg m;
+
+	if (file_of(r)->stranded)
+		return 0;
+	wire_init(&m, WIRE_ADVISE);
+	m.flags = WIRE_WILLNEED;
+	m.mm_addr = addr_of(vpn);
+	m.bytes = addr_of(stop - vpn);
+	return ask_plain(mm, mm->share->link, &m) == 0 ? m.slots : 0;
 }
 
 void share_madvise(struct mm *mm, uintptr_t start, uintptr_t end, int advice)

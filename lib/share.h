@@ -36,6 +36,7 @@
 #ifndef FL_SHARE_H
 #define FL_SHARE_H
 
+#include "pte.h"
 #include "region.h"
 #include "store-wire.h"
 
@@ -84,6 +85,12 @@ void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_
 
 /* The word of a cached page (pagecache.h). */
 uint32_t share_word(const struct region *r, uint64_t page);
+
+/* Have the server read pages of a region: how many it reads for one who asks, at most; 0: none. */
+uint64_t share_bring(struct mm *mm, const struct region *r, vpn_t vpn, vpn_t stop);
+/* The first page of these that it neither has nor reads, or that it is reading; where none is, or no server: stop. */
+vpn_t share_next_absent(const struct region *r, vpn_t vpn, vpn_t stop);
+vpn_t share_next_reading(const struct region *r, vpn_t vpn, vpn_t stop);
 
 /* There is a server again, which may be another one. */
 void share_come_back(struct mm *mm);

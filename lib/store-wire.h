@@ -155,7 +155,9 @@ struct wire_msg {
 	int32_t error;	  /* DONE, ERROR, ANSWER: a negative errno, but for ERROR also 0 */
 	uint32_t request; /* SWAPOFF, LIMIT, what ANSWER answers; DONE, ANSWER: which it answers */
 	uint64_t slots;	  /* AREA, HELD: header's page included; MAP: the file's first page;
-			   * ANSWER to FILE, RETURN, TAKE: when the file was made, ns */
+			   * ANSWER to FILE, RETURN, TAKE: when the file was made, ns;
+			   * ANSWER to ADVISE, WILLNEED: how many pages one such begins at most;
+			   * 0: none, they are beyond the file's end */
 	uint64_t bytes;	  /* LIMIT; MAP, UNMAP, SYNC, UNBUS, ADVISE, FAULT, STORE: how many */
 	uint64_t mm_addr; /* HELLO; MAP, UNMAP, SYNC, UNBUS, ADVISE, FAULT, STORE: from where;
 			   * TAKE: the memfd's inode number */

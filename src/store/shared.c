@@ -876,21 +876,26 @@ int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned 
 {
 	struct order o = {.peer = peer, .m = m, .fd = -1, .sock = -1};
 	uint32_t request = m->request, type = m->type;
-	uint64_t birth;
+	uint64_t slots = 0;
+	long done;
 	int err;
 
 	*nout = 0;
 	*child = NULL;
-	if (type == WIRE_RETURN)
+	if (type == WIRE_RETURN) {
 		err = take_return(&o, m, fds);
-	else if (type == WIRE_TAKE)
+	} else if (type == WIRE_TAKE) {
 		err = take_over(&o, m, fds, nfds);
-	else if (type == WIRE_FILE)
+	} else if (type == WIRE_FILE) {
 		err = take_file(&o, m, fds, nfds, nout);
-	else if (type == WIRE_FORK)
+		slots = err == 0 ? m->slots : 0;
+	} else if (type == WIRE_FORK) {
 		err = take_fork(&o, nout, child_sock);
-	else
-		err = (int)hop_run(mm, do_rest, &o);
+	} else {
+		done = hop_run(mm, do_rest, &o);
+		err = done < 0 ? (int)done : 0;
+		slots = done > 0 ? (uint64_t)done : 0;
+	}
 	*child = o.child;
 	for (unsigned i = type == WIRE_RETURN || type == WIRE_TAKE; i < nfds; i++)
 		close(fds[i]);
@@ -902,12 +907,11 @@ int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned 
 	if (type == WIRE_CLOSE || type == WIRE_STORE || (type == WIRE_SYNC && err == 0))
 		return 0;
 	nfds = m->member;
-	birth = type == WIRE_FILE && err == 0 ? m->slots : 0;
 	wire_init(m, WIRE_ANSWER);
 	m->request = request;
 	m->error = err;
 	m->member = type == WIRE_FILE || type == WIRE_TAKE ? nfds : 0;
-	m->slots = birth;
+	m->slots = slots;
 	return 1;
 }
 

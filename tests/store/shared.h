@@ -18,6 +18,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -87,6 +88,9 @@ enum what {
 	WHERE,	 /* page `page`'s address */
 	OPEN,	 /* the file again: of another server's mount */
 	SHUT,	 /* close(2) its descriptor: it stays mapped */
+	BRING_IN, /* fl_prefetch() these, */
+	CAME,	  /* and its end: -ETIME: it does not come */
+	TRY,	  /* fl_try() these */
 	COPY, /* write(2) page `page` of the mapping to page `version` of the file, opened anew */
 };
 
@@ -257,6 +261,25 @@ static inline int64_t do_brought(void)
 	return brought;
 }
 
+static int coming = -1;
+
+static inline int64_t do_bring_in(const struct order *o)
+{
+	if (coming < 0)
+		coming = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return fl_prefetch(fl, at(o->page), o->n * PG, coming);
+}
+
+static inline int64_t do_came(void)
+{
+	struct pollfd f = {.fd = coming, .events = POLLIN};
+	uint64_t n;
+
+	if (poll(&f, 1, HANG_SECONDS * 500) != 1 || read(coming, &n, sizeof(n)) != sizeof(n))
+		return -ETIME;
+	return (int64_t)n - 1;
+}
+
 static inline int64_t do_copy(const struct order *o)
 {
 	int64_t r = do_open(O_RDWR);
@@ -343,6 +366,12 @@ static __attribute__((noinline)) int64_t carry_out(const struct order *o)
 		close(fd);
 		fd = -1;
 		return 0;
+	case BRING_IN:
+		return do_bring_in(o);
+	case CAME:
+		return do_came();
+	case TRY:
+		return fl_try(fl, at(o->page), o->n * PG);
 	case COPY:
 		return do_copy(o);
 	case WHERE:

@@ -264,6 +264,54 @@ static void removed_pages_are_holes(void **state)
 		finish(&p[i]);
 }
 
+/* fl_prefetch(): what it brings is there when it says so, and it says so whatever comes. */
+static void brought_before_it_is_touched(void **state)
+{
+	struct process p[2];
+
+	(void)state;
+	begin_two(p, CACHE);
+	OK(&p[0], ADVISE, 0, PAGES, 0, MADV_RANDOM);
+	assert_int_equal(DO(&p[0], TRY, 500, 200, 0, 0), -EAGAIN);
+	OK(&p[0], BRING_IN, 500, 200, 0, 0);
+	OK(&p[0], CAME, 0, 0, 0, 0);
+	assert_int_equal(cached(&p[0], 500, 200), 200);
+	assert_int_equal(cached(&p[0], 0, PAGES), 200);
+	for (unsigned i = 0; i < 2; i++)
+		OK(&p[i], TRY, 500, 200, 0, 0);
+	OK(&p[0], CHECK, 500, 200, 1, 1);
+	/* what is there already; and behind the file's end */
+	OK(&p[0], BRING_IN, 500, 200, 0, 0);
+	OK(&p[0], CAME, 0, 0, 0, 0);
+	assert_int_equal(truncate(in_base("mnt/files/data"), 2000 * PG), 0);
+	OK(&p[0], BRING_IN, 1990, 500, 0, 0);
+	OK(&p[0], CAME, 0, 0, 0, 0);
+	assert_int_equal(cached(&p[0], 1990, 500), 10);
+	OK(&p[0], BRING_IN, 2200, 100, 0, 0);
+	OK(&p[0], CAME, 0, 0, 0, 0);
+	/* of more than the cache holds a quarter of that comes */
+	OK(&p[1], BRING_IN, 0, PAGES, 0, 0);
+	OK(&p[1], CAME, 0, 0, 0, 0);
+	assert_int_equal(cached(&p[1], 0, 250), 250);
+	assert_true(cached(&p[1], 0, PAGES) <= 200 + 10 + 256);
+	/* where all that the cache may hold is stored to without a pause, too */
+	tell(&p[1], (struct order){STORE, 0, 1900, 1, 2});
+	for (unsigned i = 0; i < 10; i++) {
+		OK(&p[0], BRING_IN, i * 150, 500, 0, 0);
+		OK(&p[0], CAME, 0, 0, 0, 0);
+	}
+	assert_int_equal(hear(&p[1]), 0);
+	/* without a server nothing comes */
+	kill_server();
+	OK(&p[0], BRING_IN, 0, 2000, 0, 0);
+	OK(&p[0], CAME, 0, 0, 0, 0);
+	serve(CACHE);
+	await_paged(&p[0], 1);
+	OK(&p[0], CHECK, 0, 1900, 1, 2);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -273,6 +321,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(advice_is_followed, begin, end),
 		cmocka_unit_test_setup_teardown(advice_loses_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(removed_pages_are_holes, begin, end),
+		cmocka_unit_test_setup_teardown(brought_before_it_is_touched, begin, end),
 	};
 
 	RUN_TESTS(argc, argv, tests);

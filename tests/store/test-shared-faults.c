@@ -1257,6 +1257,43 @@ static void one_that_is_away_while_others_store(void **state)
 	check_file("mnt/files/data", 25, 10, 1, 4);
 }
 
+/* fl_prefetch() of pages whose reads are under way when the server is killed; and when it begins them. */
+static void killed_while_it_brings(void **state)
+{
+	static const uint32_t before[] = {3, 0};
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	OK(&p, ADVISE, 0, PAGES, 0, MADV_RANDOM);
+	for (unsigned i = 0; i < 2; i++) {
+		const uint64_t page = i * 500;
+
+		set(&within->slow_read, 0);
+		set(&within->slow_reads, 20);
+		if (before[i] != 0) {
+			OK(&p, BRING_IN, page, 200, 0, 0);
+			await_more(&within->slow_read, before[i]);
+			assert_int_equal(DO(&p, TRY, page, 200, 0, 0), -EAGAIN);
+		} else {
+			tell(&p, (struct order){BRING_IN, page, 200, 0, 0});
+			await_more(&within->slow_read, 0);
+		}
+		kill_server();
+		set(&within->slow_reads, 0);
+		if (before[i] == 0)
+			assert_int_equal(hear(&p), 0);
+		OK(&p, CAME, 0, 0, 0, 0);
+		within_serve(base, SMALL);
+		await_paged(&p, PAGES);
+		OK(&p, BRING_IN, page, 200, 0, 0);
+		OK(&p, CAME, 0, 0, 0, 0);
+		OK(&p, TRY, page, 200, 0, 0);
+		OK(&p, CHECK, page, 200, 1, 1);
+	}
+	finish(&p);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -1301,6 +1338,7 @@ int main(int argc, char **argv)
 						end_within),
 		cmocka_unit_test_setup_teardown(one_that_is_away_while_others_store, begin_within,
 						end_within),
+		cmocka_unit_test_setup_teardown(killed_while_it_brings, begin_within, end_within),
 	};
 
 	shared_run = add;

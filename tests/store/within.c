@@ -60,6 +60,11 @@ static long at_io(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint6
 	(void)off;
 	if (op == BLK_SYNC && get(&within->synced) != 0)
 		die();
+	if (op == BLK_READ && get(&within->slow_reads) != 0) {
+		futex_wait(&word, 0, get(&within->slow_reads) * 1000000ULL);
+		count(&within->slow_read);
+		return len > PG ? (long)PG : 0;
+	}
 	if (op != BLK_WRITE)
 		return 0;
 	if (error != 0)

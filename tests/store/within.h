@@ -18,6 +18,8 @@ struct within {
 	int32_t write_error; /* what a write to a file ends with; 0: as it does */
 	uint32_t slow;	     /* each page that is written takes so many ms */
 	uint32_t slowed;     /* how many did */
+	uint32_t slow_reads; /* the same of each page that is read; */
+	uint32_t slow_read;  /* how many were */
 	pid_t refused;	     /* whose connections end when they say something */
 	uint32_t refusals;   /* how many did */
 	uint32_t locks;	     /* how often a lock for writing was asked for; */
