@@ -88,7 +88,7 @@ uint32_t share_word(const struct region *r, uint64_t page);
 
 /* Have the server read pages of a region: how many it reads for one who asks, at most; 0: none. */
 uint64_t share_bring(struct mm *mm, const struct region *r, vpn_t vpn, vpn_t stop);
-/* The first page of these that it neither has nor reads, or that it is reading; where none is, or no server: stop. */
+/* The first page of these that it neither has nor reads, or that it reads; none, or no server: stop. */
 vpn_t share_next_absent(const struct region *r, vpn_t vpn, vpn_t stop);
 vpn_t share_next_reading(const struct region *r, vpn_t vpn, vpn_t stop);
 

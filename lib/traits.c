@@ -7,6 +7,7 @@
 #include "fault.h"
 #include "mm.h"
 #include "reclaim.h"
+#include "share.h"
 #include "source.h"
 #include "sys.h"
 
@@ -114,6 +115,13 @@ static bool all_managed(const struct mm *mm, uintptr_t start, uintptr_t end)
 	return true;
 }
 
+/* What is said of a range has an effect where its pages are ours. */
+static bool says_something(const struct fl_region_options *o)
+{
+	return o != NULL && (o->priority != FL_PRIORITY_NORMAL || o->limit != 0 ||
+			     o->readahead != 0 || o->on_error != NULL);
+}
+
 long do_region_set(struct mm *mm, uintptr_t start, uintptr_t end, const struct fl_region_options *o)
 {
 	struct traits *t;
@@ -122,6 +130,8 @@ long do_region_set(struct mm *mm, uintptr_t start, uintptr_t end, const struct f
 
 	if (!all_managed(mm, start, end))
 		return -ENOMEM;
+	if (says_something(o) && share_has(mm, start, end))
+		return -EOPNOTSUPP;
 	if (o != NULL) {
 		n = take_set(mm);
 		if (n == 0)

@@ -91,6 +91,7 @@ enum what {
 	BRING_IN, /* fl_prefetch() these, */
 	CAME,	  /* and its end: -ETIME: it does not come */
 	TRY,	  /* fl_try() these */
+	SET,	  /* fl_region_set() these: option `version`, SET_... */
 	COPY, /* write(2) page `page` of the mapping to page `version` of the file, opened anew */
 };
 
@@ -270,6 +271,32 @@ static inline int64_t do_bring_in(const struct order *o)
 	return fl_prefetch(fl, at(o->page), o->n * PG, coming);
 }
 
+enum { SET_NULL, SET_DEFAULTS, SET_PRIORITY, SET_LIMIT, SET_READAHEAD, SET_ERROR };
+
+static inline enum fl_error_choice raise_bus(void *arg, void *addr, uint64_t offset, int error,
+					     void *page)
+{
+	(void)arg;
+	(void)addr;
+	(void)offset;
+	(void)error;
+	(void)page;
+	return FL_ERROR_SIGBUS;
+}
+
+static inline int64_t do_set(const struct order *o)
+{
+	const struct fl_region_options what = {
+		.size = sizeof(what),
+		.priority = o->version == SET_PRIORITY ? FL_PRIORITY_HOT : FL_PRIORITY_NORMAL,
+		.limit = o->version == SET_LIMIT ? 1UL << 20 : 0,
+		.readahead = o->version == SET_READAHEAD ? 1UL << 20 : 0,
+		.on_error = o->version == SET_ERROR ? raise_bus : NULL,
+	};
+
+	return fl_region_set(fl, at(o->page), o->n * PG, o->version == SET_NULL ? NULL : &what);
+}
+
 static inline int64_t do_came(void)
 {
 	struct pollfd f = {.fd = coming, .events = POLLIN};
@@ -372,6 +399,8 @@ static __attribute__((noinline)) int64_t carry_out(const struct order *o)
 		return do_came();
 	case TRY:
 		return fl_try(fl, at(o->page), o->n * PG);
+	case SET:
+		return do_set(o);
 	case COPY:
 		return do_copy(o);
 	case WHERE:

@@ -312,6 +312,30 @@ static void brought_before_it_is_touched(void **state)
 		finish(&p[i]);
 }
 
+/* fl_region_set() says what it cannot do, and changes nothing then. */
+static void options_are_refused(void **state)
+{
+	struct process p;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	start(&p);
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	for (int option = SET_NULL; option <= SET_ERROR; option++)
+		assert_int_equal(DO(&p, SET, 100, 100, 0, (uint64_t)option),
+				 option <= SET_DEFAULTS ? 0 : -EOPNOTSUPP);
+	/* of a part of a range, too; anonymous memory has them */
+	OK(&p, COVER, 100, 50, 0, 0);
+	for (int option = SET_PRIORITY; option <= SET_ERROR; option++) {
+		OK(&p, SET, 100, 50, 0, (uint64_t)option);
+		assert_int_equal(DO(&p, SET, 100, 51, 0, (uint64_t)option), -EOPNOTSUPP);
+		assert_int_equal(DO(&p, SET, 99, 51, 0, (uint64_t)option), -EOPNOTSUPP);
+	}
+	OK(&p, SET, 0, PAGES, 0, SET_NULL);
+	finish(&p);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,6 +346,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(advice_loses_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(removed_pages_are_holes, begin, end),
 		cmocka_unit_test_setup_teardown(brought_before_it_is_touched, begin, end),
+		cmocka_unit_test_setup_teardown(options_are_refused, begin, end),
 	};
 
 	RUN_TESTS(argc, argv, tests);

@@ -1257,7 +1257,7 @@ static void one_that_is_away_while_others_store(void **state)
 	check_file("mnt/files/data", 25, 10, 1, 4);
 }
 
-/* fl_prefetch() of pages whose reads are under way when the server is killed; and when it begins them. */
+/* fl_prefetch() of pages whose reads are under way when the server is killed, or about to be. */
 static void killed_while_it_brings(void **state)
 {
 	static const uint32_t before[] = {3, 0};
