@@ -299,7 +299,16 @@ void shared_count(struct shared_counts *c)
 	if (mm == NULL)
 		return;
 	mm_stats(mm, &s);
-	*c = (struct shared_counts){s.limit, s.cache_pages, s.cache_dirty, s.file_errors};
+	*c = (struct shared_counts){
+		.limit = s.limit,
+		.pages = s.cache_pages,
+		.dirty = s.cache_dirty,
+		.errors = s.file_errors,
+		.minor = s.file_minor,
+		.major = s.file_major,
+		.read = s.file_read_pages,
+		.written = s.file_write_pages,
+	};
 }
 
 /* --- clients --- */

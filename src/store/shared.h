@@ -39,9 +39,13 @@ void shared_flush(bool patient);
 /* When no client is connected any more: write everything. */
 void shared_stop(void);
 
-/* Pages: how many may be cached, are, and are dirty; how often one could not be read or written. */
+/*
+ * Pages: how many may be cached, are, and are dirty; how often one could not be read or written.
+ * Faults in mappings of files, without and with a wait for a read; pages read and written.
+ */
 struct shared_counts {
 	uint64_t limit, pages, dirty, errors;
+	uint64_t minor, major, read, written;
 };
 void shared_count(struct shared_counts *c);
 

@@ -60,6 +60,9 @@ char *tally_stats(const struct store *s, size_t *len)
 	fprintf(f, "cache_limit: %llu\ncache_pages: %llu\ncache_dirty: %llu\ncache_errors: %llu\n",
 		(unsigned long long)c.limit, (unsigned long long)c.pages,
 		(unsigned long long)c.dirty, (unsigned long long)c.errors);
+	fprintf(f, "cache_minor: %llu\ncache_major: %llu\ncache_read: %llu\ncache_written: %llu\n",
+		(unsigned long long)c.minor, (unsigned long long)c.major,
+		(unsigned long long)c.read, (unsigned long long)c.written);
 	proc_stats(f);
 	if (fclose(f) != 0) {
 		free(text);
@@ -152,6 +155,15 @@ char *tally_metrics(const struct store *s, size_t *len)
 	single(f, "cache_dirty", "gauge", "Of these, pages that are to be written.", c.dirty);
 	single(f, "cache_errors_total", "counter", "Reads and writes of mapped files that failed.",
 	       c.errors);
+	header(f, "cache_faults_total", "counter",
+	       "Faults in mapped files: major ones waited for a read.");
+	fprintf(f,
+		"faultline_store_cache_faults_total{kind=\"minor\"} %llu\n"
+		"faultline_store_cache_faults_total{kind=\"major\"} %llu\n",
+		(unsigned long long)c.minor, (unsigned long long)c.major);
+	single(f, "cache_read_pages_total", "counter", "Pages of mapped files read.", c.read);
+	single(f, "cache_written_pages_total", "counter", "Pages of mapped files written.",
+	       c.written);
 	single(f, "uptime_seconds", "gauge", "Seconds since the server began.", uptime());
 	header(f, "area_slots", "gauge", "Slots of an area.");
 	area_each(s->swap_fd, area_line, &l);

@@ -264,10 +264,58 @@ static void removed_pages_are_holes(void **state)
 		finish(&p[i]);
 }
 
+static int64_t counted(const char *name)
+{
+	return number_in(in_base("mnt/stats"), name);
+}
+
+/* Faults are the server's to count, of all programs. */
+static void faults_are_counted(void **state)
+{
+	int64_t minor, major, came, written;
+	struct process p[2];
+
+	(void)state;
+	begin_two(p, CACHE);
+	for (unsigned i = 0; i < 2; i++)
+		OK(&p[i], ADVISE, 0, PAGES, 0, MADV_RANDOM);
+	minor = counted("cache_minor: ");
+	major = counted("cache_major: ");
+	came = counted("cache_read: ");
+	written = counted("cache_written: ");
+	OK(&p[0], CHECK, 0, 100, 1, 1);
+	assert_int_equal(counted("cache_major: "), major + 100);
+	assert_int_equal(counted("cache_read: "), came + 100);
+	assert_int_equal(counted("cache_minor: "), minor);
+	/* those that are cached come with their neighbours */
+	OK(&p[1], CHECK, 0, 100, 1, 1);
+	assert_int_equal(counted("cache_major: "), major + 100);
+	assert_in_range(counted("cache_minor: "), minor + 1, minor + 100);
+	OK(&p[1], STORE, 0, 10, 1, 2);
+	OK(&p[1], SYNC, 0, 10, 0, 0);
+	assert_int_equal(counted("cache_written: "), written + 10);
+	assert_int_equal(counted("cache_read: "), came + 100);
+	assert_int_equal(number_in(in_base("mnt/metrics"),
+				   "faultline_store_cache_faults_total{kind=\"major\"} "),
+			 major + 100);
+	assert_int_equal(number_in(in_base("mnt/metrics"),
+				   "faultline_store_cache_faults_total{kind=\"minor\"} "),
+			 counted("cache_minor: "));
+	assert_int_equal(
+		number_in(in_base("mnt/metrics"), "faultline_store_cache_read_pages_total "),
+		came + 100);
+	assert_int_equal(
+		number_in(in_base("mnt/metrics"), "faultline_store_cache_written_pages_total "),
+		written + 10);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
 /* fl_prefetch(): what it brings is there when it says so, and it says so whatever comes. */
 static void brought_before_it_is_touched(void **state)
 {
 	struct process p[2];
+	int64_t came;
 
 	(void)state;
 	begin_two(p, CACHE);
@@ -279,7 +327,10 @@ static void brought_before_it_is_touched(void **state)
 	assert_int_equal(cached(&p[0], 0, PAGES), 200);
 	for (unsigned i = 0; i < 2; i++)
 		OK(&p[i], TRY, 500, 200, 0, 0);
+	came = counted("cache_read: ");
 	OK(&p[0], CHECK, 500, 200, 1, 1);
+	assert_int_equal(counted("cache_read: "), came);
+	assert_int_equal(counted("cache_major: "), 0);
 	/* what is there already; and behind the file's end */
 	OK(&p[0], BRING_IN, 500, 200, 0, 0);
 	OK(&p[0], CAME, 0, 0, 0, 0);
@@ -345,6 +396,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(advice_is_followed, begin, end),
 		cmocka_unit_test_setup_teardown(advice_loses_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(removed_pages_are_holes, begin, end),
+		cmocka_unit_test_setup_teardown(faults_are_counted, begin, end),
 		cmocka_unit_test_setup_teardown(brought_before_it_is_touched, begin, end),
 		cmocka_unit_test_setup_teardown(options_are_refused, begin, end),
 	};

@@ -189,7 +189,9 @@ cat "$work/mnt/files/file" "$work/mnt/files/file" >/dev/null
 [ "$(field "$work/mnt/stats" store)" = "$work/store" ] || fail "stats: store"
 [ "$(field "$work/mnt/stats" written_bytes)" = 8 ] || fail "stats: written_bytes"
 [ "$(field "$work/mnt/stats" requests)" -gt 10 ] || fail "stats: requests"
-for name in version pid uptime errors read_bytes clients inflight nodes handles; do
+for name in version pid uptime errors read_bytes clients inflight nodes handles \
+	cache_limit cache_pages cache_dirty cache_errors cache_minor cache_major cache_read \
+	cache_written; do
 	[ -n "$(field "$work/mnt/stats" "$name")" ] || fail "stats: no $name"
 done
 # every sample has its type before it; the value is a number
