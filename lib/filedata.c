@@ -206,7 +206,7 @@ long filedata_sync(struct pager *p, void *arg)
 	struct filedata *d = arg;
 	struct pagecache *pc = find(p->mm, d);
 
-	return pc == NULL ? -ENOENT : peers_sync_file(p->mm, pc, d->wait);
+	return pc == NULL ? -ENOENT : peers_sync_file(p->mm, pc, d->heard, d->wait);
 }
 
 long filedata_dirty(struct pager *p, void *arg)

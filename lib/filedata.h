@@ -36,6 +36,7 @@ struct filedata {
 	bool *have;  /* read, write: one for each page that [off, off + size) meets: done */
 	bool append; /* write: off is the file's end */
 	struct sync_wait *wait;
+	uint64_t *heard; /* sync: peers_sync_file() */
 };
 
 /* Copy what is cached of [off, off + size), which ends at the file's end at most from here on. */

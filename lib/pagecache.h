@@ -158,8 +158,7 @@ struct pagecache {
 	bool loosened;	     /* within one call of peer.c's: all that is dirty is LOOSE */
 	bool given_up;	     /* MM_SERVER: with what is dirty, which the words go on to say */
 	int error; /* of a write, not told yet */
-	uint32_t
-		failures; /* of writes, so far: each peer is told once of those that it has not heard of */
+	uint64_t failed; /* files.failures as of its last one; 0: none; who has heard of less is told once */
 	int last_failure;
 	struct file_streams streams;
 	struct cache_chunk **chunk;
@@ -208,6 +207,7 @@ struct files {
 	uint32_t reading; /* reads of files and sources, in flight */
 	uint64_t read_ended; /* when the last one did, ns */
 	uint32_t event; /* futex: grows when a write or a sync ended */
+	uint64_t failures; /* of writes, so far; atomic for who reads it without the lock */
 	uint32_t lookers; /* threads that read words without the lock; atomic */
 	struct pagecache *dead; /* freed when there is none */
 	/* the clock: pages are unmapped at `lead` and dropped at `tail`, which follows it */

@@ -45,6 +45,7 @@
 struct sync_call {
 	struct peer *peer; /* that is to be told; NULL: it has gone, or: */
 	struct sync_wait *wait;
+	uint64_t *heard; /* peers_sync_file() */
 	uint32_t request;
 	uint32_t pending; /* jobs */
 	bool written;	  /* is enough: it need not be durable, and errors are others' to hear of */
@@ -607,7 +608,7 @@ static long add_file(struct peer *peer, int fd, bool write, const struct cache_b
 	pc->handles++;
 	pc->given_up = false;
 	pc->orphan_errors = 0;
-	peer->file[i] = (struct peer_file){.pc = pc, .write = write, .heard = pc->failures};
+	peer->file[i] = (struct peer_file){.pc = pc, .write = write, .heard = pc->failed};
 	if (i == peer->nfiles)
 		peer->nfiles++;
 	return (long)i;
@@ -975,18 +976,26 @@ bool peers_read(struct pager *p)
 
 /* ---- syncs ---- */
 
-/* A file's failures that this peer has not heard of. */
+/* A file's failure that has not been heard of there; 0: none is. */
+static int news_of(const struct pagecache *pc, uint64_t *heard)
+{
+	if (pc->failed <= *heard)
+		return 0;
+	*heard = pc->failed;
+	return pc->last_failure;
+}
+
+/* The same of a peer. */
 static int failure(struct peer *peer, const struct pagecache *pc)
 {
 	int err = 0;
 
 	for (uint32_t i = 0; i < peer->nfiles; i++) {
 		struct peer_file *f = &peer->file[i];
+		int news = f->pc == pc ? news_of(pc, &f->heard) : 0;
 
-		if (f->pc != pc || f->heard == pc->failures)
-			continue;
-		f->heard = pc->failures;
-		err = pc->last_failure;
+		if (news != 0)
+			err = news;
 	}
 	return err;
 }
@@ -1028,8 +1037,8 @@ static void job_ends(struct mm *mm, struct sync_job *job, int err)
 	}
 	if (err == 0 && call->peer != NULL) {
 		err = failure(call->peer, pc);
-	} else if (err == 0 && !call->written) {
-		err = pc->error;
+	} else if (err == 0 && call->heard != NULL) {
+		err = news_of(pc, call->heard);
 		pc->error = 0;
 	}
 	if (call->err == 0)
@@ -1163,7 +1172,7 @@ int peer_sync(struct peer *peer, uint64_t addr, uint64_t len, uint32_t request)
 	return 0;
 }
 
-int peers_sync_file(struct mm *mm, struct pagecache *pc, struct sync_wait *wait)
+int peers_sync_file(struct mm *mm, struct pagecache *pc, uint64_t *heard, struct sync_wait *wait)
 {
 	struct sync_call *call = pool_get(&mm->peers.call_pool);
 	int err;
@@ -1172,6 +1181,7 @@ int peers_sync_file(struct mm *mm, struct pagecache *pc, struct sync_wait *wait)
 		return -ENOMEM;
 	wait->pending = 1;
 	call->wait = wait;
+	call->heard = heard;
 	call->pending = 1;
 	err = add_job(mm, call, pc, 0, CACHE_NONE);
 	if (err != 0)

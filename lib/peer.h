@@ -59,7 +59,7 @@ struct sync_wait;
 struct peer_file {
 	struct pagecache *pc; /* NULL: closed */
 	bool write;
-	uint32_t heard; /* of pc->failures */
+	uint64_t heard; /* as pc->failed */
 };
 
 struct peer {
@@ -127,8 +127,11 @@ void peer_cleaned(struct peer *peer);
 /* Write what is dirty of a range, make it durable, and tell the peer. */
 int peer_sync(struct peer *peer, uint64_t addr, uint64_t len, uint32_t request);
 
-/* The same for pages of one file and a thread that waits. */
-int peers_sync_file(struct mm *mm, struct pagecache *pc, struct sync_wait *wait);
+/*
+ * The same for pages of one file and a thread that waits.  heard: pc->failed when he last heard
+ * of failed writes; he is told of one since then, once.  NULL: of none.
+ */
+int peers_sync_file(struct mm *mm, struct pagecache *pc, uint64_t *heard, struct sync_wait *wait);
 /* Write what is dirty just now of all files, which need not be durable. */
 int peers_write_all(struct mm *mm, struct sync_wait *wait);
 /* No peer is left, and nobody waits for a sync: what did not get far ends. */

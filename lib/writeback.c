@@ -58,7 +58,7 @@ static void write_failed(struct pagecache *pc, int err)
 	if (pc->error == 0)
 		mm_log(mm, FL_LOG_ERROR, "cannot write to %s: %s", pc->name, log_strerror(err));
 	pc->error = pc->last_failure = err;
-	pc->failures++;
+	pc->failed = __atomic_add_fetch(&mm->files.failures, 1, __ATOMIC_RELAXED);
 	if (pc->users.count == 0 && pc->handles == 0)
 		pc->orphan_errors++;
 }

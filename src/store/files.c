@@ -597,6 +597,7 @@ struct handle *handle_new(int kind, int fd)
 	}
 	h->kind = kind;
 	h->fd = fd;
+	h->heard = shared_failures();
 	pthread_mutex_init(&h->lock, NULL);
 	tally_add(&tally.handles, 1);
 	return h;

@@ -236,11 +236,12 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 {
 	/* What the kernel writes back of a mapping lies where it lies. */
 	const bool append = (fi->flags & O_APPEND) != 0 && !fi->writepage;
+	const bool sync = (fi->flags & (O_SYNC | O_DSYNC)) != 0;
 
 	called(TALLY_write);
 	if (!in_view(ino) &&
 	    shared_write(req, node_of(ino), handle_of(fi)->fd, (char *)(uintptr_t)buf, size, off,
-			 append, (fi->flags & (O_SYNC | O_DSYNC)) != 0))
+			 append, sync ? &handle_of(fi)->heard : NULL))
 		return;
 	if (!in_view(ino) || !view_write(req, ino, buf, size, off, handle_of(fi)))
 		io_write(req, in_view(ino) ? NULL : node_of(ino), handle_of(fi)->fd,
@@ -276,7 +277,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	int err = in_view(ino) ? 0 : shared_sync(node_of(ino));
+	int err = in_view(ino) ? 0 : shared_sync(node_of(ino), &handle_of(fi)->heard);
 
 	called(TALLY_fsync);
 	if (in_view(ino))
@@ -430,7 +431,7 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 	}
 	/* data that are not written yet may lie where the host has a hole */
 	if (whence == SEEK_DATA || whence == SEEK_HOLE)
-		shared_sync(node_of(ino));
+		shared_sync(node_of(ino), NULL);
 	at = lseek(handle_of(fi)->fd, off, whence);
 	if (at < 0)
 		ops_error(req, TALLY_lseek, errno);

@@ -102,6 +102,7 @@ void node_forget_all(void);
 struct handle {
 	enum { HANDLE_FILE, HANDLE_DIR, HANDLE_TEXT, HANDLE_AREA, HANDLE_LIST, HANDLE_MEM, HANDLE_PAGEMAP } kind;
 	int fd;		      /* FILE, AREA */
+	uint64_t heard;	      /* FILE: of failed writes (shared_sync()); the pager's lock */
 	uint64_t size;	      /* AREA: bytes that may be read; TEXT: as counted by view-proc.c */
 	DIR *dp;	      /* DIR */
 	pthread_mutex_t lock; /* DIR: of dp, pos and entry */

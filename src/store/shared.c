@@ -291,6 +291,11 @@ void shared_stop(void)
 		hop_run(mm, close_all, NULL);
 }
 
+uint64_t shared_failures(void)
+{
+	return mm != NULL ? __atomic_load_n(&mm->files.failures, __ATOMIC_RELAXED) : 0;
+}
+
 void shared_count(struct shared_counts *c)
 {
 	struct fl_stats s;
@@ -759,7 +764,8 @@ static int return_all(const struct stat *st, int fd, int memfd, int state_fd, in
 /* The file as all have it: what is stored in a mapping shows in its times when it is written. */
 static int look_at(int fd, struct stat *st)
 {
-	struct filedata d = {.dev = st->st_dev, .ino = st->st_ino, .fd = -1};
+	uint64_t heard = shared_failures();
+	struct filedata d = {.dev = st->st_dev, .ino = st->st_ino, .fd = -1, .heard = &heard};
 	int err = sync_cached(&d);
 
 	if (err != 0 && err != -ENOENT)
@@ -952,7 +958,7 @@ bool shared_read(fuse_req_t req, const struct node *n, int fd, size_t size, off_
 }
 
 bool shared_write(fuse_req_t req, const struct node *n, int fd, char *buf, size_t size, off_t off,
-		  bool append, bool sync)
+		  bool append, uint64_t *sync)
 {
 	struct filedata d = data_of(n);
 	uint64_t done = 0;
@@ -972,8 +978,8 @@ bool shared_write(fuse_req_t req, const struct node *n, int fd, char *buf, size_
 	if (r == 0) {
 		d.size = done;
 		run(filedata_written, &d);
-		if (sync)
-			r = shared_sync(n);
+		if (sync != NULL)
+			r = shared_sync(n, sync);
 		if (r == -ENOENT) /* it is the backing's, whose descriptor sees to that */
 			r = 0;
 	}
@@ -1042,10 +1048,11 @@ int shared_truncate(const struct node *n, int fd, off_t size)
 	return (int)run(filedata_cut, &d);
 }
 
-int shared_sync(const struct node *n)
+int shared_sync(const struct node *n, uint64_t *heard)
 {
 	struct filedata d = data_of(n);
 
+	d.heard = heard;
 	return sync_cached(&d);
 }
 

@@ -64,16 +64,21 @@ void shared_end(struct peer *peer);
 bool shared_maybe(const struct node *n);
 /* Each does the request and answers it, or returns false: nothing is cached. */
 bool shared_read(fuse_req_t req, const struct node *n, int fd, size_t size, off_t off);
-/* sync: and make it durable. */
+/* sync: and make it durable, as shared_sync() does with `heard`; NULL: not. */
 bool shared_write(fuse_req_t req, const struct node *n, int fd, char *buf, size_t size, off_t off,
-		  bool append, bool sync);
+		  bool append, uint64_t *sync);
 /* What was written, and cut, while nothing was cached: in case that something is by now. */
 void shared_written(const struct node *n, int fd, char *buf, size_t size, off_t off, bool append);
 void shared_look(const struct node *n);
 bool shared_fallocate(fuse_req_t req, const struct node *n, int fd, int mode, off_t off, off_t len);
 /* -ENOENT: nothing is cached. */
 int shared_truncate(const struct node *n, int fd, off_t size);
-int shared_sync(const struct node *n);
+/*
+ * heard: of how many failed writes an open file has heard, all files' counted, or was too late
+ * for; what of this one's failed since is told, once.  NULL: what failed is others' to hear of.
+ */
+int shared_sync(const struct node *n, uint64_t *heard);
+uint64_t shared_failures(void);
 /* Attributes as they are while pages are dirty; how long they may be kept. */
 double shared_attr(dev_t dev, ino_t ino, struct stat *st);
 

@@ -91,6 +91,7 @@ enum what {
 	BRING_IN, /* fl_prefetch() these, */
 	CAME,	  /* and its end: -ETIME: it does not come */
 	TRY,	  /* fl_try() these */
+	FSYNC,	  /* fsync(2) the descriptor */
 	SET,	  /* fl_region_set() these: option `version`, SET_... */
 	COPY, /* write(2) page `page` of the mapping to page `version` of the file, opened anew */
 };
@@ -399,6 +400,8 @@ static __attribute__((noinline)) int64_t carry_out(const struct order *o)
 		return do_came();
 	case TRY:
 		return fl_try(fl, at(o->page), o->n * PG);
+	case FSYNC:
+		return fsync(fd) == 0 ? 0 : -errno;
 	case SET:
 		return do_set(o);
 	case COPY:

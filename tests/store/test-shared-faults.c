@@ -1257,6 +1257,52 @@ static void one_that_is_away_while_others_store(void **state)
 	check_file("mnt/files/data", 25, 10, 1, 4);
 }
 
+/*
+ * A write that failed is told to each descriptor that was open then, and to each program by
+ * fl_msync(), once; the pages stay, and are written when they can be.
+ */
+static void told_once_to_each(void **state)
+{
+	int64_t errors, told;
+	struct process p[3];
+
+	(void)state;
+	start_some(p, 3, SMALL);
+	for (unsigned i = 0; i < 2; i++)
+		OK(&p[i], OPEN, 0, 0, 0, 0);
+	OK(&p[0], STORE, 0, 10, 1, 2);
+	/* again, if one was tried in the background meanwhile */
+	do {
+		errors = number_in(in_base("mnt/stats"), "cache_errors: ");
+		__atomic_store_n(&within->write_error, -EIO, __ATOMIC_SEQ_CST);
+		OK(&p[2], PUT, 20, 0, 3, 7);
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(DO(&p[0], FSYNC, 0, 0, 0, 0), -EIO);
+		assert_true(number_in(in_base("mnt/stats"), "cache_errors: ") > errors);
+		assert_true(number_in(in_base("mnt/stats"), "cache_dirty: ") >= 11);
+		check_file("store/files/data", 0, 10, 1, 1);
+		OK(&p[1], CHECK, 0, 10, 1, 2);
+		errors = number_in(in_base("mnt/stats"), "cache_errors: ");
+		__atomic_store_n(&within->write_error, 0, __ATOMIC_SEQ_CST);
+		told = DO(&p[0], FSYNC, 0, 0, 0, 0);
+	} while (number_in(in_base("mnt/stats"), "cache_errors: ") != errors);
+	assert_int_equal(told, 0);
+	check_file("store/files/data", 0, 10, 1, 2);
+	/* one that is opened now has nothing to be told */
+	OK(&p[2], OPEN, 0, 0, 0, 0);
+	OK(&p[2], FSYNC, 0, 0, 0, 0);
+	assert_int_equal(DO(&p[1], FSYNC, 0, 0, 0, 0), -EIO);
+	OK(&p[1], FSYNC, 0, 0, 0, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(DO(&p[i], SYNC, 0, 100, 0, 0), -EIO);
+		OK(&p[i], SYNC, 0, 100, 0, 0);
+		OK(&p[i], OPEN, 0, 0, 0, 0);
+		OK(&p[i], FSYNC, 0, 0, 0, 0);
+		OK(&p[i], SHUT, 0, 0, 0, 0);
+		finish(&p[i]);
+	}
+}
+
 /* fl_prefetch() of pages whose reads are under way when the server is killed, or about to be. */
 static void killed_while_it_brings(void **state)
 {
@@ -1338,6 +1384,7 @@ int main(int argc, char **argv)
 						end_within),
 		cmocka_unit_test_setup_teardown(one_that_is_away_while_others_store, begin_within,
 						end_within),
+		cmocka_unit_test_setup_teardown(told_once_to_each, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(killed_while_it_brings, begin_within, end_within),
 	};
 
