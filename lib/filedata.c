@@ -205,8 +205,16 @@ long filedata_sync(struct pager *p, void *arg)
 {
 	struct filedata *d = arg;
 	struct pagecache *pc = find(p->mm, d);
+	uint64_t failed;
+	int err;
 
-	return pc == NULL ? -ENOENT : peers_sync_file(p->mm, pc, d->heard, d->wait);
+	if (pc != NULL)
+		return peers_sync_file(p->mm, pc, d->heard, d->wait);
+	err = cache_failed(p->mm, d->dev, d->ino, &failed);
+	if (d->heard == NULL || failed <= *d->heard)
+		return -ENOENT;
+	*d->heard = failed;
+	return err;
 }
 
 long filedata_dirty(struct pager *p, void *arg)

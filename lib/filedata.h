@@ -49,7 +49,7 @@ long filedata_written(struct pager *p, void *arg);
 long filedata_cut(struct pager *p, void *arg);
 /* fallocate(2) of fd. */
 long filedata_allocate(struct pager *p, void *arg);
-/* Write what is dirty and make it durable; wait->pending falls to 0 then. */
+/* Write what is dirty and make it durable; wait->pending falls to 0 then.  -errno: it is not waited for. */
 long filedata_sync(struct pager *p, void *arg);
 /* Look at the file's size; 1: dirty pages are not written yet, 0: none are. */
 long filedata_dirty(struct pager *p, void *arg);

@@ -354,10 +354,42 @@ static void close_fd(int fd)
 		SYS1(close, fd);
 }
 
+int cache_failed(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t *failed)
+{
+	const struct files *f = &mm->files;
+	int err = 0;
+
+	*failed = 0;
+	for (unsigned i = 0; i < ENDED_MAX; i++) {
+		if (f->ended[i].dev != dev || f->ended[i].ino != ino ||
+		    f->ended[i].failed <= *failed)
+			continue;
+		*failed = f->ended[i].failed;
+		err = f->ended[i].err;
+	}
+	return err;
+}
+
+/* Who has the file open has not heard of it yet, perhaps. */
+static void note_failure(const struct pagecache *pc)
+{
+	struct files *f = &pc->mm->files;
+	unsigned i = f->next_ended;
+
+	if (pc->failed == 0 || !(pc->mm->flags & MM_SERVER))
+		return;
+	f->ended[i].dev = pc->dev;
+	f->ended[i].ino = pc->ino;
+	f->ended[i].failed = pc->failed;
+	f->ended[i].err = pc->last_failure;
+	f->next_ended = (i + 1) % ENDED_MAX;
+}
+
 void cache_free(struct pagecache *pc)
 {
 	struct files *f = &pc->mm->files;
 
+	note_failure(pc);
 	for (struct pagecache **link = &f->first; *link != NULL; link = &(*link)->next) {
 		if (*link == pc) {
 			*link = pc->next;
@@ -504,6 +536,7 @@ static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)
 	pc->dev = st.st_dev;
 	pc->ino = st.st_ino;
 	pc->size = (uint64_t)st.st_size;
+	pc->last_failure = cache_failed(mm, pc->dev, pc->ino, &pc->failed);
 	note_name(pc, dup);
 	r = write_words_of(pc) ? open_devices(pc, dup, write) : -ENOMEM;
 	if (r != 0) {
@@ -1436,6 +1469,7 @@ static long take(struct mm *mm, int fd, bool write, const struct cache_before *b
 	pc->dev = st.st_dev;
 	pc->ino = st.st_ino;
 	pc->size = (uint64_t)st.st_size;
+	pc->last_failure = cache_failed(mm, pc->dev, pc->ino, &pc->failed);
 	note_name(pc, fd);
 	r = reopen_left(mm, before->memfd, &pc->memfd);
 	if (r == 0)

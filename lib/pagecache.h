@@ -193,6 +193,7 @@ struct file_io {
 };
 
 #define BUS_MAX 64U
+#define ENDED_MAX 64U
 #define FILE_TICK 250000000U /* ns: how finely the age of dirty pages is told */
 #define RECENT_MAX 2000000000U
 #define RECENT_MIN 40000000U
@@ -208,6 +209,12 @@ struct files {
 	uint64_t read_ended; /* when the last one did, ns */
 	uint32_t event; /* futex: grows when a write or a sync ended */
 	uint64_t failures; /* of writes, so far; atomic for who reads it without the lock */
+	/* MM_SERVER: the last ones of files whose caches have ended; the oldest goes first */
+	struct {
+		uint64_t dev, ino, failed;
+		int err;
+	} ended[ENDED_MAX];
+	unsigned next_ended;
 	uint32_t lookers; /* threads that read words without the lock; atomic */
 	struct pagecache *dead; /* freed when there is none */
 	/* the clock: pages are unmapped at `lead` and dropped at `tail`, which follows it */
@@ -296,6 +303,8 @@ int cache_open_source(struct mm *mm, struct source *source, uint64_t size, bool 
 /* Give back what nobody maps or holds and has nothing more to write; after a round of the pager's loop. */
 void cache_sweep(struct pager *p);
 void cache_free(struct pagecache *pc);
+/* How a write of a file last failed whose cache has ended, and as which of all failures; 0: none did. */
+int cache_failed(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t *failed);
 /* The memory of those that are freed, unless somebody looks at words just now. */
 void cache_bury(struct mm *mm);
 

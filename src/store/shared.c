@@ -291,11 +291,6 @@ void shared_stop(void)
 		hop_run(mm, close_all, NULL);
 }
 
-uint64_t shared_failures(void)
-{
-	return mm != NULL ? __atomic_load_n(&mm->files.failures, __ATOMIC_RELAXED) : 0;
-}
-
 void shared_count(struct shared_counts *c)
 {
 	struct fl_stats s;
@@ -574,6 +569,11 @@ static int write_rest(const struct filedata *d, int fd, uint64_t *size)
 	return 0;
 }
 
+uint64_t shared_failures(void)
+{
+	return mm != NULL ? __atomic_load_n(&mm->files.failures, __ATOMIC_RELAXED) : 0;
+}
+
 /* Write what is cached of a file, and wait for it; -ENOENT: nothing is. */
 static int sync_cached(struct filedata *d)
 {
@@ -583,6 +583,9 @@ static int sync_cached(struct filedata *d)
 
 	d->wait = &wait;
 	r = run(filedata_sync, d);
+	/* nothing is cached any more: what could not be written is to be told still */
+	if (r == -ENOENT && shared_failures() != 0)
+		r = hop_run(mm, filedata_sync, d);
 	if (r != 0)
 		return (int)r;
 	/* Acquire: what was written; pairs with the release of who ends it. */

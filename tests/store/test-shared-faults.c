@@ -1303,6 +1303,40 @@ static void told_once_to_each(void **state)
 	}
 }
 
+/* The same when nobody maps the file any more, and what could not be written is given up. */
+static void told_though_given_up(void **state)
+{
+	time_t since = time(NULL);
+	struct process p[3];
+
+	(void)state;
+	start_some(p, 1, SMALL);
+	for (unsigned i = 1; i < 3; i++) {
+		start(&p[i]);
+		OK(&p[i], OPEN, 0, 0, 0, 0);
+	}
+	OK(&p[0], STORE, 0, PAGES, 100, 2);
+	__atomic_store_n(&within->write_error, -ENOSPC, __ATOMIC_SEQ_CST);
+	finish(&p[0]);
+	while (number_in(in_base("mnt/stats"), "cache_pages: ") != 0) {
+		assert_true(time(NULL) - since < HANG_SECONDS);
+		poll(NULL, 0, 10);
+	}
+	__atomic_store_n(&within->write_error, 0, __ATOMIC_SEQ_CST);
+	assert_int_equal(DO(&p[1], FSYNC, 0, 0, 0, 0), -ENOSPC);
+	OK(&p[1], FSYNC, 0, 0, 0, 0);
+	/* whether it is mapped again or not */
+	OK(&p[1], MAP, 0, PAGES, 0, 1);
+	OK(&p[1], CHECK, 1, 99, 1, 1);
+	assert_int_equal(DO(&p[2], FSYNC, 0, 0, 0, 0), -ENOSPC);
+	OK(&p[2], FSYNC, 0, 0, 0, 0);
+	OK(&p[2], OPEN, 0, 0, 0, 0);
+	OK(&p[2], FSYNC, 0, 0, 0, 0);
+	OK(&p[1], SYNC, 0, PAGES, 0, 0);
+	for (unsigned i = 1; i < 3; i++)
+		finish(&p[i]);
+}
+
 /* fl_prefetch() of pages whose reads are under way when the server is killed, or about to be. */
 static void killed_while_it_brings(void **state)
 {
@@ -1385,6 +1419,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(one_that_is_away_while_others_store, begin_within,
 						end_within),
 		cmocka_unit_test_setup_teardown(told_once_to_each, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(told_though_given_up, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(killed_while_it_brings, begin_within, end_within),
 	};
 
