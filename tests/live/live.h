@@ -160,8 +160,10 @@ static inline uint64_t live_word(uint64_t tag, size_t i)
 	return x ^ x >> 29;
 }
 
+/* What was stored before is there for whom a touch of the page asks, a source or a handler. */
 static inline uint64_t *live_page(char *mem, size_t page)
 {
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	return (uint64_t *)(void *)(mem + page * PG);
 }
 
