@@ -59,9 +59,10 @@ bare_environment() {
 	done
 }
 
-# but the store that its tests are to use.
-use_store() {
+# but the store that its tests are to use, and how they are to compress.
+use_swap() {
 	[ -z "${FL_STORE:-}" ] || export FAULTLINE_STORE="$FL_STORE"
+	[ -z "${FL_COMPRESS:-}" ] || export FAULTLINE_COMPRESS="$FL_COMPRESS"
 }
 
 # An option of 'faultline mount': a sanitizer's own system calls are not on the server's list.

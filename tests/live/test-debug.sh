@@ -6,7 +6,7 @@
 # core dump, of about the size of a native one.
 . "${FL_SRC:-.}/tests/functions.sh"
 bare_environment
-use_store
+use_swap
 export FAULTLINE_SWAP_DIR="$work"
 
 cat >"$work/subject.c" <<'END'

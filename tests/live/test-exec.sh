@@ -10,7 +10,7 @@
 live=$FL_BUILD/tests/live
 mkdir "$work/swap"
 bare_environment
-use_store
+use_swap
 export FAULTLINE_SWAP_DIR="$work/swap"
 
 # paged COMMAND...: under a limit that the command passes

@@ -17,7 +17,7 @@ unset own_ipc
 held=$FL_BUILD/tests/held
 tree=$FL_BUILD/tests/live/group-tree
 bare_environment
-use_store
+use_swap
 export FAULTLINE_SWAP_DIR="$work" tree work
 
 # group STATUS LIMIT ARGUMENT...

@@ -15,7 +15,7 @@ finish() {
 }
 chmod 755 "$work"
 bare_environment
-use_store
+use_swap
 
 # same WHAT COMMAND...: equal output, errors and status both ways
 same() {

@@ -187,8 +187,9 @@ static void many_threads_one_read(void **state)
 		}
 		pthread_barrier_destroy(&barrier);
 		b = live_stats(fl);
-		assert_int_equal(b.reads - a.reads, 1);
-		assert_int_equal(b.read_pages - a.read_pages, 1);
+		/* one read, or it was unpacked once */
+		assert_int_equal(b.reads - a.reads + b.faults_compressed - a.faults_compressed, 1);
+		assert_int_equal(b.read_pages - a.read_pages, b.reads - a.reads);
 		live_check(mem, 0, 32, round);
 	}
 	assert_int_equal(fl_close(fl), 0);
@@ -202,6 +203,7 @@ static void a_scan_is_read_ahead(void **state)
 	struct fl_stats a, b;
 
 	(void)state;
+	live_to_slots();
 	live_fill(mem, 0, n, 3);
 	live_out(fl, mem, n);
 	a = live_stats(fl);
@@ -235,6 +237,7 @@ static void interleaved_scans_keep_their_windows(void **state)
 	struct fl_stats a, b;
 
 	(void)state;
+	live_to_slots();
 	live_fill(mem, 0, n, 4);
 	live_out(fl, mem, n);
 	a = live_stats(fl);
@@ -272,6 +275,7 @@ static void what_is_below_is_read_along(void **state)
 
 	(void)state;
 	assert_non_null(of);
+	live_to_slots();
 	live_fill(mem, 0, n, 5);
 	live_out(fl, mem, n);
 	for (unsigned pass = 0; pass < 2; pass++) {
@@ -320,8 +324,11 @@ static void without_readahead_a_page_is_read_alone(void **state)
 	for (size_t i = 0; i < n / 4; i++)
 		live_check(mem, n - 1 - i, 1, 7);
 	b = live_stats(fl);
-	assert_int_equal(b.read_pages - a.read_pages, n / 2 + n / 4);
-	assert_int_equal(b.faults_major - a.faults_major, n / 2 + n / 4);
+	assert_int_equal(b.read_pages - a.read_pages + b.faults_compressed - a.faults_compressed,
+			 n / 2 + n / 4);
+	assert_int_equal(b.faults_major - a.faults_major + b.faults_compressed -
+				 a.faults_compressed,
+			 n / 2 + n / 4);
 	assert_int_equal(fl_close(fl), 0);
 }
 
@@ -348,6 +355,7 @@ static void advice_shows_in_the_page_states(void **state)
 
 	(void)state;
 	/* PAGEOUT: into slots */
+	live_to_slots();
 	live_fill(mem, 0, 64, 5);
 	assert_int_equal(live_count(fl, mem, 64, FL_PAGE_PRESENT), 64);
 	live_out(fl, mem, 64);
@@ -424,7 +432,8 @@ static void a_repeated_word_takes_no_slot(void **state)
 		live_page(mem, 0)[i] = 5;
 	live_page(mem, 0)[300] = 6;
 	live_out(fl, mem, 1);
-	assert_int_equal(live_kind(fl, mem), FL_PAGE_SWAPPED);
+	assert_int_equal(live_kind(fl, mem),
+			 live_compressed() ? FL_PAGE_COMPRESSED : FL_PAGE_SWAPPED);
 	assert_int_equal(live_page(mem, 0)[300], 6);
 	assert_int_equal(fl_close(fl), 0);
 }
@@ -443,6 +452,7 @@ static void clean_pages_are_not_written_twice(void **state)
 		o.wp = wps[w];
 		fl = live_armed(&o);
 		mem = live_map(fl, n);
+		live_to_slots();
 		live_fill(mem, 0, n, 8);
 		live_out(fl, mem, n);
 		a = live_stats(fl);
@@ -523,6 +533,7 @@ static void what_is_read_and_written_is_not_protected(void **state)
 	char *mem = live_map(fl, n);
 	uint64_t *shadow = calloc(n, sizeof(*shadow));
 	struct fl_stats a = {0}, b;
+	uint64_t came;
 
 	(void)state;
 	assert_non_null(shadow);
@@ -538,8 +549,9 @@ static void what_is_read_and_written_is_not_protected(void **state)
 		*word = ++shadow[p];
 	}
 	b = live_stats(fl);
-	assert_true(b.faults_swap - a.faults_swap > n / 2);
-	assert_true(b.faults_wp - a.faults_wp < (b.faults_swap - a.faults_swap) / 5);
+	came = b.faults_swap - a.faults_swap + b.faults_compressed - a.faults_compressed;
+	assert_true(came > n / 2);
+	assert_true(b.faults_wp - a.faults_wp < came / 5);
 	for (size_t i = 0; i < n; i++)
 		assert_true(live_page(mem, i)[3] == shadow[i]);
 	free(shadow);
@@ -556,6 +568,7 @@ static void writers_lift_the_protection_of_neighbours(void **state)
 	struct fl_stats a, b;
 
 	(void)state;
+	live_to_slots();
 	live_fill(mem, 0, n, 31);
 	live_out(fl, mem, n);
 	live_check(mem, 0, n, 31);

@@ -133,7 +133,7 @@ static void swapped_pages_come(void **state)
 		for (size_t i = 0; i < n; i += 3)
 			memset(p + i * PG, 0x55, PG); /* one word */
 		live_out(fl, p, n);
-		assert_true(live_count(fl, p, n, FL_PAGE_SWAPPED) > n / 2);
+		assert_true(live_away(fl, p, n) > n / 2);
 		assert_true(live_count(fl, p, n, FL_PAGE_FILLED) >= n / 3);
 		assert_int_equal(fl_try(fl, p, n * PG), -EAGAIN);
 		prefetch(fl, p, n + 1024);

@@ -133,6 +133,7 @@ static void a_scan_finds_a_part_of_itself(void **state)
 	uint64_t read = 0;
 
 	(void)state;
+	live_to_slots();
 	live_fill(p, 0, n, 3);
 	live_check(p, 0, n, 3);
 	for (unsigned round = 0; round < 3; round++)

@@ -9,7 +9,7 @@
 
 mappings=$FL_BUILD/tests/live/mappings
 bare_environment
-use_store
+use_swap
 
 status=0
 "$mappings" 24 >"$work/native" 2>&1 || status=$?

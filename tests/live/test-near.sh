@@ -9,7 +9,7 @@
 
 affinity=$FL_BUILD/tests/live/affinity
 bare_environment
-use_store
+use_swap
 
 # paged NEAR: the same output as natively; $bound: how often the binding was seen
 paged() {

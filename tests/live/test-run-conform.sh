@@ -3,21 +3,12 @@
 #
 # What mmap(2) says of mappings of files, as test-mmap-conform expects it of the
 # kernel, of an unmodified program whose files are managed.
-set -eu
+. "${FL_SRC:-.}/tests/functions.sh"
 
-faultline=$FL_BUILD/src/cli/faultline
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/run-conform.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-for variable in $(env | sed -n 's/^\(FAULTLINE_[A-Z_]*\)=.*/\1/p') LD_PRELOAD; do
-	unset "$variable"
-done
+bare_environment
+use_swap
 TMPDIR=$work CMOCKA_MESSAGE_OUTPUT=TAP
 export TMPDIR CMOCKA_MESSAGE_OUTPUT
-
-fail() {
-	echo "$*"
-	exit 1
-}
 
 # figure LABEL: of the summaries, which children write, too
 figure() {
@@ -31,13 +22,10 @@ for options in '--wp auto' '--wp sync --engine sync' '--wp off --pagers 3'; do
 	# shellcheck disable=SC2086
 	"$faultline" run --limit 4M --files "$work/*" $options --verify=7 --stats="$work/stats" -- \
 		"$FL_BUILD/tests/live/test-mmap-conform" 'native: *' >"$work/out" 2>"$work/err" || status=$?
-	[ "$status" -eq 0 ] || {
-		cat "$work/out" "$work/err"
-		fail "$options: status $status"
-	}
+	[ "$status" -eq 0 ] || fail "$options: status $status"
 	passed=$(grep -c '^ok .*native: ' "$work/out") || true
 	[ "$passed" -ge 25 ] || fail "$options: only $passed cases ran"
-	[ "$(figure 'differences found')" = 0 ] || fail "$options: $(cat "$work/err")"
+	[ "$(figure 'differences found')" = 0 ] || fail "$options: differences"
 	[ "$(figure 'and with one')" -gt 0 ] || fail "$options: no page of a file was read"
 	[ "$(figure 'pages evicted')" -gt 100 ] || fail "$options: nothing was evicted"
 done

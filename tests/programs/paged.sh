@@ -111,12 +111,27 @@ same() {
 	done
 }
 
+# total NAME LABEL: a figure of the summary, summed over all processes.
+total() {
+	awk -v label="$2" '{ sub(/^ +/, "") } index($0, label " ") == 1 { sum += $NF }
+		END { print sum + 0 }' "$dir/$1.stats"
+}
+
+# came_back NAME: that evicted pages did, into $swapped; and compressed ones, where there are any.
+came_back() {
+	compressed=$(total "$1" 'compressed page')
+	swapped=$(($(total "$1" 'page in swap') + compressed))
+	[ "$swapped" -gt 0 ] || fail "$1: no page came back from swap"
+	[ -z "${FAULTLINE_COMPRESS:-}" ] || [ "$compressed" -gt 0 ] ||
+		fail "$1: no compressed page came back"
+}
+
 # was_paged NAME: that the run went through faultline, and within the limit.
 was_paged() {
 	[ -s "$dir/$1.stats" ] || fail "$1: no summary was written"
-	evicted=$(stat "$1" 'pages evicted') swapped=$(stat "$1" 'page in swap')
+	evicted=$(stat "$1" 'pages evicted')
 	[ "$evicted" -gt 0 ] || fail "$1: no page was evicted"
-	[ "$swapped" -gt 0 ] || fail "$1: no page came back from swap"
+	came_back "$1"
 	was=$(peak "$1" native) is=$(peak "$1" paged)
 	[ "$is" -lt $((was * 2 / 3)) ] ||
 		fail "$1: held $is KiB with a limit of $limit KiB; $was KiB natively"
@@ -131,12 +146,6 @@ paged() {
 	managed "$@"
 	same "$1"
 	was_paged "$1"
-}
-
-# total NAME LABEL: a figure of the summary, summed over all processes.
-total() {
-	awk -v label="$2" '{ sub(/^ +/, "") } index($0, label " ") == 1 { sum += $NF }
-		END { print sum + 0 }' "$dir/$1.stats"
 }
 
 # family_was_limited NAME PROCESSES: at least so many were paged, none held too much.
@@ -154,15 +163,16 @@ family_was_limited() {
 		}
 		END { print int(most) }' "$dir/$1.stats")
 	[ "$most" -le "$limit" ] || fail "$1: a process held $most KiB, the limit is $limit KiB"
+	swapped=$(($(total "$1" 'page in swap') + $(total "$1" 'compressed page')))
 	echo "$1: as native; limit $limit KiB, $processes processes paged, held $most KiB at" \
-		"most, $evicted pages evicted, $(total "$1" 'page in swap') faults on swapped pages," \
+		"most, $evicted pages evicted, $swapped faults on swapped pages," \
 		"$(seconds "$1" native) s natively, $(seconds "$1" paged) s paged"
 }
 
 # family_was_paged NAME PROCESSES: that, and pages came back.
 family_was_paged() {
 	family_was_limited "$@"
-	[ "$(total "$1" 'page in swap')" -gt 0 ] || fail "$1: no page came back from swap"
+	came_back "$1"
 }
 
 # paged_family NAME PROCESSES COMMAND...; $limit is set.
