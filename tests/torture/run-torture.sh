@@ -7,6 +7,7 @@
 # files and of sources, which fail at times; and then, with forks, under `faultline run`, at last with one limit for all processes: SECONDS
 # in all (60), an equal part each, with seeds from SEED on (by the day, so that
 # each day meets others).  A line before each run gives the command that repeats it.
+# FL_COMPRESS, "lz4" or "zstd,512K", has all of them compress that would not.
 set -eu
 
 total=${1:-60}
@@ -23,6 +24,8 @@ case $total$seed in
 	exit 2
 	;;
 esac
+kind=${FL_COMPRESS:-}
+kind=${kind%,*}
 each=$((total / 22))
 [ "$each" -gt 0 ] || each=1
 
@@ -46,21 +49,24 @@ parts()
 	IFS=: read -r wp engine pagers compress <<-END
 		$1
 	END
+	[ "$compress" != none ] || compress=${FL_COMPRESS:-none}
 }
 
 for run in $runs; do
 	parts "$run"
 	repeat "$build/tests/torture/torture" --seconds "$each" --seed "$seed" --wp "$wp" \
-		--engine "$engine" --pagers "$pagers" --compress "$compress"
+		--engine "$engine" --pagers "$pagers" --compress "${compress%,*}"
 done
 for options in '--wp auto' '--wp sync --engine sync --pagers 2'; do
 	# shellcheck disable=SC2086 # several options
-	repeat "$build/tests/torture/torture" --seconds "$each" --seed "$seed" --in-thread $options
+	repeat "$build/tests/torture/torture" --seconds "$each" --seed "$seed" --in-thread $options \
+		${kind:+--compress "$kind"}
 done
 for options in '--engine uring' '--engine uring --pages 8192 --limit 8388608' \
 	'--engine sync --pagers 2' '--source --pagers 2' --errors; do
 	# shellcheck disable=SC2086 # several options
-	repeat "$build/tests/torture/torture-files" --seconds "$each" --seed "$seed" $options
+	repeat "$build/tests/torture/torture-files" --seconds "$each" --seed "$seed" $options \
+		${kind:+--compress "$kind"}
 done
 for run in auto:uring:1:none sync:sync:1:none off:uring:2:none auto:uring:1:lz4,512K; do
 	parts "$run"
@@ -74,5 +80,6 @@ for run in auto:uring:1:none off:sync:2:lz4,512K; do
 		--engine "$engine" --pagers "$pagers" --compress="$compress" -- \
 		"$build/tests/torture/torture-fork" --seconds "$each" --seed "$seed" --file
 done
-repeat "$build/src/cli/faultline" run --limit 12M --limit-group -- \
-	"$build/tests/torture/torture-fork" --seconds "$each" --seed "$seed" --refused
+repeat "$build/src/cli/faultline" run --limit 12M --limit-group \
+	--compress="${FL_COMPRESS:-none}" -- "$build/tests/torture/torture-fork" --seconds "$each" \
+	--seed "$seed" --refused
