@@ -220,9 +220,14 @@ if LZ4
 if ZSTD
 test_programs += tests/live/test-live-tier tests/fault/test-fault-tier
 live_tests += tests/live/test-live-tier
+if INTERCEPT
+live_tests += tests/live/test-compress.sh
+endif
 tier_fault_tests = tests/fault/test-fault-tier
 endif
 endif
+
+test_scripts += tests/live/test-compress.sh
 
 tests_live_test_live_tier_SOURCES = tests/live/test-live-tier.c tests/live/live.h tests/unit/test.h
 tests_live_test_live_tier_CPPFLAGS = $(live_cppflags)
@@ -675,6 +680,19 @@ check-io:
 		FL_BUILD='$(abs_top_builddir)' $(SHELL) $(srcdir)/tests/store/with-store.sh $$io \
 			$(MAKE) $(AM_MAKEFLAGS) check \
 			TESTS='$(filter-out $(io_not),$(live_tests) $(program_tests) $(torture_tests))' || \
+			exit 1; \
+	done
+
+# make check-compress: what pages, with a pool of compressed pages, so small that pages go on
+# to an area.  Not those that have pools of their own, or do not look at what the environment says.
+compress_not = tests/live/test-live-tier tests/live/test-compress.sh tests/live/test-run.sh \
+	tests/live/test-install.sh tests/live/test-examples.sh tests/bench/test-bench.sh
+.PHONY: check-compress
+check-compress:
+	for compress in lz4,512K zstd,512K; do \
+		echo "==> compress=$$compress" && \
+		FL_COMPRESS=$$compress FAULTLINE_COMPRESS=$$compress $(MAKE) $(AM_MAKEFLAGS) check \
+			TESTS='$(filter-out $(compress_not),$(live_tests) $(program_tests) $(torture_tests))' || \
 			exit 1; \
 	done
 
