@@ -72,6 +72,11 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 				 page - vpn_of(start));
 	if (err == 0)
 		err = pager_register(mm, start, end);
+	/* what a read from outside has put there before that: nothing else can have */
+	if (err == 0) {
+		SYS3(madvise, start, end - start, MADV_DONTNEED_LOCKED);
+		drop_entries(mm, start, end);
+	}
 	if (err == 0 && prot != PROT_NONE)
 		err = SYS3(mprotect, start, end - start, prot);
 	if (err == 0)

@@ -581,6 +581,8 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 	if (err == 0) {
 		SYS3(madvise, start, end - start, MADV_DONTFORK);
 		SYS3(madvise, start, end - start, MADV_DONTDUMP);
+		/* what a read from outside has put there before it was registered */
+		SYS3(madvise, start, end - start, MADV_DONTNEED_LOCKED);
 		/* from here on the server knows; only then can it be touched */
 		err = tell_range(mm, f, WIRE_MAP, start, end, page, map_flags(rflags));
 	}
