@@ -27,6 +27,7 @@
 #include "do.h"
 #include "mm.h"
 #include "source.h"
+#include "store-client.h"
 #include "sys.h"
 #include "uffd.h"
 
@@ -227,6 +228,13 @@ static long lock_words(const struct pagecache *pc)
 	return SYS3(fcntl, pc->state_fd, F_OFD_SETLK, &whole);
 }
 
+static uint64_t ino_of(int fd)
+{
+	struct stat st;
+
+	return sys_err(SYS2(fstat, fd, &st)) ? 0 : st.st_ino;
+}
+
 static int make_memfds(struct pagecache *pc)
 {
 	long r = make_memfd(pc, "faultline-cache");
@@ -234,6 +242,7 @@ static int make_memfds(struct pagecache *pc)
 	if (sys_err(r))
 		return (int)r;
 	pc->memfd = (int)r;
+	pc->memfd_ino = pc->mm->flags & MM_SERVER ? ino_of(pc->memfd) : 0;
 	r = make_memfd(pc, "faultline-cache-state");
 	if (sys_err(r))
 		return (int)r;
@@ -346,6 +355,7 @@ static void link_cache(struct pagecache *pc)
 	pc->next = f->first;
 	f->first = pc;
 	landing_fit(pc->mm);
+	stored_tell(pc->mm);
 }
 
 static void close_fd(int fd)
@@ -394,6 +404,7 @@ void cache_free(struct pagecache *pc)
 		if (*link == pc) {
 			*link = pc->next;
 			note_changed(pc);
+			stored_forget(pc->mm, &pc->users);
 			break;
 		}
 	}
@@ -864,17 +875,34 @@ void cache_wake(struct pagecache *pc, uint64_t page, uint64_t n)
 
 /* ---- coming and going ---- */
 
+/* Before pages are taken out of the memfd, and when their words say so. */
+static void count_drops(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	for (uint64_t at = page - page % CACHE_BLOCK; at < page + n; at += CACHE_BLOCK) {
+		struct cache_chunk *c = chunk_of(pc, at);
+		uint32_t *drops = c != NULL ? &c->block[at % CHUNK_PAGES / CACHE_BLOCK].drops : NULL;
+
+		/* Release: who finds pages gone, or other ones there, sees another number. */
+		if (drops != NULL)
+			__atomic_store_n(drops, *drops + 1, __ATOMIC_RELEASE);
+	}
+}
+
 bool cache_drop(struct pagecache *pc, uint64_t page, uint64_t n)
 {
 	uint32_t wasted = 0;
 
+	count_drops(pc, page, n);
 	/* first: nobody finds a page that its word says is absent */
-	if (!punch(pc, page, n))
+	if (!punch(pc, page, n)) {
+		count_drops(pc, page, n);
 		return false;
+	}
 	for (uint64_t i = 0; i < n; i++) {
 		wasted += (cache_get(pc, page + i) & CACHE_AHEAD) != 0;
 		cache_set(pc, page + i, 0);
 	}
+	count_drops(pc, page, n);
 	if (wasted != 0) {
 		file_stream_wasted(&pc->streams, wasted);
 		stat_add(&pc->mm->stats.readahead_misses, wasted);
@@ -1196,9 +1224,7 @@ static bool is_servers(int fd)
 
 static bool is_memfd(const struct pagecache *pc, uint64_t ino)
 {
-	struct stat st;
-
-	return !sys_err(SYS2(fstat, pc->memfd, &st)) && st.st_ino == ino;
+	return pc->memfd_ino == ino;
 }
 
 bool cache_has(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t memfd_ino)
@@ -1472,6 +1498,7 @@ static long take(struct mm *mm, int fd, bool write, const struct cache_before *b
 	pc->last_failure = cache_failed(mm, pc->dev, pc->ino, &pc->failed);
 	note_name(pc, fd);
 	r = reopen_left(mm, before->memfd, &pc->memfd);
+	pc->memfd_ino = before->memfd_ino;
 	if (r == 0)
 		r = reopen_left(mm, before->state_fd, &pc->state_fd);
 	if (r == 0)

@@ -122,6 +122,7 @@ struct cache_chunk {
 	uint64_t *sum;	/* CHUNK_PAGES, of what was written of RECENT ones; NULL: of none yet */
 	struct {
 		uint16_t frames, dirty;
+		uint32_t drops; /* odd while pages of it are taken out of the memfd: publish.h */
 	} block[CHUNK_PAGES / CACHE_BLOCK];
 };
 
@@ -137,6 +138,8 @@ struct pagecache {
 	uint64_t seen;
 	struct source *source; /* NULL: an ordinary file */
 	int memfd, state_fd;
+	uint64_t memfd_ino; /* MM_SERVER */
+	uint32_t shown; /* to a store's server: stored_say() */
 	int marks_fd; /* MM_SERVER: what is stored when we have gone, a byte a page (share.c) */
 	uint64_t memfd_pages, chunks;
 	int fd;	       /* buffered; in the pagers' descriptor table */

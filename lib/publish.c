@@ -35,6 +35,11 @@ uint64_t publish_layout(void)
 		sizeof(struct pager), offsetof(struct pager, tid), sizeof(struct tier),
 		offsetof(struct tier, codec), offsetof(struct tier, pool), sizeof(struct zobj_head),
 		SWP_POOL, ZPOOL_UNIT,
+		offsetof(struct region, users), offsetof(struct region, delta), REGION_REMOTE,
+		offsetof(struct pagecache, users), offsetof(struct pagecache, chunk),
+		sizeof(struct cache_chunk), offsetof(struct cache_chunk, word),
+		offsetof(struct cache_chunk, block[0].drops), CHUNK_PAGES, CACHE_BLOCK, CACHE_CHUNKS,
+		CACHE_UPTODATE, CACHE_GONE,
 	};
 	/* clang-format on */
 	uint64_t h = PUBLISH_MAGIC;

@@ -22,7 +22,9 @@
  *	has its bytes, whatever the entry says;
  *	a page that is there is evicted only after its entry said PRESENT;
  *	struct transit tells where pages are between leaving and their entries' change;
- *	within one generation (struct stage_block) a place in staging has one frame.
+ *	within one generation (struct stage_block) a place in staging has one frame;
+ *	while a block's `drops` (struct cache_chunk) stays the same, and even, a page that its
+ *	word says is cached is in the memfd; of one that is not the file has the bytes.
  */
 #ifndef FL_PUBLISH_H
 #define FL_PUBLISH_H

@@ -75,6 +75,7 @@ struct share_file {
 	uint64_t dev, ino;
 	int memfd, state_fd, marks_fd; /* -1: to be asked for */
 	uint64_t memfd_ino;
+	uint32_t shown; /* to the store's server: stored_say() */
 	uint64_t birth; /* when the file was made, by the server's word; 0: not known */
 	/* when the server has gone */
 	bool stranded;	      /* no server pages it: its faults are ours to answer */
@@ -385,7 +386,18 @@ static int fetch(struct mm *mm, struct share_file *f, int fd)
 	f->state_fd = got[1];
 	f->marks_fd = got[2];
 	f->memfd_ino = ino_of(f->memfd);
+	f->shown = 0;
+	stored_tell(mm);
 	return 0;
+}
+
+bool share_tell(struct mm *mm)
+{
+	for (struct share_file *f = mm->share != NULL ? mm->share->files : NULL; f != NULL;
+	     f = f->next)
+		if (f->memfd >= 0 && !stored_say(mm, &f->users, &f->shown, &f->memfd, 1))
+			return false;
+	return true;
 }
 
 /* Whether a file is on the store's mount. */
@@ -473,6 +485,7 @@ static long open_file(struct mm *mm, int fd, struct map_file *m, struct share_fi
 		}
 		f->next = s->files;
 		s->files = f;
+		stored_tell(mm);
 	}
 	*out = f;
 	return 0;
@@ -1413,6 +1426,7 @@ static void sweep(struct mm *mm, bool last)
 			close_there(mm, f);
 		close_fds(f);
 		*link = f->next;
+		stored_forget(mm, &f->users);
 		sys_mem_free(f, sizeof(*f));
 	}
 }

@@ -92,6 +92,9 @@ uint64_t share_bring(struct mm *mm, const struct region *r, vpn_t vpn, vpn_t sto
 vpn_t share_next_absent(const struct region *r, vpn_t vpn, vpn_t stop);
 vpn_t share_next_reading(const struct region *r, vpn_t vpn, vpn_t stop);
 
+/* Tell the server which memfd is whose (stored_say()); false: not all. */
+bool share_tell(struct mm *mm);
+
 /* There is a server again, which may be another one. */
 void share_come_back(struct mm *mm);
 

@@ -34,6 +34,7 @@
 #define PATH_ROOM 512U
 #define PATIENCE_NS 3000000000U /* at the start */
 #define PAUSE_NS 20000000U
+#define TELL_NS 10000000U /* until what its socket had no room for is told again */
 
 struct store {
 	int fd; /* -1: not attached */
@@ -44,6 +45,10 @@ struct store {
 	bool refused;	     /* ERROR came; */
 	int error;	     /* this */
 	uint32_t generation; /* of the connection */
+	bool looks;	     /* the server wants to be told of mapped files; */
+	bool untold;	     /* there may be one that it was not told of, */
+	bool stale;	     /* or one that has gone: it is to forget all */
+	uint32_t telling;    /* what they were told with, never 0 */
 	uint64_t next;	     /* when to try again */
 	char mnt[PATH_ROOM];
 	char path[PATH_ROOM]; /* of the socket; empty: not looked up yet */
@@ -336,7 +341,8 @@ static int begin(struct mm *mm)
 		return r;
 	s->fd = r;
 	s->generation++;
-	s->attached = s->refused = false;
+	s->telling++;
+	s->attached = s->refused = s->looks = s->stale = false;
 	s->pending = true;
 	wire_init(&m, WIRE_HELLO);
 	own_name(mm, m.name, 16);
@@ -430,6 +436,62 @@ static long swap_off(struct pager *p, const char *name)
 	return swap_area_mine(mm->swap.area[index]) > room ? -ENOMEM : do_swapoff(p, name);
 }
 
+/* ---- mapped files ---- */
+
+static bool is_told_of(const struct store *s)
+{
+	return s != NULL && s->fd >= 0 && s->attached && s->looks;
+}
+
+bool stored_say(struct mm *mm, const struct region_users *users, uint32_t *told, const int *fds,
+		unsigned nfds)
+{
+	struct store *s = mm->store;
+	struct wire_msg m;
+
+	if (*told == s->telling)
+		return true;
+	wire_init(&m, WIRE_BACKING);
+	m.mm_addr = (uintptr_t)users;
+	if (stored_send(s->fd, &m, fds, nfds) != 0)
+		return false;
+	*told = s->telling;
+	return true;
+}
+
+static bool tell_all(struct mm *mm)
+{
+	struct store *s = mm->store;
+	uint32_t told = 0;
+
+	if (s->stale && !stored_say(mm, NULL, &told, NULL, 0))
+		return false;
+	s->telling += s->stale;
+	s->stale = false;
+	for (struct pagecache *pc = mm->files.first; pc != NULL; pc = pc->next)
+		if (!stored_say(mm, &pc->users, &pc->shown, (int[]){pc->memfd, pc->fd},
+				pc->source != NULL ? 1 : 2))
+			return false;
+	return share_tell(mm);
+}
+
+void stored_tell(struct mm *mm)
+{
+	if (!is_told_of(mm->store))
+		return;
+	/* a connection that has ended is found out when it is read */
+	mm->store->untold = !tell_all(mm);
+}
+
+void stored_forget(struct mm *mm, const struct region_users *users)
+{
+	struct store *s = mm->store;
+	uint32_t told = 0;
+
+	if (is_told_of(s) && !stored_say(mm, users, &told, NULL, 0))
+		s->stale = s->untold = true;
+}
+
 /* p NULL: at the start, when nothing can be asked of us yet. */
 static void handle(struct mm *mm, struct pager *p, const struct wire_msg *m, int *fds,
 		   unsigned nfds)
@@ -447,6 +509,8 @@ static void handle(struct mm *mm, struct pager *p, const struct wire_msg *m, int
 		else
 			close_fds(fds, nfds);
 		s->attached = true;
+		s->looks = (m->flags & WIRE_LOOKS) != 0;
+		stored_tell(mm);
 		if (s->said)
 			mm_log(mm, FL_LOG_INFO, "store %s: attached again", s->mnt);
 		s->said = false;
@@ -590,6 +654,8 @@ void stored_round(struct pager *p)
 			}
 		}
 	}
+	if (s->untold)
+		stored_tell(mm);
 	share_calls(p);
 	hop_passed_over(p);
 }
@@ -599,8 +665,10 @@ uint64_t stored_patience(const struct mm *mm)
 	uint64_t share = share_patience(mm);
 	uint64_t now, next;
 
-	if (mm->store == NULL || mm->store->fd >= 0)
+	if (mm->store == NULL)
 		return share;
+	if (mm->store->fd >= 0)
+		return mm->store->untold && share > TELL_NS ? TELL_NS : share;
 	now = sys_now();
 	next = mm->store->next > now ? mm->store->next - now : 1;
 	return next < share ? next : share;

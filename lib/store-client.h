@@ -55,6 +55,18 @@ int stored_send(int fd, const struct wire_msg *m, const int *fds, unsigned nfds)
 int stored_receive(int fd, struct wire_msg *m, int *fds, unsigned *nfds);
 int stored_await(int fd, uint64_t deadline);
 
+/*
+ * The server shows the process's memory to who may read it, and is given descriptors of what is
+ * behind mapped files for that (BACKING).  Called when there is one more, and one less, which a
+ * region's users is, or was; what cannot be sent at once is in a round.
+ */
+struct region_users;
+void stored_tell(struct mm *mm);
+void stored_forget(struct mm *mm, const struct region_users *users);
+/* One that *told, 0 at first, says was not told of yet: whether it is now. */
+bool stored_say(struct mm *mm, const struct region_users *users, uint32_t *told, const int *fds,
+		unsigned nfds);
+
 /* A pager ends: let the server know. */
 void stored_close(struct mm *mm);
 

@@ -37,6 +37,7 @@ static const struct rule {
 	[WIRE_FAULT]	= {false, false, 0, 0},
 	[WIRE_STORE]	= {true,  false, 0, 0},
 	[WIRE_CLEANED]	= {false, false, 0, 0},
+	[WIRE_BACKING]	= {true,  false, 0, 2},
 };
 /* clang-format on */
 
@@ -126,6 +127,8 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 		       is_range(m->mm_addr, m->bytes);
 	case WIRE_STORE:
 		return m->bytes == 0 || (is_range(m->mm_addr, m->bytes) && m->bytes == 4096);
+	case WIRE_BACKING:
+		return m->mm_addr != 0 || nfds == 0;
 	case WIRE_UNMAP:
 	case WIRE_SYNC:
 	case WIRE_UNBUS:

@@ -17,6 +17,9 @@
  *	                  ◀──────────── SWAPOFF   give back all slots of an area
  *	                  ◀──────────── LIMIT     a new limit
  *	DONE   answers these two ─────────────▶
+ *	BACKING what is behind mapped files: a
+ *	       page cache's memfd, its file, or
+ *	       neither: it is forgotten ───────▶
  *
  * A second connection is for shared mappings of files (share.h, peer.h):
  *
@@ -94,6 +97,7 @@ enum wire_type {
 	WIRE_FAULT,
 	WIRE_STORE,
 	WIRE_CLEANED,
+	WIRE_BACKING,
 	WIRE_TYPE_END
 };
 
@@ -108,6 +112,8 @@ enum wire_type {
 /* Of ATTACHED, on a connection for shared mappings. */
 #define WIRE_TAKES 1U /* it goes on with what a server before it left: MARKS, TAKE, GO */
 #define WIRE_CLEANS 2U /* it knows STORE */
+/* On another one. */
+#define WIRE_LOOKS 2U /* it wants BACKING, to read what the process has mapped */
 
 /*
  * With what a file is opened to be named in TAKE or RETURN; nobody else has use for all of
@@ -160,7 +166,8 @@ struct wire_msg {
 			   * 0: none, they are beyond the file's end */
 	uint64_t bytes;	  /* LIMIT; MAP, UNMAP, SYNC, UNBUS, ADVISE, FAULT, STORE: how many */
 	uint64_t mm_addr; /* HELLO; MAP, UNMAP, SYNC, UNBUS, ADVISE, FAULT, STORE: from where;
-			   * TAKE: the memfd's inode number */
+			   * TAKE: the memfd's inode number;
+			   * BACKING: what regions have it for, 0: all are forgotten */
 	char name
 		[WIRE_NAME_MAX]; /* HELLO: the process's; AREA, HELD, SWAPOFF: an area's; ERROR: why */
 };

@@ -22,6 +22,7 @@
 #include "attach.h"
 
 #include "clients.h"
+#include "mapped.h"
 #include "shared.h"
 #include "sys.h"
 #include "uffd.h"
@@ -239,6 +240,7 @@ static void finish(struct conn *c)
 		c->listed = client_list(c->client) == 0;
 	wire_init(&m, WIRE_ATTACHED);
 	m.count = (uint32_t)__builtin_popcount(set);
+	m.flags = c->listed ? WIRE_LOOKS : 0;
 	send_msg(c, &m, &device_fd, wants);
 	if (c->dead)
 		return;
@@ -413,12 +415,16 @@ static void take(struct conn *c, const void *buf, size_t len, const int *fds, un
 			greet(c, &m, fds, nfds);
 			return;
 		}
-		if (m.type >= WIRE_FILE && c->hello && c->peer != NULL) {
+		if (m.type >= WIRE_FILE && m.type != WIRE_BACKING && c->hello && c->peer != NULL) {
 			take_files(c, &m, fds, nfds);
 			return;
 		}
 		if (m.type == WIRE_HELD && c->hello && c->held != 0) {
 			take_held(c, &m, fds);
+			return;
+		}
+		if (m.type == WIRE_BACKING && c->listed) {
+			mapped_told(c->client, m.mm_addr, fds, nfds);
 			return;
 		}
 		if (m.type == WIRE_DONE && c->attached) {
@@ -529,6 +535,7 @@ static void reap_conns(void)
 		/* somebody may still look at the client, but nobody is at its socket */
 		c->client->sock = -1;
 		close(c->fd);
+		mapped_told(c->client, 0, NULL, 0);
 		if (c->listed)
 			client_unlist(c->client);
 		client_put(c->client);

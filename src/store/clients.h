@@ -5,7 +5,7 @@
  * A client is listed from its attach message to the hang-up of its socket.
  * Whoever looks at one holds a reference; its descriptors are closed with the
  * last.  All fields but refs and gone are written before it is listed and then
- * stay; the thread that serves clients (attach.c) alone uses sock.
+ * stay, those of mapped.c aside; the thread that serves clients (attach.c) alone uses sock.
  *
  * Locks: the list's; nothing is called with it held that takes another.
  */
@@ -33,6 +33,8 @@ struct client {
 	uint64_t mm_addr;     /* in its memory, where it publishes itself; 0: it does not */
 	char name[16];	      /* printable, as /proc/PID/comm */
 	uint64_t attached_at; /* CLOCK_REALTIME, seconds */
+	struct mapped *mapped; /* mapped.c's, under its lock */
+	unsigned nmapped;
 };
 
 /* A client with one reference, not listed; NULL without memory. */

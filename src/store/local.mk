@@ -15,6 +15,7 @@ src_store_libfaultline_store_la_SOURCES = \
 	src/store/dir.c \
 	src/store/files.c \
 	src/store/io.c \
+	src/store/mapped.c src/store/mapped.h \
 	src/store/mounts.c \
 	src/store/node.c \
 	src/store/ops.c \

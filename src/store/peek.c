@@ -22,7 +22,14 @@
  * A page that left while its entry still says PRESENT is found by struct
  * transit, or, being known to equal its slot (PTE_WP), in the slot.
  *
- * Simplifications.  The tree of regions is read without its lock: a process that
+ * A page of a mapped file has no entry where it is not in the process, or never has one
+ * (MAP_SHARED).  Its word in the page cache says whether the cache's memfd has it, and a
+ * count tells that pages were taken out of that meanwhile (lib/publish.h).  Of a page that
+ * is not cached the file has the bytes: whatever becomes of it from then on, the file
+ * never has older ones.  Which file that is the region says, which is looked at again last.
+ *
+ * Simplifications.  While a file is cut by the process itself its pages beyond the new end
+ * are shown as the file has them until that is cut, too.  The tree of regions is read without its lock: a process that
  * changes it all the time, or was stopped in the middle of a change, may show a
  * region too few.  A page is given up, with EIO, when it was on the move in
  * PASSES passes, which take about a second.
@@ -42,6 +49,7 @@
 #define TREE_STEPS 128U
 #define TREE_TRIES 64U
 #define LEAF_TRIES 64U
+#define REGION_TRIES 64U
 #define PASSES 1100U
 #define PASSES_BUSY 100U /* of those, without a pause */
 #define PAUSE_NS 1000000L
@@ -133,7 +141,10 @@ static int walk_tree(const struct peek *p, uint64_t node, uint64_t addr, struct 
 		if (steps == TREE_STEPS)
 			return -EAGAIN;
 		if (r.end > addr) {
-			*out = (struct peek_region){r.start, r.end, r.prot, r.flags, r.users != NULL};
+			*out = (struct peek_region){r.start,	     r.end,
+						    r.prot,	     r.flags,
+						    r.users != NULL, (uintptr_t)r.users,
+						    r.delta};
 			found = 1;
 			node = (uintptr_t)r.left;
 		} else {
@@ -517,7 +528,7 @@ struct look {
 	unsigned n;
 	char *buf;
 	uint64_t key;
-	bool file;		 /* the region's: a page without an entry is not zeros */
+	struct peek_region r;	 /* that they are in */
 	bool done[PEEK_PAGES];
 	bool lost[PEEK_PAGES];	 /* done, with -EIO */
 	uint8_t bad[PEEK_PAGES]; /* passes in which the slot did not match */
@@ -526,7 +537,7 @@ struct look {
 	struct codec codec; /* open once something was unpacked */
 	pte_t before[PEEK_PAGES], after[PEEK_PAGES];
 	bool have[PEEK_PAGES];	 /* buf has bytes, to be confirmed */
-	bool unread[PEEK_PAGES]; /* the slot cannot be read */
+	bool unread[PEEK_PAGES]; /* the slot cannot be read, or the file */
 	swp_t slot[PEEK_PAGES];	 /* by this slot's checksum; SWP_NONE: otherwise */
 	uint64_t hash[PEEK_PAGES];
 };
@@ -671,6 +682,8 @@ static void look_away(struct look *l, unsigned i)
 
 	switch (pte_state(e)) {
 	case PTE_NONE:
+		if (l->r.file)
+			break;
 		memset(page_of(l, i), 0, PAGE_SIZE);
 		l->have[i] = true;
 		break;
@@ -735,6 +748,121 @@ static void look_slots(struct look *l)
 		for (int k = 0; k < n || k == 0; k++)
 			l->have[i++] = true;
 	}
+}
+
+/* Step 3: what is in files. */
+static bool is_of_file(const struct look *l, unsigned i)
+{
+	return l->r.file && !l->done[i] && pte_state(l->before[i]) == PTE_NONE;
+}
+
+static uint64_t file_page(const struct look *l, unsigned i)
+{
+	return l->vpn + i + l->r.delta;
+}
+
+/* n pages from i on, all of which are in that part; those that are not there are `unread`. */
+static void look_part(struct look *l, enum peek_part part, unsigned i, unsigned n)
+{
+	const struct peek *p = l->p;
+
+	while (n != 0) {
+		int got = p->file == NULL ? -EIO
+					  : p->file(p->arg, l->r.backing, part, file_page(l, i), n,
+						    page_of(l, i));
+
+		if (got > 0 && (unsigned)got > n)
+			got = (int)n;
+		l->unread[i] = got <= 0;
+		for (int k = 0; k < got || k == 0; k++, n--)
+			l->have[i++] = true;
+	}
+}
+
+/* Where words are of pages of a block of the process's own cache, and its count; 0: nothing is cached. */
+static int find_words(const struct look *l, uint64_t page, uint64_t *word, uint64_t *drops)
+{
+	uint64_t chunks, chunk = 0;
+	int err;
+
+	*word = *drops = 0;
+	if (page / CHUNK_PAGES >= CACHE_CHUNKS)
+		return -EIO;
+	err = get(l->p, l->r.backing + offsetof(struct pagecache, chunk), &chunks, sizeof(chunks));
+	if (err == 0)
+		err = get(l->p, chunks + page / CHUNK_PAGES * sizeof(chunk), &chunk, sizeof(chunk));
+	if (err != 0 || chunk == 0)
+		return err;
+	err = get(l->p, chunk + offsetof(struct cache_chunk, word), &chunks, sizeof(chunks));
+	*word = chunks + page % CHUNK_PAGES * sizeof(uint32_t);
+	*drops = chunk + offsetof(struct cache_chunk, block[0].drops) +
+		 page % CHUNK_PAGES / CACHE_BLOCK *
+			 sizeof(((struct cache_chunk *)NULL)->block[0]);
+	return err;
+}
+
+static bool is_cached(uint32_t word)
+{
+	return (word & (CACHE_UPTODATE | CACHE_GONE)) == CACHE_UPTODATE;
+}
+
+/* n pages from i on, of one block of the process's own cache. */
+static int look_own_file(struct look *l, unsigned i, unsigned n)
+{
+	uint32_t word[PEEK_PAGES] = {0}, again[PEEK_PAGES] = {0}, drops = 0, dropped = 0;
+	uint64_t word_at, drops_at;
+	int err = find_words(l, file_page(l, i), &word_at, &drops_at);
+
+	if (err == 0 && word_at != 0)
+		err = get(l->p, drops_at, &drops, sizeof(drops));
+	if (err == 0 && word_at != 0)
+		err = get(l->p, word_at, word, n * sizeof(word[0]));
+	for (unsigned k = 0, run; err == 0 && k < n; k += run) {
+		bool cached = is_cached(word[k]);
+
+		for (run = 1; k + run < n && is_cached(word[k + run]) == cached;)
+			run++;
+		look_part(l, cached ? PEEK_CACHED : PEEK_STORED, i + k, run);
+	}
+	if (err == 0 && word_at != 0)
+		err = get(l->p, word_at, again, n * sizeof(again[0]));
+	if (err == 0 && word_at != 0)
+		err = get(l->p, drops_at, &dropped, sizeof(dropped));
+	for (unsigned k = 0; err == 0 && k < n; k++)
+		if (is_cached(word[k]) &&
+		    (!is_cached(again[k]) || drops != dropped || drops % 2 != 0))
+			l->have[i + k] = false;
+	return err;
+}
+
+static int look_files(struct look *l)
+{
+	int err = 0;
+
+	for (unsigned i = 0, run; err == 0 && i < l->n; i += run) {
+		uint64_t most = CACHE_BLOCK - file_page(l, i) % CACHE_BLOCK;
+
+		for (run = 0; run < most && i + run < l->n && is_of_file(l, i + run);)
+			run++;
+		if (run == 0)
+			run = 1;
+		else if (l->r.flags & REGION_REMOTE)
+			look_part(l, PEEK_SERVED, i, run);
+		else
+			err = look_own_file(l, i, run);
+	}
+	return err == -ESRCH ? err : 0;
+}
+
+/* Step 4: whether the pages are of the same file still. */
+static bool is_same_file(const struct look *l)
+{
+	struct peek_region r;
+
+	return peek_region(l->p, l->vpn << PAGE_SHIFT, &r) == 1 &&
+	       r.start <= l->vpn << PAGE_SHIFT && r.end >= (l->vpn + l->n) << PAGE_SHIFT &&
+	       r.backing == l->r.backing && r.delta == l->r.delta &&
+	       ((r.flags ^ l->r.flags) & (REGION_SHARED | REGION_REMOTE)) == 0;
 }
 
 /* Step 4: the checksums of n adjacent slots. */
@@ -827,6 +955,9 @@ static int look_once(struct look *l)
 		return armed < 0 ? armed : 0;
 	}
 	look_slots(l);
+	err = l->r.file ? look_files(l) : 0;
+	if (err != 0)
+		return err;
 	for (unsigned i = 0; i < l->n; i++)
 		l->hash[i] = !l->done[i] && l->have[i] && !l->unread[i] && l->slot[i] != SWP_NONE
 				     ? stage_csum_keyed(l->key, page_of(l, i), l->slot[i])
@@ -834,12 +965,13 @@ static int look_once(struct look *l)
 	err = peek_entries(l->p, l->vpn, l->n, l->after);
 	if (err != 0)
 		return err;
+	if (l->r.file && !is_same_file(l))
+		return -EAGAIN;
 	confirm_slots(l);
 	for (unsigned i = 0; i < l->n; i++) {
 		if (l->done[i] || !l->have[i] || l->slot[i] != SWP_NONE || !unchanged(l, i))
 			continue;
-		l->lost[i] = pte_state(l->before[i]) == PTE_POISONED ||
-			     (l->file && l->have[i] && pte_state(l->before[i]) == PTE_NONE);
+		l->lost[i] = pte_state(l->before[i]) == PTE_POISONED || l->unread[i];
 		l->done[i] = true;
 	}
 	return 0;
@@ -853,10 +985,11 @@ static bool all_done(const struct look *l)
 	return true;
 }
 
-/* Pages within one region. */
-static int read_managed(const struct peek *p, bool file, vpn_t vpn, unsigned n, char *buf)
+/* Pages within one region; -EAGAIN: that is another one by now. */
+static int read_managed(const struct peek *p, const struct peek_region *r, vpn_t vpn, unsigned n,
+			char *buf)
 {
-	struct look l = {.p = p, .file = file, .vpn = vpn, .n = n, .buf = buf};
+	struct look l = {.p = p, .r = *r, .vpn = vpn, .n = n, .buf = buf};
 	const struct timespec pause = {.tv_nsec = PAUSE_NS};
 	const unsigned passes = p->passes != 0 ? p->passes : PASSES;
 	int err = get(p, p->at.csum_key, &l.key, sizeof(l.key));
@@ -882,7 +1015,7 @@ static int read_managed(const struct peek *p, bool file, vpn_t vpn, unsigned n, 
 
 int peek_read(const struct peek *p, vpn_t vpn, unsigned n, char *buf)
 {
-	unsigned done = 0;
+	unsigned done = 0, tries = 0;
 
 	if (n == 0 || n > PEEK_PAGES || vpn >= PEEK_END / PAGE_SIZE ||
 	    n > PEEK_END / PAGE_SIZE - vpn)
@@ -904,9 +1037,11 @@ int peek_read(const struct peek *p, vpn_t vpn, unsigned n, char *buf)
 		}
 		if ((r.end - at) >> PAGE_SHIFT < run)
 			run = (unsigned)((r.end - at) >> PAGE_SHIFT);
-		got = read_managed(p, r.file, vpn + done, run, buf + done * PAGE_SIZE);
+		got = read_managed(p, &r, vpn + done, run, buf + done * PAGE_SIZE);
+		if (got == -EAGAIN && ++tries < REGION_TRIES)
+			continue;
 		if (got < 0)
-			return done != 0 ? (int)done : got;
+			return done != 0 ? (int)done : got == -EAGAIN ? -EIO : got;
 		done += (unsigned)got;
 		if ((unsigned)got < run)
 			break;

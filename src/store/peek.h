@@ -40,6 +40,13 @@ struct peek_area {
 	uint64_t slots; /* at most */
 };
 
+/* Where pages of a mapped file are, that are not in the process. */
+enum peek_part {
+	PEEK_CACHED, /* in its own page cache's memfd */
+	PEEK_STORED, /* in the file */
+	PEEK_SERVED, /* in one of these, which the store's server knows */
+};
+
 struct peek {
 	int mem_fd;
 	int pagemap_fd; /* -1: none */
@@ -49,6 +56,12 @@ struct peek {
 	 * 1, or -errno.  What was read ahead will do, unless `again`.
 	 */
 	int (*slots)(void *arg, unsigned area, uint32_t slot, unsigned n, char *buf, bool again);
+	/*
+	 * The same for n pages of what is behind a mapped file, from `page` on; 0: the first
+	 * one lies beyond the file's end.  NULL: none can be read.
+	 */
+	int (*file)(void *arg, uint64_t backing, enum peek_part part, uint64_t page, unsigned n,
+		    char *buf);
 	void *arg;
 	unsigned
 		passes; /* in which a page on the move is looked for; 0: what takes about a second */
@@ -58,7 +71,8 @@ struct peek_region {
 	uint64_t start, end;
 	int prot;
 	uint32_t flags; /* REGION_... */
-	bool file;	/* it maps a file: where it has no entry its pages are the file's */
+	bool file;	/* it maps a file: where it has no entry its pages are the file's, */
+	uint64_t backing, delta; /* this one's; page n of the address space is its n + delta */
 };
 
 /*
@@ -103,7 +117,7 @@ int peek_tell(const struct peek *p, const struct peek_region *r, vpn_t vpn, unsi
  * The bytes of n pages, n at most PEEK_PAGES, buf aligned to a page; what no
  * region holds reads as zeros.  Each byte is one that the page had at some moment of the
  * call.  How many pages were read, at least 1, or -errno: -EIO for a page that
- * is lost, or whose slot cannot be read, or that is just now in its file only.
+ * is lost, or whose slot or file cannot be read, or beyond its file's end.
  */
 int peek_read(const struct peek *p, vpn_t vpn, unsigned n, char *buf);
 

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define BUCKETS 1024U
+#define PAGES_AT_ONCE 256U /* of shared_bytes() */
 
 /* --- files that may be cached --- */
 
@@ -211,12 +212,12 @@ void shared_start(void)
 	char why[LOG_LINE_MAX], line[LOG_LINE_MAX + 64];
 	int err;
 
+	err = mounts_device(server.mnt, &mount_dev);
 	if (!shared_possible(line, sizeof(line))) {
 		server_say(line);
 		return;
 	}
 	mark_start();
-	err = mounts_device(server.mnt, &mount_dev);
 	snprintf(why, sizeof(why), "the mount cannot be looked at: %s", strerror(-err));
 	if (err == 0)
 		err = mm_open(&mm, &o, MM_SERVER, why, sizeof(why));
@@ -931,6 +932,85 @@ int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned 
 	m->member = type == WIRE_FILE || type == WIRE_TAKE ? nfds : 0;
 	m->slots = slots;
 	return 1;
+}
+
+/* --- clients' memory, shown --- */
+
+int shared_host(int fd)
+{
+	char path[32];
+	struct node *n = NULL;
+	int err, host = mount_dev != 0 ? host_file(fd, false, &n) : -ENODEV;
+
+	if (host < 0)
+		return host;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", host);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	err = -errno;
+	close(host);
+	return fd >= 0 ? fd : err;
+}
+
+int shared_bytes(int fd, bool stored, uint64_t page, unsigned n, char *buf)
+{
+	bool have[PAGES_AT_ONCE] = {false};
+	struct filedata d = {.fd = -1, .off = page * 4096, .size = n * 4096UL, .buf = buf, .have = have};
+	struct stat st;
+	size_t whole;
+	int r = n <= PAGES_AT_ONCE ? 0 : -EINVAL;
+
+	if (r == 0)
+		r = fstat(fd, &st) == 0 ? 0 : -errno;
+	if (r != 0)
+		return r;
+	d.dev = st.st_dev;
+	d.ino = st.st_ino;
+	r = stored ? (int)run(filedata_read, &d) : -ENOENT;
+	if (r == -ENOENT) {
+		/* what may be later than the look at what is cached */
+		r = fstat(fd, &st) == 0 ? 0 : -errno;
+		if (r == 0 && d.off >= (uint64_t)st.st_size)
+			d.size = 0;
+		else if (r == 0 && d.size > (uint64_t)st.st_size - d.off)
+			d.size = (uint64_t)st.st_size - d.off;
+	}
+	if (r == 0)
+		r = fill_in(&d, fd);
+	if (r != 0)
+		return r;
+	whole = (d.size + 4095) / 4096 * 4096;
+	memset(buf + d.size, 0, whole - d.size);
+	return (int)(whole / 4096);
+}
+
+/* A file by its memfd: a descriptor of ours. */
+static long do_find(struct pager *p, void *arg)
+{
+	const struct stat *memfd = arg;
+	const struct pagecache *pc = p->mm->files.first;
+	struct stat st;
+
+	while (pc != NULL && pc->memfd_ino != memfd->st_ino)
+		pc = pc->next;
+	/* another filesystem may have a file of that number */
+	if (pc == NULL || sys_err(SYS2(fstat, pc->memfd, &st)) || st.st_dev != memfd->st_dev)
+		return -EIO;
+	return SYS3(fcntl, pc->fd, F_DUPFD_CLOEXEC, 3);
+}
+
+int shared_bytes_of(int memfd, uint64_t page, unsigned n, char *buf)
+{
+	struct stat st;
+	int fd, r;
+
+	if (mm == NULL || fstat(memfd, &st) != 0)
+		return -EIO;
+	fd = (int)hop_run(mm, do_find, &st);
+	if (fd < 0)
+		return fd;
+	r = shared_bytes(fd, true, page, n, buf);
+	close(fd);
+	return r;
 }
 
 /* --- requests, answered --- */

@@ -79,6 +79,15 @@ int shared_truncate(const struct node *n, int fd, off_t size);
  */
 int shared_sync(const struct node *n, uint64_t *heard);
 uint64_t shared_failures(void);
+/* For mapped.c.  The host's file of a descriptor of the mount, for reading; -EXDEV: it is of no file there. */
+int shared_host(int fd);
+/*
+ * The bytes of n pages of a file, zeros behind its end: how many pages, 0 where the first one is
+ * beyond it, or -errno.  stored: it is one of ours, so what is cached of it comes first.
+ */
+int shared_bytes(int fd, bool stored, uint64_t page, unsigned n, char *buf);
+/* The same of a file that we page, by a copy of its memfd. */
+int shared_bytes_of(int memfd, uint64_t page, unsigned n, char *buf);
 /* Attributes as they are while pages are dirty; how long they may be kept. */
 double shared_attr(dev_t dev, ino_t ino, struct stat *st);
 

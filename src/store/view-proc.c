@@ -20,6 +20,7 @@
 #include "view-proc.h"
 
 #include "clients.h"
+#include "mapped.h"
 #include "peek-text.h"
 
 #include <errno.h>
@@ -330,6 +331,14 @@ static int watch_slots(void *arg, unsigned area, uint32_t slot, unsigned n, char
 	return got >= (ssize_t)PAGE_SIZE ? (int)((size_t)got / PAGE_SIZE) : -EIO;
 }
 
+static int watch_file(void *arg, uint64_t backing, enum peek_part part, uint64_t page, unsigned n,
+		      char *buf)
+{
+	const struct watch *w = arg;
+
+	return mapped_read(w->client, backing, part, page, n, buf);
+}
+
 static void watch_close(struct watch *w)
 {
 	pthread_mutex_lock(&w->lock);
@@ -375,6 +384,7 @@ static int watch_open(struct who who, struct watch **out)
 		return err;
 	}
 	w->peek.slots = watch_slots;
+	w->peek.file = watch_file;
 	w->fd = -1;
 	w->peek.arg = w;
 	*out = w;
@@ -770,7 +780,8 @@ static int seek(const struct peek *p, uint64_t *at, bool data)
 				return 0;
 			*at = end = r.start;
 		}
-		if (armed) {
+		/* a file's pages are there, touched or not */
+		if (armed && !r.file) {
 			vpn = end >> PAGE_SHIFT;
 			err = data ? peek_touched(p, &vpn, r.end >> PAGE_SHIFT)
 				   : next_hole(p, &vpn, r.end >> PAGE_SHIFT);

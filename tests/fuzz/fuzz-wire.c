@@ -14,9 +14,9 @@
 static unsigned make(struct wire_msg *m, bool *client)
 {
 	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0, 1, 0,
-				       0, 0, 0, 0, 2, 0, 0, 4, 4, 0, 0, 0, 0};
+				       0, 0, 0, 0, 2, 0, 0, 4, 4, 0, 0, 0, 0, 2};
 
-	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_CLEANED)));
+	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_BACKING)));
 	m->count = fuzz_below(3);
 	m->slots = 2 + fuzz_below(1000);
 	m->bytes = WIRE_LIMIT_MIN + fuzz_below(1U << 30);

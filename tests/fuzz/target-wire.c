@@ -21,7 +21,7 @@ static bool of_client(uint32_t type)
 	return (type >= WIRE_HELLO && type <= WIRE_DONE) ||
 	       (type >= WIRE_FILE && type <= WIRE_FORK) || type == WIRE_ADVISE ||
 	       type == WIRE_RETURN || type == WIRE_TAKE || type == WIRE_GO ||
-	       type == WIRE_STORE;
+	       type == WIRE_STORE || type == WIRE_BACKING;
 }
 
 static bool is_range(uint64_t addr, uint64_t len)
@@ -38,7 +38,7 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	size_t n = 0;
 
 	if (len != sizeof(*m) || m->version != WIRE_VERSION || m->type < WIRE_HELLO ||
-	    m->type > WIRE_CLEANED || client != from_client)
+	    m->type > WIRE_BACKING || client != from_client)
 		return false;
 	while (n < sizeof(m->name) && m->name[n] != '\0')
 		n++;
@@ -87,6 +87,8 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 		return nfds == 0 && m->flags < 8 && is_range(m->mm_addr, m->bytes);
 	case WIRE_FILE:
 		return nfds <= 1 && m->flags <= (WIRE_WRITE | WIRE_MARKS);
+	case WIRE_BACKING:
+		return nfds <= 2 && (m->mm_addr != 0 || nfds == 0);
 	case WIRE_ANSWER:
 		return nfds <= 3 && m->error <= 0 && m->error >= -4095;
 	case WIRE_MAP:

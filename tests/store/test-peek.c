@@ -88,6 +88,7 @@ static void open_peek(struct peek *p)
 		area_fd = open(area, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	assert_true(area_fd >= 0);
 	p->slots = read_slots;
+	p->file = NULL;
 }
 
 static void close_peek(struct peek *p)
@@ -198,40 +199,99 @@ static void every_state(void **state)
 	free(want);
 }
 
-/* Pages of a mapped file: their bytes where they are there, and never zeros where they are not. */
+/* --- mapped files --- */
+
+static int file_fd = -1;
+static unsigned parts[PEEK_SERVED + 1]; /* pages that were read there */
+
+/* The file's size is `size`; page i of it has word live_word(i, k). */
+static void make_file(size_t size)
+{
+	char path[300];
+	uint64_t page[WORDS];
+
+	snprintf(path, sizeof(path), "%s/file", dir);
+	file_fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(file_fd >= 0);
+	unlink(path);
+	for (size_t at = 0; at < size; at += PG) {
+		size_t n = size - at < PG ? size - at : PG;
+
+		for (size_t k = 0; k < WORDS; k++)
+			page[k] = live_word(at / PG, k);
+		assert_int_equal(pwrite(file_fd, page, n, (off_t)at), n);
+	}
+}
+
+/* As the server has it from the process: what a pager's descriptor is of. */
+static int memfd_of(const struct pagecache *pc)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%u/fd/%d", pc->mm->pager[0]->tid, pc->memfd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static int read_file(void *arg, uint64_t backing, enum peek_part part, uint64_t page, unsigned n,
+		     char *buf)
+{
+	int fd = part == PEEK_CACHED ? memfd_of((const struct pagecache *)(uintptr_t)backing) : file_fd;
+	ssize_t got;
+
+	(void)arg;
+	assert_int_not_equal(part, PEEK_SERVED);
+	memset(buf, 0, n * PG);
+	got = pread(fd, buf, n * PG, (off_t)(page * PG));
+	assert_true(got >= 0);
+	if (part == PEEK_CACHED)
+		close(fd);
+	parts[part] += (unsigned)got / PG;
+	return (int)(((size_t)got + PG - 1) / PG);
+}
+
+/* Pages of a mapped file, wherever they are: in the process, in its cache, in the file. */
 static void of_a_file(void **state)
 {
 	static const int kinds[] = {MAP_SHARED, MAP_PRIVATE};
-	const size_t n = 64;
-	char path[] = "/var/tmp/test-peek-file-XXXXXX";
-	int fd = mkostemp(path, O_CLOEXEC);
+	const size_t n = 64, size = (n - 1) * PG + 100;
 	char *want = malloc(n * PG), *got = aligned_alloc(PG, PG);
 
 	(void)state;
-	assert_true(fd >= 0);
-	unlink(path);
-	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; k < WORDS; k++)
-			live_page(want, i)[k] = live_word(i, k);
-	assert_int_equal(write(fd, want, n * PG), (ssize_t)(n * PG));
+	make_file(size);
 	for (unsigned kind = 0; kind < 2; kind++) {
 		struct fl *fl = open_runtime();
 		unsigned there = 0, away = 0;
-		uint64_t tell[64];
+		uint64_t tell[64 + 2];
 		struct peek_region r;
 		struct peek p;
-		char *mem;
+		char *mem, *also;
 
+		memset(want, 0, n * PG);
+		assert_int_equal(pread(file_fd, want, n * PG, 0), size);
 		open_peek(&p);
-		mem = fl_mmap(fl, NULL, n * PG, PROT_READ | PROT_WRITE, kinds[kind], fd, 0);
+		mem = fl_mmap(fl, NULL, (n + 2) * PG, PROT_READ | PROT_WRITE, kinds[kind], file_fd,
+			      0);
 		assert_ptr_not_equal(mem, FL_FAILED);
-		assert_int_equal(fl_madvise(fl, mem, n * PG, MADV_RANDOM), 0);
+		also = fl_mmap(fl, NULL, n * PG, RW, MAP_SHARED, file_fd, 0);
+		assert_ptr_not_equal(also, FL_FAILED);
+		assert_int_equal(fl_madvise(fl, mem, (n + 2) * PG, MADV_RANDOM), 0);
+		assert_int_equal(fl_madvise(fl, also, n * PG, MADV_RANDOM), 0);
 		for (size_t i = 0; i < n; i += 9)
 			assert_int_equal(live_page(mem, i)[3], live_word(i, 3));
-		live_page(mem, 9)[3] = 5;
-		live_page(want, 9)[3] = 5;
+		live_page(mem, 9)[3] = live_page(want, 9)[3] = 5;
+		live_page(mem, 29)[3] = live_page(want, 29)[3] = 6;
+		/* cached and dirty, and not mapped; and cached only */
+		assert_int_equal(fl_madvise(fl, mem + 29 * PG, PG,
+					    kinds[kind] == MAP_SHARED ? MADV_DONTNEED : MADV_PAGEOUT),
+				 0);
+		for (size_t i = 46; i < 54; i++)
+			live_page(also, i)[3] = live_page(want, i)[3] = i % 2 ? i : live_word(i, 3);
 		assert_int_equal(peek_region(&p, (uintptr_t)mem, &r), 1);
-		assert_int_equal(peek_tell(&p, &r, page_number(mem), (unsigned)n, tell, NULL), 0);
+		assert_int_equal(peek_tell(&p, &r, page_number(mem), (unsigned)n + 2, tell, NULL), 0);
+		/* nobody can say where the files are */
 		for (size_t i = 0; i < n; i++) {
 			int res = peek_read(&p, page_number(mem) + i, 1, got);
 
@@ -245,14 +305,42 @@ static void of_a_file(void **state)
 				away++;
 			}
 		}
-		assert_true(there >= (n + 8) / 9 && away > 0);
-		live_page(want, 9)[3] = live_word(9, 3);
+		assert_true(there >= n / 9 && away > 0);
+		p.file = read_file;
+		memset(parts, 0, sizeof(parts));
+		same_bytes(&p, want, mem, n);
+		assert_true(parts[PEEK_CACHED] >= 8 && parts[PEEK_STORED] >= n / 2);
+		for (size_t i = 0; i < n; i++)
+			same_bytes(&p, want + i * PG, mem + i * PG, 1);
+		/* beyond its end, and up to there */
+		assert_int_equal(peek_read(&p, page_number(mem) + n, 1, got), -EIO);
+		assert_int_equal(peek_read(&p, page_number(mem) + n - 2, 4, bytes), 2);
+		assert_memory_equal(bytes, want + (n - 2) * PG, 2 * PG);
+		/* none is in the process or in its cache for having been read */
+		if (kind == 0) {
+			unsigned char now[64];
+			uint64_t pages = live_stats(fl).cache_pages;
+
+			same_bytes(&p, want, mem, n);
+			assert_int_equal(live_stats(fl).cache_pages, pages);
+			assert_int_equal(fl_page_state(fl, mem, n * PG, now), 0);
+		}
+		/* it grows, by somebody else */
+		assert_int_equal(ftruncate(file_fd, (off_t)((n + 1) * PG)), 0);
+		assert_int_equal(peek_read(&p, page_number(mem) + n, 2, bytes), 1);
+		for (size_t i = 0; i < PG; i++)
+			assert_int_equal(bytes[i], 0);
+		assert_int_equal(ftruncate(file_fd, (off_t)size), 0);
 		live_page(mem, 9)[3] = live_word(9, 3);
-		assert_int_equal(fl_munmap(fl, mem, n * PG), 0);
+		live_page(mem, 29)[3] = live_word(29, 3);
+		for (size_t i = 46; i < 54; i++)
+			live_page(also, i)[3] = live_word(i, 3);
+		assert_int_equal(fl_munmap(fl, also, n * PG), 0);
+		assert_int_equal(fl_munmap(fl, mem, (n + 2) * PG), 0);
 		assert_int_equal(fl_close(fl), 0);
 		close_peek(&p);
 	}
-	close(fd);
+	close(file_fd);
 	free(want);
 	free(got);
 }
@@ -433,33 +521,30 @@ static void *write_stamps(void *arg)
 	return NULL;
 }
 
-static bool has_paged(const struct fl_stats *s)
+static bool has_paged(const struct fl_stats *s, bool file)
 {
-	return s->evicted > STAMPED / 2 && s->read_pages > 100;
+	return file ? s->file_dropped > STAMPED / 2 && s->file_read_pages > STAMPED / 2
+		    : s->evicted > STAMPED / 2 && s->read_pages > 100;
 }
 
-static void stamps(void **state)
+/* Memory of zeros that pages, or a mapping of a file of zeros. */
+static void stamps_in(struct fl *fl, struct peek *p, char *mem, bool file)
 {
-	struct fl *fl = open_runtime();
 	struct writer w[WRITERS];
 	uint64_t reads = 0, low[PEEK_PAGES];
 	struct fl_stats s;
-	struct peek p;
 	size_t page = 0;
 	double until;
-	char *mem;
 
-	(void)state;
 	over = 0;
-	live_arm(fl);
-	open_peek(&p);
-	mem = live_map(fl, STAMPED);
+	memset(begun, 0, sizeof(begun));
+	memset(ended, 0, sizeof(ended));
 	for (unsigned i = 0; i < WRITERS; i++) {
 		w[i] = (struct writer){.mem = mem, .index = i};
 		assert_int_equal(pthread_create(&w[i].thread, NULL, write_stamps, &w[i]), 0);
 	}
 	until = live_now() + SECONDS;
-	for (; s = live_stats(fl), goes_on(until, has_paged(&s) && reads > 100); reads++) {
+	for (; s = live_stats(fl), goes_on(until, has_paged(&s, file) && reads > 100); reads++) {
 		unsigned n = 1U << reads % 9;
 		int got;
 
@@ -467,7 +552,7 @@ static void stamps(void **state)
 			page = 0;
 		for (unsigned i = 0; i < n; i++)
 			low[i] = __atomic_load_n(&ended[page + i], __ATOMIC_SEQ_CST);
-		got = peek_read(&p, page_number(mem) + page, n, bytes);
+		got = peek_read(p, page_number(mem) + page, n, bytes);
 		if (got != (int)n)
 			fail_msg("page %zu, %u pages: %d", page, n, got);
 		for (unsigned i = 0; i < n; i++) {
@@ -489,12 +574,61 @@ static void stamps(void **state)
 		pthread_join(w[i].thread, NULL);
 		assert_int_equal(w[i].wrong, 0);
 	}
-	print_message("# %lu reads while %lu pages left and %lu were read back\n", reads, s.evicted,
-		      s.read_pages);
-	assert_true(has_paged(&s) && reads > 100);
+	print_message("# %lu reads while %lu pages left and %lu were read back\n", reads,
+		      file ? s.file_dropped : s.evicted, file ? s.file_read_pages : s.read_pages);
+	assert_true(has_paged(&s, file) && reads > 100);
 	assert_int_equal(live_text_len, 0);
 	assert_int_equal(fl_close(fl), 0);
-	close_peek(&p);
+	close_peek(p);
+}
+
+static void stamps(void **state)
+{
+	struct fl *fl = open_runtime();
+	struct peek p;
+
+	(void)state;
+	live_arm(fl);
+	open_peek(&p);
+	stamps_in(fl, &p, live_map(fl, STAMPED), false);
+}
+
+/* The same of a shared mapping: pages are in its cache, dirty or not, and in the file. */
+static void stamps_in_a_file(void **state)
+{
+	struct fl *fl = open_runtime();
+	struct peek p;
+	char *mem;
+
+	(void)state;
+	make_file(0);
+	assert_int_equal(ftruncate(file_fd, STAMPED * PG), 0);
+	mem = fl_mmap(fl, NULL, STAMPED * PG, RW, MAP_SHARED, file_fd, 0);
+	assert_ptr_not_equal(mem, FL_FAILED);
+	open_peek(&p);
+	p.file = read_file;
+	memset(parts, 0, sizeof(parts));
+	stamps_in(fl, &p, mem, true);
+	assert_true(parts[PEEK_CACHED] > 0 && parts[PEEK_STORED] > 0);
+	close(file_fd);
+}
+
+/* And of a private one: what was written is in the area, what was not in the file. */
+static void stamps_over_a_file(void **state)
+{
+	struct fl *fl = open_runtime();
+	struct peek p;
+	char *mem;
+
+	(void)state;
+	make_file(0);
+	assert_int_equal(ftruncate(file_fd, STAMPED * PG), 0);
+	mem = fl_mmap(fl, NULL, STAMPED * PG, RW, MAP_PRIVATE, file_fd, 0);
+	assert_ptr_not_equal(mem, FL_FAILED);
+	open_peek(&p);
+	p.file = read_file;
+	stamps_in(fl, &p, mem, false);
+	close(file_fd);
 }
 
 /*
@@ -578,6 +712,74 @@ static void moves(void **state)
 	free(want);
 }
 
+/* What is mapped at one place is now this part of a file, now that: what is read is of either. */
+#define PARTS_PAGES 300U
+
+static void *map_parts(void *arg)
+{
+	struct mover *m = arg;
+
+	while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
+		unsigned part = m->moves % 2;
+		size_t page = m->moves * 7 % PARTS_PAGES;
+		void *at = fl_mmap(m->fl, m->place[0], PARTS_PAGES * PG, RW,
+				   MAP_FIXED | (m->moves / 2 % 2 ? MAP_SHARED : MAP_PRIVATE), file_fd,
+				   part * PARTS_PAGES * (off_t)PG);
+
+		m->wrong += at != m->place[0];
+		for (size_t i = page % 3; i < PARTS_PAGES; i += 3)
+			m->wrong += live_page(m->place[0], i)[5] !=
+				    live_word(part * PARTS_PAGES + i, 5);
+		__atomic_store_n(&m->moves, m->moves + 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+static void parts_of_a_file(void **state)
+{
+	struct mover m = {.fl = open_runtime()};
+	uint64_t reads = 0, of[2] = {0};
+	struct peek p;
+	double until;
+
+	(void)state;
+	make_file(2 * PARTS_PAGES * PG);
+	m.place[0] = fl_mmap(m.fl, NULL, PARTS_PAGES * PG, RW, MAP_SHARED, file_fd, 0);
+	assert_ptr_not_equal(m.place[0], FL_FAILED);
+	open_peek(&p);
+	p.file = read_file;
+	over = 0;
+	assert_int_equal(pthread_create(&m.thread, NULL, map_parts, &m), 0);
+	until = live_now() + SECONDS / 2;
+	for (; goes_on(until, of[0] > 100 && of[1] > 100); reads++) {
+		unsigned page = (unsigned)(reads * 13 % (PARTS_PAGES - 16));
+		int got = peek_read(&p, page_number(m.place[0]) + page, 16, bytes);
+
+		assert_true(got > 0 || got == -EIO); /* another mapping each time that was looked */
+		for (unsigned i = 0; got > 0 && i < (unsigned)got; i++) {
+			const uint64_t *at = live_page(bytes, i);
+			unsigned part = at[0] != live_word(page + i, 0);
+
+			/* between two mappings there may be none */
+			if (at[0] == 0 && memcmp(at, at + 1, PG - 8) == 0)
+				continue;
+			for (size_t k = 0; k < WORDS; k++)
+				if (at[k] != live_word(part * PARTS_PAGES + page + i, k))
+					fail_msg("page %u word %zu: %lx", page + i, k, at[k]);
+			of[part]++;
+		}
+	}
+	__atomic_store_n(&over, 1, __ATOMIC_RELAXED);
+	pthread_join(m.thread, NULL);
+	print_message("# %lu reads in %lu mappings\n", reads, m.moves);
+	assert_int_equal(m.wrong, 0);
+	assert_true(of[0] > 100 && of[1] > 100);
+	assert_int_equal(live_text_len, 0);
+	assert_int_equal(fl_close(m.fl), 0);
+	close_peek(&p);
+	close(file_fd);
+}
+
 /* A process that ends while it is read, and one that never was. */
 static void gone(void **state)
 {
@@ -638,8 +840,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_state), cmocka_unit_test(packed), cmocka_unit_test(of_a_file), cmocka_unit_test(counters),
-		cmocka_unit_test(damaged),     cmocka_unit_test(stamps), cmocka_unit_test(moves),
-		cmocka_unit_test(gone),
+		cmocka_unit_test(damaged),     cmocka_unit_test(stamps), cmocka_unit_test(stamps_in_a_file),
+		cmocka_unit_test(stamps_over_a_file), cmocka_unit_test(moves),
+		cmocka_unit_test(parts_of_a_file), cmocka_unit_test(gone),
 	};
 
 	return cmocka_run_group_tests_name("peek", tests, begin, end);

@@ -125,6 +125,185 @@ static void both_ways(void **state)
 	finish(&p);
 }
 
+/* n bytes of a process's memory as MNT/proc shows it: how many, or -errno. */
+static ssize_t shown(pid_t pid, int64_t addr, void *buf, size_t n)
+{
+	char path[64];
+	ssize_t got;
+	int f;
+
+	snprintf(path, sizeof(path), "mnt/proc/%d/mem", (int)pid);
+	f = open(in_base(path), O_RDONLY | O_CLOEXEC);
+	if (f < 0)
+		return -errno;
+	got = pread(f, buf, n, (off_t)addr);
+	if (got < 0)
+		got = -errno;
+	close(f);
+	return got;
+}
+
+/* Pages as MNT/proc shows them have that version; what the server hears a moment later is waited for. */
+static void shows(const struct process *p, int64_t addr, uint64_t from, uint64_t n, uint64_t step,
+		  uint64_t version)
+{
+	static uint64_t buf[WORDS];
+
+	for (uint64_t page = from; page < from + n; page += step) {
+		time_t since = time(NULL);
+		ssize_t got;
+
+		while ((got = shown(p->pid, addr + (int64_t)(page * PG), buf, PG)) == -EIO ||
+		       got == -ENOENT) {
+			assert_true(time(NULL) - since < HANG_SECONDS);
+			poll(NULL, 0, 1);
+		}
+		assert_int_equal(got, PG);
+		if (differs(buf, page, version) != WORDS)
+			fail_msg("page %lu is not of version %lu", (unsigned long)page,
+				 (unsigned long)version);
+	}
+}
+
+#define CACHED_PAGES number_in(in_base("mnt/stats"), "cache_pages: ")
+
+/* What is mapped is shown in MNT/proc wherever it is: mapped, cached, dirty, in the file. */
+static void shown_in_proc(void **state)
+{
+	struct process p[2], child;
+	static uint64_t buf[2 * WORDS];
+	char line[2 * PATH_MAX];
+	int64_t at[2], cached;
+	int f;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	f = open(in_base("store/files/data"), O_RDWR | O_CLOEXEC);
+	assert_true(f >= 0);
+	/* its end is within a page */
+	assert_int_equal(ftruncate(f, (PAGES - 1) * PG + 100), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, PAGES + 2, 0, 1 - i);
+		OK(&p[i], ADVISE, 0, PAGES, 0, MADV_RANDOM);
+		at[i] = DO(&p[i], WHERE, 0, 0, 0, 0);
+	}
+	/* none of it was touched */
+	for (unsigned i = 0; i < 2; i++)
+		shows(&p[i], at[i], 0, PAGES - 1, 1, 1);
+	assert_int_equal(CACHED_PAGES, 0);
+	memset(buf, 1, sizeof(buf));
+	assert_int_equal(shown(p[1].pid, at[1] + (PAGES - 1) * PG, buf, 2 * PG), PG);
+	assert_memory_equal((char *)buf + 100, (char *)buf + 101, PG - 101);
+	assert_int_equal(((char *)buf)[100], 0);
+	assert_int_equal(shown(p[1].pid, at[1] + PAGES * PG, buf, PG), -EIO);
+	/* what one has cached, and stored, the other has not mapped */
+	OK(&p[0], CHECK, 0, 900, 9, 1);
+	OK(&p[0], STORE, 0, 900, 27, 2);
+	cached = CACHED_PAGES;
+	assert_true(cached >= 100);
+	for (unsigned i = 0; i < 2; i++) {
+		shows(&p[i], at[i], 0, 900, 27, 2);
+		shows(&p[i], at[i], 9, 891, 27, 1);
+		shows(&p[i], at[i], 1, 899, 9, 1);
+	}
+	assert_int_equal(CACHED_PAGES, cached);
+	/* by the tools that people have */
+	snprintf(line, sizeof(line),
+		 "dd if='%s/mnt/proc/%d/mem' iflag=skip_bytes,count_bytes skip=%lld count=%lu bs=1M "
+		 "status=none | head -c %lu | cmp - '%s'",
+		 base, (int)p[1].pid, (long long)at[1], PAGES * PG,
+		 (PAGES - 1) * PG + 100, in_base("mnt/files/data"));
+	if (system(line) != 0)
+		fail_msg("%s", line);
+	/* more than the cache holds, of which some is written and leaves */
+	OK(&p[0], STORE, 0, PAGES - 1, 2, 3);
+	for (unsigned i = 0; i < 2; i++)
+		shows(&p[i], at[i], 0, PAGES - 1, 2, 3);
+	/* a child, which has it all, and goes on alone */
+	child = child_of(&p[0]);
+	shows(&child, at[0], 0, PAGES - 1, 2, 3);
+	finish(&p[0]);
+	OK(&child, STORE, 0, 100, 2, 4);
+	shows(&child, at[0], 0, 100, 2, 4);
+	shows(&p[1], at[1], 0, 100, 2, 4);
+	/* another server */
+	OK(&child, SHUT, 0, 0, 0, 0);
+	OK(&p[1], SHUT, 0, 0, 0, 0);
+	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	serve(CACHE);
+	await_paged(&child, 100);
+	shows(&child, at[0], 0, 100, 2, 4);
+	shows(&child, at[0], 100, PAGES - 101, 2, 3);
+	close(f);
+	finish(&child);
+	finish(&p[1]);
+}
+
+/* What a process maps and pages itself: a file of the store, and one that is none; number `id`. */
+static int64_t map_own(uint64_t id, uint64_t seed)
+{
+	char path[PATH_MAX];
+	char *own;
+	int f;
+
+	snprintf(path, sizeof(path), "%s/%s", base, id == 0 ? "mnt/files/data" : "host");
+	f = open(path, O_RDWR | O_CLOEXEC);
+	own = fl_mmap(fl, NULL, PAGES * PG, PROT_READ | PROT_WRITE,
+		      id == 2 ? MAP_SHARED : MAP_PRIVATE, f, 0);
+	close(f);
+	if (own == FL_FAILED)
+		return -errno;
+	/* a few pages are changed */
+	for (uint64_t page = seed % 13; page < PAGES; page += 13)
+		fill((uint64_t *)(void *)(own + page * PG), page, 2);
+	return (int64_t)(uintptr_t)own;
+}
+
+static void own_files_shown_in_proc(void **state)
+{
+	static uint64_t page[WORDS];
+	struct process p, other;
+	int64_t at, map_at;
+	int f;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	f = open(in_base("host"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(f >= 0);
+	for (uint64_t i = 0; i < PAGES; i++) {
+		fill(page, i, 1);
+		assert_int_equal(write(f, page, PG), (ssize_t)PG);
+	}
+	shared_run = map_own;
+	for (uint64_t id = 0; id < 3; id++) {
+		start(&p);
+		at = DO(&p, RUN, id, 0, 0, 5);
+		assert_true(at > 0);
+		shows(&p, at, 5, PAGES - 5, 13, 2);
+		for (uint64_t i = 0; i < 13; i++)
+			if (i != 5)
+				shows(&p, at, i, PAGES - i, 13, 1);
+		kill_it(&p);
+	}
+	/* stored by another, in the server's cache, and read by way of the mount */
+	start(&p);
+	at = DO(&p, RUN, 0, 0, 0, 5);
+	assert_true(at > 0);
+	shows(&p, at, 6, 1, 1, 1);
+	start(&other);
+	OK(&other, MAP, 0, PAGES, 0, 1);
+	map_at = DO(&other, WHERE, 0, 0, 0, 0);
+	OK(&other, STORE, 2000, 1, 1, 7);
+	shows(&other, map_at, 2000, 1, 1, 7);
+	finish(&other);
+	finish(&p);
+	close(f);
+	unlink(in_base("host"));
+}
+
 /* The end of the file moves, by others and by itself. */
 static void cut_and_grown(void **state)
 {
@@ -561,6 +740,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(two_see_one_copy, begin, end),
 		cmocka_unit_test_setup_teardown(a_killed_one_loses_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(both_ways, begin, end),
+		cmocka_unit_test_setup_teardown(shown_in_proc, begin, end),
+		cmocka_unit_test_setup_teardown(own_files_shown_in_proc, begin, end),
 		cmocka_unit_test_setup_teardown(cut_and_grown, begin, end),
 		cmocka_unit_test_setup_teardown(a_server_that_is_killed, begin, end),
 		cmocka_unit_test_setup_teardown(servers_come_and_go, begin, end),
