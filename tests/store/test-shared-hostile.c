@@ -7,6 +7,7 @@
  */
 #include "shared.h"
 
+#include "mm.h"
 #include "store-wire.h"
 #include "uffd.h"
 
@@ -428,6 +429,140 @@ static unsigned descriptors_of_server(void)
 	return n;
 }
 
+enum nonsense {
+	A_FIFO,
+	A_PIPE_FOR_A_MEMFD,
+	A_DIRECTORY,
+	A_PATH,
+	FOR_WRITING,
+	A_DEVICE,
+	NOTHING,
+	ALL_OF_THESE, /* of many files that it has not */
+	ANOTHERS,     /* that the server paged it, with a memfd of its own */
+	NONSENSE_END
+};
+
+static int nonsense(enum nonsense what)
+{
+	int pair[2];
+
+	switch (what) {
+	case A_FIFO:
+		mkfifo(in_base("fifo"), 0600);
+		return open(in_base("fifo"), O_RDWR | O_CLOEXEC);
+	case A_PIPE_FOR_A_MEMFD:
+		if (pipe(pair) != 0)
+			return -1;
+		close(pair[1]);
+		return pair[0];
+	case A_DIRECTORY:
+		return open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	case A_PATH:
+		return open("/etc/passwd", O_PATH | O_CLOEXEC);
+	case FOR_WRITING:
+		return open(in_base("mnt/files/data"), O_WRONLY | O_CLOEXEC);
+	default:
+		return open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	}
+}
+
+/*
+ * A second client for the runtime of this process, which maps the file by itself and does not say
+ * what is behind that, but something else: where that is mapped.
+ */
+static int64_t tell_nonsense(uint64_t what, uint64_t seed)
+{
+	const int own[3] = {open("/proc/self/mem", O_RDONLY | O_CLOEXEC),
+			    open("/proc/self/maps", O_RDONLY | O_CLOEXEC),
+			    open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)};
+	int sock = connect_raw(), memfd = memfd_create("mine", MFD_CLOEXEC), none[2];
+	int file = open(in_base("mnt/files/data"), O_RDONLY | O_CLOEXEC);
+	char *at = fl_mmap(fl, NULL, PAGES * PG, PROT_READ, MAP_PRIVATE, file, 0);
+	struct region *r = region_find(&fl->mm->regions, (uintptr_t)at);
+	struct wire_msg m = {.type = WIRE_BACKING, .mm_addr = (uintptr_t)r->users};
+
+	if (at == FL_FAILED || ftruncate(memfd, PAGES * PG) != 0)
+		return -1;
+	send_many(sock, (struct wire_msg){.type = WIRE_HELLO, .mm_addr = (uintptr_t)fl->mm}, own, 3);
+	while (hear_raw(sock, none).type != WIRE_ATTACHED)
+		continue;
+	switch ((enum nonsense)what) {
+	case NOTHING:
+		break;
+	case ALL_OF_THESE:
+		for (unsigned i = 0; i < 3000; i++) {
+			m.mm_addr = seed + i;
+			none[0] = nonsense(i % NOTHING);
+			send_many(sock, m, (int[]){memfd, none[0]}, 2);
+			close(none[0]);
+		}
+		break;
+	case ANOTHERS:
+		send_raw(sock, m, memfd);
+		r->flags |= REGION_SHARED | REGION_REMOTE;
+		break;
+	case A_PIPE_FOR_A_MEMFD:
+		send_many(sock, m, (int[]){nonsense(A_PIPE_FOR_A_MEMFD), file}, 2);
+		break;
+	default:
+		send_many(sock, m, (int[]){memfd, nonsense((enum nonsense)what)}, 2);
+	}
+	return (int64_t)(uintptr_t)at;
+}
+
+/* What a process says is behind its mappings is read if it is a file, and nothing else is. */
+static void hostile_backings(void **state)
+{
+	static uint64_t buf[WORDS];
+	unsigned had = 0, has;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	shared_run = tell_nonsense;
+	for (uint64_t what = 0; what < NONSENSE_END; what++) {
+		time_t since = time(NULL);
+		struct process p;
+		char path[64];
+		int64_t at;
+		int f;
+
+		start(&p);
+		at = DO(&p, RUN, what, 0, 0, 1UL << 40);
+		assert_true(at > 0);
+		snprintf(path, sizeof(path), "mnt/proc/%d.2/mem", (int)p.pid);
+		f = open(in_base(path), O_RDONLY | O_CLOEXEC);
+		assert_true(f >= 0);
+		/* before and after it was heard */
+		for (unsigned i = 0; i < 30; i++) {
+			assert_int_equal(pread(f, buf, PG, (off_t)at), -1);
+			assert_int_equal(errno, EIO);
+		}
+		close(f);
+		assert_true(time(NULL) - since < HANG_SECONDS);
+		if (what != ANOTHERS) {
+			/* what the runtime said itself is shown */
+			snprintf(path, sizeof(path), "mnt/proc/%d/mem", (int)p.pid);
+			f = open(in_base(path), O_RDONLY | O_CLOEXEC);
+			assert_true(f >= 0);
+			assert_int_equal(pread(f, buf, PG, (off_t)at + 7 * (off_t)PG), PG);
+			assert_int_equal(differs(buf, 7, 1), WORDS);
+			close(f);
+		}
+		kill_it(&p);
+		/* nothing is kept of one that has ended, but of the file, which is known since the first */
+		while ((has = descriptors_of_server()) > had && had != 0) {
+			if (time(NULL) - since >= HANG_SECONDS)
+				fail_msg("%u descriptors, not %u", has, had);
+			poll(NULL, 0, 10);
+		}
+		while (access(in_base(path), F_OK) == 0)
+			poll(NULL, 0, 10);
+		had = descriptors_of_server();
+	}
+	unlink(in_base("fifo"));
+}
+
 /* One that tells of what is dropped, and waits until that is read. */
 static int open_telling(void)
 {
@@ -593,6 +728,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(hostile_returns, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_takes, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_server, begin, end),
+		cmocka_unit_test_setup_teardown(hostile_backings, begin, end),
 		cmocka_unit_test_setup_teardown(comes_and_goes, begin, end),
 		cmocka_unit_test_setup_teardown(one_of_a_library_before, begin, end),
 	};
