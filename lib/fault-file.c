@@ -454,6 +454,12 @@ static void read_ahead(struct pager *p, struct pagecache *pc, const struct file_
 	}
 }
 
+/* Tells mappings of a file apart.  In a process those of one distance from the file could be one. */
+static uint64_t whose(const struct region *r)
+{
+	return r->delta + (uintptr_t)r->peer * 0x9e3779b97f4a7c15U;
+}
+
 /*
  * What all streams of a file may have at a time fits half the limit, but for the least windows.  Several small windows serve a stream
  * better than few large ones: what has landed is copied while the CPU's cache has it, and
@@ -462,7 +468,8 @@ static void read_ahead(struct pager *p, struct pagecache *pc, const struct file_
 static struct file_reach reach_of(const struct mm *mm, const struct region *r)
 {
 	uint64_t room = mm_budget(mm) / 2 / STREAMS;
-	struct file_reach reach = {.ahead = room / WINDOWS < WINDOW_LEAST ? 1 : WINDOWS - 1};
+	struct file_reach reach = {.whose = whose(r),
+				   .ahead = room / WINDOWS < WINDOW_LEAST ? 1 : WINDOWS - 1};
 
 	reach.window = (uint32_t)(room / (1 + reach.ahead));
 	if (reach.window > mm->opt.readahead)
@@ -929,6 +936,8 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 		if (ahead)
 			more = let_in_ahead(r, page + n, page + most);
 	}
+	if (!ahead)
+		file_stream_pass(&pc->streams, page, n, whose(r));
 	stat_add(&mm->stats.file_minor, 1);
 	stat_add(&mm->stats.faults_minor, 1);
 	stat_add(&mm->stats.faults_around, n - 1 + more);

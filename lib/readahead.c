@@ -205,6 +205,7 @@ uint32_t below_window(struct readahead *ra, uint64_t vpn)
 
 /* ---- files ---- */
 
+#define FILE_GONE_ON 3U /* times in a row: then it is a stream */
 #define NEAR 128 /* pages: faults nearer than this may be of one stride */
 #define WASTED_SAMPLE 64U
 #define ASKED_SAMPLE 1024U
@@ -230,6 +231,7 @@ static void go_ahead(struct file_stream *s, uint64_t page, uint64_t until, uint3
 	uint64_t end = until + (uint64_t)windows * s->window;
 
 	s->last = page;
+	s->repeat++;
 	s->next = w->until = until;
 	w->ahead = s->ahead;
 	w->count = end > s->ahead;
@@ -248,9 +250,10 @@ static void go_forward(struct file_streams *set, struct file_stream *s, uint64_t
 	w->from = page;
 	w->n = s->window;
 	s->ahead = page + w->n;
-	go_ahead(s, page, s->ahead, reach->ahead, w);
+	if (s->step != 1)
+		s->repeat = 0;
 	s->step = 1;
-	s->repeat = 0;
+	go_ahead(s, page, s->ahead, reach->ahead, w);
 }
 
 static void go_backward(struct file_streams *set, struct file_stream *s, uint64_t page,
@@ -285,45 +288,106 @@ static void go_striding(struct file_stream *s, uint64_t page, struct file_window
 	s->ahead = page + (uint64_t)(((int64_t)w->count + reach) * s->step);
 }
 
+static bool is_forward(const struct file_stream *s)
+{
+	return s->used != 0 && s->window != 0 && s->ahead != NOWHERE;
+}
+
+/* Whether it is a stream, and not what faults at random look like now and then. */
+static bool has_gone_on(const struct file_streams *set, const struct file_stream *s)
+{
+	return s->repeat >= FILE_GONE_ON && set->tick - s->used < STREAM_IDLE;
+}
+
 /*
  * Whether a page that is not there is where the stream is.  Some of what it read may have found
  * no frame, or be dropped again; an old stream is not taken for one that goes on there.
  */
 static bool goes_on(const struct file_streams *set, const struct file_stream *s, uint64_t page)
 {
-	if (s->window == 0 || s->ahead == NOWHERE)
-		return page == s->next;
-	if (page == s->next || page == s->next + 1)
+	if (!is_forward(s))
+		return s->used != 0 && page == s->next;
+	if (page == s->next || page == s->next + 1 || page == s->ahead || page == s->ahead + 1)
 		return true;
-	return page >= s->last && page <= s->ahead + 1 && set->tick - s->used < 4 * STREAMS;
+	return page >= s->last && page < s->ahead &&
+	       (has_gone_on(set, s) || set->tick - s->used < 4 * STREAMS);
+}
+
+/*
+ * Which one gives its place to another, as stream_victim() chooses it: half of the
+ * places are not for faults at random.
+ */
+static struct file_stream *file_victim(struct file_streams *set)
+{
+	struct file_stream *oldest = NULL;
+	struct file_stream *other = NULL; /* the oldest that may be no stream */
+	unsigned going = 0;
+
+	for (unsigned i = 0; i < FILE_STREAMS; i++) {
+		struct file_stream *s = &set->s[i];
+		bool goes = has_gone_on(set, s);
+
+		going += goes;
+		if (oldest == NULL || s->used < oldest->used)
+			oldest = s;
+		if (!goes && (other == NULL || s->used < other->used))
+			other = s;
+	}
+	return going <= FILE_STREAMS / 2 ? other : oldest;
+}
+
+/* What another mapping's stream reads is asked for: one like that begins here. */
+static struct file_stream *like(struct file_streams *set, const struct file_stream *other,
+				uint64_t whose)
+{
+	const struct file_stream copy = *other;
+	struct file_stream *s = file_victim(set);
+
+	*s = copy;
+	s->whose = whose;
+	s->repeat = 0;
+	return s;
+}
+
+/* The stream that goes on with a page that is not there; NULL: none does. */
+static struct file_stream *stream_missed(struct file_streams *set, uint64_t page, uint64_t whose)
+{
+	const struct file_stream *other = NULL;
+
+	for (unsigned i = 0; i < FILE_STREAMS; i++) {
+		struct file_stream *s = &set->s[i];
+
+		if (!goes_on(set, s, page))
+			continue;
+		if (s->whose == whose)
+			return s;
+		if (is_forward(s) && (other == NULL || s->used > other->used))
+			other = s;
+	}
+	return other != NULL ? like(set, other, whose) : NULL;
 }
 
 void file_stream_miss(struct file_streams *set, uint64_t page, const struct file_reach *reach,
 		      bool sequential, struct file_window *w)
 {
-	struct file_stream *oldest = &set->s[0];
 	struct file_stream *near = NULL;
+	struct file_stream *on;
 
 	*w = (struct file_window){.from = page, .n = 1};
 	set->tick++;
-	for (unsigned i = 0; i < STREAMS; i++) {
-		struct file_stream *s = &set->s[i];
-
-		if (s->used < oldest->used)
-			oldest = s;
-		if (s->used != 0 && goes_on(set, s, page)) {
-			/* asked for again, since there was no room: no longer than before */
-			if (page == s->last)
-				s->window /= 2;
-			s->used = set->tick;
-			go_forward(set, s, page, reach, w);
-			return;
-		}
+	on = stream_missed(set, page, reach->whose);
+	if (on != NULL) {
+		/* asked for again, since there was no room: no longer than before */
+		if (page == on->last)
+			on->window /= 2;
+		on->used = set->tick;
+		go_forward(set, on, page, reach, w);
+		return;
 	}
-	for (unsigned i = 0; i < STREAMS; i++) {
+	for (unsigned i = 0; i < FILE_STREAMS; i++) {
 		struct file_stream *s = &set->s[i];
 
-		if (s->used == 0 || (s->window != 0 && s->step == 1))
+		if (s->used == 0 || s->whose != reach->whose || (s->window != 0 && s->step == 1))
 			continue;
 		if (s->step != 0 && page - s->last == (uint64_t)s->step) {
 			s->used = set->tick;
@@ -340,8 +404,8 @@ void file_stream_miss(struct file_streams *set, uint64_t page, const struct file
 			near = s;
 	}
 	if (near == NULL) {
-		near = oldest;
-		*near = (struct file_stream){.last = page};
+		near = file_victim(set);
+		*near = (struct file_stream){.last = page, .whose = reach->whose};
 	}
 	near->window = 0;
 	near->used = set->tick;
@@ -357,43 +421,81 @@ void file_stream_miss(struct file_streams *set, uint64_t page, const struct file
 		go_forward(set, near, page, reach, w);
 }
 
+/* The stream whose page that is, which was read ahead; NULL: none's. */
+static struct file_stream *stream_met(struct file_streams *set, uint64_t page, uint64_t whose)
+{
+	const struct file_stream *other = NULL;
+
+	for (unsigned i = 0; i < FILE_STREAMS; i++) {
+		struct file_stream *s = &set->s[i];
+
+		if (!is_forward(s) || page < s->next)
+			continue;
+		/* behind its end another has read */
+		if (s->whose == whose && page <= s->ahead + 1)
+			return s;
+		if (page < s->ahead && (other == NULL || s->used > other->used))
+			other = s;
+	}
+	return other != NULL ? like(set, other, whose) : NULL;
+}
+
 void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_reach *reach,
 		     struct file_window *w)
 {
+	struct file_stream *met;
+
 	*w = (struct file_window){.from = page, .since = page};
-	for (unsigned i = 0; i < STREAMS; i++) {
+	met = stream_met(set, page, reach->whose);
+	if (met != NULL) {
+		uint64_t left = met->ahead > page ? (met->ahead - page) / reach->ahead : 0;
+		uint64_t until = page + (left != 0 ? left : 1);
+
+		met->used = ++set->tick;
+		w->since = met->next;
+		met->window = window_of(set, met->window * 2, reach->window);
+		if (met->ahead < until)
+			met->ahead = until;
+		/* where a window begins, of those that follow */
+		if (until - until % met->window > page)
+			until -= until % met->window;
+		go_ahead(met, page, until, reach->ahead, w);
+		return;
+	}
+	for (unsigned i = 0; i < FILE_STREAMS; i++) {
 		struct file_stream *s = &set->s[i];
 
-		if (s->used == 0 || s->ahead == NOWHERE)
+		if (s->used == 0 || s->whose != reach->whose || s->ahead == NOWHERE)
 			continue;
-		if (s->window != 0 && page >= s->next && page < s->ahead) {
-			uint64_t left = (s->ahead - page) / reach->ahead;
-			uint64_t until = page + (left != 0 ? left : 1);
-
-			s->used = ++set->tick;
-			w->since = s->next;
-			s->window = window_of(set, s->window * 2, reach->window);
-			/* where a window begins, of those that follow */
-			if (until - until % s->window > page)
-				until -= until % s->window;
-			go_ahead(s, page, until, reach->ahead, w);
-			return;
-		}
 		if (s->window == 0 && s->repeat > 1 && page - s->last == (uint64_t)s->step) {
 			s->used = ++set->tick;
 			go_striding(s, page, w);
 			return;
 		}
 	}
-	for (unsigned i = 0; i < STREAMS; i++) {
+	for (unsigned i = 0; i < FILE_STREAMS; i++) {
 		struct file_stream *s = &set->s[i];
 
-		if (s->used == 0 || s->window == 0 || s->ahead == NOWHERE || page >= s->next)
+		if (!is_forward(s) || page >= s->next)
 			continue;
-		if (page >= s->last)
+		if (page >= s->last && s->whose == reach->whose)
 			s->used = ++set->tick;
 		if (w->until == 0 || s->next < w->until)
 			w->until = s->next;
+	}
+}
+
+void file_stream_pass(struct file_streams *set, uint64_t page, uint64_t n, uint64_t whose)
+{
+	for (unsigned i = 0; i < FILE_STREAMS; i++) {
+		struct file_stream *s = &set->s[i];
+
+		if (!is_forward(s) || s->whose != whose || page < s->last || page > s->ahead + 1 ||
+		    page + n <= s->ahead)
+			continue;
+		s->used = set->tick;
+		s->last = page;
+		s->next = s->ahead = page + n;
 	}
 }
 

@@ -95,12 +95,18 @@ struct readahead {
  * A fault that goes on with no stream reads one page.  Pages that were read
  * ahead and left unasked halve the largest window; pages that were asked for
  * let it grow again.
+ *
+ * A stream is of one mapping.  Where a mapping comes to what is read ahead for
+ * another it gets a stream of its own, as far as that one is: so each goes on when
+ * they part, and a file that is mapped part by part is one scan.
  */
 #define FILE_WINDOW_MIN 32U
 #define FILE_STRIDES 16U
+#define FILE_STREAMS (2 * STREAMS)
 
 struct file_stream {
 	uint64_t used;	 /* tick of its last fault; 0: unused */
+	uint64_t whose;	 /* tells mappings of the file apart */
 	uint64_t last;	 /* page of that */
 	uint64_t next;	 /* where a forward stream goes on: its next window, if it was read ahead */
 	uint64_t ahead;	 /* end of what was read ahead for it */
@@ -110,14 +116,15 @@ struct file_stream {
 };
 
 struct file_streams {
-	struct file_stream s[STREAMS];
+	struct file_stream s[FILE_STREAMS];
 	uint64_t tick;
 	uint32_t shift; /* the largest window is that much smaller */
 	uint32_t wasted, asked;
 };
 
-/* How far a stream may be read, pages. */
+/* Whose stream it is, and how far that may be read, pages. */
 struct file_reach {
+	uint64_t whose;
 	uint32_t window; /* the largest */
 	uint32_t ahead;	 /* so many of them behind the one that was asked for, 1 or more */
 };
@@ -140,6 +147,8 @@ void file_stream_miss(struct file_streams *set, uint64_t page, const struct file
 /* The first touch of a page that was read ahead: only the ahead part of *w, `until` and `since` are set. */
 void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_reach *reach,
 		     struct file_window *w);
+/* The mapping faults at n pages that were asked for before: its stream may pass over them. */
+void file_stream_pass(struct file_streams *set, uint64_t page, uint64_t n, uint64_t whose);
 void file_stream_asked(struct file_streams *set, uint32_t pages);
 void file_stream_wasted(struct file_streams *set, uint32_t pages);
 

@@ -717,6 +717,69 @@ static void interleaved_streams_keep_theirs(void **state)
 	end_file(fd);
 }
 
+/* A scan goes on with its window though pages at random are read for each page of it. */
+static void a_stream_outlives_reading_at_random(void **state)
+{
+	const size_t limit = 8 * LIMIT_PAGES, scan = limit, rest = 2 * limit;
+	struct fl *fl = runtime_of(limit * PG, FL_ENGINE_AUTO, 1);
+	int fd = make_file(scan + rest);
+	char *p = map_fd(fl, fd, scan + rest, PROT_READ, MAP_SHARED);
+	uint64_t x = 1, random = 0, reads;
+
+	(void)state;
+	for (size_t i = 0; i < scan; i++) {
+		assert_int_equal(live_wrong(p, i, 1, 3), 0);
+		if (i < scan / 8)
+			continue;
+		reads = stats(fl).file_reads;
+		for (unsigned k = 0; k < 3; k++) {
+			x = x * 6364136223846793005U + 1442695040888963407U;
+			assert_int_equal(live_wrong(p, scan + (x >> 33) % rest, 1, 3), 0);
+		}
+		random += stats(fl).file_reads - reads;
+	}
+	reads = stats(fl).file_reads - random;
+	print_message("%zu pages in order: %lu reads; %lu at random\n", scan, (unsigned long)reads,
+		      (unsigned long)random);
+	assert_true(random > scan);
+	assert_true(reads <= scan / 64);
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
+/* Two mappings of a file, one behind the other: where they part, each goes on. */
+static void mappings_of_a_file_keep_their_streams(void **state)
+{
+	const size_t n = 4 * LIMIT_PAGES;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(n);
+	char *p[2];
+	struct fl_stats before, s;
+
+	(void)state;
+	for (unsigned k = 0; k < 2; k++)
+		p[k] = map_fd(fl, fd, n, PROT_READ, k == 0 ? MAP_SHARED : MAP_PRIVATE);
+	/* in turn at the same place, now this one first, now the other */
+	for (size_t i = 0; i < n / 4; i++)
+		for (size_t k = 0; k < 2; k++)
+			assert_int_equal(live_wrong(p[(i / 100 + k) % 2], i, 1, 3), 0);
+	s = stats(fl);
+	assert_true(s.file_reads <= n / 4 / 16);
+	assert_true(s.file_read_pages <= n / 4 + LIMIT_PAGES / 2);
+	/* one goes ahead by far, so that nothing of it is left for the other */
+	live_check(p[0], n / 4, 3 * n / 4, 3);
+	before = stats(fl);
+	live_check(p[1], n / 4, n / 4, 3);
+	s = stats(fl);
+	print_message("%zu pages again: %lu reads of %lu pages\n", n / 4,
+		      (unsigned long)(s.file_reads - before.file_reads),
+		      (unsigned long)(s.file_read_pages - before.file_read_pages));
+	assert_true(s.file_reads - before.file_reads <= n / 4 / 16);
+	assert_true(s.file_read_pages - before.file_read_pages <= n / 4 + LIMIT_PAGES / 4);
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
 static void random_reading_reads_single_pages(void **state)
 {
 	const size_t n = 4 * LIMIT_PAGES;
@@ -1050,6 +1113,8 @@ int main(void)
 		cmocka_unit_test(a_file_is_written_from_its_own_mapping),
 		cmocka_unit_test(forward_reading_is_read_ahead),
 		cmocka_unit_test(interleaved_streams_keep_theirs),
+		cmocka_unit_test(a_stream_outlives_reading_at_random),
+		cmocka_unit_test(mappings_of_a_file_keep_their_streams),
 		cmocka_unit_test(random_reading_reads_single_pages),
 		cmocka_unit_test(single_pages_come_and_go_whole),
 		cmocka_unit_test(a_scan_does_not_push_out_what_is_hot),

@@ -266,11 +266,19 @@ static void the_window_below_adapts(void **state)
 
 static const struct file_reach REACH = {.window = 256, .ahead = 3};
 
-/* A fault: it reads what the window says.  What of it was read ahead is noted in *ahead. */
+#define MAPPINGS 2U
+#define AROUND 16U
+
+/*
+ * A fault: it reads what the window says.  What of it was read ahead is noted in *ahead; in[],
+ * with several mappings, what was let into each.
+ */
 struct reader {
 	struct file_streams set;
-	bool there[1 << 16], ahead[1 << 16];
+	bool there[1 << 16], ahead[1 << 16], in[MAPPINGS][1 << 16];
 	uint64_t heard; /* only so many pages of each window are, 0: all */
+	bool mappings;
+	unsigned whose; /* the mapping that is touched */
 	unsigned faults, pages, touches;
 };
 
@@ -299,15 +307,30 @@ static void take_ahead(struct reader *r, const struct file_window *w)
 	}
 }
 
+/* What is there is let into the mapping, as far as nobody is to hear of it. */
+static uint64_t let_in(struct reader *r, uint64_t page, uint64_t n)
+{
+	uint64_t i;
+
+	for (i = page; i < page + n && i < 1 << 16 && r->there[i] && !r->ahead[i]; i++)
+		r->in[r->whose][i] = true;
+	return i - page;
+}
+
 static void touch(struct reader *r, uint64_t page)
 {
+	struct file_reach reach = REACH;
 	struct file_window w;
 
-	if (r->there[page] && !r->ahead[page])
+	reach.whose = r->whose;
+	if (r->there[page] && !r->ahead[page]) {
+		if (r->mappings && !r->in[r->whose][page])
+			file_stream_pass(&r->set, page, let_in(r, page, AROUND), r->whose);
 		return;
+	}
 	if (r->there[page]) {
 		r->touches++;
-		file_stream_hit(&r->set, page, &REACH, &w);
+		file_stream_hit(&r->set, page, &reach, &w);
 		assert_int_equal(w.n, 0);
 		/* let in as far as it may be */
 		for (uint64_t i = page; i < 1 << 16 && (r->heard != 0 || r->ahead[i]) &&
@@ -315,11 +338,13 @@ static void touch(struct reader *r, uint64_t page)
 		     i++)
 			r->ahead[i] = false;
 	} else {
-		file_stream_miss(&r->set, page, &REACH, false, &w);
+		file_stream_miss(&r->set, page, &reach, false, &w);
 		assert_true(w.from <= page && page < w.from + w.n);
 		take(r, w.from, w.n, false);
 		r->faults++;
 	}
+	if (r->mappings)
+		let_in(r, page, w.until > page ? w.until - page : w.n);
 	take_ahead(r, &w);
 }
 
@@ -438,6 +463,92 @@ static void streams_of_one_file_do_not_mix(void **state)
 	free(r);
 }
 
+/* Eight scans go on though many faults at random come between two touches that are heard of. */
+static void streams_of_a_file_outlive_faults_at_random(void **state)
+{
+	struct reader *r = reader();
+	struct file_window w;
+	uint64_t x = 88172645463325252U;
+
+	(void)state;
+	for (uint64_t i = 0; i < 4000; i++)
+		for (uint64_t k = 0; k < STREAMS; k++) {
+			touch(r, k * 8000 + 7 + i);
+			if (i < 64)
+				continue;
+			for (unsigned n = 0; n < 4; n++) {
+				x ^= x << 13;
+				x ^= x >> 7;
+				x ^= x << 17;
+				/* of another mapping or the same one */
+				file_stream_miss(&r->set, (1 << 20) + x % (1U << 30),
+						 &(struct file_reach){n % 2, 256, 3}, false, &w);
+			}
+		}
+	assert_true(r->faults <= 2 * STREAMS);
+	/* those that ended make room for others at last */
+	r->faults = 0;
+	for (uint64_t i = 0; i < 3000; i++)
+		for (uint64_t k = 0; k < STREAMS; k++)
+			touch(r, k * 8000 + 4900 + i);
+	assert_true(r->faults <= 2 * STREAMS);
+	free(r);
+}
+
+/* What is read for one mapping is asked for by the other one: neither stream ends by that. */
+static void mappings_of_a_file_each_keep_theirs(void **state)
+{
+	const struct {
+		uint64_t first[2]; /* where each begins, */
+		uint64_t step[2];  /* and how many pages each goes in its turn */
+	} scans[] = {
+		{{0, 0}, {1, 1}},	{{100, 100}, {64, 64}},	   {{100, 1100}, {1, 1}},
+		{{100, 5000}, {3, 1}},	{{0, 300}, {700, 700}},	   {{300, 0}, {1000, 3000}},
+		{{0, 20000}, {100, 1}}, {{30000, 100}, {100, 20}},
+	};
+
+	(void)state;
+	for (unsigned s = 0; s < sizeof(scans) / sizeof(scans[0]); s++) {
+		struct reader *r = reader();
+		uint64_t at[2] = {scans[s].first[0], scans[s].first[1]};
+
+		r->mappings = true;
+		r->heard = 8;
+		while (at[0] < 50000 && at[1] < 50000)
+			for (r->whose = 0; r->whose < MAPPINGS; r->whose++)
+				for (uint64_t n = 0; n < scans[s].step[r->whose]; n++)
+					touch(r, at[r->whose]++);
+		assert_true(r->faults <= 4);
+		/* what they went over is gone: each goes on with its window */
+		memset(r->there, 0, sizeof(r->there));
+		memset(r->ahead, 0, sizeof(r->ahead));
+		memset(r->in, 0, sizeof(r->in));
+		for (r->whose = 0; r->whose < MAPPINGS; r->whose++) {
+			struct file_reach reach = REACH;
+			struct file_window w;
+
+			reach.whose = r->whose;
+			file_stream_miss(&r->set, at[r->whose], &reach, false, &w);
+			assert_int_equal(w.n, REACH.window);
+		}
+		free(r);
+	}
+}
+
+/* A file that is mapped part by part is one scan. */
+static void a_scan_goes_on_in_another_mapping(void **state)
+{
+	struct reader *r = reader();
+
+	(void)state;
+	for (uint64_t page = 100; page < 60000; page++) {
+		r->whose = (unsigned)(page / 256);
+		touch(r, page);
+	}
+	assert_true(r->faults <= 2);
+	free(r);
+}
+
 static void a_file_read_backward_is_read_in_windows(void **state)
 {
 	struct reader *r = reader();
@@ -517,6 +628,9 @@ int main(void)
 		cmocka_unit_test(windows_are_asked_for_in_any_order),
 		cmocka_unit_test(a_file_read_from_its_start_faults_once),
 		cmocka_unit_test(streams_of_one_file_do_not_mix),
+		cmocka_unit_test(streams_of_a_file_outlive_faults_at_random),
+		cmocka_unit_test(mappings_of_a_file_each_keep_theirs),
+		cmocka_unit_test(a_scan_goes_on_in_another_mapping),
 		cmocka_unit_test(a_file_read_backward_is_read_in_windows),
 		cmocka_unit_test(strides_are_followed),
 		cmocka_unit_test(random_touches_of_a_file_read_single_pages),
