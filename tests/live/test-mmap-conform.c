@@ -4,9 +4,12 @@
  *
  * Every case runs twice: against the kernel's calls, and against faultline's with
  * a limit far below what is mapped.  The same expectations must hold on both, so
- * what the kernel does is what they say.  Arguments: which cases, and which of these not.
- * test-run-conform.sh has the former run under `faultline run`, test-store-conform.sh the
- * latter with files of a store.
+ * what the kernel does is what they say.  Some are not faultline's to keep through the API
+ * (fl_mmap(3), DIFFERENCES): those run against the kernel's calls alone, or against faultline's
+ * with files of a store, too.
+ *
+ * Arguments: which cases, and which of these not.  test-run-conform.sh has the kernel's side run
+ * under `faultline run`, test-store-conform.sh both with files of a store.
  */
 #include "live.h"
 
@@ -989,6 +992,352 @@ static void a_window_moves_over_a_file(void **state)
 	free(shadow);
 }
 
+/* ---- what other processes do ---- */
+
+/* What the child does must end with 0. */
+static void wait_for(pid_t child)
+{
+	int status;
+
+	assert_true(child > 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+static void say(int pipe_end)
+{
+	assert_int_equal(write(pipe_end, "x", 1), 1);
+}
+
+static bool hear(int pipe_end)
+{
+	char c;
+
+	return read(pipe_end, &c, 1) == 1;
+}
+
+static bool is_as_before_fork(char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (live_page(p, i)[9] != (i % 2 == 0 ? ~i : expected(i, 9)) ||
+		    live_page(p, i)[10] != expected(i, 10))
+			return false;
+	return true;
+}
+
+static void a_child_has_a_copy_of_what_is_private(void **state)
+{
+	const size_t n = 3 * LIMIT / PG / 2;
+	int fd = make_file(n, 0);
+	char *p = map_file(n * PG, RW, MAP_PRIVATE, fd, 0);
+	int to[2], from[2];
+	pid_t child;
+
+	(void)state;
+	assert_int_equal(pipe(to), 0);
+	assert_int_equal(pipe(from), 0);
+	for (size_t i = 0; i < n; i += 2)
+		live_page(p, i)[9] = ~i;
+	child = fork();
+	if (child == 0) {
+		for (size_t i = 0; i < n; i += 3)
+			live_page(p, i)[11] = 11;
+		say(from[1]);
+		/* the parent has written now, and none of it is here */
+		if (!hear(to[0]) || !is_as_before_fork(p, n))
+			_exit(1);
+		for (size_t i = 0; i < n; i++)
+			if (live_page(p, i)[11] != (i % 3 == 0 ? 11 : expected(i, 11)))
+				_exit(2);
+		_exit(0);
+	}
+	assert_true(hear(from[0]));
+	assert_true(is_as_before_fork(p, n));
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(live_page(p, i)[11], expected(i, 11));
+	for (size_t i = 0; i < n; i++)
+		live_page(p, i)[9] = live_page(p, i)[10] = 5;
+	say(to[1]);
+	wait_for(child);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(word_of_file(fd, i, 9), expected(i, 9));
+	for (unsigned k = 0; k < 2; k++) {
+		close(to[k]);
+		close(from[k]);
+	}
+	s_munmap(p, n * PG);
+	end_file(fd);
+}
+
+static void a_child_shares_what_is_shared(void **state)
+{
+	const size_t n = 3 * LIMIT / PG / 2;
+	int fd = make_file(n, 0);
+	char *p = map_file(n * PG, RW, MAP_SHARED, fd, 0);
+	int to[2], from[2];
+	pid_t child;
+
+	(void)state;
+	assert_int_equal(pipe(to), 0);
+	assert_int_equal(pipe(from), 0);
+	for (size_t i = 0; i < n; i += 2)
+		live_page(p, i)[9] = ~i;
+	child = fork();
+	if (child == 0) {
+		if (!is_as_before_fork(p, n))
+			_exit(1);
+		for (size_t i = 0; i < n; i += 3)
+			live_page(p, i)[11] = 11;
+		say(from[1]);
+		if (!hear(to[0]))
+			_exit(2);
+		for (size_t i = 0; i < n; i++)
+			if (live_page(p, i)[9] != 5)
+				_exit(3);
+		_exit(0);
+	}
+	assert_true(hear(from[0]));
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(live_page(p, i)[11], i % 3 == 0 ? 11 : expected(i, 11));
+	for (size_t i = 0; i < n; i++)
+		live_page(p, i)[9] = 5;
+	say(to[1]);
+	wait_for(child);
+	assert_int_equal(s_msync(p, n * PG, MS_SYNC), 0);
+	assert_int_equal(word_of_file(fd, 0, 11), 11);
+	assert_int_equal(word_of_file(fd, n - 1, 9), 5);
+	for (unsigned k = 0; k < 2; k++) {
+		close(to[k]);
+		close(from[k]);
+	}
+	s_munmap(p, n * PG);
+	end_file(fd);
+}
+
+static void another_process_makes_a_hole(void **state)
+{
+	const int type[] = {MAP_SHARED, MAP_PRIVATE};
+
+	(void)state;
+	for (unsigned t = 0; t < 2; t++) {
+		int fd = make_file(20, 0);
+		char *p = map_file(20 * PG, RW, type[t], fd, 0);
+		pid_t child;
+
+		live_check(p, 0, 20, 1);
+		live_page(p, 6)[0] = 6;
+		child = fork();
+		if (child == 0)
+			_exit(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 5 * PG,
+					5 * PG) != 0);
+		wait_for(child);
+		/* what was written privately is no part of the file */
+		assert_int_equal(live_page(p, 6)[0], type[t] == MAP_PRIVATE ? 6 : 0);
+		for (size_t i = 0; i < 20; i++) {
+			uint64_t want = i >= 5 && i < 10 ? 0 : expected(i, 1);
+
+			if (type[t] == MAP_SHARED)
+				assert_int_equal(live_page(p, i)[1], want);
+			assert_int_equal(word_of_file(fd, i, 1), want);
+		}
+		s_munmap(p, 20 * PG);
+		end_file(fd);
+	}
+}
+
+static void another_process_truncates(void **state)
+{
+	int fd = make_file(20, 0);
+	char *p = map_file(20 * PG, RW, MAP_SHARED, fd, 0);
+	pid_t child;
+
+	(void)state;
+	live_check(p, 0, 20, 1);
+	p[15 * PG] = 'y';
+	child = fork();
+	if (child == 0)
+		_exit(ftruncate(fd, 4 * PG) != 0);
+	wait_for(child);
+	assert_int_equal(touch(p + 5 * PG, false), SIGBUS);
+	assert_int_equal(touch(p + 15 * PG, true), SIGBUS);
+	live_check(p, 0, 4, 1);
+	child = fork();
+	if (child == 0)
+		_exit(ftruncate(fd, 20 * PG) != 0);
+	wait_for(child);
+	live_until(touch(p + 5 * PG, false) == 0 && touch(p + 15 * PG, false) == 0);
+	for (size_t i = 5; i < 20; i++)
+		assert_int_equal(live_page(p, i)[0], 0);
+	assert_int_equal(s_msync(p, 20 * PG, MS_SYNC), 0);
+	assert_int_equal(size_of(fd), 20 * PG);
+	s_munmap(p, 20 * PG);
+	end_file(fd);
+}
+
+/* ---- the file by other ways ---- */
+
+static void read_and_write_see_it_at_once(void **state)
+{
+	int fd = make_file(40, 0);
+	char *p = map_file(40 * PG, RW, MAP_SHARED, fd, 0);
+	uint64_t w;
+
+	(void)state;
+	for (size_t i = 0; i < 40; i++) {
+		live_page(p, i)[3] = 1000 + i;
+		assert_int_equal(word_of_file(fd, i, 3), 1000 + i);
+		w = 2000 + i;
+		assert_int_equal(pwrite(fd, &w, sizeof(w), (off_t)(i * PG + 4 * sizeof(w))),
+				 sizeof(w));
+		assert_int_equal(*(volatile uint64_t *)&live_page(p, i)[4], w);
+		assert_int_equal(live_page(p, i)[3], 1000 + i);
+	}
+	s_munmap(p, 40 * PG);
+	end_file(fd);
+}
+
+static void invalidation_shows_what_was_written(void **state)
+{
+	int fd = make_file(40, 0);
+	char *p = map_file(40 * PG, RW, MAP_SHARED, fd, 0);
+	uint64_t w = 77;
+
+	(void)state;
+	live_check(p, 0, 40, 1);
+	live_page(p, 9)[2] = 9;
+	assert_int_equal(s_msync(p, 40 * PG, MS_SYNC), 0);
+	for (size_t i = 0; i < 40; i += 4)
+		assert_int_equal(pwrite(fd, &w, sizeof(w), (off_t)(i * PG)), sizeof(w));
+	assert_int_equal(s_msync(p, 40 * PG, MS_SYNC | MS_INVALIDATE), 0);
+	for (size_t i = 0; i < 40; i++)
+		assert_int_equal(live_page(p, i)[0], i % 4 == 0 ? w : expected(i, 0));
+	assert_int_equal(live_page(p, 9)[2], 9);
+	/* what was stored is not lost by it */
+	live_page(p, 10)[2] = 10;
+	assert_int_equal(s_msync(p, 40 * PG, MS_ASYNC | MS_INVALIDATE), 0);
+	assert_int_equal(live_page(p, 10)[2], 10);
+	s_munmap(p, 40 * PG);
+	end_file(fd);
+}
+
+static void a_file_may_be_renamed(void **state)
+{
+	int fd = make_file(20, 0);
+	char *p = map_file(20 * PG, RW, MAP_SHARED, fd, 0);
+	char *q = map_file(20 * PG, RW, MAP_PRIVATE, fd, 0);
+	char other[sizeof(path) + 8];
+	int again;
+
+	(void)state;
+	live_page(p, 3)[0] = 42;
+	snprintf(other, sizeof(other), "%s-other", path);
+	assert_int_equal(rename(path, other), 0);
+	assert_int_equal(live_page(p, 3)[0], 42);
+	live_page(p, 4)[0] = 43;
+	live_check(q, 5, 15, 1);
+	assert_int_equal(s_msync(p, 20 * PG, MS_SYNC), 0);
+	again = open(other, O_RDWR);
+	assert_true(again >= 0);
+	assert_int_equal(word_of_file(again, 3, 0), 42);
+	assert_int_equal(word_of_file(again, 4, 0), 43);
+	/* by its new name it is the same file */
+	s_munmap(q, 20 * PG);
+	q = map_file(20 * PG, RW, MAP_SHARED, again, 0);
+	live_page(p, 5)[0] = 44;
+	assert_int_equal(live_page(q, 5)[0], 44);
+	close(again);
+	s_munmap(p, 20 * PG);
+	s_munmap(q, 20 * PG);
+	unlink(other);
+	end_file(fd);
+}
+
+static void advice_keeps_what_is_private(void **state)
+{
+	const int advice[] = {MADV_NORMAL,   MADV_SEQUENTIAL, MADV_RANDOM,
+			      MADV_WILLNEED, MADV_COLD,	      MADV_PAGEOUT};
+	int fd = make_file(64, 0);
+	char *p = map_file(64 * PG, RW, MAP_PRIVATE, fd, 0);
+
+	(void)state;
+	for (unsigned a = 0; a < sizeof(advice) / sizeof(advice[0]); a++) {
+		for (size_t i = a; i < 64; i += 5)
+			live_page(p, i)[a] = ~expected(i, a);
+		assert_int_equal(s_madvise(p, 64 * PG, advice[a]), 0);
+		for (size_t i = 0; i < 64; i++)
+			for (unsigned k = 0; k <= a; k++)
+				assert_int_equal(live_page(p, i)[k], i >= k && i % 5 == k % 5
+									     ? ~expected(i, k)
+									     : expected(i, k));
+	}
+	for (size_t i = 0; i < 64; i++)
+		assert_int_equal(word_of_file(fd, i, i % 5), expected(i, i % 5));
+	s_munmap(p, 64 * PG);
+	end_file(fd);
+}
+
+static void moving_may_leave_the_old_place_mapped(void **state)
+{
+	const int type[] = {MAP_SHARED, MAP_PRIVATE};
+
+	(void)state;
+	for (unsigned t = 0; t < 2; t++) {
+		int fd = make_file(40, 0);
+		char *p = map_file(40 * PG, RW, type[t], fd, 0);
+		char *q;
+
+		for (size_t i = 0; i < 40; i += 3)
+			live_page(p, i)[2] = 500 + i;
+		q = (char *)s_mremap(p + 10 * PG, 20 * PG, 20 * PG,
+				     MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+		assert_true((long)q > 0);
+		for (size_t i = 0; i < 20; i++)
+			assert_int_equal(live_page(q, i)[2], (i + 10) % 3 == 0
+								     ? 510 + i
+								     : expected(i + 10, 2));
+		/* what was there is elsewhere; the file is here again */
+		for (size_t i = 0; i < 40; i++) {
+			bool moved = type[t] == MAP_PRIVATE && i >= 10 && i < 30;
+
+			assert_int_equal(live_page(p, i)[2],
+					 i % 3 == 0 && !moved ? 500 + i : expected(i, 2));
+		}
+		live_page(p, 12)[4] = 12;
+		assert_int_equal(live_page(q, 2)[4], type[t] == MAP_SHARED ? 12 : expected(12, 4));
+		assert_int_equal(s_mremap(p, 10 * PG, 12 * PG, MREMAP_MAYMOVE | MREMAP_DONTUNMAP,
+					  NULL),
+				 -EINVAL);
+		s_munmap(p, 40 * PG);
+		s_munmap(q, 20 * PG);
+		end_file(fd);
+	}
+}
+
+static void what_is_sealed_cannot_be_written(void **state)
+{
+	const int seal[] = {F_SEAL_WRITE, F_SEAL_FUTURE_WRITE};
+
+	(void)state;
+	for (unsigned s = 0; s < 2; s++) {
+		int fd = memfd_create("sealed", MFD_ALLOW_SEALING);
+		char *p;
+
+		assert_true(fd >= 0);
+		assert_int_equal(ftruncate(fd, 4 * PG), 0);
+		assert_int_equal(fcntl(fd, F_ADD_SEALS, seal[s]), 0);
+		assert_int_equal(s_mmap(NULL, 4 * PG, RW, MAP_SHARED, fd, 0), -EPERM);
+		p = map_file(4 * PG, RW, MAP_PRIVATE, fd, 0);
+		p[PG] = 'x';
+		assert_int_equal(p[PG + 1], 0);
+		s_munmap(p, 4 * PG);
+		p = map_file(4 * PG, PROT_READ, MAP_SHARED, fd, 0);
+		assert_int_equal(p[0], 0);
+		assert_int_equal(s_mprotect(p, 4 * PG, RW), -EACCES);
+		s_munmap(p, 4 * PG);
+		close(fd);
+	}
+}
+
 /* ---- both sides ---- */
 
 static int native(void **state)
@@ -1022,10 +1371,17 @@ static int paged_end(void **state)
 	return 0;
 }
 
+#define NATIVE(name) {"native: " #name, name, native, NULL, NULL}
 #define BOTH(name)                                                                                 \
-	{"native: " #name, name, native, NULL, NULL},                                              \
+	NATIVE(name),                                                                              \
 	{                                                                                          \
 		"paged: " #name, name, paged, paged_end, NULL                                      \
+	}
+/* Of faultline's calls with files of a store only. */
+#define STORED(name)                                                                               \
+	NATIVE(name),                                                                              \
+	{                                                                                          \
+		"stored: " #name, name, paged, paged_end, NULL                                     \
 	}
 
 int main(int argc, char **argv)
@@ -1060,11 +1416,20 @@ int main(int argc, char **argv)
 		BOTH(pages_can_be_rearranged),
 		BOTH(errors_of_remap_file_pages),
 		BOTH(a_window_moves_over_a_file),
+		BOTH(invalidation_shows_what_was_written),
+		BOTH(a_file_may_be_renamed),
+		BOTH(advice_keeps_what_is_private),
+		BOTH(moving_may_leave_the_old_place_mapped),
+		BOTH(what_is_sealed_cannot_be_written),
+		STORED(read_and_write_see_it_at_once),
+		STORED(another_process_makes_a_hole),
+		STORED(another_process_truncates),
+		NATIVE(a_child_has_a_copy_of_what_is_private),
+		NATIVE(a_child_shares_what_is_shared),
 	};
 
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
-	if (argc > 2)
-		cmocka_set_skip_filter(argv[2]);
+	cmocka_set_skip_filter(argc > 2 ? argv[2] : argc > 1 ? NULL : "stored: *");
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
