@@ -472,6 +472,8 @@ static struct file_reach reach_of(const struct mm *mm, const struct region *r)
 				   .ahead = room / WINDOWS < WINDOW_LEAST ? 1 : WINDOWS - 1};
 
 	reach.window = (uint32_t)(room / (1 + reach.ahead));
+	if (reach.window < FILE_WINDOW_MIN)
+		reach.window = FILE_WINDOW_MIN;
 	if (reach.window > mm->opt.readahead)
 		reach.window = mm->opt.readahead;
 	reach.window = traits_window(mm, r, reach.window);

@@ -211,12 +211,19 @@ uint32_t below_window(struct readahead *ra, uint64_t vpn)
 #define ASKED_SAMPLE 1024U
 #define SHIFT_MAX 6U
 
+/* The least window, unless the largest that is asked for is smaller. */
+static uint32_t least(uint32_t max)
+{
+	return max < FILE_WINDOW_MIN ? max : FILE_WINDOW_MIN;
+}
+
 static uint32_t window_of(const struct file_streams *set, uint32_t window, uint32_t max)
 {
-	max >>= set->shift;
-	if (max < FILE_WINDOW_MIN)
-		max = FILE_WINDOW_MIN;
-	return window < max ? window : max;
+	uint32_t most = max >> set->shift;
+
+	if (most < least(max))
+		most = least(max);
+	return window < most ? window : most;
 }
 
 static uint64_t distance(uint64_t a, uint64_t b)
@@ -246,7 +253,8 @@ static void go_ahead(struct file_stream *s, uint64_t page, uint64_t until, uint3
 static void go_forward(struct file_streams *set, struct file_stream *s, uint64_t page,
 		       const struct file_reach *reach, struct file_window *w)
 {
-	s->window = window_of(set, s->window != 0 ? s->window * 2 : FILE_WINDOW_MIN, reach->window);
+	s->window = window_of(set, s->window != 0 ? s->window * 2 : least(reach->window),
+			      reach->window);
 	w->from = page;
 	w->n = s->window;
 	s->ahead = page + w->n;
@@ -259,7 +267,7 @@ static void go_forward(struct file_streams *set, struct file_stream *s, uint64_t
 static void go_backward(struct file_streams *set, struct file_stream *s, uint64_t page,
 			uint32_t max, struct file_window *w)
 {
-	s->window = window_of(set, s->window != 0 ? s->window * 2 : FILE_WINDOW_MIN, max);
+	s->window = window_of(set, s->window != 0 ? s->window * 2 : least(max), max);
 	w->n = page + 1 < s->window ? (uint32_t)(page + 1) : s->window;
 	w->from = page + 1 - w->n;
 	s->last = w->from;
@@ -374,6 +382,8 @@ void file_stream_miss(struct file_streams *set, uint64_t page, const struct file
 	struct file_stream *on;
 
 	*w = (struct file_window){.from = page, .n = 1};
+	if (reach->window == 1)
+		return;
 	set->tick++;
 	on = stream_missed(set, page, reach->whose);
 	if (on != NULL) {

@@ -125,7 +125,7 @@ struct file_streams {
 /* Whose stream it is, and how far that may be read, pages. */
 struct file_reach {
 	uint64_t whose;
-	uint32_t window; /* the largest */
+	uint32_t window; /* the largest; 1: nothing is read ahead */
 	uint32_t ahead;	 /* so many of them behind the one that was asked for, 1 or more */
 };
 

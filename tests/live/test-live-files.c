@@ -698,6 +698,30 @@ static void forward_reading_is_read_ahead(void **state)
 	end_file(fd);
 }
 
+/* With a window of one page asked for nothing is read that nobody touches. */
+static void without_a_window_pages_are_read_alone(void **state)
+{
+	const int type[] = {MAP_SHARED, MAP_PRIVATE};
+	const size_t n = 2 * LIMIT_PAGES;
+	struct fl_options o = live_options(LIMIT);
+
+	(void)state;
+	o.readahead = PG;
+	for (unsigned t = 0; t < 2; t++) {
+		struct fl *fl = live_open(&o);
+		int fd = make_file(n);
+		char *p = map_fd(fl, fd, n, PROT_READ, type[t]);
+
+		live_check(p, 0, n / 2, 3);
+		for (size_t i = n; i-- > 3 * n / 4;)
+			assert_int_equal(live_wrong(p, i, 1, 3), 0);
+		assert_int_equal(stats(fl).file_reads, 3 * n / 4);
+		assert_int_equal(stats(fl).file_read_pages, 3 * n / 4);
+		assert_int_equal(fl_close(fl), 0);
+		end_file(fd);
+	}
+}
+
 static void interleaved_streams_keep_theirs(void **state)
 {
 	const size_t n = 4 * LIMIT_PAGES, part = n / 4;
@@ -1112,6 +1136,7 @@ int main(void)
 		cmocka_unit_test(others_writes_are_seen_after_invalidation),
 		cmocka_unit_test(a_file_is_written_from_its_own_mapping),
 		cmocka_unit_test(forward_reading_is_read_ahead),
+		cmocka_unit_test(without_a_window_pages_are_read_alone),
 		cmocka_unit_test(interleaved_streams_keep_theirs),
 		cmocka_unit_test(a_stream_outlives_reading_at_random),
 		cmocka_unit_test(mappings_of_a_file_keep_their_streams),

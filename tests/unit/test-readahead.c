@@ -594,6 +594,35 @@ static void random_touches_of_a_file_read_single_pages(void **state)
 	free(r);
 }
 
+static void no_window_is_larger_than_asked_for(void **state)
+{
+	(void)state;
+	for (uint32_t max = 1; max < FILE_WINDOW_MIN; max++) {
+		const struct file_reach reach = {.window = max, .ahead = 1};
+		struct file_streams set = {.tick = 0};
+		struct file_window w;
+
+		for (uint64_t page = 0; page < 2000; page += max) {
+			file_stream_miss(&set, page, &reach, page % 7 == 0, &w);
+			assert_int_equal(w.from, page);
+			assert_in_range(w.n, 1, max);
+			assert_true(w.count == 0 || (max > 1 && w.count * w.n_ahead <= max));
+		}
+		assert_int_equal(w.n, max);
+		/* downwards it is twice as much, but for a page alone */
+		for (uint64_t page = 9000; page > 8000; page = w.from - 1) {
+			file_stream_miss(&set, page, &reach, false, &w);
+			assert_in_range(w.n, 1, max == 1 ? 1 : 2 * max);
+			assert_true(max > 1 || w.count == 0);
+		}
+		/* in strides, too */
+		for (uint64_t page = 20000; page < 22000 && max == 1; page += 3) {
+			file_stream_miss(&set, page, &reach, false, &w);
+			assert_true(w.n == 1 && w.count == 0);
+		}
+	}
+}
+
 static void what_is_wasted_makes_windows_smaller(void **state)
 {
 	struct file_streams set = {.tick = 0};
@@ -634,6 +663,7 @@ int main(void)
 		cmocka_unit_test(a_file_read_backward_is_read_in_windows),
 		cmocka_unit_test(strides_are_followed),
 		cmocka_unit_test(random_touches_of_a_file_read_single_pages),
+		cmocka_unit_test(no_window_is_larger_than_asked_for),
 		cmocka_unit_test(what_is_wasted_makes_windows_smaller),
 	};
 
