@@ -119,8 +119,8 @@ ZRAM_GOALS = {
 }
 PROGRAM_GOAL = 1.02  # native being 1
 PROGRAM_LIMIT = 2048 * MIB
-PARTS = ["memory", "patterns", "threads", "sequential", "strided", "wide", "limits", "files", *paged.NAMES,
-         "micro", "pause", "programs", "unarmed", "disk"]
+PARTS = ["memory", "patterns", "threads", "sequential", "strided", "wide", "limits", "files",
+         *paged.NAMES, "micro", "pause", "programs", "unarmed", "disk"]
 # Those whose sides are the ones of --sides, with what the worker does in them.
 MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS,
                 "sequential": SEQUENTIAL, "strided": STRIDED, "wide": WIDE, "limits": LIMITS}
@@ -154,8 +154,8 @@ class Setup:
     def faultline_run(self, limit, *options):
         pagers = ["--pagers", self.pagers] if self.pagers else []
         return [self.build / "src/cli/faultline", "run", "--limit", f"{limit // MIB}M",
-                "--swap-dir", self.work, "--engine", self.engine, "--wp", self.wp, *pagers, *options,
-                "--"]
+                "--swap-dir", self.work, "--engine", self.engine, "--wp", self.wp, *pagers,
+                *options, "--"]
 
 
 class Results:

@@ -30,7 +30,7 @@ extern const int mem_takes_options;
 void mem_open(const struct mem_options *o);
 void *mem_map(size_t bytes, int noreserve);
 void mem_unmap(void *p, size_t bytes);
-void mem_report(void); /* lines "stat NAME VALUE", if there is anything to say */
+void mem_report(void);	   /* lines "stat NAME VALUE", if there is anything to say */
 uint64_t mem_misses(void); /* faults that waited for I/O, until now */
 void mem_close(void);
 

@@ -549,9 +549,9 @@ static void time_drop_vector(char *from, size_t total, size_t batch)
 
 static void ioctls(const char *cpus)
 {
-	static const char *const names[] = {"copy",     "zeropage",   "move",     "wp",
-					    "unwp",     "drop",       "continue", "wake",
-					    "poison",   "register",   "unregister", "scan"};
+	static const char *const names[] = {"copy",   "zeropage", "move",	"wp",
+					    "unwp",   "drop",	  "continue",	"wake",
+					    "poison", "register", "unregister", "scan"};
 	static const size_t batches[] = {1, 16, 64, 512};
 	struct uffdio_api api = {.api = UFFD_API,
 				 .features = UFFD_FEATURE_MOVE | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
@@ -582,7 +582,7 @@ static void ioctls(const char *cpus)
 	/* nobody answers here: what is touched is brought in first */
 	for (unsigned b = 0; b < 4; b++)
 		for (unsigned k = 0; k < sizeof(names) / sizeof(*names); k++) {
-			char *at = !strcmp(names[k], "continue")   ? file
+			char *at = !strcmp(names[k], "continue")  ? file
 				   : strstr(names[k], "register") ? bare
 								  : to;
 			struct uffdio_zeropage a = {.range = {(uintptr_t)from, total * PAGE}};

@@ -45,7 +45,8 @@ def chart(title, unit, rows, sides, lines=(), better="shorter"):
            text(8, 20, f"{title} ({unit}, logarithmic; {better} is better)", 14)]
     for i, (_, name) in enumerate(sides):
         x, y = 8 + i % 3 * 290, 34 + i // 3 * 18
-        out.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{COLOURS[i % len(COLOURS)]}"/>')
+        out.append(f'<rect x="{x}" y="{y}" width="12" height="12" '
+                   f'fill="{COLOURS[i % len(COLOURS)]}"/>')
         out.append(text(x + 17, y + 10, name))
     for tick in ticks:
         x = label + at(10.0 ** tick) * WIDTH

@@ -132,8 +132,7 @@ static void fill(uint64_t p)
 	/* two new words, then six that were there before, at one of several distances */
 	if (soft_pages)
 		for (unsigned i = 1; i < PAGE_WORDS; i++)
-			page[i] = i < 8 || i % 8 < 2 ? mix(p, ~(uint64_t)i)
-						     : page[i % (8 + i / 8)];
+			page[i] = i < 8 || i % 8 < 2 ? mix(p, ~(uint64_t)i) : page[i % (8 + i / 8)];
 }
 
 static void rewrite(uint64_t p)
@@ -158,7 +157,7 @@ struct job {
 	void (*touch)(uint64_t page);
 	void (*run)(struct job *j);
 	uint64_t (*place)(uint64_t i); /* of run_order() */
-	const struct zipf *zipf; /* NULL: every page is as likely */
+	const struct zipf *zipf;       /* NULL: every page is as likely */
 	double start, end;
 };
 
@@ -299,12 +298,9 @@ static void run_one(char *work, uint64_t ops, uint64_t *seed, uint64_t last_part
 		void (*touch)(uint64_t page);
 		uint64_t (*place)(uint64_t i);
 	} orders[] = {
-		{"fill", fill, in_order},
-		{"seqread", check, in_order},
-		{"seqwrite", rewrite, in_order},
-		{"stride", check, strided},
-		{"stridewrite", rewrite, strided},
-		{"reread", check, in_order},
+		{"fill", fill, in_order},	   {"seqread", check, in_order},
+		{"seqwrite", rewrite, in_order},   {"stride", check, strided},
+		{"stridewrite", rewrite, strided}, {"reread", check, in_order},
 	};
 	char *colon = strchr(work, ':');
 	uint64_t threads = colon ? number("works", colon + 1) : 1;
@@ -320,7 +316,8 @@ static void run_one(char *work, uint64_t ops, uint64_t *seed, uint64_t last_part
 			return;
 		}
 	for (unsigned i = 0; i < sizeof(orders) / sizeof(*orders); i++) {
-		struct job j = {.run = order_ops, .touch = orders[i].touch, .place = orders[i].place};
+		struct job j = {
+			.run = order_ops, .touch = orders[i].touch, .place = orders[i].place};
 
 		if (strcmp(work, orders[i].name) != 0)
 			continue;
