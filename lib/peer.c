@@ -35,7 +35,7 @@
 #define LEFT_MAX 256U	    /* of whom that is asked: each costs a descriptor */
 #define ALIVE_NS 100000000U /* so often it is looked whether who has gone lives */
 #define DYING_MAX 64U	    /* who may be dying keep their mappings, */
-#define DYING_NS 1000000000ULL
+#define DYING_NS 250000000U
 #define DYING_LOOK_NS 1000000U /* and looked at so often */
 /* A child that it forked when it had no connection has no descriptors of the files, and asks for so long. */
 #define HEIR_NS 10000000000ULL
@@ -485,11 +485,11 @@ static void end_now(struct peer *peer)
 	unsigned kept = 0;
 	bool alive;
 
-	if (peer->dying_until != 0)
-		mm->peers.ndying--;
 	protect_stored(peer, 0, ADDRESS_END);
 	alive = is_alive(peer);
-	if (alive)
+	if (peer->dying_until != 0)
+		mm->peers.ndying--;
+	else if (alive)
 		keep_files(peer);
 	for (struct peer **link = &mm->peers.first; *link != NULL; link = &(*link)->next) {
 		if (*link == peer) {
@@ -540,6 +540,7 @@ void peer_end(struct peer *peer)
 	}
 	peer->dying_until = sys_now() + DYING_NS;
 	all->ndying++;
+	keep_files(peer);
 	/* if it lives, it is to know, and its faults are its own to answer */
 	SYS4(epoll_ctl, all->epoll, EPOLL_CTL_DEL, peer->uffd, 0);
 	sys_bare(SYS_shutdown, peer->sock, SHUT_RDWR, 0, 0, 0, 0);
