@@ -137,6 +137,7 @@ for dir in "$plain" "$stored"; do
 	} | sqlite3 -bail "$dir/pays.db" >/dev/null
 done
 {
+	echo ".timeout 60000"
 	echo "PRAGMA mmap_size = 268435456;"
 	echo "PRAGMA synchronous = OFF;"
 } >"$work/as.sql"
@@ -149,7 +150,7 @@ writes=$!
 	sums 20
 	printf '.output %s\nSELECT 1;\n.output stdout\n' "$work/go"
 	sums 100
-} | managed reads sqlite3 -bail -cmd ".timeout 60000" -cmd ".read $work/as.sql" \
+} | managed reads sqlite3 -bail -cmd ".read $work/as.sql" \
 	"$stored/pays.db" >"$work/sums"
 wait "$writes"
 [ "$(grep -cx 1000000 "$work/sums")" -eq 120 ] || fail "a reader saw a part of a transaction"
