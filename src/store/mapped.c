@@ -25,7 +25,8 @@ struct mapped {
 	struct mapped *next; /* under the lock, as refs and client->mapped */
 	uint64_t backing;
 	uint32_t refs;
-	int memfd;
+	struct stat is; /* the memfd's */
+	int memfd;	/* -1: of a server, which is to be free to let go of its memory */
 	int fd;	     /* the file's; -1: none is known */
 	bool stored; /* it is a file of ours */
 };
@@ -43,7 +44,8 @@ static void let_go(struct mapped *m)
 	pthread_mutex_unlock(&lock);
 	if (!last)
 		return;
-	close(m->memfd);
+	if (m->memfd >= 0)
+		close(m->memfd);
 	if (m->fd >= 0)
 		close(m->fd);
 	free(m);
@@ -123,10 +125,12 @@ void mapped_told(struct client *c, uint64_t backing, const int *fds, unsigned nf
 	m = nfds != 0 && is_memfd(fds[0]) ? calloc(1, sizeof(*m)) : NULL;
 	if (m != NULL) {
 		*m = (struct mapped){.backing = backing, .refs = 1, .fd = -1};
-		m->memfd = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
+		m->memfd = fcntl(fds[0], F_GET_SEALS) & F_SEAL_SHRINK
+				   ? -1
+				   : fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
 		if (nfds > 1)
 			m->fd = file_of(fds[1], &m->stored);
-		if (m->memfd < 0 || !put(c, m)) {
+		if (fstat(fds[0], &m->is) != 0 || !put(c, m)) {
 			if (m->memfd >= 0)
 				close(m->memfd);
 			if (m->fd >= 0)
@@ -160,10 +164,10 @@ int mapped_read(const struct client *c, uint64_t backing, enum peek_part part, u
 	if (m == NULL)
 		return -EIO;
 	if (part == PEEK_SERVED)
-		got = shared_bytes_of(m->memfd, page, n, buf);
-	else if (part == PEEK_CACHED)
+		got = shared_bytes_of(&m->is, page, n, buf);
+	else if (part == PEEK_CACHED && m->memfd >= 0)
 		got = read_cached(m->memfd, page, n, buf);
-	else if (m->fd >= 0)
+	else if (part == PEEK_STORED && m->fd >= 0)
 		got = shared_bytes(m->fd, m->stored, page, n, buf);
 	let_go(m);
 	return got;

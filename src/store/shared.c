@@ -998,12 +998,12 @@ static long do_find(struct pager *p, void *arg)
 	return SYS3(fcntl, pc->fd, F_DUPFD_CLOEXEC, 3);
 }
 
-int shared_bytes_of(int memfd, uint64_t page, unsigned n, char *buf)
+int shared_bytes_of(const struct stat *memfd, uint64_t page, unsigned n, char *buf)
 {
-	struct stat st;
+	struct stat st = *memfd;
 	int fd, r;
 
-	if (mm == NULL || fstat(memfd, &st) != 0)
+	if (mm == NULL)
 		return -EIO;
 	fd = (int)hop_run(mm, do_find, &st);
 	if (fd < 0)

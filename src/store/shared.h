@@ -86,8 +86,9 @@ int shared_host(int fd);
  * beyond it, or -errno.  stored: it is one of ours, so what is cached of it comes first.
  */
 int shared_bytes(int fd, bool stored, uint64_t page, unsigned n, char *buf);
-/* The same of a file that we page, by a copy of its memfd. */
-int shared_bytes_of(int memfd, uint64_t page, unsigned n, char *buf);
+/* The same of a file that we page, by its memfd. */
+struct stat;
+int shared_bytes_of(const struct stat *memfd, uint64_t page, unsigned n, char *buf);
 /* Attributes as they are while pages are dirty; how long they may be kept. */
 double shared_attr(dev_t dev, ino_t ino, struct stat *st);
 
