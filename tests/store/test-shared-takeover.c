@@ -308,6 +308,8 @@ static void one_that_is_stopped(void **state)
 	kill_server();
 	/* fewer than are written at once */
 	OK(&q, STORE, 0, 120, 1, 2);
+	/* its pager has done with the last of these: who is stopped with the lock holds up all (share.c) */
+	OK(&q, ADVISE, 0, 1, 0, MADV_NORMAL);
 	stop(&q);
 	serve(CACHE);
 	await(&p);
