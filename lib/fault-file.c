@@ -919,12 +919,7 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 	/* unmapped behind the cache's back, or a fault that was answered already: then so are others */
 	n = cached_run(pc, page, (was & CACHE_PLACED) && most > AROUND ? AROUND : most);
 	if (!(r->flags & REGION_SHARED)) {
-		/* copies of what a stream reads leave for the next ones */
-		if (ahead && !f->write)
-			reclaim_trail(p, n);
 		n = copy_in(p, r, vpn, f->write ? 1 : n, f->write);
-		if (ahead && !f->write && n != 0)
-			trail_add(&mm->trail, vpn, n);
 		if (n == 0) {
 			/* what was to be read is found again */
 			if (ahead)

@@ -376,9 +376,9 @@ static uint64_t frames_coming(const struct mm *mm)
 }
 
 /*
- * How many of n frames cached pages give: all while they are the most, or most of those
- * that were unmapped of late are not touched again, as of a scan, and streams have what they
- * need; else their part, and the less of it the more are touched again.
+ * How many of n frames cached pages give: all while they are the most; of fewer
+ * their part, and the less of it the more of those that were unmapped of late
+ * were touched again.
  */
 static uint64_t cached_part(struct mm *mm, uint64_t n)
 {
@@ -387,8 +387,6 @@ static uint64_t cached_part(struct mm *mm, uint64_t n)
 
 	if (f->frames >= present)
 		return f->frames != 0 ? n : 0;
-	if (f->frames >= mm_budget(mm) / 8 && f->again <= f->gone / 2)
-		return n;
 	if (f->frames < present / 4)
 		return 0;
 	/* what was touched again once is not so for ever */

@@ -114,48 +114,6 @@ static void a_hot_file_and_a_scan_of_a_file(void **state)
 	of_memory(true, true, "file, file");
 }
 
-/*
- * Hot memory of three quarters of the limit, and what is read ahead of a scan has the rest;
- * twice where it is copied into a private mapping.
- */
-static void much_hot_memory_and_a_scan_of_a_file(void **state)
-{
-	const int type[] = {MAP_SHARED, MAP_PRIVATE};
-	const size_t n = LIMIT_PAGES * 3 / 4;
-
-	(void)state;
-	for (unsigned t = 0; t < 2; t++) {
-		struct fl *fl = runtime();
-		int fd = live_file(SCAN, 3);
-		char *hot = live_map(fl, n);
-		char *p = fl_mmap(fl, NULL, SCAN * PG, PROT_READ, type[t], fd, 0);
-		struct fl_stats s, before;
-		uint64_t misses;
-
-		assert_ptr_not_equal(p, FL_FAILED);
-		live_fill(hot, 0, n, 3);
-		live_check(hot, 0, n, 3);
-		before = live_stats(fl);
-		for (size_t i = 0; i < SCAN; i++) {
-			assert_int_equal(live_wrong(p, i, 1, 3), 0);
-			for (size_t k = 0; k < 4; k++)
-				assert_int_equal(live_wrong(hot, (i * 4 + k) * 7 % n, 1, 3), 0);
-		}
-		s = live_stats(fl);
-		misses = s.faults_swap - before.faults_swap;
-		print_message("%s: hot touches %zu, misses %lu; %lu reads of %lu pages for %zu\n",
-			      t == 0 ? "shared" : "private", 4 * SCAN, (unsigned long)misses,
-			      (unsigned long)(s.file_reads - before.file_reads),
-			      (unsigned long)(s.file_read_pages - before.file_read_pages), SCAN);
-		assert_true(misses * (t == 0 ? 10 : 8) <= 4 * SCAN);
-		assert_true(s.file_reads - before.file_reads <= SCAN / 16);
-		assert_true(s.file_read_pages - before.file_read_pages <= SCAN + SCAN / 8);
-		assert_true(s.resident_max <= LIMIT_PAGES);
-		assert_int_equal(fl_close(fl), 0);
-		live_file_end(fd);
-	}
-}
-
 /* ---- scans of memory that come again ---- */
 
 static uint64_t pages_read(struct fl *fl, char *mem, size_t n)
@@ -437,7 +395,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hot_memory_and_a_scan_of_memory),
 		cmocka_unit_test(hot_memory_and_a_scan_of_a_file),
-		cmocka_unit_test(much_hot_memory_and_a_scan_of_a_file),
 		cmocka_unit_test(a_hot_file_and_a_scan_of_memory),
 		cmocka_unit_test(a_hot_file_and_a_scan_of_a_file),
 		cmocka_unit_test(a_scan_finds_a_part_of_itself),
