@@ -530,9 +530,9 @@ static unsigned long present(const struct kv *kv)
 
 static int page_out(const struct kv *kv, size_t first, size_t end)
 {
-	return first == end ? 0
-			    : fl_madvise(kv->fl, &kv->data[first], (end - first) * PAGE,
-					 MADV_PAGEOUT);
+	return first == end
+		       ? 0
+		       : fl_madvise(kv->fl, &kv->data[first], (end - first) * PAGE, MADV_PAGEOUT);
 }
 
 /* What stays, what leaves and when is the program's to say. */
@@ -601,8 +601,7 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*run)(const char *path, const char *key);
-	} commands[] = {
-		{"get", get}, {"stalls", stalls}, {"errors", errors}, {"control", control}};
+	} commands[] = {{"get", get}, {"stalls", stalls}, {"errors", errors}, {"control", control}};
 
 	if (argc == 1)
 		return try();

@@ -89,25 +89,25 @@ struct fl_swap_spec {
  * fl_options), then what you need: every zero means its default.
  */
 struct fl_options {
-	size_t size;		  /**< sizeof(struct fl_options): tells what the header knows */
-	uint64_t limit;		  /**< bytes of frames; 0: three quarters of RAM.  At least FL_LIMIT_MIN */
+	size_t size;	/**< sizeof(struct fl_options): tells what the header knows */
+	uint64_t limit; /**< bytes of frames, FL_LIMIT_MIN or more; 0: 3/4 of RAM */
 	const struct fl_swap_spec *areas; /**< swap areas to start with */
-	unsigned nareas;	  /**< how many; 0: one private area, made when first needed */
-	enum fl_engine engine;	  /**< block I/O */
-	enum fl_wp wp;		  /**< dirty tracking */
-	unsigned pagers;	  /**< pager threads, 1 to 16; 0: 1 */
-	size_t fault_around;	  /**< largest fault-around in bytes, 4096 to 2 MiB; 0: 2 MiB */
-	size_t readahead;	  /**< largest read-ahead window in bytes, 4096 to 2 MiB; 0: 1 MiB; of a file up to four at a time */
-	const char *swap_dir;	  /**< where private areas live; NULL: /var/tmp */
+	unsigned nareas;       /**< how many; 0: one private area, made when first needed */
+	enum fl_engine engine; /**< block I/O */
+	enum fl_wp wp;	       /**< dirty tracking */
+	unsigned pagers;       /**< pager threads, 1 to 16; 0: 1 */
+	size_t fault_around;   /**< largest fault-around in bytes, 4096 to 2 MiB; 0: 2 MiB */
+	size_t readahead;      /**< largest read-ahead window in bytes, 4096 to 2 MiB; 0: 1 MiB */
+	const char *swap_dir;  /**< where private areas live; NULL: /var/tmp */
 	enum fl_log_level log_level; /**< lines above this level are dropped */
-	fl_log_fn log;		  /**< NULL: standard error */
-	void *log_arg;		  /**< first argument of log */
-	unsigned near;		  /**< 1: bind pager and a thread that pages alone to one CPU; fl_open(3) */
-	const char *store;	  /**< absolute path of a store's mount to take areas from; NULL: none */
-	unsigned store_flags;	  /**< FL_STORE_FUSE, or 0 */
-	enum fl_compress compress; /**< compressed pages between memory and areas */
-	uint64_t pool; /**< most bytes of compressed pages, of the limit's; 0: a quarter of the limit */
-	int no_swap;   /**< not 0, with compress and without areas: no area is made */
+	fl_log_fn log;		     /**< NULL: standard error */
+	void *log_arg;		     /**< first argument of log */
+	unsigned near;		     /**< 1: pager and a thread that pages alone on one CPU */
+	const char *store;	     /**< absolute path of a store's mount; NULL: none */
+	unsigned store_flags;	     /**< FL_STORE_FUSE, or 0 */
+	enum fl_compress compress;   /**< compressed pages between memory and areas */
+	uint64_t pool;	   /**< most bytes of compressed pages, of the limit's; 0: 1/4 of it */
+	int no_swap;	   /**< not 0, with compress and without areas: no area is made */
 	unsigned reserved; /**< 0 */
 	/** Milliseconds after which dirty pages of files are written, 250 to 3600000; 0: 5000. */
 	unsigned dirty_expire;
@@ -135,7 +135,7 @@ struct fl_backing_ops {
 	int (*write)(void *ctx, uint64_t offset, const void *buf, size_t length);
 	/** Make durable what was written.  NULL: it is when write returns. */
 	int (*sync)(void *ctx);
-	unsigned threads; /**< how many calls at once, 1 to 16; 0: 1 */
+	unsigned threads;  /**< how many calls at once, 1 to 16; 0: 1 */
 	unsigned reserved; /**< 0 */
 };
 
@@ -242,14 +242,15 @@ enum fl_priority {
 struct fl_region_options {
 	size_t size;		   /**< sizeof(struct fl_region_options), as in struct fl_options */
 	enum fl_priority priority; /**< what leaves first */
-	uint64_t limit;		   /**< bytes of frames that the range has, about; 0: what it gets */
-	size_t readahead;	   /**< largest read-ahead window in bytes, at least 128 KiB; 0: the runtime's */
-	fl_error_fn on_error;	   /**< asked about pages that cannot be read; NULL: SIGBUS */
-	void *error_arg;	   /**< first argument of on_error */
+	uint64_t limit;		   /**< bytes of frames that it has, about; 0: what it gets */
+	size_t readahead;     /**< largest window in bytes, 128 KiB or more; 0: the runtime's */
+	fl_error_fn on_error; /**< asked about pages that cannot be read; NULL: SIGBUS */
+	void *error_arg;      /**< first argument of on_error */
 };
 
 /** Set these for a range; NULL: the defaults. */
-int fl_region_set(struct fl *fl, void *addr, size_t length, const struct fl_region_options *options);
+int fl_region_set(struct fl *fl, void *addr, size_t length,
+		  const struct fl_region_options *options);
 
 /** Manage private anonymous memory that the caller mapped, with what it holds. */
 int fl_register(struct fl *fl, void *addr, size_t length);
@@ -265,24 +266,25 @@ int fl_set_limit(struct fl *fl, uint64_t limit);
 
 /** State of one page, as fl_page_state() tells it. */
 enum fl_page_kind {
-	FL_PAGE_UNMANAGED = 0, /**< no region of this runtime */
-	FL_PAGE_NONE = 1,      /**< never touched, or dropped: reads as zeros */
-	FL_PAGE_PRESENT = 2,   /**< a frame is mapped */
-	FL_PAGE_STAGED = 3,    /**< a frame waits between application and slot */
-	FL_PAGE_SWAPPED = 4,   /**< in a slot */
-	FL_PAGE_FILLED = 5,    /**< one repeated word, no frame and no slot */
-	FL_PAGE_POISONED = 6,  /**< unreadable: a touch raises SIGBUS */
-	FL_PAGE_UNTRACKED = 7, /**< managed, not armed: the kernel's alone */
+	FL_PAGE_UNMANAGED = 0,	/**< no region of this runtime */
+	FL_PAGE_NONE = 1,	/**< never touched, or dropped: reads as zeros */
+	FL_PAGE_PRESENT = 2,	/**< a frame is mapped */
+	FL_PAGE_STAGED = 3,	/**< a frame waits between application and slot */
+	FL_PAGE_SWAPPED = 4,	/**< in a slot */
+	FL_PAGE_FILLED = 5,	/**< one repeated word, no frame and no slot */
+	FL_PAGE_POISONED = 6,	/**< unreadable: a touch raises SIGBUS */
+	FL_PAGE_UNTRACKED = 7,	/**< managed, not armed: the kernel's alone */
 	FL_PAGE_COMPRESSED = 8, /**< compressed, in the pool */
-	FL_PAGE_FILE = 9,      /**< in its file or source only */
-	FL_PAGE_CACHED = 10,   /**< of a private mapping: not there, but in the page cache */
+	FL_PAGE_FILE = 9,	/**< in its file or source only */
+	FL_PAGE_CACHED = 10,	/**< of a private mapping: not there, but in the page cache */
 };
 
-#define FL_PAGE_KIND(v) ((enum fl_page_kind)((v)&0x0f)) /**< the kind, of a byte of fl_page_state() */
+/** The kind, of a byte of fl_page_state(). */
+#define FL_PAGE_KIND(v) ((enum fl_page_kind)((v)&0x0f))
 #define FL_PAGE_HAS_SLOT 0x10 /**< a slot holds a copy of the page */
 #define FL_PAGE_LOCKED 0x20   /**< fl_mlock() */
-#define FL_PAGE_WP 0x40	      /**< write-protected: known not to be written since it was read in or written out */
-#define FL_PAGE_BUSY 0x80     /**< I/O in flight */
+#define FL_PAGE_WP 0x40	  /**< write-protected: not written since it came in or was written out */
+#define FL_PAGE_BUSY 0x80 /**< I/O in flight */
 
 /** The state of each page of a range, a byte each, into vec; none is touched. */
 int fl_page_state(struct fl *fl, const void *addr, size_t length, unsigned char *vec);
@@ -303,70 +305,70 @@ int fl_snapshot_wait(struct fl *fl);
 
 /** Counters of a runtime; sizes in pages of 4096 bytes unless said otherwise. */
 struct fl_stats {
-	uint64_t limit;		 /**< frames allowed */
-	uint64_t mapped;	 /**< pages of all managed regions */
-	uint64_t armed;		 /**< 1 once the runtime pages, else 0 */
-	uint64_t resident;	 /**< frames mapped into the application */
-	uint64_t resident_max;	 /**< the most frames ever held, staging included */
-	uint64_t staged;	 /**< frames in staging */
-	uint64_t swapped;	 /**< pages in slots only */
-	uint64_t filled;	 /**< same-filled pages */
-	uint64_t poisoned;	 /**< unreadable pages */
-	uint64_t locked;	 /**< pages of locked regions */
-	uint64_t slots_total;	 /**< slots of all areas */
-	uint64_t slots_used;	 /**< slots in use */
-	uint64_t faults_minor;	 /**< faults answered without I/O */
-	uint64_t faults_major;	 /**< faults that waited for I/O */
-	uint64_t faults_zero;	 /**< of these: read of a new page */
-	uint64_t faults_anon;	 /**< write to a new page */
-	uint64_t faults_wp;	 /**< write to a write-protected page */
-	uint64_t faults_staged;	 /**< refault of a staged page */
-	uint64_t faults_swap;	 /**< page was in a slot */
-	uint64_t faults_filled;	 /**< page was same-filled */
-	uint64_t faults_stale;	 /**< page was there already */
-	uint64_t faults_around;	 /**< pages given beside the faulting one */
-	uint64_t reads;		 /**< read requests */
-	uint64_t read_pages;	 /**< pages read */
-	uint64_t writes;	 /**< write requests */
-	uint64_t write_pages;	 /**< pages written */
-	uint64_t io_errors;	 /**< requests that failed */
-	uint64_t csum_errors;	 /**< pages whose checksum did not match */
-	uint64_t readahead_hits; /**< pages read ahead and then asked for */
-	uint64_t readahead_misses; /**< pages read ahead and dropped unasked */
-	uint64_t evicted;	 /**< pages taken from the application */
-	uint64_t dropped_clean;	 /**< of these: dropped without I/O */
-	uint64_t evict_busy;	 /**< frames that refused (pinned, shared) */
-	uint64_t bookkeeping;	 /**< bytes of page tables and slot tables */
+	uint64_t limit;			      /**< frames allowed */
+	uint64_t mapped;		      /**< pages of all managed regions */
+	uint64_t armed;			      /**< 1 once the runtime pages, else 0 */
+	uint64_t resident;		      /**< frames mapped into the application */
+	uint64_t resident_max;		      /**< the most frames ever held, staging included */
+	uint64_t staged;		      /**< frames in staging */
+	uint64_t swapped;		      /**< pages in slots only */
+	uint64_t filled;		      /**< same-filled pages */
+	uint64_t poisoned;		      /**< unreadable pages */
+	uint64_t locked;		      /**< pages of locked regions */
+	uint64_t slots_total;		      /**< slots of all areas */
+	uint64_t slots_used;		      /**< slots in use */
+	uint64_t faults_minor;		      /**< faults answered without I/O */
+	uint64_t faults_major;		      /**< faults that waited for I/O */
+	uint64_t faults_zero;		      /**< of these: read of a new page */
+	uint64_t faults_anon;		      /**< write to a new page */
+	uint64_t faults_wp;		      /**< write to a write-protected page */
+	uint64_t faults_staged;		      /**< refault of a staged page */
+	uint64_t faults_swap;		      /**< page was in a slot */
+	uint64_t faults_filled;		      /**< page was same-filled */
+	uint64_t faults_stale;		      /**< page was there already */
+	uint64_t faults_around;		      /**< pages given beside the faulting one */
+	uint64_t reads;			      /**< read requests */
+	uint64_t read_pages;		      /**< pages read */
+	uint64_t writes;		      /**< write requests */
+	uint64_t write_pages;		      /**< pages written */
+	uint64_t io_errors;		      /**< requests that failed */
+	uint64_t csum_errors;		      /**< pages whose checksum did not match */
+	uint64_t readahead_hits;	      /**< pages read ahead and then asked for */
+	uint64_t readahead_misses;	      /**< pages read ahead and dropped unasked */
+	uint64_t evicted;		      /**< pages taken from the application */
+	uint64_t dropped_clean;		      /**< of these: dropped without I/O */
+	uint64_t evict_busy;		      /**< frames that refused (pinned, shared) */
+	uint64_t bookkeeping;		      /**< bytes of page tables and slot tables */
 	uint64_t latency[FL_LATENCY_BUCKETS]; /**< faults by time from read to answer */
-	uint64_t frames_reused;  /**< of pages that left, given to new or compressed ones */
-	uint64_t compressed;	   /**< pages that are compressed only */
-	uint64_t compressed_bytes; /**< bytes (not pages) of the pool's objects */
-	uint64_t pool;		   /**< frames of the pool; of the limit's */
+	uint64_t frames_reused;	    /**< of pages that left, given to new or compressed ones */
+	uint64_t compressed;	    /**< pages that are compressed only */
+	uint64_t compressed_bytes;  /**< bytes (not pages) of the pool's objects */
+	uint64_t pool;		    /**< frames of the pool; of the limit's */
 	uint64_t faults_compressed; /**< page was compressed */
-	uint64_t compress_rejects; /**< pages that did not become small enough */
-	uint64_t written_through;  /**< compressed pages that were written to slots */
-	uint64_t group_limit;	 /**< frames allowed to all processes together; 0: no group */
-	uint64_t group_held;	 /**< of these, granted to processes */
-	uint64_t group_most;	 /**< the most that was ever granted */
-	uint64_t group_members;	 /**< processes */
-	uint64_t cache_pages;	 /**< frames that hold pages of files and sources */
-	uint64_t cache_dirty;	 /**< of these: to be written */
-	uint64_t cache_writeback; /**< being written */
-	uint64_t file_minor;	 /**< faults in file mappings answered without I/O */
-	uint64_t file_major;	 /**< and those that waited for a read */
-	uint64_t file_reads;	 /**< read requests to files and sources */
-	uint64_t file_read_pages; /**< pages read from them */
-	uint64_t file_writes;	 /**< write requests */
-	uint64_t file_write_pages; /**< pages written */
-	uint64_t file_errors;	 /**< requests that failed */
-	uint64_t file_dropped;	 /**< cached pages dropped */
-	uint64_t faults_in_thread; /**< of all faults: answered by the thread that took them */
-	uint64_t snapshot_pages; /**< pages that the last snapshot had to save */
-	uint64_t snapshot_saved; /**< of these: saved */
-	uint64_t snapshot_faults; /**< writes for which a page was saved first */
-	uint64_t snapshot_waits; /**< times that such a write found the buffer full */
-	uint64_t snapshot_pause; /**< nanoseconds for which all stood at the last snapshot's instant */
-	uint64_t snapshot_early; /**< writes to pages that were protected before the instant */
+	uint64_t compress_rejects;  /**< pages that did not become small enough */
+	uint64_t written_through;   /**< compressed pages that were written to slots */
+	uint64_t group_limit;	    /**< frames allowed to all processes together; 0: no group */
+	uint64_t group_held;	    /**< of these, granted to processes */
+	uint64_t group_most;	    /**< the most that was ever granted */
+	uint64_t group_members;	    /**< processes */
+	uint64_t cache_pages;	    /**< frames that hold pages of files and sources */
+	uint64_t cache_dirty;	    /**< of these: to be written */
+	uint64_t cache_writeback;   /**< being written */
+	uint64_t file_minor;	    /**< faults in file mappings answered without I/O */
+	uint64_t file_major;	    /**< and those that waited for a read */
+	uint64_t file_reads;	    /**< read requests to files and sources */
+	uint64_t file_read_pages;   /**< pages read from them */
+	uint64_t file_writes;	    /**< write requests */
+	uint64_t file_write_pages;  /**< pages written */
+	uint64_t file_errors;	    /**< requests that failed */
+	uint64_t file_dropped;	    /**< cached pages dropped */
+	uint64_t faults_in_thread;  /**< of all faults: answered by the thread that took them */
+	uint64_t snapshot_pages;    /**< pages that the last snapshot had to save */
+	uint64_t snapshot_saved;    /**< of these: saved */
+	uint64_t snapshot_faults;   /**< writes for which a page was saved first */
+	uint64_t snapshot_waits;    /**< times that such a write found the buffer full */
+	uint64_t snapshot_pause;    /**< ns for which all stood at the last snapshot's instant */
+	uint64_t snapshot_early;    /**< writes to pages that were protected before the instant */
 };
 
 /** Copy the counters; size is sizeof(struct fl_stats).  Stops nothing, waits for nobody. */

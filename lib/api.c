@@ -130,7 +130,8 @@ API void *fl_mmap(struct fl *fl, void *addr, size_t length, int prot, int flags,
 		const int never = MAP_LOCKED | MAP_POPULATE | MAP_STACK | MAP_GROWSDOWN;
 		long r;
 
-		if ((flags & never) || !(flags & MAP_ANONYMOUS) || (flags & MAP_TYPE) != MAP_PRIVATE)
+		if ((flags & never) || !(flags & MAP_ANONYMOUS) ||
+		    (flags & MAP_TYPE) != MAP_PRIVATE)
 			return address(-EINVAL);
 		r = need_pagers(fl->mm);
 		if (r == 0)
@@ -292,8 +293,8 @@ API int fl_unregister(struct fl *fl, void *addr, size_t length)
 		return -EINVAL;
 	r = need_pagers(fl->mm);
 	if (r == 0)
-		r = hop_call(fl->mm, HOP_UNREGISTER, (long)start, (long)(start + page_up(length)), 0,
-			     0, 0, 0, 0);
+		r = hop_call(fl->mm, HOP_UNREGISTER, (long)start, (long)(start + page_up(length)),
+			     0, 0, 0, 0, 0);
 	return gate(r);
 }
 

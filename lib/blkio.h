@@ -37,7 +37,7 @@ struct blk_dev {
 	int fd;		  /* in the pagers' descriptor table */
 	uint64_t size;	  /* bytes; a request beyond it ends as -ERANGE without being started */
 	const char *name; /* for messages; lives as long as the device */
-	bool file;	  /* may end within what is read: zeros follow; a write may end within a page */
+	bool file; /* may end within what is read: zeros follow; a write may end within a page */
 };
 
 /* BLK_SYNC: what was written before it was queued, and has ended, is durable when it ends. */

@@ -112,8 +112,8 @@ static void leave_all(struct pagecache *pc)
 	char copy[PAGE_SIZE] __attribute__((aligned(64)));
 
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_LOCKED)) != CACHE_NONE; page++) {
-		if ((cache_get(pc, page) & CACHE_WRITEBACK) ||
-		    page >= cache_pages(pc) || read_mapped(pc, page, copy, PAGE_SIZE) != 0)
+		if ((cache_get(pc, page) & CACHE_WRITEBACK) || page >= cache_pages(pc) ||
+		    read_mapped(pc, page, copy, PAGE_SIZE) != 0)
 			continue;
 		if (cache_leave(pc, page, copy) == 0)
 			cache_wake(pc, page, 1);

@@ -337,7 +337,8 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 			move_entries(mm, old, to, both);
 		err = copy_regions(mm, old, to, both);
 		if (err != 0)
-			log_fatal("cannot register memory that was moved: %s", log_strerror((int)err));
+			log_fatal("cannot register memory that was moved: %s",
+				  log_strerror((int)err));
 		if (flags & MREMAP_DONTUNMAP) {
 			if (mm->armed)
 				drop_entries(mm, old, old + from_len);
@@ -348,8 +349,8 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 		do_forget(mm, old + to_len, old + from_len);
 	}
 	if (to_len > from_len && last != NULL) {
-		long err = region_insert_file(&mm->regions, to + from_len, to + to_len, prot, rflags,
-					      users, delta + vpn_of(old) - vpn_of(to));
+		long err = region_insert_file(&mm->regions, to + from_len, to + to_len, prot,
+					      rflags, users, delta + vpn_of(old) - vpn_of(to));
 
 		if (err == 0 && mm->armed)
 			err = register_moved(mm, to + from_len, to + to_len);
@@ -424,7 +425,8 @@ long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int
 		if (sys_err(err))
 			return err;
 		at = end;
-	} while (at < old + len && uffd_vma_next(mm->maps_fd, at, &start, &end) && start < old + len);
+	} while (at < old + len && uffd_vma_next(mm->maps_fd, at, &start, &end) &&
+		 start < old + len);
 	return (long)new_addr;
 }
 

@@ -23,7 +23,8 @@ struct pager;
 /* do-mmap.c.  flags without MAP_POPULATE and MAP_LOCKED: the caller sees to those. */
 long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags);
 long do_munmap(struct mm *mm, uintptr_t addr, size_t len);
-long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t new_addr);
+long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
+	       uintptr_t new_addr);
 long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey);
 long do_brk(struct mm *mm, uintptr_t addr);
 

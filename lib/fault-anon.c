@@ -52,7 +52,8 @@ static enum fault_result counted(struct mm *mm, const struct fault *f, struct st
 }
 
 /* The fault's page and those behind it have frames. */
-static enum fault_result given(struct mm *mm, const struct fault *f, struct stream *stream, uint32_t got)
+static enum fault_result given(struct mm *mm, const struct fault *f, struct stream *stream,
+			       uint32_t got)
 {
 	for (uint32_t i = 0; i < got; i++)
 		pte_set(&mm->ptes, vpn_of(f->addr) + i, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
@@ -94,7 +95,8 @@ enum fault_result fault_anon(struct pager *p, const struct fault *f, const struc
 	res = give_zeros(mm->uffd, vpn, n, f->write, &done);
 	if (res == UFFD_GONE && done == 0 && n > 1) {
 		/* the region consists of several mappings: up to the border of this one */
-		n = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), n * PAGE_SIZE) >> PAGE_SHIFT);
+		n = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), n * PAGE_SIZE) >>
+			       PAGE_SHIFT);
 		res = give_zeros(mm->uffd, vpn, n, f->write, &done);
 	}
 	got = (uint32_t)(done >> PAGE_SHIFT);

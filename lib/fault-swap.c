@@ -65,7 +65,8 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write,
 	wp = wp || unsaved;
 	res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp, &done);
 	if (res == UFFD_GONE && done == 0 && n > 1) {
-		n = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), n * PAGE_SIZE) >> PAGE_SHIFT);
+		n = (uint32_t)(uffd_vma_part(mm->maps_fd, addr_of(vpn), n * PAGE_SIZE) >>
+			       PAGE_SHIFT);
 		res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp,
 				&done);
 	}
@@ -255,7 +256,8 @@ static void read_cluster(struct pager *p, vpn_t vpn, swp_t swp)
 			if (near[s] < leaf || near[s] >= leaf + PTE_LEAF_PAGES)
 				continue;
 			q = e[near[s] % PTE_LEAF_PAGES];
-			if (pte_state(q) == PTE_SWAPPED && pte_swp(q) >= low && pte_swp(q) < low + k)
+			if (pte_state(q) == PTE_SWAPPED && pte_swp(q) >= low &&
+			    pte_swp(q) < low + k)
 				along += read_start(p, near[s], 1, STAGE_AHEAD | STAGE_CLUSTER, 0);
 		}
 	}
@@ -274,7 +276,8 @@ static void read_below(struct pager *p, vpn_t vpn, const struct region *r)
 	if (k == 1 || mm->staging.buffer_used + k >= mm->staging.buffer_pages / 2)
 		return;
 	while ((at = pte_next(&mm->ptes, at, vpn, 1U << PTE_SWAPPED)) < vpn) {
-		uint32_t run = read_start(p, at, (uint32_t)(vpn - at), STAGE_AHEAD | STAGE_BELOW, 0);
+		uint32_t run =
+			read_start(p, at, (uint32_t)(vpn - at), STAGE_AHEAD | STAGE_BELOW, 0);
 
 		if (run == 0)
 			break;
@@ -582,7 +585,8 @@ static bool page_arrived(struct mm *mm, uint32_t index, int res)
 		stage_buffer_put(mm, index);
 		return false;
 	}
-	mm_log(mm, FL_LOG_ERROR, "swap area %s, slot %u, address 0x%lx: %s: the page is lost (SIGBUS)",
+	mm_log(mm, FL_LOG_ERROR,
+	       "swap area %s, slot %u, address 0x%lx: %s: the page is lost (SIGBUS)",
 	       mm->swap.area[swp_area(swp)]->path, swp_slot(swp), (unsigned long)addr_of(vpn),
 	       bad ? "checksum does not match" : log_strerror(res));
 	swap_put(&mm->swap, swp);

@@ -22,11 +22,11 @@
 #include "snapshot.h"
 #include "uffd.h"
 
-#define WP_SAMPLE 64U  /* protected installs before a region's figures count */
-#define WP_DECAY 1024U /* protected installs after which they are halved */
+#define WP_SAMPLE 64U	/* protected installs before a region's figures count */
+#define WP_DECAY 1024U	/* protected installs after which they are halved */
 #define SAVE_AROUND 64U /* pages that are saved for one write */
-#define WRITES_MAX 64U /* faults after which a region is being written */
-#define WP_PROBE 16U   /* of a region that lost it, one install in this many is protected */
+#define WRITES_MAX 64U	/* faults after which a region is being written */
+#define WP_PROBE 16U	/* of a region that lost it, one install in this many is protected */
 
 bool fault_wp_wanted(struct mm *mm, struct region *r)
 {

@@ -49,7 +49,8 @@ void fault_poison(struct mm *mm, vpn_t vpn)
  * (then waking is all), or it went behind our back, by a lazy MADV_FREE from
  * before arming or by a system call that was not ours.  Both mean zeros.
  */
-static enum fault_result fault_present(struct pager *p, const struct fault *f, const struct region *r)
+static enum fault_result fault_present(struct pager *p, const struct fault *f,
+				       const struct region *r)
 {
 	struct mm *mm = p->mm;
 	vpn_t vpn = vpn_of(f->addr);
@@ -58,7 +59,8 @@ static enum fault_result fault_present(struct pager *p, const struct fault *f, c
 	swp_t swp;
 
 	snapshot_gone(mm, vpn);
-	if (uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) != 0) {
+	if (uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) !=
+	    0) {
 		stat_add(&mm->stats.faults_stale, 1);
 		fault_wake(mm, vpn);
 		return FAULT_DONE;
@@ -174,7 +176,8 @@ static void out_of_memory(struct mm *mm)
 	if (!mm->oom_said) {
 		mm->oom_said = true;
 		mm_log(mm, FL_LOG_ERROR,
-		       "out of memory: %lu MiB of frames and %lu MiB of swap are in use; ending the process",
+		       "out of memory: %lu MiB of frames and %lu MiB of swap are in use; ending "
+		       "the process",
 		       (unsigned long)(mm->limit >> 8), (unsigned long)(swap_used(&mm->swap) >> 8));
 	}
 	SYS2(kill, SYS0(getpid), SIGKILL);

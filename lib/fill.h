@@ -23,8 +23,8 @@ struct fill_word {
 struct fill_table {
 	struct fill_word *word;
 	uint32_t *bucket;
-	uint32_t cap;	/* entries, a power of two */
-	uint32_t used;	/* entries ever taken */
+	uint32_t cap;  /* entries, a power of two */
+	uint32_t used; /* entries ever taken */
 	uint32_t free_list;
 };
 

@@ -211,7 +211,8 @@ static void settle(struct pager *p, const struct hop_slot *s)
 		break;
 	case HOP_MREMAP:
 		if (a[3] & MREMAP_FIXED)
-			snapshot_settle(p, (uintptr_t)a[4], (uintptr_t)a[4] + page_up((size_t)a[2]));
+			snapshot_settle(p, (uintptr_t)a[4],
+					(uintptr_t)a[4] + page_up((size_t)a[2]));
 		break;
 	case HOP_BRK:
 		end = page_up(p->mm->brk);

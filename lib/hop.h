@@ -101,7 +101,7 @@ struct hop {
 	uint32_t rung;	       /* slots in state RUNG, about; atomic */
 	uint32_t kick;	       /* the absent kick, 0 or 1; written under the mm lock, atomic */
 	bool kicked;	       /* and its fault was read, and waits; under the mm lock */
-	uint32_t later;	       /* calls of HOP_FAULT that I/O or a frame will answer; under the mm lock */
+	uint32_t later; /* calls of HOP_FAULT that I/O or a frame will answer; under the mm lock */
 };
 
 int hop_init(struct mm *mm); /* on a pager, before anything is armed */
@@ -116,7 +116,8 @@ int hop_forked(struct mm *mm);
 void hop_fini(struct mm *mm);
 
 /* On an application thread of a mm whose pagers run.  The call's result or -errno. */
-long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, long e, long f, long g);
+long hop_call(struct mm *mm, enum hop_op op, long a, long b, long c, long d, long e, long f,
+	      long g);
 
 /* Hand over a fault of the calling thread, whose signals are blocked: HOP_FAULT. */
 long hop_fault(struct mm *mm, uintptr_t addr, bool write, bool wp);

@@ -26,7 +26,8 @@ static __thread struct {
 static void rank_push(const struct lock *l)
 {
 	if (held.n != 0 && held.lock[held.n - 1]->rank >= l->rank)
-		log_fatal("lock rank %u taken while %u is held", l->rank, held.lock[held.n - 1]->rank);
+		log_fatal("lock rank %u taken while %u is held", l->rank,
+			  held.lock[held.n - 1]->rank);
 	if (held.n == HELD_MAX)
 		log_fatal("too many locks held");
 	held.lock[held.n++] = l;

@@ -14,11 +14,11 @@
 /* Every lock of the project, in the order in which they may be taken. */
 enum lock_rank {
 	RANK_NONE = 0,
-	RANK_PATCH, /* preload: the list of patched system-call sites */
-	RANK_FORK,  /* mm.h: one fork of an armed process at a time */
-	RANK_MM,    /* mm.h: a runtime's regions, page entries, staging, areas */
+	RANK_PATCH,  /* preload: the list of patched system-call sites */
+	RANK_FORK,   /* mm.h: one fork of an armed process at a time */
+	RANK_MM,     /* mm.h: a runtime's regions, page entries, staging, areas */
 	RANK_SOURCE, /* source.h: the I/O that waits for a program's own source */
-	RANK_API,   /* api.h: the backings that a program has open */
+	RANK_API,    /* api.h: the backings that a program has open */
 };
 
 struct lock {
@@ -27,8 +27,8 @@ struct lock {
 };
 
 #define LOCK_INIT(r)                                                                               \
-	{                                                                                           \
-		.word = 0, .rank = (r)                                                              \
+	{                                                                                          \
+		.word = 0, .rank = (r)                                                             \
 	}
 
 void lock_init(struct lock *l, enum lock_rank rank);

@@ -121,9 +121,9 @@ struct mm_options {
 	enum fl_engine engine;
 	enum fl_wp wp;
 	unsigned pagers;
-	uint32_t fault_around; /* pages */
-	uint32_t readahead;    /* pages */
-	uint32_t dirty_expire; /* ticks of FILE_TICK */
+	uint32_t fault_around;	   /* pages */
+	uint32_t readahead;	   /* pages */
+	uint32_t dirty_expire;	   /* ticks of FILE_TICK */
 	uint32_t dirty_background; /* per cent of the limit */
 	char swap_dir[200];
 };
@@ -137,19 +137,20 @@ struct mm {
 	unsigned flags;	    /* MM_PRELOAD, MM_LEFT, MM_SERVER, MM_LOOKED; constant */
 	bool confined;	    /* no pager can be started any more */
 	bool confined_said;
-	bool failed_said;      /* pagers could not be started or armed, and it was said why */
-	char *start_why;       /* while pagers start: where the reason goes if they do not, or NULL */
+	bool failed_said; /* pagers could not be started or armed, and it was said why */
+	char *start_why;  /* while pagers start: where the reason goes if they do not, or NULL */
 	size_t start_why_size;
 	struct mm_options opt; /* constant */
 	struct log_sink sink;  /* constant */
 
 	struct region_tree regions; /* readable without the lock by region_overlaps() */
-	struct region_tree left; /* MM_LEFT: private anonymous memory that is not managed; verify.h */
-	uintptr_t brk_start, brk;   /* the managed part of the heap; 0: not known yet */
-	bool lock_future;	    /* mlockall(MCL_FUTURE) */
+	/* MM_LEFT: private anonymous memory that is not managed; verify.h */
+	struct region_tree left;
+	uintptr_t brk_start, brk; /* the managed part of the heap; 0: not known yet */
+	bool lock_future;	  /* mlockall(MCL_FUTURE) */
 
-	uint64_t limit; /* pages */
-	uint64_t lent;	/* pages on top, while memory that is let go is brought back */
+	uint64_t limit;	      /* pages */
+	uint64_t lent;	      /* pages on top, while memory that is let go is brought back */
 	struct group *group;  /* NULL: the limit is nobody else's (grant.h) */
 	uint32_t grant_child; /* member of the child that is being forked */
 	bool grant_held;      /* the limit stays what it is: a fork makes room */
@@ -172,7 +173,7 @@ struct mm {
 	bool filling;	/* new memory is touched in order, and nothing read back since */
 	struct readahead ra;
 	struct files files;
-	struct peers peers; /* MM_SERVER */
+	struct peers peers;  /* MM_SERVER */
 	struct share *share; /* share.h: mappings that the store's server pages; NULL: none yet */
 	struct traits_table traits;
 	struct hold_sync *holding; /* hold.h: the fl_sync() whose turn it is */
@@ -188,12 +189,12 @@ struct mm {
 	int kin_fd;  /* and an epoll of all else that they hear of, which is seldom; -1: none */
 	int pagemap_fd;
 	int pidfd;
-	int mem_fd;  /* /proc/self/mem */
-	int maps_fd; /* /proc/self/maps */
+	int mem_fd;	    /* /proc/self/mem */
+	int maps_fd;	    /* /proc/self/maps */
 	int in_thread_uffd; /* in-thread.h; -1: none */
 	int in_thread_own;  /* the same in the program's table; constant once the state is 2 */
 	uint32_t in_thread_state; /* atomic: 0, 1 while it is being made, 2 */
-	char *in_thread_page; /* of the handler: a page to make */
+	char *in_thread_page;	  /* of the handler: a page to make */
 	uint64_t csum_key;
 	bool batch_drop; /* process_madvise() takes MADV_DONTNEED for ourselves */
 	bool closing;	 /* pages come back, nothing is evicted any more */
@@ -201,7 +202,7 @@ struct mm {
 	struct lock fork_lock; /* RANK_FORK: one fork at a time; guards */
 	struct fork_job *fork; /* what caller, pager and child share of it (fork.c) */
 	struct store *store; /* store-client.c: where the areas come from; NULL: not from a store */
-	struct kin *kin; /* fork.c: parent and children, to be told of their end; the mm lock */
+	struct kin *kin;     /* fork.c: parent and children, to be told of their end; the mm lock */
 	struct near near;
 	struct hop hop;
 	struct pool io_pool; /* struct swap_io */

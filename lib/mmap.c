@@ -501,8 +501,7 @@ long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, si
 
 	/* what the kernel refuses, and shared mappings that it has */
 	if (prot != 0 || start + (pages << PAGE_SHIFT) <= start || pgoff + pages < pgoff ||
-	    !mm_armed(mm) ||
-	    !ours(mm, start, pages << PAGE_SHIFT))
+	    !mm_armed(mm) || !ours(mm, start, pages << PAGE_SHIFT))
 		return sys_bare(SYS_remap_file_pages, (long)addr, (long)len, prot, (long)pgoff,
 				flags, 0);
 	r = hop_call(mm, HOP_REMAP_PAGES, (long)start, (long)(pages << PAGE_SHIFT), (long)pgoff, 0,
@@ -822,8 +821,8 @@ long mm_mincore(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec)
 		return r;
 	for (uint64_t at = 0; at < pages; at += RESIDENT_STEP) {
 		uint64_t n = pages - at < RESIDENT_STEP ? pages - at : RESIDENT_STEP;
-		long there = hop_call(mm, HOP_RESIDENT, (long)(addr + at * PAGE_SIZE), (long)n, 0, 0,
-				      0, 0, 0);
+		long there = hop_call(mm, HOP_RESIDENT, (long)(addr + at * PAGE_SIZE), (long)n, 0,
+				      0, 0, 0, 0);
 
 		for (uint64_t i = 0; i < n; i++)
 			vec[at + i] |= (unsigned char)(there >> i & 1);
@@ -914,7 +913,8 @@ static long fork_unpaged(struct mm *mm, long nr, const long arg[6])
 		memset(mm->pager, 0, sizeof(mm->pager));
 	}
 	if (mm->group != NULL && grant_child(mm) != 0) {
-		mm_log(mm, FL_LOG_ERROR, "fork: the group has no memory for the child, which is ended");
+		mm_log(mm, FL_LOG_ERROR,
+		       "fork: the group has no memory for the child, which is ended");
 		for (;;)
 			SYS2(kill, SYS0(getpid), SIGKILL);
 	}

@@ -41,15 +41,18 @@ long mm_mincore(struct mm *mm, uintptr_t addr, size_t len, unsigned char *vec);
 void mm_choose_files(struct mm *mm, const char *patterns, const char *mount);
 uint64_t mm_files_made(const struct mm *mm, enum choice how); /* so many were */
 long mm_munmap(struct mm *mm, uintptr_t addr, size_t len);
-long mm_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags, uintptr_t new_addr);
-long mm_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey); /* pkey -1: mprotect(2) */
+long mm_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
+	       uintptr_t new_addr);
+long mm_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot,
+		 int pkey); /* pkey -1: mprotect(2) */
 long mm_madvise(struct mm *mm, uintptr_t addr, size_t len, int advice);
 long mm_mlock2(struct mm *mm, uintptr_t addr, size_t len, unsigned flags);
 long mm_munlock(struct mm *mm, uintptr_t addr, size_t len);
 long mm_mlockall(struct mm *mm, int flags);
 long mm_munlockall(struct mm *mm);
 long mm_brk(struct mm *mm, uintptr_t addr);
-long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, size_t pgoff, int flags);
+long mm_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, size_t pgoff,
+			 int flags);
 long mm_shmat(struct mm *mm, int shmid, uintptr_t addr, int flags);
 long mm_shmdt(struct mm *mm, uintptr_t addr);
 

@@ -13,16 +13,16 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#define FOLLOW_AFTER 16U   /* faults in a row of one thread before the pager goes to its CPU */
-#define FOLLOW_EVERY 1024U /* not bound: and looks where it is now */
-#define UNLIKE_MAX 8U	   /* faults of others that end it */
-#define CHECK_NS 5000000U  /* how often the CPU is looked at */
+#define FOLLOW_AFTER 16U     /* faults in a row of one thread before the pager goes to its CPU */
+#define FOLLOW_EVERY 1024U   /* not bound: and looks where it is now */
+#define UNLIKE_MAX 8U	     /* faults of others that end it */
+#define CHECK_NS 5000000U    /* how often the CPU is looked at */
 #define BOUND_NS 1000000000U /* the longest binding */
 #define PAUSE_NS 100000000U  /* after others wanted the CPU; doubles */
 #define PAUSE_MAX_NS 10000000000U
-#define READS 64U		    /* after which it is known how long they take */
+#define READS 64U /* after which it is known how long they take */
 #define TOOK_MAX_NS 1000000U
-#define TRIED_NS 30000000000U	    /* how long that holds */
+#define TRIED_NS 30000000000U /* how long that holds */
 
 static long affinity_get(uint32_t tid, struct cpu_mask *m)
 {
@@ -169,8 +169,9 @@ static uint32_t take(struct near *near)
 {
 	uint32_t tid = __atomic_load_n(&near->bound, __ATOMIC_SEQ_CST);
 
-	while (tid == NEAR_BUSY || !__atomic_compare_exchange_n(&near->bound, &tid, NEAR_BUSY, false,
-								__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+	while (tid == NEAR_BUSY ||
+	       !__atomic_compare_exchange_n(&near->bound, &tid, NEAR_BUSY, false, __ATOMIC_SEQ_CST,
+					    __ATOMIC_SEQ_CST)) {
 		if (tid != NEAR_BUSY)
 			continue;
 		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);

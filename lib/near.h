@@ -43,10 +43,10 @@ struct cpu_mask {
 };
 
 struct near {
-	bool wanted;	      /* constant */
-	uint32_t off;	      /* atomic: 0; 1: it can no more be hidden; NEAR_LATER: it cannot be yet */
-	uint32_t calls;	      /* atomic: near_leave() so far */
-	uint32_t bound;	      /* atomic: the thread's number, 0 or NEAR_BUSY; guards */
+	bool wanted;	/* constant */
+	uint32_t off;	/* atomic: 0; 1: it can no more be hidden; NEAR_LATER: it cannot be yet */
+	uint32_t calls; /* atomic: near_leave() so far */
+	uint32_t bound; /* atomic: the thread's number, 0 or NEAR_BUSY; guards */
 	struct cpu_mask mine; /* what its affinity was */
 	struct cpu_mask one;  /* and is */
 };
@@ -62,24 +62,24 @@ struct near_cpu {
 /* A pager's own view of whom it serves. */
 struct near_pager {
 	struct cpu_mask home; /* where it may run when it is not bound */
-	int cpu;	    /* the one that it is bound to; -1: none */
-	uint32_t whom;	    /* the thread that it is bound with, or to whose CPU */
-	uint32_t tid;	    /* who faulted last */
-	uint32_t same;	    /* faults in a row of that thread; without I/O unless near.wanted */
-	uint32_t unlike;    /* bound: faults since then that were not, or of another than whom */
-	uint32_t calls;	    /* near.calls when the row began */
-	bool waits;	    /* the thread that is bound waits for a read */
-	bool move;	    /* another CPU is to be tried, or is better */
-	struct cpu_mask may; /* where that thread may be */
+	int cpu;	      /* the one that it is bound to; -1: none */
+	uint32_t whom;	      /* the thread that it is bound with, or to whose CPU */
+	uint32_t tid;	      /* who faulted last */
+	uint32_t same;	      /* faults in a row of that thread; without I/O unless near.wanted */
+	uint32_t unlike;      /* bound: faults since then that were not, or of another than whom */
+	uint32_t calls;	      /* near.calls when the row began */
+	bool waits;	      /* the thread that is bound waits for a read */
+	bool move;	      /* another CPU is to be tried, or is better */
+	struct cpu_mask may;  /* where that thread may be */
 	struct near_cpu tried[NEAR_TRIED];
 	uint32_t ntried;
-	uint32_t reads; /* answered on this CPU since it was looked at, and */
-	uint64_t took;	/* how long all of them took, ns */
-	uint64_t tried_at; /* the first of the table, ns */
-	int sched_fd[2];    /* how long thread and pager waited for the CPU; -1: not open */
-	uint64_t delay[2];  /* as of */
-	uint64_t checked;   /* then, ns */
-	uint64_t since;	    /* when the binding began, ns */
+	uint32_t reads;	     /* answered on this CPU since it was looked at, and */
+	uint64_t took;	     /* how long all of them took, ns */
+	uint64_t tried_at;   /* the first of the table, ns */
+	int sched_fd[2];     /* how long thread and pager waited for the CPU; -1: not open */
+	uint64_t delay[2];   /* as of */
+	uint64_t checked;    /* then, ns */
+	uint64_t since;	     /* when the binding began, ns */
 	uint64_t not_before; /* ns: others use the CPU */
 	uint64_t pause;	     /* ns: for how long, the next time */
 };

@@ -74,8 +74,9 @@ static int take_tier(struct mm *mm, const struct fl_options *o, char *why, size_
 		return refuse(why, why_size, -EINVAL, "no such compression");
 	if (o->no_swap && (o->compress == FL_COMPRESS_NONE || o->nareas != 0 || o->store != NULL))
 		return refuse(why, why_size, -EINVAL,
-			      o->nareas != 0 || o->store != NULL ? "no swap is asked for, and areas are given"
-					     : "without swap and compression no page could leave");
+			      o->nareas != 0 || o->store != NULL
+				      ? "no swap is asked for, and areas are given"
+				      : "without swap and compression no page could leave");
 	if (o->compress == FL_COMPRESS_NONE)
 		return 0;
 	if (o->pool != 0)
@@ -123,7 +124,8 @@ static int take_options(struct mm *mm, const struct fl_options *o, char *why, si
 	if (log_format(mm->opt.swap_dir, sizeof(mm->opt.swap_dir), "%s",
 		       o->swap_dir != NULL ? o->swap_dir : "/var/tmp") >=
 	    sizeof(mm->opt.swap_dir) - 1)
-		return refuse(why, why_size, -ENAMETOOLONG, "the swap directory's name is too long");
+		return refuse(why, why_size, -ENAMETOOLONG,
+			      "the swap directory's name is too long");
 	mm->sink = (struct log_sink){.level = o->log_level, .fn = o->log, .arg = o->log_arg};
 	if (o->store != NULL) {
 		if (strlen(o->store) > 400)
@@ -141,7 +143,8 @@ static int take_options(struct mm *mm, const struct fl_options *o, char *why, si
 		r = take_dirty(mm, o, why, why_size);
 	if (r != 0)
 		return r;
-	mm->private_area = o->nareas == 0 && o->store == NULL && !o->no_swap && !(mm->flags & MM_SERVER);
+	mm->private_area =
+		o->nareas == 0 && o->store == NULL && !o->no_swap && !(mm->flags & MM_SERVER);
 	for (unsigned i = 0; i < o->nareas; i++) {
 		struct fl_swap_spec *s = &mm->spec[mm->nspec];
 
@@ -218,7 +221,8 @@ int mm_close(struct mm *mm)
 		for (unsigned i = 0; i < n; i++) {
 			long r;
 
-			if (mm->pager[i] == NULL || __atomic_load_n(&mm->pager[i]->started, __ATOMIC_ACQUIRE) == 0)
+			if (mm->pager[i] == NULL ||
+			    __atomic_load_n(&mm->pager[i]->started, __ATOMIC_ACQUIRE) == 0)
 				continue;
 			r = hop_call(mm, HOP_CLOSE, 0, 0, 0, 0, 0, 0, 0);
 			if (r != 0)

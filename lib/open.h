@@ -23,7 +23,8 @@ struct mm_counters;
 /*
  * Allocates nothing but mmap'ed memory.  0 or -errno; on failure one line in why.
  */
-int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, char *why, size_t why_size);
+int mm_open(struct mm **out, const struct fl_options *options, unsigned flags, char *why,
+	    size_t why_size);
 
 /* Bring every page back and leave all regions to the kernel. */
 int mm_close(struct mm *mm);

@@ -425,7 +425,8 @@ static int set_store(struct options *o, const char *value, char *why, size_t why
 		if (*value == ',' && *++value != ',') {
 			if (strncmp(value, "io=", 3) != 0) {
 				log_format(why, why_size,
-					   "'%s' is not io=direct or io=fuse (a comma in a name is ',,')",
+					   "'%s' is not io=direct or io=fuse (a comma in a name is "
+					   "',,')",
 					   value);
 				return -EINVAL;
 			}
@@ -577,8 +578,8 @@ static int set_limit_group(struct options *o, const char *value, char *why, size
 const struct option_def option_defs[] = {
 	{"limit", "SIZE", false, "memory that the program may hold (three quarters of RAM)",
 	 set_limit},
-	{"limit-group", NULL, false, "the limit is for the program and all that it starts, together",
-	 set_limit_group},
+	{"limit-group", NULL, false,
+	 "the limit is for the program and all that it starts, together", set_limit_group},
 	{"swap", "FILE[,prio=N][,size=S]", false,
 	 "swap to this file or device, or to none; may be repeated (a private file)", set_swap},
 	{"compress", "WHICH[,SIZE]", true,

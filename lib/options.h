@@ -31,12 +31,12 @@ struct options {
 	struct fl_swap_spec areas[FL_SWAP_MAX];
 	const char
 		*stats; /* where the summary goes: NULL nowhere, "-" standard error, else a file */
-	bool verify;	       /* hold what is mapped against what is managed, at the end */
+	bool verify;	/* hold what is mapped against what is managed, at the end */
 	uint64_t verify_every; /* and after so many memory calls; 0: not */
 	bool no_children;      /* page the first program only */
 	bool limit_group;      /* the limit is that of all programs that it starts */
 	bool snapshots;	       /* a pager runs from the start, so that one can be asked for */
-	const char *files;     /* patterns (choose.h) of the files whose mappings are managed; NULL */
+	const char *files; /* patterns (choose.h) of the files whose mappings are managed; NULL */
 	size_t text_len;
 	char text[OPT_TEXT_MAX];
 };

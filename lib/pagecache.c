@@ -880,7 +880,8 @@ static void count_drops(struct pagecache *pc, uint64_t page, uint64_t n)
 {
 	for (uint64_t at = page - page % CACHE_BLOCK; at < page + n; at += CACHE_BLOCK) {
 		struct cache_chunk *c = chunk_of(pc, at);
-		uint32_t *drops = c != NULL ? &c->block[at % CHUNK_PAGES / CACHE_BLOCK].drops : NULL;
+		uint32_t *drops =
+			c != NULL ? &c->block[at % CHUNK_PAGES / CACHE_BLOCK].drops : NULL;
 
 		/* Release: who finds pages gone, or other ones there, sees another number. */
 		if (drops != NULL)

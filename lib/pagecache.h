@@ -130,16 +130,17 @@ struct pagecache {
 	struct region_users users; /* first: a region's users is the pagecache */
 	struct mm *mm;
 	struct pagecache *next;
-	uint64_t dev, ino;     /* of an ordinary file */
-	uint64_t size;	       /* bytes, as last seen */
-	struct timespec changed, looked; /* its st_ctim, and when that was looked at: cache_renew() */
+	uint64_t dev, ino; /* of an ordinary file */
+	uint64_t size;	   /* bytes, as last seen */
+	struct timespec changed,
+		looked; /* its st_ctim, and when that was looked at: cache_renew() */
 	/* its size was last asked for when so many requests of that queue had ended */
 	const struct blkio *seen_by;
 	uint64_t seen;
 	struct source *source; /* NULL: an ordinary file */
 	int memfd, state_fd;
 	uint64_t memfd_ino; /* MM_SERVER */
-	uint32_t shown; /* to a store's server: stored_say() */
+	uint32_t shown;	    /* to a store's server: stored_say() */
 	int marks_fd; /* MM_SERVER: what is stored when we have gone, a byte a page (share.c) */
 	uint64_t memfd_pages, chunks;
 	int fd;	       /* buffered; in the pagers' descriptor table */
@@ -149,19 +150,21 @@ struct pagecache {
 	uint32_t handles;	     /* of the program's, and of calls that wait */
 	struct blk_dev rd, wr, tail; /* direct where the file can be; tail: buffered */
 	uint32_t inflight;
-	uint32_t writing[2], turns; /* writes in flight, by the turn that they began in: cache_turned() */
+	uint32_t writing[2],
+		turns;	     /* writes in flight, by the turn that they began in: cache_turned() */
 	uint32_t reading;    /* reads in flight, */
 	uint64_t read_since; /* and when one last began alone, or ended, ns (detour.h) */
-	uint32_t direct_reads; /* of these: not by way of the kernel's cache */
-	int direct_fd;	       /* is to be rd.fd again when those have ended; -1: nothing is */
+	uint32_t direct_reads;	/* of these: not by way of the kernel's cache */
+	int direct_fd;		/* is to be rd.fd again when those have ended; -1: nothing is */
 	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
 	uint64_t frames, dirty, recent, loose;
 	uint64_t keep_until; /* processes that are not known may have the memfd, ns; 0: none */
 	uint32_t left;	     /* by peers that may come again (peer.c) */
 	bool loosened;	     /* within one call of peer.c's: all that is dirty is LOOSE */
 	bool given_up;	     /* MM_SERVER: with what is dirty, which the words go on to say */
-	int error; /* of a write, not told yet */
-	uint64_t failed; /* files.failures as of its last one; 0: none; who has heard of less is told once */
+	int error;	     /* of a write, not told yet */
+	/* files.failures as of its last one; 0: none; who has heard of less is told once */
+	uint64_t failed;
 	int last_failure;
 	struct file_streams streams;
 	struct cache_chunk **chunk;
@@ -207,18 +210,18 @@ struct files {
 	struct pool io_pool;
 	uint64_t frames, dirty, writeback, idle, recent;
 	uint64_t recent_until; /* by then what is RECENT will not be, but for what is locked, ns */
-	uint32_t jobs;	/* of sources, in flight */
-	uint32_t reading; /* reads of files and sources, in flight */
-	uint64_t read_ended; /* when the last one did, ns */
-	uint32_t event; /* futex: grows when a write or a sync ended */
-	uint64_t failures; /* of writes, so far; atomic for who reads it without the lock */
+	uint32_t jobs;	       /* of sources, in flight */
+	uint32_t reading;      /* reads of files and sources, in flight */
+	uint64_t read_ended;   /* when the last one did, ns */
+	uint32_t event;	       /* futex: grows when a write or a sync ended */
+	uint64_t failures;     /* of writes, so far; atomic for who reads it without the lock */
 	/* MM_SERVER: the last ones of files whose caches have ended; the oldest goes first */
 	struct {
 		uint64_t dev, ino, failed;
 		int err;
 	} ended[ENDED_MAX];
 	unsigned next_ended;
-	uint32_t lookers; /* threads that read words without the lock; atomic */
+	uint32_t lookers;	/* threads that read words without the lock; atomic */
 	struct pagecache *dead; /* freed when there is none */
 	/* the clock: pages are unmapped at `lead` and dropped at `tail`, which follows it */
 	struct pagecache *lead, *tail;
@@ -287,7 +290,8 @@ int cache_leave_to_nobody(const struct pagecache *pc);
 void cache_keep(struct pagecache *pc, uint64_t ns);
 /* Whether it is for that that it is kept just now. */
 bool cache_is_kept(const struct pagecache *pc);
-#define CACHE_KEEP_NS 60000000000ULL /* what a server before us left, or who has lost his connection has */
+#define CACHE_KEEP_NS                                                                              \
+	60000000000ULL /* what a server before us left, or who has lost his connection has */
 #define CACHE_NOTE_NS 4000000000ULL /* after a write: then a change by others would show (TICK_S) */
 
 /* The same for a private mapping, by a thread whose descriptor table may not be the process's; *id must be it. */

@@ -288,7 +288,8 @@ int pager_open_proc(struct mm *mm)
 	for (unsigned i = 0; i < 3; i++) {
 		r = SYS4(openat, mm->proc_fd, name[i], O_RDONLY | O_CLOEXEC, 0);
 		if (sys_err(r)) {
-			pager_failing(mm, "cannot open /proc/%s: %s", name[i], log_strerror((int)r));
+			pager_failing(mm, "cannot open /proc/%s: %s", name[i],
+				      log_strerror((int)r));
 			return (int)r;
 		}
 		*fd[i] = (int)r;

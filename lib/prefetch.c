@@ -191,7 +191,8 @@ static void begin(struct pager *p, struct prefetch *f)
 			continue;
 		if (r->flags & REGION_REMOTE)
 			on = begin_remote(p, f, r, stop);
-		else if ((r->flags & REGION_SHARED) || pte_state(pte_get(&mm->ptes, f->at)) == PTE_NONE)
+		else if ((r->flags & REGION_SHARED) ||
+			 pte_state(pte_get(&mm->ptes, f->at)) == PTE_NONE)
 			on = begin_cached(p, f, r, stop);
 		else
 			on = begin_entry(p, f, stop, &at_once);

@@ -35,13 +35,14 @@ struct pager;
 /* One call, in memory of our own, which the pager gives back. */
 struct prefetch {
 	struct prefetch *next;
-	vpn_t at, end; /* pages that were not looked at yet */
-	vpn_t seen;    /* those before are there, or failed */
-	uint64_t left; /* how many more may be begun, */
+	vpn_t at, end;	/* pages that were not looked at yet */
+	vpn_t seen;	/* those before are there, or failed */
+	uint64_t left;	/* how many more may be begun, */
 	uint64_t there; /* and how many by the store's server, */
-	uint64_t full_since, ask_at; /* which has had no room since, and is asked again, ns; 0: has */
-	int eventfd;   /* the program's; then the pagers'; -1: nobody waits */
-	uint64_t wait; /* ns until it is looked at again, if nothing happens */
+	uint64_t full_since,
+		ask_at; /* which has had no room since, and is asked again, ns; 0: has */
+	int eventfd;	/* the program's; then the pagers'; -1: nobody waits */
+	uint64_t wait;	/* ns until it is looked at again, if nothing happens */
 };
 
 /* On a pager with the mm lock held: 0, and the job is the pagers'; -errno. */

@@ -43,12 +43,12 @@ typedef uint64_t vpn_t;
 #define VPN_MAX ((vpn_t)1 << 36)
 
 enum pte_state {
-	PTE_NONE,     /* never touched, or dropped */
-	PTE_PRESENT,  /* a frame is mapped (or the kernel's zero page, which is charged as one) */
-	PTE_STAGED,   /* a staging page holds it, or will when its read ends */
-	PTE_SWAPPED,  /* in its slot only */
-	PTE_FILLED,   /* one repeated word */
-	PTE_POISONED, /* unreadable */
+	PTE_NONE,	/* never touched, or dropped */
+	PTE_PRESENT,	/* a frame is mapped (or the kernel's zero page, which is charged as one) */
+	PTE_STAGED,	/* a staging page holds it, or will when its read ends */
+	PTE_SWAPPED,	/* in its slot only */
+	PTE_FILLED,	/* one repeated word */
+	PTE_POISONED,	/* unreadable */
 	PTE_COMPRESSED, /* in the pool only */
 	PTE_STATES
 };

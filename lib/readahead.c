@@ -206,7 +206,7 @@ uint32_t below_window(struct readahead *ra, uint64_t vpn)
 /* ---- files ---- */
 
 #define FILE_GONE_ON 3U /* times in a row: then it is a stream */
-#define NEAR 128 /* pages: faults nearer than this may be of one stride */
+#define NEAR 128	/* pages: faults nearer than this may be of one stride */
 #define WASTED_SAMPLE 64U
 #define ASKED_SAMPLE 1024U
 #define SHIFT_MAX 6U

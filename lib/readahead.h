@@ -59,11 +59,12 @@ struct trail {
 #define RECENT 8U
 
 struct along {
-	uint32_t window; /* pages read for one that meets no stream, itself included: 1 to ALONG_MAX */
-	uint32_t grow;	 /* per cent of hits from which on the window doubles, */
-	uint32_t keep;	 /* and below which it is halved */
-	uint32_t read;	 /* read along since the last decision */
-	uint32_t hits;	 /* of those, asked for */
+	/* pages read for one that meets no stream, itself included: 1 to ALONG_MAX */
+	uint32_t window;
+	uint32_t grow;	      /* per cent of hits from which on the window doubles, */
+	uint32_t keep;	      /* and below which it is halved */
+	uint32_t read;	      /* read along since the last decision */
+	uint32_t hits;	      /* of those, asked for */
 	uint32_t since_probe; /* faults since the window fell to 1 */
 	uint32_t patience;    /* decisions that it does not grow after it did so in vain, */
 	uint32_t waits;	      /* and how many of them are left */
@@ -135,7 +136,7 @@ struct file_window {
 	uint64_t ahead; /* read ahead, not waited for: `count` pieces of n_ahead pages, */
 	uint32_t n_ahead;
 	uint32_t count;
-	int64_t step; /* so far apart */
+	int64_t step;	/* so far apart */
 	uint32_t every; /* at multiples of it windows begin, and where it is ahead; 0: none do */
 	uint64_t until; /* the touch of this page is to be heard of; 0: of none */
 	uint64_t since; /* the stream went on from there without being heard of, up to its page */

@@ -27,15 +27,15 @@
 #define DROP_RUNS 256U
 #define SCAN_BATCH 256U
 #define REVOLUTIONS 7U
-#define HOT_REVOLUTIONS 2U /* for which hot regions are passed over */
-#define AHEAD_MAX 1024U /* frames that are kept free ahead of the faults, */
+#define HOT_REVOLUTIONS 2U   /* for which hot regions are passed over */
+#define AHEAD_MAX 1024U	     /* frames that are kept free ahead of the faults, */
 #define AHEAD_FILL_MAX 4096U /* and of first touches in order, each of which takes hundreds */
-#define STEP 512U	/* pages that leave before the pager looks for faults again */
-#define LEFT_TIMES 63U	/* that an entry can tell of a page that left */
-#define TRAIL_PART 16U	/* what streams brought last is this part of the frames, and stays; */
-#define TRAIL_LEAST 64U /* while frames are short this part alone */
-#define SLICE 32U	/* pages that leave while the one thread waits for a read */
-#define MOVES 8U	/* runs that are moved before the pager looks for faults and ended reads */
+#define STEP 512U	     /* pages that leave before the pager looks for faults again */
+#define LEFT_TIMES 63U	     /* that an entry can tell of a page that left */
+#define TRAIL_PART 16U	     /* what streams brought last is this part of the frames, and stays; */
+#define TRAIL_LEAST 64U	     /* while frames are short this part alone */
+#define SLICE 32U	     /* pages that leave while the one thread waits for a read */
+#define MOVES 8U /* runs that are moved before the pager looks for faults and ended reads */
 
 /* Pages that leave without I/O, gathered for one call. */
 struct drop_list {
@@ -51,7 +51,8 @@ static bool is_absent(struct mm *mm, vpn_t vpn)
 	struct page_region run;
 	uintptr_t next;
 
-	return uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) == 0;
+	return uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) ==
+	       0;
 }
 
 /* A number that goes up with each quarter of the frames that leaves. */
@@ -187,8 +188,8 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 		}
 		if (!force && (pte & PTE_BUSY)) {
 			/* one visit less to wait: the field counts down by one */
-			pte_set_bits(&mm->ptes, vpn++, (pte & PTE_BUSY) - ((pte_t)1 << PTE_BUSY_SHIFT),
-				     PTE_BUSY);
+			pte_set_bits(&mm->ptes, vpn++,
+				     (pte & PTE_BUSY) - ((pte_t)1 << PTE_BUSY_SHIFT), PTE_BUSY);
 			continue;
 		}
 		if (known_clean(mm, r, pte)) {

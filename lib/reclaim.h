@@ -52,7 +52,8 @@ bool reclaim_stuck(struct pager *p);
  * Some pages of one region in [*at, end) leave as under the hand, young ones later; *at: where
  * it stopped.  How many left.
  */
-uint64_t reclaim_clock(struct pager *p, const struct region *r, vpn_t *at, vpn_t end, uint64_t want);
+uint64_t reclaim_clock(struct pager *p, const struct region *r, vpn_t *at, vpn_t end,
+		       uint64_t want);
 
 /*
  * n pages are about to come by a stream: where frames are short as many leave that

@@ -27,13 +27,14 @@
 #define REGION_RANDOM 0x10     /* madvise(2) */
 #define REGION_NORESERVE 0x20  /* mmap(2) */
 #define REGION_FOREIGN 0x40    /* mapped by the application, given to us by fl_register() */
-#define REGION_HELD 0x100      /* being replaced by a mapping that is not managed: not to be evicted */
+#define REGION_HELD 0x100 /* being replaced by a mapping that is not managed: not to be evicted */
 #define REGION_LOCKONFAULT 0x80 /* mlock2(2) with MLOCK_ONFAULT */
-#define REGION_SHARED 0x200    /* a shared mapping of a file: its pages are the page cache's */
-#define REGION_NOWRITE 0x400   /* may not become writable: its file was not opened for writing */
-#define REGION_REMOTE 0x800    /* with REGION_SHARED: the store's server pages it (share.h) */
-#define REGION_HOLD 0x1000     /* a private mapping of a file whose changes fl_sync() writes */
-#define REGION_IN_THREAD 0x2000 /* faults are answered by the thread that takes them (in-thread.h) */
+#define REGION_SHARED 0x200	/* a shared mapping of a file: its pages are the page cache's */
+#define REGION_NOWRITE 0x400	/* may not become writable: its file was not opened for writing */
+#define REGION_REMOTE 0x800	/* with REGION_SHARED: the store's server pages it (share.h) */
+#define REGION_HOLD 0x1000	/* a private mapping of a file whose changes fl_sync() writes */
+#define REGION_IN_THREAD                                                                           \
+	0x2000 /* faults are answered by the thread that takes them (in-thread.h) */
 #define REGION_TRAITS_SHIFT 16
 #define REGION_TRAITS 0x03ff0000U /* the number of its traits (traits.h) */
 
@@ -49,8 +50,8 @@ struct region_users {
 struct region {
 	struct region *left, *right; /* first: the pool's free list overwrites left */
 	struct region *parent;
-	struct region *prev, *next;  /* by address */
-	uintptr_t start, end;	     /* bytes, page-aligned, end exclusive */
+	struct region *prev, *next; /* by address */
+	uintptr_t start, end;	    /* bytes, page-aligned, end exclusive */
 	int32_t height;
 	int32_t prot;
 	uint32_t flags;
@@ -72,12 +73,13 @@ struct region {
 
 struct region_tree {
 	struct region *root, *last;
-	struct region *hint; /* where the last change was, or is about to be: the next is often near */
+	/* where the last change was, or is about to be: the next is often near */
+	struct region *hint;
 	struct peer *peer; /* another process's mappings, as its pager knows them; NULL: ours */
 	struct pool pool;
-	uint32_t seq;	   /* odd while the tree changes; see above */
+	uint32_t seq; /* odd while the tree changes; see above */
 	size_t count;
-	uint64_t pages;	   /* of all regions; those that follow are not of REGION_REMOTE */
+	uint64_t pages;	     /* of all regions; those that follow are not of REGION_REMOTE */
 	uint64_t open_pages; /* of those that are accessible: what may become frames */
 	uint64_t locked_pages;
 };
@@ -91,8 +93,10 @@ void region_tree_fini(struct region_tree *t);
 /* `mem` is zeros, aligned as a region, and outlives the tree; before the first region. */
 void region_tree_reserve(struct region_tree *t, void *mem, size_t bytes);
 
-struct region *region_find(const struct region_tree *t, uintptr_t addr); /* that holds addr, or NULL */
-struct region *region_next(const struct region_tree *t, uintptr_t addr); /* first that ends above addr */
+struct region *region_find(const struct region_tree *t,
+			   uintptr_t addr); /* that holds addr, or NULL */
+struct region *region_next(const struct region_tree *t,
+			   uintptr_t addr); /* first that ends above addr */
 
 /* The region that holds addr, into *out, its links aside; needs no lock. */
 bool region_peek(const struct region_tree *t, uintptr_t addr, struct region *out);

@@ -35,7 +35,8 @@
 #define SPARES_ONE_BY_ONE 8U /* wanted by who takes single frames */
 
 #define DESC_BYTES                                                                                 \
-	(((STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX) * sizeof(struct stage_page) + 4095) & ~(size_t)4095)
+	(((STAGE_BLOCK_PAGES + STAGE_BUFFER_MAX) * sizeof(struct stage_page) + 4095) &             \
+	 ~(size_t)4095)
 
 uint64_t stage_csum_keyed(uint64_t key, const void *page, swp_t swp)
 {
@@ -423,7 +424,8 @@ static bool unshare_frame(struct mm *mm, vpn_t vpn)
 	/* GONE: registered without write-protection (FL_WP_OFF), so it is not protected */
 	res = uffd_writeprotect(mm->uffd, addr_of(vpn), PAGE_SIZE, false);
 	if ((res != UFFD_OK && res != UFFD_GONE) ||
-	    uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) != 1 ||
+	    uffd_scan_present(mm->pagemap_fd, addr_of(vpn), addr_of(vpn + 1), &run, 1, &next) !=
+		    1 ||
 	    !(run.categories & PAGE_IS_PRESENT))
 		return false;
 	pte_set_bits(&mm->ptes, vpn, 0, PTE_WP | PTE_SYNC);
@@ -450,8 +452,8 @@ uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n)
 			run = STAGE_BLOCK - s->block[b].cursor;
 		index = b * STAGE_BLOCK + s->block[b].cursor;
 		transit_begin(s, vpn + total, index, run);
-		res = uffd_move(mm->uffd, mm->pagemap_fd, (uintptr_t)stage_addr(mm, index), addr_of(vpn + total),
-				run * PAGE_SIZE, &done);
+		res = uffd_move(mm->uffd, mm->pagemap_fd, (uintptr_t)stage_addr(mm, index),
+				addr_of(vpn + total), run * PAGE_SIZE, &done);
 		run = (uint32_t)(done >> PAGE_SHIFT);
 		for (uint32_t i = 0; i < run; i++)
 			frame_came(mm, index + i, vpn + total + i,
@@ -645,8 +647,7 @@ static uint32_t block_sort(struct mm *mm, uint32_t b, uint16_t *dirty)
 
 		if (sp->state != STAGE_MOVED)
 			continue;
-		if (fill_check(page, &word) &&
-		    (fill = fill_get(&mm->fills, word)) != FILL_NONE) {
+		if (fill_check(page, &word) && (fill = fill_get(&mm->fills, word)) != FILL_NONE) {
 			if (sp->swp != SWP_NONE)
 				swap_put(&mm->swap, sp->swp);
 			sp->swp = fill;
@@ -738,7 +739,8 @@ static bool write_run(struct pager *p, uint32_t b, const uint16_t *dirty, uint32
 		swap_busy(&mm->swap, swp + i);
 		s->page[index].swp = swp + i;
 		s->page[index].state = STAGE_WRITING;
-		if (niov != 0 && (char *)io->iov[niov - 1].iov_base + io->iov[niov - 1].iov_len == page)
+		if (niov != 0 &&
+		    (char *)io->iov[niov - 1].iov_base + io->iov[niov - 1].iov_len == page)
 			io->iov[niov - 1].iov_len += PAGE_SIZE;
 		else
 			io->iov[niov++] = (struct iovec){page, PAGE_SIZE};

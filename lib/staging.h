@@ -82,7 +82,8 @@ struct stage_block {
 	uint16_t live;	  /* frames in it */
 	uint16_t pending; /* writes in flight */
 	uint32_t next;	  /* in the queue, or in one of the lists */
-	uint32_t generation; /* one more whenever it begins to fill: until then a place has one frame */
+	/* one more whenever it begins to fill: until then a place has one frame */
+	uint32_t generation;
 };
 
 /*
@@ -107,17 +108,17 @@ struct staging {
 	uint32_t filling;
 	uint32_t spare_list; /* blocks whose frames are nobody's, and all there */
 	uint32_t spares;     /* how many */
-	uint32_t giving;     /* one whose frames are taken one by one; cursor: those that are left */
+	uint32_t giving; /* one whose frames are taken one by one; cursor: those that are left */
 	uint32_t spares_wanted; /* blocks that first touches or single pages could have used */
-	uint32_t buffer_pages; /* of the buffer, as the limit allows */
-	uint32_t buffer_huge;  /* of these, the first that may be huge pages */
+	uint32_t buffer_pages;	/* of the buffer, as the limit allows */
+	uint32_t buffer_huge;	/* of these, the first that may be huge pages */
 	uint32_t buffer_used;
 	uint32_t buffer_reading; /* of those, with I/O in flight */
 	uint32_t buffer_touched; /* pages of it that ever held anything: the rest has no frames */
-	uint32_t buffer_hand; /* where the search for room goes on */
-	uint64_t frames;      /* in blocks */
-	uint64_t waiting;     /* of those, in blocks that are not being written */
-	uint64_t keep;	      /* how many wait for a second chance */
+	uint32_t buffer_hand;	 /* where the search for room goes on */
+	uint64_t frames;	 /* in blocks */
+	uint64_t waiting;	 /* of those, in blocks that are not being written */
+	uint64_t keep;		 /* how many wait for a second chance */
 };
 
 /* A read or a write of adjacent slots. */
@@ -129,9 +130,9 @@ struct swap_io {
 	uint32_t first; /* reads: staging index of the first page, the rest follow */
 	uint32_t block; /* writes */
 	uint16_t n;
-	bool major; /* a thread waits for it */
-	uint16_t page[STAGE_BLOCK];   /* writes: page numbers in the block */
-	uint64_t csum[STAGE_BLOCK];   /* writes */
+	bool major;		       /* a thread waits for it */
+	uint16_t page[STAGE_BLOCK];    /* writes: page numbers in the block */
+	uint64_t csum[STAGE_BLOCK];    /* writes */
 	struct iovec iov[STAGE_BLOCK]; /* reads use the first */
 };
 

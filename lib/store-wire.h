@@ -110,7 +110,7 @@ enum wire_type {
 #define WIRE_AGAIN 32U /* of a process that has such mappings: faults are not read before GO */
 
 /* Of ATTACHED, on a connection for shared mappings. */
-#define WIRE_TAKES 1U /* it goes on with what a server before it left: MARKS, TAKE, GO */
+#define WIRE_TAKES 1U  /* it goes on with what a server before it left: MARKS, TAKE, GO */
 #define WIRE_CLEANS 2U /* it knows STORE */
 /* On another one. */
 #define WIRE_LOOKS 2U /* it wants BACKING, to read what the process has mapped */

@@ -778,7 +778,8 @@ static void area_own(struct swap_area *a, long proc_fd)
 		a->dev.fd = (int)fd;
 }
 
-void swap_area_adopt(struct swap_area *a, int proc_fd, int shared_fd, struct slot_map *map, int map_fd)
+void swap_area_adopt(struct swap_area *a, int proc_fd, int shared_fd, struct slot_map *map,
+		     int map_fd)
 {
 	slot_map_enter(map, a->map, map_fd);
 	a->map = map;

@@ -47,7 +47,8 @@ struct swap_area {
 	struct blk_dev dev; /* its descriptor is this process's own, where that can be had */
 	int shared_fd;	    /* the one that holds the lock on the area; handed on by a fork */
 	struct slot_map *map;
-	struct slot_csums csums; /* of map; read from outside, as are path and what follows (publish.h) */
+	/* of map; read from outside, as are path and what follows (publish.h) */
+	struct slot_csums csums;
 	uint64_t device_number, inode; /* of the file; of a device, its own number and 0 */
 	char path[256];
 	int prio;
@@ -65,10 +66,10 @@ struct swap_area {
 /* The areas of one runtime. */
 struct swap {
 	struct swap_area *area[FL_SWAP_MAX];
-	unsigned narea;	  /* indexes in use are below it */
-	unsigned current; /* where allocation goes on, for */
-	uint32_t turn;	  /* this many slots before it is the next one's turn */
-	int next_prio;	  /* for areas without one */
+	unsigned narea;	    /* indexes in use are below it */
+	unsigned current;   /* where allocation goes on, for */
+	uint32_t turn;	    /* this many slots before it is the next one's turn */
+	int next_prio;	    /* for areas without one */
 	struct zpool *pool; /* of compressed pages; NULL: there is none */
 };
 
@@ -119,7 +120,8 @@ void swap_close_all(struct swap *s);
  * In a forked child: the area by the descriptor and the view of its map that
  * were handed on.
  */
-void swap_area_adopt(struct swap_area *a, int proc_fd, int shared_fd, struct slot_map *map, int map_fd);
+void swap_area_adopt(struct swap_area *a, int proc_fd, int shared_fd, struct slot_map *map,
+		     int map_fd);
 int swap_find(const struct swap *s, const char *path); /* index or -ENOENT */
 
 /*

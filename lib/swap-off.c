@@ -33,7 +33,7 @@
 /* A measure that falls as a call makes progress: page numbers left, slots in use. */
 struct progress {
 	uint64_t least;
-	uint64_t since; /* when it was reached, and */
+	uint64_t since;	 /* when it was reached, and */
 	unsigned rounds; /* how many went by since */
 };
 
@@ -152,9 +152,9 @@ long do_swapoff(struct pager *p, const char *path)
 			swp_t swp = pte_swp(pte);
 
 			if (pte_state(pte) == PTE_STAGED)
-				swp = mm->staging.page[pte_payload(pte)].state == STAGE_FILLED ?
-					      SWP_NONE :
-					      mm->staging.page[pte_payload(pte)].swp;
+				swp = mm->staging.page[pte_payload(pte)].state == STAGE_FILLED
+					      ? SWP_NONE
+					      : mm->staging.page[pte_payload(pte)].swp;
 			if (swp == SWP_NONE || swp_area(swp) != (unsigned)found) {
 				vpn++;
 				continue;

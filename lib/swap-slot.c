@@ -79,8 +79,8 @@ enum member_state { MEMBER_NONE, MEMBER_ALIVE, MEMBER_SWEEPING, MEMBER_SWEPT };
 
 struct member {
 	uint32_t state; /* atomic: enum member_state, above it the number of who sweeps */
-	uint32_t io;   /* its I/O goes through a locked description; written by it */
-	uint64_t died; /* when its death was seen; written by who sweeps */
+	uint32_t io;	/* its I/O goes through a locked description; written by it */
+	uint64_t died;	/* when its death was seen; written by who sweeps */
 };
 
 #define STATE_BITS 4
@@ -205,7 +205,8 @@ static void *map_bits(const struct slot_map *m, int fd, uint32_t member)
 
 static int lock_byte(int fd, uint64_t byte, bool ask, bool *held)
 {
-	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
+	struct flock l = {
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
 	long r = SYS3(fcntl, fd, ask ? F_OFD_GETLK : F_OFD_SETLK, &l);
 
 	if (ask && held != NULL)
@@ -615,8 +616,7 @@ uint64_t slot_map_bytes(const struct slot_map *m)
 	return whole(sizeof(struct header)) + whole(n * sizeof(*m->cluster)) + bits +
 	       whole(n * SLOT_CLUSTER * sizeof(*m->low)) +
 	       whole(n * SLOT_CLUSTER * sizeof(*m->high)) +
-	       (LOAD(&m->h->shared) ? whole(n * SLOT_CLUSTER * sizeof(*m->users)) : 0) +
-	       2 * bits;
+	       (LOAD(&m->h->shared) ? whole(n * SLOT_CLUSTER * sizeof(*m->users)) : 0) + 2 * bits;
 }
 
 /* ---- members ---- */

@@ -110,7 +110,8 @@ struct slot_csums slot_csums(const struct slot_map *m);
 uint32_t slot_map_total(const struct slot_map *m); /* usable slots */
 uint32_t slot_map_used(const struct slot_map *m);  /* by all members */
 uint32_t slot_map_mine(const struct slot_map *m);  /* by this one */
-uint64_t slot_map_bytes(const struct slot_map *m); /* bookkeeping: what is shared, and its own bits */
+uint64_t slot_map_bytes(
+	const struct slot_map *m); /* bookkeeping: what is shared, and its own bits */
 unsigned slot_map_members(const struct slot_map *m);
 
 /*

@@ -52,54 +52,54 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 }
 
 #define ROW(name, number)                                                                          \
-	static long row_##name(long a, long b, long c, long d, long e, long f)                      \
-	{                                                                                           \
-		return sys_bare(number, a, b, c, d, e, f);                                          \
+	static long row_##name(long a, long b, long c, long d, long e, long f)                     \
+	{                                                                                          \
+		return sys_bare(number, a, b, c, d, e, f);                                         \
 	}
 #define SYS_NR_TABLE(X)                                                                            \
-	X(openat, SYS_openat)                                                                       \
-	X(close, SYS_close)                                                                         \
-	X(read, SYS_read)                                                                           \
-	X(write, SYS_write)                                                                         \
-	X(pread, SYS_pread64)                                                                       \
-	X(pwrite, SYS_pwrite64)                                                                     \
-	X(preadv, SYS_preadv)                                                                       \
-	X(pwritev, SYS_pwritev)                                                                     \
-	X(fstat, SYS_fstat)                                                                         \
-	X(fsync, SYS_fsync)                                                                         \
-	X(fallocate, SYS_fallocate)                                                                 \
-	X(ftruncate, SYS_ftruncate)                                                                 \
-	X(flock, SYS_flock)                                                                         \
-	X(unlink, SYS_unlinkat)                                                                     \
-	X(ioctl, SYS_ioctl)                                                                         \
-	X(mmap, SYS_mmap)                                                                           \
-	X(munmap, SYS_munmap)                                                                       \
-	X(mremap, SYS_mremap)                                                                       \
-	X(mprotect, SYS_mprotect)                                                                   \
-	X(madvise, SYS_madvise)                                                                     \
-	X(mlock2, SYS_mlock2)                                                                       \
-	X(munlock, SYS_munlock)                                                                     \
-	X(brk, SYS_brk)                                                                             \
-	X(process_madvise, SYS_process_madvise)                                                     \
-	X(memfd_create, SYS_memfd_create)                                                           \
-	X(poll, SYS_ppoll)                                                                          \
-	X(futex, SYS_futex)                                                                         \
-	X(close_range, SYS_close_range)                                                             \
-	X(kill, SYS_kill)                                                                           \
-	X(uffd_open, SYS_ioctl)                                                                     \
-	X(uffd_api, SYS_ioctl)                                                                      \
-	X(uffd_register, SYS_ioctl)                                                                 \
-	X(uffd_unregister, SYS_ioctl)                                                               \
-	X(uffd_copy, SYS_ioctl)                                                                     \
-	X(uffd_continue, SYS_ioctl)                                                                 \
-	X(uffd_zeropage, SYS_ioctl)                                                                 \
-	X(uffd_move, SYS_ioctl)                                                                     \
-	X(uffd_writeprotect, SYS_ioctl)                                                             \
-	X(uffd_poison, SYS_ioctl)                                                                   \
-	X(uffd_wake, SYS_ioctl)                                                                     \
-	X(uffd_read, SYS_read)                                                                      \
-	X(pagemap_scan, SYS_ioctl)                                                                  \
-	X(uring_setup, 425)                                                                         \
+	X(openat, SYS_openat)                                                                      \
+	X(close, SYS_close)                                                                        \
+	X(read, SYS_read)                                                                          \
+	X(write, SYS_write)                                                                        \
+	X(pread, SYS_pread64)                                                                      \
+	X(pwrite, SYS_pwrite64)                                                                    \
+	X(preadv, SYS_preadv)                                                                      \
+	X(pwritev, SYS_pwritev)                                                                    \
+	X(fstat, SYS_fstat)                                                                        \
+	X(fsync, SYS_fsync)                                                                        \
+	X(fallocate, SYS_fallocate)                                                                \
+	X(ftruncate, SYS_ftruncate)                                                                \
+	X(flock, SYS_flock)                                                                        \
+	X(unlink, SYS_unlinkat)                                                                    \
+	X(ioctl, SYS_ioctl)                                                                        \
+	X(mmap, SYS_mmap)                                                                          \
+	X(munmap, SYS_munmap)                                                                      \
+	X(mremap, SYS_mremap)                                                                      \
+	X(mprotect, SYS_mprotect)                                                                  \
+	X(madvise, SYS_madvise)                                                                    \
+	X(mlock2, SYS_mlock2)                                                                      \
+	X(munlock, SYS_munlock)                                                                    \
+	X(brk, SYS_brk)                                                                            \
+	X(process_madvise, SYS_process_madvise)                                                    \
+	X(memfd_create, SYS_memfd_create)                                                          \
+	X(poll, SYS_ppoll)                                                                         \
+	X(futex, SYS_futex)                                                                        \
+	X(close_range, SYS_close_range)                                                            \
+	X(kill, SYS_kill)                                                                          \
+	X(uffd_open, SYS_ioctl)                                                                    \
+	X(uffd_api, SYS_ioctl)                                                                     \
+	X(uffd_register, SYS_ioctl)                                                                \
+	X(uffd_unregister, SYS_ioctl)                                                              \
+	X(uffd_copy, SYS_ioctl)                                                                    \
+	X(uffd_continue, SYS_ioctl)                                                                \
+	X(uffd_zeropage, SYS_ioctl)                                                                \
+	X(uffd_move, SYS_ioctl)                                                                    \
+	X(uffd_writeprotect, SYS_ioctl)                                                            \
+	X(uffd_poison, SYS_ioctl)                                                                  \
+	X(uffd_wake, SYS_ioctl)                                                                    \
+	X(uffd_read, SYS_read)                                                                     \
+	X(pagemap_scan, SYS_ioctl)                                                                 \
+	X(uring_setup, 425)                                                                        \
 	X(uring_enter, 426)                                                                        \
 	X(getpid, SYS_getpid)                                                                      \
 	X(gettid, SYS_gettid)                                                                      \
@@ -110,9 +110,9 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 	X(sigpending, SYS_rt_sigpending)                                                           \
 	X(sigtimedwait, SYS_rt_sigtimedwait)                                                       \
 	X(tgkill, SYS_tgkill)                                                                      \
-	X(exit_group, SYS_exit_group)                                                               \
-	X(fcntl, SYS_fcntl)                                                                         \
-	X(fstatfs, SYS_fstatfs)                                                                     \
+	X(exit_group, SYS_exit_group)                                                              \
+	X(fcntl, SYS_fcntl)                                                                        \
+	X(fstatfs, SYS_fstatfs)                                                                    \
 	X(getrandom, SYS_getrandom)                                                                \
 	X(socketpair, SYS_socketpair)                                                              \
 	X(sendmsg, SYS_sendmsg)                                                                    \
@@ -120,16 +120,16 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 	X(epoll_create, SYS_epoll_create1)                                                         \
 	X(epoll_ctl, SYS_epoll_ctl)                                                                \
 	X(epoll_wait, SYS_epoll_pwait)                                                             \
-	X(socket, SYS_socket)                                                              \
-	X(connect, SYS_connect)                                                            \
-	X(readlink, SYS_readlinkat)                                                        \
-	X(shmget, SYS_shmget)                                                              \
-	X(shmat, SYS_shmat)                                                                \
-	X(shmdt, SYS_shmdt)                                                                \
-	X(shmctl, SYS_shmctl)                                                              \
-	X(fstatat, SYS_newfstatat)                                                         \
-	X(bind, SYS_bind)                                                                  \
-	X(getsockname, SYS_getsockname)                                                    \
+	X(socket, SYS_socket)                                                                      \
+	X(connect, SYS_connect)                                                                    \
+	X(readlink, SYS_readlinkat)                                                                \
+	X(shmget, SYS_shmget)                                                                      \
+	X(shmat, SYS_shmat)                                                                        \
+	X(shmdt, SYS_shmdt)                                                                        \
+	X(shmctl, SYS_shmctl)                                                                      \
+	X(fstatat, SYS_newfstatat)                                                                 \
+	X(bind, SYS_bind)                                                                          \
+	X(getsockname, SYS_getsockname)                                                            \
 	X(sendto, SYS_sendto)
 
 SYS_NR_TABLE(ROW)

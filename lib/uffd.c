@@ -106,7 +106,8 @@ int uffd_unregister(int fd, uintptr_t start, size_t len)
  * The progress of one attempt: ioctls report bytes done, or -errno, in a field
  * of their argument, and -EAGAIN as their own result after a part.
  */
-static bool go_on(long r, int64_t field, size_t *off, size_t len, unsigned *tries, enum uffd_result *res)
+static bool go_on(long r, int64_t field, size_t *off, size_t len, unsigned *tries,
+		  enum uffd_result *res)
 {
 	if (field > 0)
 		*off += (size_t)field;
@@ -124,7 +125,8 @@ static bool go_on(long r, int64_t field, size_t *off, size_t len, unsigned *trie
 	return false;
 }
 
-enum uffd_result uffd_copy(int fd, uintptr_t dst, const void *src, size_t len, bool wp, size_t *done)
+enum uffd_result uffd_copy(int fd, uintptr_t dst, const void *src, size_t len, bool wp,
+			   size_t *done)
 {
 	enum uffd_result res = UFFD_OK;
 	unsigned tries = 0;
@@ -195,7 +197,8 @@ static bool is_there(int pagemap_fd, uintptr_t addr, bool want)
 	if (pagemap_fd < 0)
 		return sys_bare(SYS_mincore, (long)addr, PAGE_SIZE, (long)&vec, 0, 0, 0) == 0 &&
 		       (vec & 1) == want;
-	return uffd_scan_present(pagemap_fd, addr, addr + PAGE_SIZE, &run, 1, &next) == (want ? 1 : 0);
+	return uffd_scan_present(pagemap_fd, addr, addr + PAGE_SIZE, &run, 1, &next) ==
+	       (want ? 1 : 0);
 }
 
 /* A move that failed: how far it went all the same, from off on.  Who waits there is woken. */
@@ -225,9 +228,9 @@ enum uffd_result uffd_move(int fd, int pagemap_fd, uintptr_t dst, uintptr_t src,
 
 		r = SYS3(uffd_move, fd, UFFDIO_MOVE, &arg);
 		if (!go_on(r, arg.move, &off, len, &tries, &res)) {
-			size_t reached =
-				res == UFFD_OK ? off
-					       : moved_untold(fd, pagemap_fd, dst, src, off, len);
+			size_t reached = res == UFFD_OK
+						 ? off
+						 : moved_untold(fd, pagemap_fd, dst, src, off, len);
 
 			if (reached == len)
 				res = UFFD_OK;

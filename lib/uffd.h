@@ -29,8 +29,8 @@ enum uffd_result {
 
 /* Features that faultline cannot do without. */
 #define UFFD_NEEDED                                                                                \
-	((uint64_t)UFFD_FEATURE_MOVE | UFFD_FEATURE_POISON | UFFD_FEATURE_PAGEFAULT_FLAG_WP |        \
-	 UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_MISSING_SHMEM |         \
+	((uint64_t)UFFD_FEATURE_MOVE | UFFD_FEATURE_POISON | UFFD_FEATURE_PAGEFAULT_FLAG_WP |      \
+	 UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_MISSING_SHMEM |       \
 	 UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
 
 /* /dev/userfaultfd, or -errno. */
@@ -46,7 +46,8 @@ int uffd_register(int fd, uintptr_t start, size_t len, bool wp);
 /* A shared mapping of a memfd, with what is missing, cached and not mapped, or write-protected. */
 int uffd_register_shared(int fd, uintptr_t start, size_t len);
 int uffd_unregister(int fd, uintptr_t start, size_t len);
-enum uffd_result uffd_copy(int fd, uintptr_t dst, const void *src, size_t len, bool wp, size_t *done);
+enum uffd_result uffd_copy(int fd, uintptr_t dst, const void *src, size_t len, bool wp,
+			   size_t *done);
 /* Map pages that the memfd behind the mapping holds. */
 enum uffd_result uffd_continue(int fd, uintptr_t start, size_t len, bool wp, size_t *done);
 enum uffd_result uffd_zeropage(int fd, uintptr_t dst, size_t len, size_t *done);

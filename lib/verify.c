@@ -162,7 +162,8 @@ static void look_at_managed(struct walk *w, const struct region *r, uintptr_t st
 		return;
 	if (w->exec_read && (prot & PROT_READ))
 		prot |= m->prot & PROT_EXEC;
-	if (r->flags & REGION_SHARED ? !starts_with(m->name, "/memfd:faultline-cache ") : !is_anonymous(m))
+	if (r->flags & REGION_SHARED ? !starts_with(m->name, "/memfd:faultline-cache ")
+				     : !is_anonymous(m))
 		differ(w, start, end, "is managed, but mapped there is %s",
 		       m->name[0] != '\0' ? m->name : "shared memory");
 	else if (m->prot != prot)

@@ -154,7 +154,8 @@ static void show_progress(const char *title, uint64_t left, uint64_t of)
 	memset(bar, '.', BAR);
 	memset(bar, '#', part);
 	bar[BAR] = '\0';
-	fprintf(stderr, "\r%s [%s] %llu MiB left \033[K", title, bar, (unsigned long long)(left / 256));
+	fprintf(stderr, "\r%s [%s] %llu MiB left \033[K", title, bar,
+		(unsigned long long)(left / 256));
 }
 
 /* The result of the write, an errno; shown on a terminal from FIRST_MS on. */

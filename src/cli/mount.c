@@ -57,9 +57,17 @@ static void usage_mount(void)
 /* What mount(8) and fstab have besides: taken, and of no consequence here. */
 static bool no_consequence(const char *option)
 {
-	static const char *const names[] = {"defaults", "auto",	   "noauto", "user",
-					    "nouser",	"users",   "owner",  "nofail",
-					    "group",	"_netdev", "default_permissions"};
+	static const char *const names[] = {"defaults",
+					    "auto",
+					    "noauto",
+					    "user",
+					    "nouser",
+					    "users",
+					    "owner",
+					    "nofail",
+					    "group",
+					    "_netdev",
+					    "default_permissions"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(option, names[i]) == 0)

@@ -147,7 +147,8 @@ static int join_group(struct mm *mm, const char *command, char *const *envp, cha
 	int r = -EINVAL;
 
 	if (handle == NULL)
-		log_format(why, why_size, "%s is not set: start with 'faultline run'", GROUP_VARIABLE);
+		log_format(why, why_size, "%s is not set: start with 'faultline run'",
+			   GROUP_VARIABLE);
 	else
 		r = grant_open(mm, handle, why, why_size);
 	if (r == -ENOMEM) {

@@ -42,7 +42,7 @@ static struct {
 	char command[COMMAND_MAX];
 	pid_t main_pid;
 	pid_t pid;
-	int saved_fd; /* the program's standard error, once closed; -1 */
+	int saved_fd;	       /* the program's standard error, once closed; -1 */
 	struct stat stderr_is; /* at the start; its inode is 0 when there was none */
 	bool verify;
 	uint64_t differences; /* atomic: found so far */

@@ -80,8 +80,8 @@ struct job {
 	uint32_t number;
 	char name[WIRE_NAME_MAX];
 	int prio;
-	pid_t pid;    /* LIMIT: of a process, */
-	unsigned nr;  /* its runtime */
+	pid_t pid;   /* LIMIT: of a process, */
+	unsigned nr; /* its runtime */
 	uint64_t bytes;
 	int index; /* SWAPOFF: of the area */
 	int error; /* a client's answer */

@@ -30,9 +30,9 @@ struct client {
 	bool gone;     /* not listed any more; atomic */
 	int sock;
 	int mem_fd, maps_fd, pagemap_fd; /* of /proc/PID, opened by itself for reading */
-	uint64_t mm_addr;     /* in its memory, where it publishes itself; 0: it does not */
-	char name[16];	      /* printable, as /proc/PID/comm */
-	uint64_t attached_at; /* CLOCK_REALTIME, seconds */
+	uint64_t mm_addr;      /* in its memory, where it publishes itself; 0: it does not */
+	char name[16];	       /* printable, as /proc/PID/comm */
+	uint64_t attached_at;  /* CLOCK_REALTIME, seconds */
 	struct mapped *mapped; /* mapped.c's, under its lock */
 	unsigned nmapped;
 };

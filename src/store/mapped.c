@@ -27,8 +27,8 @@ struct mapped {
 	uint32_t refs;
 	struct stat is; /* the memfd's */
 	int memfd;	/* -1: of a server, which is to be free to let go of its memory */
-	int fd;	     /* the file's; -1: none is known */
-	bool stored; /* it is a file of ours */
+	int fd;		/* the file's; -1: none is known */
+	bool stored;	/* it is a file of ours */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

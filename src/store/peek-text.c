@@ -174,7 +174,7 @@ int text_pages(const struct peek *p, const struct peek_region *r, FILE *f)
 			err = peek_touched(p, &next, end);
 		if (err == 0 && next != vpn)
 			err = add_run(f, &run, vpn, next - vpn,
-				      locked | (!armed	? FL_PAGE_UNTRACKED
+				      locked | (!armed	  ? FL_PAGE_UNTRACKED
 						: r->file ? FL_PAGE_FILE
 							  : FL_PAGE_NONE),
 				      0);

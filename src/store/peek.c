@@ -141,9 +141,8 @@ static int walk_tree(const struct peek *p, uint64_t node, uint64_t addr, struct 
 		if (steps == TREE_STEPS)
 			return -EAGAIN;
 		if (r.end > addr) {
-			*out = (struct peek_region){r.start,	     r.end,
-						    r.prot,	     r.flags,
-						    r.users != NULL, (uintptr_t)r.users,
+			*out = (struct peek_region){r.start, r.end,	      r.prot,
+						    r.flags, r.users != NULL, (uintptr_t)r.users,
 						    r.delta};
 			found = 1;
 			node = (uintptr_t)r.left;
@@ -528,7 +527,7 @@ struct look {
 	unsigned n;
 	char *buf;
 	uint64_t key;
-	struct peek_region r;	 /* that they are in */
+	struct peek_region r; /* that they are in */
 	bool done[PEEK_PAGES];
 	bool lost[PEEK_PAGES];	 /* done, with -EIO */
 	uint8_t bad[PEEK_PAGES]; /* passes in which the slot did not match */
@@ -796,8 +795,7 @@ static int find_words(const struct look *l, uint64_t page, uint64_t *word, uint6
 	err = get(l->p, chunk + offsetof(struct cache_chunk, word), &chunks, sizeof(chunks));
 	*word = chunks + page % CHUNK_PAGES * sizeof(uint32_t);
 	*drops = chunk + offsetof(struct cache_chunk, block[0].drops) +
-		 page % CHUNK_PAGES / CACHE_BLOCK *
-			 sizeof(((struct cache_chunk *)NULL)->block[0]);
+		 page % CHUNK_PAGES / CACHE_BLOCK * sizeof(((struct cache_chunk *)NULL)->block[0]);
 	return err;
 }
 

@@ -100,7 +100,15 @@ void node_forget_all(void);
 /* --- open files (files.c, view.c) --- */
 
 struct handle {
-	enum { HANDLE_FILE, HANDLE_DIR, HANDLE_TEXT, HANDLE_AREA, HANDLE_LIST, HANDLE_MEM, HANDLE_PAGEMAP } kind;
+	enum {
+		HANDLE_FILE,
+		HANDLE_DIR,
+		HANDLE_TEXT,
+		HANDLE_AREA,
+		HANDLE_LIST,
+		HANDLE_MEM,
+		HANDLE_PAGEMAP
+	} kind;
 	int fd;		      /* FILE, AREA */
 	uint64_t heard;	      /* FILE: of failed writes (shared_sync()); the pager's lock */
 	uint64_t size;	      /* AREA: bytes that may be read; TEXT: as counted by view-proc.c */
@@ -132,7 +140,8 @@ void io_read(fuse_req_t req, int fd, size_t size, off_t off);
 void io_write(fuse_req_t req, const struct node *n, int fd, void *mem, const char *buf, size_t size,
 	      off_t off, bool append);
 /* A read for nobody but the caller: done() is called by the thread that answers, with bytes or -errno. */
-int io_ahead(int fd, char *buf, size_t size, off_t off, void (*done)(void *arg, int res), void *arg);
+int io_ahead(int fd, char *buf, size_t size, off_t off, void (*done)(void *arg, int res),
+	     void *arg);
 void io_fsync(fuse_req_t req, int fd, bool datasync, enum tally_op op);
 
 /* --- requests --- */
@@ -143,9 +152,10 @@ struct server_options {
 	bool direct;  /* the kernel caches no data of files */
 	bool page_io; /* clients may page through the mount */
 	bool allow_other;
-	uint64_t cache; /* bytes of mapped files that are cached at most */
+	uint64_t cache;				 /* bytes of mapped files that are cached at most */
 	unsigned dirty_expire, dirty_background; /* of these, as in struct fl_options */
-	const char *areas; /* those that are turned on, with ':' between them, in that order; NULL: all */
+	/* those that are turned on, with ':' between them, in that order; NULL: all */
+	const char *areas;
 	char kernel[512]; /* options for the kernel and libfuse, comma-separated, may be empty */
 };
 

@@ -954,7 +954,8 @@ int shared_host(int fd)
 int shared_bytes(int fd, bool stored, uint64_t page, unsigned n, char *buf)
 {
 	bool have[PAGES_AT_ONCE] = {false};
-	struct filedata d = {.fd = -1, .off = page * 4096, .size = n * 4096UL, .buf = buf, .have = have};
+	struct filedata d = {
+		.fd = -1, .off = page * 4096, .size = n * 4096UL, .buf = buf, .have = have};
 	struct stat st;
 	size_t whole;
 	int r = n <= PAGES_AT_ONCE ? 0 : -EINVAL;

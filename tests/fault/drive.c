@@ -225,7 +225,8 @@ static void note_told(const char *line)
 static bool was_told(uintptr_t addr)
 {
 	for (unsigned i = 0; i < TOLD_MAX; i++)
-		if (__atomic_load_n(&told_at[i], __ATOMIC_ACQUIRE) == addr) /* pairs with note_told() */
+		if (__atomic_load_n(&told_at[i], __ATOMIC_ACQUIRE) ==
+		    addr) /* pairs with note_told() */
 			return true;
 	return false;
 }
@@ -461,9 +462,8 @@ static void note_lost(struct mem *m, size_t page, const char *what)
 	/* one that could not be brought back at the end was told by its address */
 	if (m->fl == NULL && !was_told((uintptr_t)m->base + page * PG))
 		wrong("%s: SIGBUS on page %zu, which was not lost before", what, page);
-	if (m->fl != NULL &&
-	    (fl_page_state(m->fl, m->base + page * PG, PG, &state) != 0 ||
-	     FL_PAGE_KIND(state) != FL_PAGE_POISONED))
+	if (m->fl != NULL && (fl_page_state(m->fl, m->base + page * PG, PG, &state) != 0 ||
+			      FL_PAGE_KIND(state) != FL_PAGE_POISONED))
 		wrong("%s: SIGBUS on page %zu, whose state is 0x%02x", what, page, state);
 	m->lost[page] = true;
 	report->lost++;

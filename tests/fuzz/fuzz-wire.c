@@ -13,8 +13,8 @@
 /* A message as one side or the other would send it: how many descriptors go with it, and who. */
 static unsigned make(struct wire_msg *m, bool *client)
 {
-	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0, 1, 0,
-				       0, 0, 0, 0, 2, 0, 0, 4, 4, 0, 0, 0, 0, 2};
+	static const unsigned fds[] = {0, 3, 2, 0, 3, 1, 0, 0, 0, 1, 0, 0, 0,
+				       0, 0, 2, 0, 0, 4, 4, 0, 0, 0, 0, 2};
 
 	wire_init(m, (enum wire_type)(1 + fuzz_below(WIRE_BACKING)));
 	m->count = fuzz_below(3);

@@ -20,8 +20,8 @@ static bool of_client(uint32_t type)
 {
 	return (type >= WIRE_HELLO && type <= WIRE_DONE) ||
 	       (type >= WIRE_FILE && type <= WIRE_FORK) || type == WIRE_ADVISE ||
-	       type == WIRE_RETURN || type == WIRE_TAKE || type == WIRE_GO ||
-	       type == WIRE_STORE || type == WIRE_BACKING;
+	       type == WIRE_RETURN || type == WIRE_TAKE || type == WIRE_GO || type == WIRE_STORE ||
+	       type == WIRE_BACKING;
 }
 
 static bool is_range(uint64_t addr, uint64_t len)

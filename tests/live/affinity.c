@@ -159,7 +159,8 @@ int main(int argc, char **argv)
 		snprintf(text, sizeof(text), "%d", CPU_COUNT(&whole));
 		setenv("AFFINITY_CPUS", text, 1);
 	}
-	memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		      0);
 	if (memory == MAP_FAILED)
 		die("mmap");
 	if (pthread_create(&watch, NULL, watcher, &self) != 0)

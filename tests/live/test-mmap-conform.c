@@ -860,9 +860,9 @@ static void pages_can_be_rearranged(void **state)
 	for (size_t i = 0; i < n; i += 5)
 		live_page(p, i)[8] = i;
 	for (size_t i = 0; i < n; i++)
-		assert_int_equal(s_remap_file_pages(p + i * PG, PG, 0, n - 1 - i,
-						    i % 2 ? MAP_NONBLOCK : 0),
-				 0);
+		assert_int_equal(
+			s_remap_file_pages(p + i * PG, PG, 0, n - 1 - i, i % 2 ? MAP_NONBLOCK : 0),
+			0);
 	for (size_t i = 0; i < n; i++) {
 		assert_int_equal(live_page(p, i)[3], expected(n - 1 - i, 3));
 		*(volatile uint64_t *)&live_page(p, i)[7] = 1000 + i;
@@ -989,9 +989,9 @@ static void a_window_moves_over_a_file(void **state)
 	for (unsigned round = 0; round < 1500; round++) {
 		size_t at = (size_t)rand_r(&seed) % (n - width + 1);
 
-		assert_int_equal(s_remap_file_pages(window, width * PG, 0, at,
-						    round % 2 ? MAP_NONBLOCK : 0),
-				 0);
+		assert_int_equal(
+			s_remap_file_pages(window, width * PG, 0, at, round % 2 ? MAP_NONBLOCK : 0),
+			0);
 		for (size_t k = 0; k < width; k++) {
 			uint64_t *page = live_page(window, k);
 
@@ -1315,9 +1315,8 @@ static void moving_may_leave_the_old_place_mapped(void **state)
 				     MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
 		assert_true((long)q > 0);
 		for (size_t i = 0; i < 20; i++)
-			assert_int_equal(live_page(q, i)[2], (i + 10) % 3 == 0
-								     ? 510 + i
-								     : expected(i + 10, 2));
+			assert_int_equal(live_page(q, i)[2],
+					 (i + 10) % 3 == 0 ? 510 + i : expected(i + 10, 2));
 		/* what was there is elsewhere; the file is here again */
 		for (size_t i = 0; i < 40; i++) {
 			bool moved = type[t] == MAP_PRIVATE && i >= 10 && i < 30;
@@ -1327,9 +1326,9 @@ static void moving_may_leave_the_old_place_mapped(void **state)
 		}
 		live_page(p, 12)[4] = 12;
 		assert_int_equal(live_page(q, 2)[4], type[t] == MAP_SHARED ? 12 : expected(12, 4));
-		assert_int_equal(s_mremap(p, 10 * PG, 12 * PG, MREMAP_MAYMOVE | MREMAP_DONTUNMAP,
-					  NULL),
-				 -EINVAL);
+		assert_int_equal(
+			s_mremap(p, 10 * PG, 12 * PG, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL),
+			-EINVAL);
 		s_munmap(p, 40 * PG);
 		s_munmap(q, 20 * PG);
 		end_file(fd);
@@ -1394,7 +1393,10 @@ static int paged_end(void **state)
 	return 0;
 }
 
-#define NATIVE(name) {"native: " #name, name, native, NULL, NULL}
+#define NATIVE(name)                                                                               \
+	{                                                                                          \
+		"native: " #name, name, native, NULL, NULL                                         \
+	}
 #define BOTH(name)                                                                                 \
 	NATIVE(name),                                                                              \
 	{                                                                                          \

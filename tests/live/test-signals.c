@@ -30,7 +30,7 @@
 #define BALLAST 2048UL /* pages: twice the small limit */
 #define WINDOW 16UL    /* pages */
 
-#define HITS 3000U   /* of a timer */
+#define HITS 3000U    /* of a timer */
 #define JUMPS 100000U /* out of a handler; TEST_JUMPS=1000000 is a minute a side */
 #define CANCELS 200U
 #define FAULTS 2000U

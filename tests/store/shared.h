@@ -77,17 +77,17 @@ enum what {
 	PSS,   /* KiB of the cache that are mapped, shared ones by their part; `n` 1: all of them */
 	CLOSE, /* fl_close */
 	RUN,   /* shared_run(): number `page`, seed `version` */
-	ADVISE,	 /* advice `version` about `n` pages from `page` on */
-	LOCK,	 /* mlock2(2) with flags `version` of these */
-	UNLOCK,	 /* munlock(2) of these */
-	MORE,	 /* map them with MAP_FIXED and flags `version` besides */
-	CACHED,	 /* how many of them are in memory, whoever has them mapped */
-	LOCKED,	 /* KiB that the kernel has locked */
-	BRING,	 /* a thread begins to read BASE/slow/file, which is slow, into page `page` */
-	BROUGHT, /* its end: how many bytes it read */
-	WHERE,	 /* page `page`'s address */
-	OPEN,	 /* the file again: of another server's mount */
-	SHUT,	 /* close(2) its descriptor: it stays mapped */
+	ADVISE,	  /* advice `version` about `n` pages from `page` on */
+	LOCK,	  /* mlock2(2) with flags `version` of these */
+	UNLOCK,	  /* munlock(2) of these */
+	MORE,	  /* map them with MAP_FIXED and flags `version` besides */
+	CACHED,	  /* how many of them are in memory, whoever has them mapped */
+	LOCKED,	  /* KiB that the kernel has locked */
+	BRING,	  /* a thread begins to read BASE/slow/file, which is slow, into page `page` */
+	BROUGHT,  /* its end: how many bytes it read */
+	WHERE,	  /* page `page`'s address */
+	OPEN,	  /* the file again: of another server's mount */
+	SHUT,	  /* close(2) its descriptor: it stays mapped */
 	BRING_IN, /* fl_prefetch() these, */
 	CAME,	  /* and its end: -ETIME: it does not come */
 	TRY,	  /* fl_try() these */

@@ -238,7 +238,8 @@ static int memfd_of(const struct pagecache *pc)
 static int read_file(void *arg, uint64_t backing, enum peek_part part, uint64_t page, unsigned n,
 		     char *buf)
 {
-	int fd = part == PEEK_CACHED ? memfd_of((const struct pagecache *)(uintptr_t)backing) : file_fd;
+	int fd = part == PEEK_CACHED ? memfd_of((const struct pagecache *)(uintptr_t)backing)
+				     : file_fd;
 	ssize_t got;
 
 	(void)arg;
@@ -284,13 +285,15 @@ static void of_a_file(void **state)
 		live_page(mem, 9)[3] = live_page(want, 9)[3] = 5;
 		live_page(mem, 29)[3] = live_page(want, 29)[3] = 6;
 		/* cached and dirty, and not mapped; and cached only */
-		assert_int_equal(fl_madvise(fl, mem + 29 * PG, PG,
-					    kinds[kind] == MAP_SHARED ? MADV_DONTNEED : MADV_PAGEOUT),
-				 0);
+		assert_int_equal(
+			fl_madvise(fl, mem + 29 * PG, PG,
+				   kinds[kind] == MAP_SHARED ? MADV_DONTNEED : MADV_PAGEOUT),
+			0);
 		for (size_t i = 46; i < 54; i++)
 			live_page(also, i)[3] = live_page(want, i)[3] = i % 2 ? i : live_word(i, 3);
 		assert_int_equal(peek_region(&p, (uintptr_t)mem, &r), 1);
-		assert_int_equal(peek_tell(&p, &r, page_number(mem), (unsigned)n + 2, tell, NULL), 0);
+		assert_int_equal(peek_tell(&p, &r, page_number(mem), (unsigned)n + 2, tell, NULL),
+				 0);
 		/* nobody can say where the files are */
 		for (size_t i = 0; i < n; i++) {
 			int res = peek_read(&p, page_number(mem) + i, 1, got);
@@ -723,8 +726,8 @@ static void *map_parts(void *arg)
 		unsigned part = m->moves % 2;
 		size_t page = m->moves * 7 % PARTS_PAGES;
 		void *at = fl_mmap(m->fl, m->place[0], PARTS_PAGES * PG, RW,
-				   MAP_FIXED | (m->moves / 2 % 2 ? MAP_SHARED : MAP_PRIVATE), file_fd,
-				   part * PARTS_PAGES * (off_t)PG);
+				   MAP_FIXED | (m->moves / 2 % 2 ? MAP_SHARED : MAP_PRIVATE),
+				   file_fd, part * PARTS_PAGES * (off_t)PG);
 
 		m->wrong += at != m->place[0];
 		for (size_t i = page % 3; i < PARTS_PAGES; i += 3)
@@ -839,10 +842,17 @@ static void gone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_state), cmocka_unit_test(packed), cmocka_unit_test(of_a_file), cmocka_unit_test(counters),
-		cmocka_unit_test(damaged),     cmocka_unit_test(stamps), cmocka_unit_test(stamps_in_a_file),
-		cmocka_unit_test(stamps_over_a_file), cmocka_unit_test(moves),
-		cmocka_unit_test(parts_of_a_file), cmocka_unit_test(gone),
+		cmocka_unit_test(every_state),
+		cmocka_unit_test(packed),
+		cmocka_unit_test(of_a_file),
+		cmocka_unit_test(counters),
+		cmocka_unit_test(damaged),
+		cmocka_unit_test(stamps),
+		cmocka_unit_test(stamps_in_a_file),
+		cmocka_unit_test(stamps_over_a_file),
+		cmocka_unit_test(moves),
+		cmocka_unit_test(parts_of_a_file),
+		cmocka_unit_test(gone),
 	};
 
 	return cmocka_run_group_tests_name("peek", tests, begin, end);

@@ -483,7 +483,8 @@ static int64_t tell_nonsense(uint64_t what, uint64_t seed)
 
 	if (at == FL_FAILED || ftruncate(memfd, PAGES * PG) != 0)
 		return -1;
-	send_many(sock, (struct wire_msg){.type = WIRE_HELLO, .mm_addr = (uintptr_t)fl->mm}, own, 3);
+	send_many(sock, (struct wire_msg){.type = WIRE_HELLO, .mm_addr = (uintptr_t)fl->mm}, own,
+		  3);
 	while (hear_raw(sock, none).type != WIRE_ATTACHED)
 		continue;
 	switch ((enum nonsense)what) {

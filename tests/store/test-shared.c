@@ -210,11 +210,12 @@ static void shown_in_proc(void **state)
 	}
 	assert_int_equal(CACHED_PAGES, cached);
 	/* by the tools that people have */
-	snprintf(line, sizeof(line),
-		 "dd if='%s/mnt/proc/%d/mem' iflag=skip_bytes,count_bytes skip=%lld count=%lu bs=1M "
-		 "status=none | head -c %lu | cmp - '%s'",
-		 base, (int)p[1].pid, (long long)at[1], PAGES * PG,
-		 (PAGES - 1) * PG + 100, in_base("mnt/files/data"));
+	snprintf(
+		line, sizeof(line),
+		"dd if='%s/mnt/proc/%d/mem' iflag=skip_bytes,count_bytes skip=%lld count=%lu bs=1M "
+		"status=none | head -c %lu | cmp - '%s'",
+		base, (int)p[1].pid, (long long)at[1], PAGES * PG, (PAGES - 1) * PG + 100,
+		in_base("mnt/files/data"));
 	if (system(line) != 0)
 		fail_msg("%s", line);
 	/* more than the cache holds, of which some is written and leaves */

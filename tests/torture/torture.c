@@ -64,8 +64,8 @@ struct worker {
 	uint64_t rng;
 	char *mem, *shadow;
 	int map_flags; /* FL_MAP_IN_THREAD, or 0 */
-	char *was; /* the shadow as of the snapshot that is being taken */
-	int image; /* its file; -1: none */
+	char *was;     /* the shadow as of the snapshot that is being taken */
+	int image;     /* its file; -1: none */
 	int event;
 	uint64_t images; /* compared so far */
 	uint64_t ops;
@@ -622,7 +622,8 @@ int main(int argc, char **argv)
 	}
 	if (images == 0 && seconds >= 10)
 		die(NULL, "images that were compared", 0, 0, 0, 1);
-	printf("torture: seed %lu: %lu operations, %lu O_DIRECT rounds, %u limits, %u swapoffs, %lu images; "
+	printf("torture: seed %lu: %lu operations, %lu O_DIRECT rounds, %u limits, %u swapoffs, "
+	       "%lu images; "
 	       "evicted %lu, read %lu, written %lu, dropped clean %lu, refused %lu, wp faults "
 	       "%lu, compressed %lu, written through %lu, in their threads %lu\n",
 	       (unsigned long)seed, (unsigned long)ops, (unsigned long)(uintptr_t)rounds, limits,

@@ -494,8 +494,8 @@ static void a_file_may_end_within_a_page(void **state)
 	assert_int_equal(ftruncate(e->dev.fd, 6 * PAGE + 100), 0);
 	memset(e->mem, 0xee, 8 * PAGE);
 	for (unsigned i = 0; i < 3; i++) {
-		io_init(e, &io[i], BLK_READ, i == 0 ? 0 : i + 4, e->mem + (i == 0 ? 0 : i + 4) * PAGE,
-			i == 0 ? 5 : i);
+		io_init(e, &io[i], BLK_READ, i == 0 ? 0 : i + 4,
+			e->mem + (i == 0 ? 0 : i + 4) * PAGE, i == 0 ? 5 : i);
 		blkio_queue(e->q, &io[i].req);
 	}
 	finish(e);

@@ -76,9 +76,8 @@ static enum pte_state next_state(enum pte_state from)
 {
 	static const unsigned legal[PTE_STATES] = {
 		[PTE_NONE] = ALL_STATES,
-		[PTE_PRESENT] =
-			1U << PTE_NONE | 1U << PTE_PRESENT | 1U << PTE_STAGED | 1U << PTE_SWAPPED |
-			1U << PTE_COMPRESSED,
+		[PTE_PRESENT] = 1U << PTE_NONE | 1U << PTE_PRESENT | 1U << PTE_STAGED |
+				1U << PTE_SWAPPED | 1U << PTE_COMPRESSED,
 		[PTE_STAGED] = ALL_STATES,
 		[PTE_SWAPPED] = 1U << PTE_NONE | 1U << PTE_STAGED | 1U << PTE_POISONED,
 		[PTE_FILLED] = 1U << PTE_NONE | 1U << PTE_PRESENT,
@@ -153,8 +152,9 @@ static void random_transitions_agree_with_an_array(void **state)
 			for (vpn_t at = base[l] + i; i < end && want[l][i] == 0; i++) {
 				want[l][i] = pte_make(PTE_PRESENT, SWP_NONE, 0);
 				if (i + 1 == end || want[l][i + 1] != 0)
-					assert_int_equal(pte_fill_present(&table, at, base[l] + end),
-							 base[l] + i + 1);
+					assert_int_equal(
+						pte_fill_present(&table, at, base[l] + end),
+						base[l] + i + 1);
 			}
 		}
 		for (unsigned k = 0; k < 200; k++) {
@@ -342,11 +342,11 @@ static void transition(void *arg)
 static void an_illegal_transition_ends_the_process(void **state)
 {
 	static const enum pte_state bad[][2] = {
-		{PTE_SWAPPED, PTE_PRESENT},  {PTE_SWAPPED, PTE_FILLED},
-		{PTE_FILLED, PTE_SWAPPED},   {PTE_FILLED, PTE_STAGED},
-		{PTE_POISONED, PTE_PRESENT}, {PTE_POISONED, PTE_SWAPPED},
-		{PTE_PRESENT, PTE_FILLED},   {PTE_PRESENT, PTE_POISONED},
-		{PTE_COMPRESSED, PTE_STAGED}, {PTE_COMPRESSED, PTE_FILLED},
+		{PTE_SWAPPED, PTE_PRESENT},    {PTE_SWAPPED, PTE_FILLED},
+		{PTE_FILLED, PTE_SWAPPED},     {PTE_FILLED, PTE_STAGED},
+		{PTE_POISONED, PTE_PRESENT},   {PTE_POISONED, PTE_SWAPPED},
+		{PTE_PRESENT, PTE_FILLED},     {PTE_PRESENT, PTE_POISONED},
+		{PTE_COMPRESSED, PTE_STAGED},  {PTE_COMPRESSED, PTE_FILLED},
 		{PTE_SWAPPED, PTE_COMPRESSED}, {PTE_FILLED, PTE_COMPRESSED},
 	};
 
