@@ -547,13 +547,18 @@ static void sixteen_bytes_a_touched_page(void **state)
 		live_page(mem, p)[7] = ~p;
 	}
 	live_out(fl, mem, n);
-	live_until(all_away(fl, n));
+	/* what is written through is on its way for a moment */
+	if (live_compressed())
+		live_until(all_away(fl, n));
+	assert_true(all_away(fl, n));
 	assert_true(live_stats(fl).bookkeeping - before >= 8 * n);
 	assert_true(live_stats(fl).bookkeeping - before <= 16 * n + 65536);
 	for (size_t p = 0; p < n; p++)
 		assert_true(live_page(mem, p)[0] == p + 1 && live_page(mem, p)[7] == ~p);
 	assert_int_equal(fl_munmap(fl, mem, n * PG), 0);
-	live_until(live_stats(fl).slots_used == 0); /* what is written through ends first */
+	if (live_compressed())
+		live_until(live_stats(fl).slots_used == 0);
+	assert_int_equal(live_stats(fl).slots_used, 0);
 	/* page entries are given back with their pages */
 	assert_true(live_stats(fl).bookkeeping <= before + 8 * n + 65536);
 	assert_int_equal(fl_close(fl), 0);
