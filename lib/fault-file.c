@@ -847,6 +847,7 @@ static void read_done(struct file_io *io, int res)
 			read_ended(io);
 		return;
 	}
+	p->placed += io->n;
 	if (placed(io)) {
 		answered(io, true);
 		read_ended(io);

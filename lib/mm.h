@@ -105,6 +105,7 @@ struct pager {
 	bool kin;	  /* kin_fd was readable then */
 	bool unwatched;	  /* neither was looked at then */
 	bool answered;	  /* a read answered a fault since the last sleep */
+	uint32_t placed;  /* pages that ended reads were put in place since messages were read */
 	bool streaming;	  /* the fault that is being answered is of a stream that is read ahead */
 	bool pumped;	  /* doorbells may have been passed over (pager_pump) */
 	void *stack;

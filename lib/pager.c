@@ -45,7 +45,8 @@
 #define ANSWER_MAX 32U /* pages that come before a pager does the rest of a round */
 #define AWAKE_NS 150000U
 #define AWAKE_NEXT_NS 40000U
-#define AT_ONCE 2U /* reads that are answered before a pager looks for faults again */
+#define AT_ONCE 2U	 /* reads that are answered before a pager looks for faults again */
+#define PLACED_MOST 128U /* pages that are put in place before it does so, too */
 
 /* ---- the thread ---- */
 
@@ -422,6 +423,7 @@ static unsigned read_messages(struct pager *p, bool calls)
 /* Whether there may have been any. */
 static bool read_faults(struct pager *p, bool calls)
 {
+	p->placed = 0;
 	if (!(p->mm->flags & MM_SERVER))
 		return read_messages(p, calls) != 0;
 	/* what is ready is mostly not its own */
@@ -433,8 +435,9 @@ static bool read_faults(struct pager *p, bool calls)
 /*
  * Call back ended I/O, some at a time.  Who got its page may ask for another soon: that is heard
  * in between and read at once.  Else threads that wait for a read each would come to wait, and to
- * go on, all at a time, and the device would have nothing to do meanwhile.  But the rest of a
- * round, which sees to limits, waits for some pages only.
+ * go on, all at a time, and the device would have nothing to do meanwhile.  Nor is it to wait
+ * while many pages of a stream are put in place: who reads the first of them asks for more
+ * soon.  But the rest of a round, which sees to limits, waits for some pages only.
  */
 static void answer_reads(struct pager *p, bool calls)
 {
@@ -451,7 +454,7 @@ static void answer_reads(struct pager *p, bool calls)
 		if (blkio_reap_some(p->io, AT_ONCE) == 0)
 			break;
 		answered |= p->answered;
-		if (p->answered && !p->stop && read_faults(p, calls))
+		if ((p->answered || p->placed >= PLACED_MOST) && !p->stop && read_faults(p, calls))
 			blkio_flush(p->io);
 	}
 	p->answered = answered;
