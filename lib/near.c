@@ -399,6 +399,10 @@ void near_fault(struct pager *p, uint32_t tid, bool waits, uint64_t now)
 	struct near_pager *n = &p->near;
 	bool both = p->mm->near.wanted;
 
+	if (p->mm->snaps.now != NULL) {
+		n->same = 0;
+		return;
+	}
 	/* whom may have ended, and the one that pages alone now is not bound at all */
 	if (n->cpu >= 0 && (tid != n->whom || tid != n->tid || (waits && !both))) {
 		if (++n->unlike >= UNLIKE_MAX)
@@ -442,7 +446,7 @@ bool near_binds(const struct pager *p)
 	return p->near.cpu >= 0 && p->mm->near.wanted;
 }
 
-void near_idle(struct pager *p)
+void near_apart(struct pager *p)
 {
 	if (p->near.cpu >= 0)
 		unbind(p);

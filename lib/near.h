@@ -90,7 +90,7 @@ void near_init(struct near_pager *n);
 /*
  * A fault of thread tid was taken; waits: for I/O.  On a pager, with the mm
  * lock held.  When nothing is to be bound but the pager, it follows a thread
- * that faults without I/O.
+ * that faults without I/O.  While a snapshot is being taken it binds nobody.
  */
 void near_fault(struct pager *p, uint32_t tid, bool waits, uint64_t now);
 
@@ -100,9 +100,12 @@ void near_stream(struct pager *p);
 /* A read answered a fault of the thread that is bound, ns after it was taken. */
 void near_answered(struct pager *p, uint64_t ns);
 
-/* No fault came for NEAR_IDLE_NS, the longest that a pager sleeps that has bound a thread. */
+/*
+ * Nobody is bound any more: no fault came for NEAR_IDLE_NS, the longest that a pager sleeps
+ * that has bound a thread, or the pager has other work for a CPU of its own.
+ */
 #define NEAR_IDLE_NS 20000000U
-void near_idle(struct pager *p);
+void near_apart(struct pager *p);
 
 /* Whether pager and thread share a CPU, so that the pager may not keep it for nothing. */
 bool near_binds(const struct pager *p);

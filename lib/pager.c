@@ -570,7 +570,7 @@ static void sleep_until_event(struct pager *p, uint64_t most)
 	p->readable = r & BLKIO_READABLE;
 	p->kin = r & BLKIO_ALSO;
 	if (r == 0 && timeout == NEAR_IDLE_NS)
-		near_idle(p);
+		near_apart(p);
 }
 
 void pager_pump(struct pager *p)

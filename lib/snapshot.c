@@ -648,6 +648,9 @@ void snapshot_round(struct pager *p, bool calls)
 {
 	struct snapshots *all = &p->mm->snaps;
 
+	/* there is work for a CPU, and who writes meanwhile wants another */
+	if (all->now != NULL)
+		near_apart(p);
 	if (all->now != NULL && all->now->stage == SNAP_PREPARING) {
 		struct snapshot *s = all->now;
 
