@@ -28,7 +28,7 @@
 
 #include <errno.h>
 
-#define SLICE 512U     /* pages, as protecting one takes, between two looks for faults */
+#define SLICE 4096U    /* pages, as protecting one takes, between two looks for faults */
 #define SLICE_LEAF 32U /* what to ask for a leaf's takes, in such pages */
 #define PASSES_MAX 3U  /* before the instant */
 #define FEW 1024U      /* pages that may be left for it */
@@ -169,8 +169,8 @@ bool snapshot_pass(struct snapshot *s)
 			s->next = r != NULL ? vpn_of(r->end) : vpn + 1;
 			continue;
 		}
-		/* a huge page is protected as a whole, and stays one */
-		stop = (vpn | (PTE_LEAF_PAGES - 1)) + 1;
+		/* whole leaves: a huge page is protected as a whole, and stays one */
+		stop = (vpn | (SLICE - 1)) + 1;
 		if (stop > vpn_of(r->end))
 			stop = vpn_of(r->end);
 		if (stop > end)
@@ -178,7 +178,7 @@ bool snapshot_pass(struct snapshot *s)
 		/* what fails now is found again at the instant */
 		protect_rest(&w, vpn, stop);
 		s->passed += w.pages;
-		cost += SLICE_LEAF + w.pages;
+		cost += (stop - vpn) / PTE_LEAF_PAGES * SLICE_LEAF + SLICE_LEAF + w.pages;
 		s->next = stop;
 	}
 	if (cost >= SLICE)

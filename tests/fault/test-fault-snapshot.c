@@ -312,7 +312,7 @@ static void calls_fail(void **state)
 
 /* ---- between the protection of a page and the instant ---- */
 
-#define MANY 8192U /* pages: they are protected in more than two calls */
+#define MANY 16384U /* pages: they are protected in more than two calls */
 #define PATIENCE 10000000000U
 
 static struct {

@@ -419,9 +419,9 @@ static void written_before_the_instant(void **state)
 					.pagers = 1 + i % 2,
 					.pages = 16,
 					.stride = 5,
-					.spread = 256,
+					.spread = 1024,
 					/* the last one beside eviction */
-					.limit = wp[i] == FL_WP_SYNC ? 8 * MIB : 64 * MIB,
+					.limit = wp[i] == FL_WP_SYNC ? 32 * MIB : 256 * MIB,
 					.wp = wp[i],
 					.file = wp[i] != FL_WP_AUTO};
 
