@@ -135,6 +135,7 @@ enum fault_result fault_wp(struct mm *mm, struct pager *p, int fd, const struct 
 		n = snapshot_prepares(mm) ? early_run(mm, r, vpn) : 1;
 		if (uffd_writeprotect(fd, addr_of(vpn), n * PAGE_SIZE, false) != UFFD_OK)
 			uffd_wake(fd, addr_of(vpn), PAGE_SIZE);
+		mm->snaps.lifted += n;
 		stat_add(&mm->stats.faults_stale, 1);
 		return FAULT_DONE;
 	}
@@ -187,6 +188,7 @@ enum fault_result fault_wp(struct mm *mm, struct pager *p, int fd, const struct 
 	r->wp_faults += n;
 	if (n == 1)
 		vpn = spread(mm, r, vpn, &n);
+	mm->snaps.lifted += n;
 	if (uffd_writeprotect(fd, addr_of(vpn), n * PAGE_SIZE, false) != UFFD_OK) {
 		uffd_wake(fd, f->addr, PAGE_SIZE);
 		return FAULT_DONE;

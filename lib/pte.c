@@ -255,8 +255,10 @@ void pte_set(struct pte_table *t, vpn_t vpn, pte_t v)
 		*link += LINK_USED;
 	if (*p != 0 && v == 0)
 		*link -= LINK_USED;
-	if (from != PTE_PRESENT && to == PTE_PRESENT)
+	if (from != PTE_PRESENT && to == PTE_PRESENT) {
 		*link += LINK_PRESENT;
+		t->came++;
+	}
 	if (from == PTE_PRESENT && to != PTE_PRESENT)
 		*link -= LINK_PRESENT;
 	if (from != to) {
@@ -284,6 +286,7 @@ vpn_t pte_fill_present(struct pte_table *t, vpn_t vpn, vpn_t end)
 		*link += (vpn - first) * (LINK_USED + LINK_PRESENT);
 		count_add(t, PTE_NONE, first - vpn);
 		count_add(t, PTE_PRESENT, vpn - first);
+		t->came += vpn - first;
 		if (vpn < stop)
 			break;
 	}

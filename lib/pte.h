@@ -108,6 +108,7 @@ struct pte_table {
 	uint32_t nodes;	    /* in use */
 	uint32_t root;
 	uint64_t count[PTE_STATES]; /* pages by state; written under the mm lock, read by anyone */
+	uint64_t came;		    /* entries that became PRESENT, so far */
 	/* the leaf that was last used; leaf 0 is never cached */
 	vpn_t cache_key;
 	pte_t *cache_leaf;

@@ -7,15 +7,17 @@
  * it is done in passes, the first ones in slices between which faults and calls are
  * served as ever.  Who writes to a page that is protected already has it
  * unprotected at once: nothing is to be saved before the instant.  Pages may also
- * leave, come, move and be unmapped between two slices, and nothing is noted of
- * all that: each pass asks the kernel which pages are present and not protected
+ * leave, come, move and be unmapped between two slices, and which do is not noted:
+ * each pass asks the kernel which pages are present and not protected
  * (PAGEMAP_SCAN), and protects those, and so does the last one, at the
  * instant, with the mm lock held from its first page to its last.  Nobody takes a
  * protection away without that lock, so what it does not find is protected.
  *
- * A pass that protected few pages is the last but one, and so is one that found
- * more than half of what the one before it had: a program that writes faster
- * than it is protected has it all in the pause, which is then as long as a fork.
+ * Whether there is another pass before the last one is decided by two counts: pages
+ * that became PRESENT, and pages that were let be written.  A pass during which there
+ * were few is the last but one, and so is one during which there were more than half of what
+ * there were in the one before it: a program that writes faster than it is protected
+ * has it all in the pause, which is then as long as a fork.  Nothing but time depends on them.
  *
  * Only what has a PRESENT entry is protected: a fault on a protected page of another
  * state would find nothing to lift.
@@ -31,7 +33,7 @@
 #define SLICE 4096U    /* pages, as protecting one takes, between two looks for faults */
 #define SLICE_LEAF 32U /* what to ask for a leaf's takes, in such pages */
 #define PASSES_MAX 3U  /* before the instant */
-#define FEW 1024U      /* pages that may be left for it */
+#define FEW 4096U      /* pages that may be left for it */
 #define GAP_MAX 16U    /* protected pages between two runs that are protected with them */
 #define RUNS 64U
 
@@ -146,6 +148,7 @@ void snapshot_spare(struct mm *mm, vpn_t vpn)
 int snapshot_prepare(struct snapshot *s)
 {
 	s->next = vpn_of(s->start);
+	s->changes = s->mm->ptes.came + s->mm->snaps.lifted;
 	return register_protection(s);
 }
 
@@ -154,6 +157,7 @@ bool snapshot_pass(struct snapshot *s)
 	struct mm *mm = s->mm;
 	vpn_t end = vpn_of(s->end);
 	uint64_t cost = 0;
+	uint64_t now, changed;
 	bool again;
 
 	while (cost < SLICE) {
@@ -177,17 +181,18 @@ bool snapshot_pass(struct snapshot *s)
 			stop = end;
 		/* what fails now is found again at the instant */
 		protect_rest(&w, vpn, stop);
-		s->passed += w.pages;
 		cost += (stop - vpn) / PTE_LEAF_PAGES * SLICE_LEAF + SLICE_LEAF + w.pages;
 		s->next = stop;
 	}
 	if (cost >= SLICE)
 		return false;
 	s->passes++;
-	again = s->passes < PASSES_MAX && s->passed > FEW &&
-		(s->passes == 1 || s->passed < s->before / 2);
-	s->before = s->passed;
-	s->passed = 0;
+	now = mm->ptes.came + mm->snaps.lifted;
+	changed = now - s->changes;
+	again = s->passes < PASSES_MAX && changed > FEW &&
+		(s->passes == 1 || changed < s->before / 2);
+	s->before = changed;
+	s->changes = now;
 	s->next = vpn_of(s->start);
 	return !again;
 }

@@ -68,8 +68,9 @@ struct snapshot {
 	bool linear;		 /* a range of memory, not all there is */
 	struct hop_slot *caller; /* who waits for the instant; NULL: asked from outside */
 	vpn_t next;		 /* PREPARING: where the pass goes on */
-	unsigned passes;	 /* that have ended, */
-	uint64_t passed, before; /* pages that this one protected, and the one before it */
+	unsigned passes;	 /* that have ended */
+	uint64_t changes;	 /* pages that had come or been lifted when this one began, */
+	uint64_t before;	 /* and how many did during the one before it */
 	bool prepared;
 	struct blk_dev dev;
 	struct image_range *range;

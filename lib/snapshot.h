@@ -37,6 +37,7 @@ struct snapshots {
 	struct snapshot *now; /* the one that is being taken */
 	uint64_t pages;	      /* its buffer, of the limit's frames */
 	uint64_t bytes;	      /* of its tables */
+	uint64_t lifted;      /* protected pages that were let be written, so far */
 	uint32_t begun;	      /* how many have begun, and */
 	uint32_t ended;	      /* futex: ended; a waiter reads result after it */
 	int result;	      /* of the last one: 0, or how many pages were lost, or -errno */

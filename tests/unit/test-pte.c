@@ -18,6 +18,7 @@
 static struct pte_table table;
 static pte_t want[LEAVES][PTE_LEAF_PAGES];
 static vpn_t base[LEAVES]; /* ascending */
+static uint64_t came;	   /* entries that became PRESENT */
 static uint64_t seed;
 
 static uint64_t rnd64(void)
@@ -46,6 +47,7 @@ static void setup(uint64_t s)
 	seed = s;
 	assert_int_equal(pte_table_open(&table), 0);
 	memset(want, 0, sizeof(want));
+	came = 0;
 	for (unsigned i = 0; i < LEAVES; i++) {
 		bool taken;
 
@@ -142,6 +144,7 @@ static void random_transitions_agree_with_an_array(void **state)
 				v = 0;
 			assert_int_equal(pte_reserve(&table, base[l] + i, 1), 0);
 			pte_set(&table, base[l] + i, v);
+			came += pte_state(want[l][i]) != PTE_PRESENT && to == PTE_PRESENT;
 			want[l][i] = v;
 		}
 		for (unsigned k = 0; k < 20; k++) {
@@ -151,6 +154,7 @@ static void random_transitions_agree_with_an_array(void **state)
 			assert_int_equal(pte_reserve(&table, base[l], PTE_LEAF_PAGES), 0);
 			for (vpn_t at = base[l] + i; i < end && want[l][i] == 0; i++) {
 				want[l][i] = pte_make(PTE_PRESENT, SWP_NONE, 0);
+				came++;
 				if (i + 1 == end || want[l][i + 1] != 0)
 					assert_int_equal(
 						pte_fill_present(&table, at, base[l] + end),
@@ -166,6 +170,7 @@ static void random_transitions_agree_with_an_array(void **state)
 				want[l][i] = (want[l][i] & ~clear) | set;
 		}
 		check_counts();
+		assert_int_equal(table.came, came);
 		for (unsigned k = 0; k < 60; k++) {
 			vpn_t a = base[rnd(LEAVES)] + rnd(2000), b = base[rnd(LEAVES)] + rnd(2000);
 			unsigned mask = 1U << (1 + rnd(PTE_STATES - 1));
