@@ -63,6 +63,17 @@ static bool all_present(struct mm *mm, vpn_t vpn, vpn_t end)
 	return true;
 }
 
+/* PRESENT pages: in the run, or in the next one. */
+static void add_present(struct protection *w, vpn_t vpn, vpn_t end)
+{
+	if (vpn != w->to &&
+	    (w->to == w->from || vpn - w->to > GAP_MAX || !all_present(w->mm, w->to, vpn))) {
+		flush(w);
+		w->from = vpn;
+	}
+	w->to = end;
+}
+
 /* Pages of a run of what the kernel has there. */
 static void add(struct protection *w, vpn_t vpn, vpn_t end)
 {
@@ -76,16 +87,15 @@ static void add(struct protection *w, vpn_t vpn, vpn_t end)
 			vpn = stop;
 			continue;
 		}
-		for (; vpn < stop; vpn++) {
-			if (pte_state(leaf[vpn % PTE_LEAF_PAGES]) != PTE_PRESENT)
-				continue;
-			if (vpn != w->to && (w->to == w->from || vpn - w->to > GAP_MAX ||
-					     !all_present(w->mm, w->to, vpn))) {
-				flush(w);
-				w->from = vpn;
-			}
-			w->to = vpn + 1;
+		if (pte_leaf_present(&w->mm->ptes, vpn) == PTE_LEAF_PAGES) {
+			/* without a look at the entries */
+			add_present(w, vpn, stop);
+			vpn = stop;
+			continue;
 		}
+		for (; vpn < stop; vpn++)
+			if (pte_state(leaf[vpn % PTE_LEAF_PAGES]) == PTE_PRESENT)
+				add_present(w, vpn, vpn + 1);
 	}
 }
 
