@@ -978,14 +978,14 @@ static bool area_may_grow(const struct swap_area *a)
 }
 
 /*
- * The area is as large as its map says: another process may have made it grow.
- * Read without the lock by blkio_queue(), for slots below what it was.
+ * The area is as large as its map says: another process may have made it grow; none makes it
+ * smaller.  Read without the lock by blkio_queue(), for slots below what it was.
  */
 static void area_size_told(struct swap_area *a)
 {
 	uint64_t size = (slot_map_total(a->map) + (uint64_t)1) * PAGE;
 
-	if (a->dev.size != size)
+	if (a->dev.size < size)
 		__atomic_store_n(&a->dev.size, size, __ATOMIC_RELAXED);
 }
 
@@ -1146,10 +1146,11 @@ const struct blk_dev *swap_extent(const struct swap *s, swp_t e, uint32_t n, uin
 				  uint32_t *run)
 {
 	const struct swap_area *a = s->area[swp_area(e)];
-	uint64_t left = a->dev.size / PAGE - swp_slot(e);
+	uint64_t slots = a->dev.size / PAGE, slot = swp_slot(e);
 
-	*off = swp_slot(e) * PAGE;
-	*run = n < left ? n : (uint32_t)left;
+	*off = slot * PAGE;
+	/* what lies behind the end, by a map that another process spoilt, is for blkio.c to refuse */
+	*run = slot + n <= slots || slot >= slots ? n : (uint32_t)(slots - slot);
 	return &a->dev;
 }
 

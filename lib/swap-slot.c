@@ -41,6 +41,16 @@
  * use; while the clusters are small beside the pages that they are for
  * (slot_map_roomy()), fewer than one for SPARE_ROOMY.  So runs are long, and bookkeeping
  * stays close to the slots in use.
+ *
+ * Trust.  Each member can write to all of the map, and one that is mad, or means harm, may write
+ * anything there at any time.  Then slots may be handed out twice, never, or not
+ * be counted, and what others have in the area may be lost, as that member can write to the area as
+ * well; but nobody reads or writes beside the map or beside the area, gets slot 0, or goes on without
+ * an end.  So what is read of the map is read once; a number is brought into its
+ * range by the function that reads it (slots_now(), clusters_used()); what a count
+ * says is tried, and given up after TRIES; and what a debug build asserts of a
+ * member's own slots it asserts of what that member noted in memory of its own.
+ * Counts are too high by themselves, too, where a member was killed while it took slots.
  */
 #include "swap-slot.h"
 
@@ -61,6 +71,9 @@
 #define CLUSTER_WORDS (SLOT_CLUSTER / 64)
 #define SCAN_MIN 1024U
 #define USERS_MAX (UINT16_MAX - 1U)
+/* How often something is tried that another member can undo: far more than members that agree take. */
+#define TRIES 64U
+#define PASSES 4U /* over clusters that promised a slot and had none, before all are looked at */
 
 /* Free slots in used clusters, as a part of the slots in use, above which they are used first. */
 #define SPARE_PART 4U
@@ -108,6 +121,9 @@ struct slot_map {
 	uint16_t *high;
 	uint16_t *users;
 	uint64_t *held, *busy; /* this member's */
+#ifdef FL_DEBUG
+	uint64_t *noted; /* the same in memory of its own: what is asserted is asserted of that */
+#endif
 	uint32_t max_slots;
 	uint32_t self;
 	uint32_t mine;	  /* slots held or busy */
@@ -148,6 +164,34 @@ static void bit_put(uint64_t *w, uint32_t i, bool on)
 	uint64_t bit = (uint64_t)1 << i % 64;
 
 	STORE(&w[i / 64], on ? LOAD(&w[i / 64]) | bit : LOAD(&w[i / 64]) & ~bit);
+}
+
+/* A bit of this member's. */
+static void own_put(struct slot_map *m, uint64_t *set, uint32_t slot, bool on)
+{
+	bit_put(set, slot, on);
+#ifdef FL_DEBUG
+	bit_put(m->noted + (set - m->held), slot, on);
+#else
+	(void)m;
+#endif
+}
+
+/* What it is by this member's own doing. */
+static bool own_noted(const struct slot_map *m, const uint64_t *set, uint32_t slot)
+{
+#ifdef FL_DEBUG
+	set = m->noted + (set - m->held);
+#else
+	(void)m;
+#endif
+	return bit_get(set, slot);
+}
+
+/* Not held and not busy any more.  Whoever spoilt its bits may have it counted twice. */
+static void own_less(struct slot_map *m)
+{
+	m->mine -= m->mine != 0;
 }
 
 /* ---- layout ---- */
@@ -203,6 +247,35 @@ static void *map_bits(const struct slot_map *m, int fd, uint32_t member)
 	return map_shared(fd, m->common + member * m->stride, m->stride);
 }
 
+static void unmap_own(struct slot_map *m)
+{
+#ifdef FL_DEBUG
+	sys_mem_free(m->noted, m->stride);
+	m->noted = NULL;
+#endif
+	sys_mem_free(m->held, m->stride);
+	m->held = m->busy = NULL;
+}
+
+/* The bits of the member that this view is of: 0 or -ENOMEM. */
+static int map_own(struct slot_map *m, uint32_t member)
+{
+	m->held = map_bits(m, m->fd, member);
+#ifdef FL_DEBUG
+	m->noted = sys_mem_alloc(m->stride);
+	if (m->noted == NULL) {
+		unmap_own(m);
+		return -ENOMEM;
+	}
+#endif
+	if (m->held == NULL) {
+		unmap_own(m);
+		return -ENOMEM;
+	}
+	m->busy = m->held + m->stride / 2 / sizeof(uint64_t);
+	return 0;
+}
+
 static int lock_byte(int fd, uint64_t byte, bool ask, bool *held)
 {
 	struct flock l = {
@@ -214,12 +287,26 @@ static int lock_byte(int fd, uint64_t byte, bool ask, bool *held)
 	return sys_err(r) ? (int)r : 0;
 }
 
-/* Words of a bitmap in use; other processes write the count, so it is not trusted. */
-static uint64_t words_in_use(const struct slot_map *m)
+/* Slots that the area has, the header's included. */
+static uint32_t slots_now(const struct slot_map *m)
+{
+	uint32_t n = LOAD(&m->h->nslots);
+
+	return n == 0 ? 1 : n < m->max_slots ? n : m->max_slots;
+}
+
+/* Clusters that were ever used. */
+static uint32_t clusters_used(const struct slot_map *m)
 {
 	uint32_t most = clusters_of(m->max_slots), n = LOAD(&m->h->fresh);
 
-	return (uint64_t)(n < most ? n : most) * CLUSTER_WORDS;
+	return n < most ? n : most;
+}
+
+/* Words of a bitmap in use. */
+static uint64_t words_in_use(const struct slot_map *m)
+{
+	return (uint64_t)clusters_used(m) * CLUSTER_WORDS;
 }
 
 /* ---- clusters ---- */
@@ -227,7 +314,8 @@ static uint64_t words_in_use(const struct slot_map *m)
 /* Words of cluster c that are slots. */
 static uint32_t cluster_slots(const struct slot_map *m, uint32_t c)
 {
-	uint32_t left = LOAD(&m->h->nslots) - c * SLOT_CLUSTER;
+	uint32_t n = slots_now(m), first = c * SLOT_CLUSTER;
+	uint32_t left = n > first ? n - first : 0;
 
 	return left < SLOT_CLUSTER ? left : SLOT_CLUSTER;
 }
@@ -248,14 +336,17 @@ static void cluster_leave(struct slot_map *m)
 /* A cluster that was never used; NIL when there is none. */
 static uint32_t cluster_fresh(struct slot_map *m)
 {
-	struct header *h = m->h;
-	uint32_t c = LOAD(&h->fresh);
+	uint32_t n = clusters_of(slots_now(m)), c = LOAD(&m->h->fresh);
+	bool got = false;
 
-	do {
-		if (c >= clusters_of(LOAD(&h->nslots)))
+	for (unsigned tries = 0; tries < TRIES && !got; tries++) {
+		if (c >= n)
 			return NIL;
-	} while (!__atomic_compare_exchange_n(&h->fresh, &c, c + 1, false, __ATOMIC_RELAXED,
-					      __ATOMIC_RELAXED));
+		got = __atomic_compare_exchange_n(&m->h->fresh, &c, c + 1, false, __ATOMIC_RELAXED,
+						  __ATOMIC_RELAXED);
+	}
+	if (!got)
+		return NIL;
 	if (c == 0)
 		__atomic_fetch_or(&m->used[0], 1, __ATOMIC_RELAXED); /* the header's, for ever */
 	__atomic_fetch_add(&m->cluster[c], cluster_usable(m, c), __ATOMIC_RELAXED);
@@ -268,7 +359,7 @@ static uint32_t cluster_fresh(struct slot_map *m)
  */
 static uint32_t cluster_best(const struct slot_map *m, bool taken, bool *empty)
 {
-	uint32_t n = LOAD(&m->h->fresh), best = NIL, most = 0, seen = 0;
+	uint32_t n = clusters_used(m), best = NIL, most = 0, seen = 0;
 
 	*empty = false;
 	for (uint32_t i = 0; i < n && seen < SCAN_MIN; i++) {
@@ -301,6 +392,14 @@ static bool few_free(const struct slot_map *m)
 	return room < used || (room - used) * part < used;
 }
 
+static void cluster_enter(struct slot_map *m, uint32_t c)
+{
+	m->current = c;
+	m->next = c == 0; /* slot 0 is the header's, whatever its bit says */
+	m->hint = c + 1;
+	__atomic_fetch_or(&m->cluster[c], CLUSTER_TAKEN, __ATOMIC_RELAXED);
+}
+
 /* Make another cluster the current one; false when every slot is taken. */
 static bool cluster_next(struct slot_map *m)
 {
@@ -315,12 +414,9 @@ static bool cluster_next(struct slot_map *m)
 	}
 	if (c == NIL)
 		c = cluster_best(m, true, &empty);
-	m->current = c;
-	m->next = 0;
 	if (c == NIL)
 		return false;
-	m->hint = c + 1;
-	__atomic_fetch_or(&m->cluster[c], CLUSTER_TAKEN, __ATOMIC_RELAXED);
+	cluster_enter(m, c);
 	return true;
 }
 
@@ -343,7 +439,7 @@ static uint32_t find_run(const uint64_t *w, uint32_t from, uint32_t n, uint32_t 
 			i += ~word != 0 ? (uint32_t)__builtin_ctzll(~word) : 64;
 			continue;
 		}
-		start = i;
+		start = i++;
 		while (i < n && i - start < want && !bit_get(w, i))
 			i++;
 		if (i - start > best) {
@@ -366,13 +462,18 @@ static uint32_t take_bits(struct slot_map *m, uint32_t at, uint32_t n)
 		uint32_t k = 64 - i % 64 < n - got ? 64 - i % 64 : n - got;
 		uint64_t mask = (k == 64 ? ~(uint64_t)0 : ((uint64_t)1 << k) - 1) << i % 64;
 		uint64_t old = LOAD(&m->used[i / 64]);
+		bool done = false;
 
-		do {
+		for (unsigned tries = 0; tries < TRIES && !done; tries++) {
 			if (old & mask)
 				return got;
 			/* acquire: what freed the slot is over; pairs with slot_free() */
-		} while (!__atomic_compare_exchange_n(&m->used[i / 64], &old, old | mask, false,
-						      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+			done = __atomic_compare_exchange_n(&m->used[i / 64], &old, old | mask,
+							   false, __ATOMIC_ACQUIRE,
+							   __ATOMIC_RELAXED);
+		}
+		if (!done)
+			return got;
 		got += k;
 	}
 	return got;
@@ -380,7 +481,7 @@ static uint32_t take_bits(struct slot_map *m, uint32_t at, uint32_t n)
 
 uint64_t slot_map_room(const struct slot_map *m)
 {
-	return (uint64_t)LOAD(&m->h->fresh) * SLOT_CLUSTER;
+	return (uint64_t)clusters_used(m) * SLOT_CLUSTER;
 }
 
 void slot_map_roomy(struct slot_map *m, uint64_t slots)
@@ -388,33 +489,76 @@ void slot_map_roomy(struct slot_map *m, uint64_t slots)
 	m->roomy = slots;
 }
 
+/* Of slots that were taken so many are new to this member, which has none twice, whatever the map says. */
+static uint32_t new_of(const struct slot_map *m, uint32_t slot, uint32_t n)
+{
+	uint32_t i = 0;
+
+	while (i < n && !own_noted(m, m->held, slot + i) && !own_noted(m, m->busy, slot + i))
+		i++;
+	return i;
+}
+
+/* A run of the current cluster, from where the pass over it is: its length, *at in it; 0: it is passed. */
+static uint32_t take_run(struct slot_map *m, uint32_t want, uint32_t *at)
+{
+	for (unsigned tries = 0; tries < TRIES; tries++) {
+		uint32_t n = find_run(m->used + (size_t)m->current * CLUSTER_WORDS, m->next,
+				      cluster_slots(m, m->current), want, at);
+
+		if (n == 0)
+			break;
+		n = take_bits(m, m->current * SLOT_CLUSTER + *at, n);
+		n = new_of(m, m->current * SLOT_CLUSTER + *at, n);
+		if (n != 0)
+			return n;
+	}
+	/* what was freed behind the pass is for the next one */
+	cluster_leave(m);
+	return 0;
+}
+
+/* The same of any cluster that says that it has one, in turn. */
+static uint32_t take_anywhere(struct slot_map *m, uint32_t want, uint32_t *at)
+{
+	uint32_t n = clusters_used(m), from = m->hint < n ? m->hint : 0, got = 0;
+
+	for (uint32_t i = 0; i < n && got == 0; i++) {
+		uint32_t c = i < n - from ? from + i : i - (n - from);
+
+		if ((LOAD(&m->cluster[c]) & CLUSTER_FREE) == 0)
+			continue;
+		cluster_enter(m, c);
+		got = take_run(m, want, at);
+	}
+	return got;
+}
+
 uint32_t slot_alloc(struct slot_map *m, uint32_t want, uint32_t *first)
 {
-	uint32_t n, at = 0;
+	uint32_t n = 0, at = 0;
 
 	if (want == 0)
 		return 0;
-	for (;;) {
-		if (m->current == NIL && !cluster_next(m))
+	if (want > SLOT_CLUSTER)
+		want = SLOT_CLUSTER;
+	if (m->current != NIL)
+		n = take_run(m, want, &at);
+	for (unsigned passes = 0; n == 0 && passes < PASSES; passes++) {
+		if (!cluster_next(m))
 			return 0;
-		n = find_run(m->used + (size_t)m->current * CLUSTER_WORDS, m->next,
-			     cluster_slots(m, m->current),
-			     want < SLOT_CLUSTER ? want : SLOT_CLUSTER, &at);
-		if (n == 0) {
-			/* Passed; what was freed behind the pass is for the next one. */
-			cluster_leave(m);
-			continue;
-		}
-		n = take_bits(m, m->current * SLOT_CLUSTER + at, n);
-		if (n != 0)
-			break;
+		n = take_run(m, want, &at);
 	}
+	if (n == 0)
+		n = take_anywhere(m, want, &at);
+	if (n == 0)
+		return 0;
 	__atomic_fetch_sub(&m->cluster[m->current], n, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&m->h->used, n, __ATOMIC_RELAXED);
 	m->next = at + n;
 	at += m->current * SLOT_CLUSTER;
 	for (uint32_t i = 0; i < n; i++)
-		bit_put(m->held, at + i, true);
+		own_put(m, m->held, at + i, true);
 	m->mine += n;
 	*first = at;
 	return n;
@@ -445,31 +589,33 @@ static bool release(struct slot_map *m, uint32_t slot)
 
 bool slot_put(struct slot_map *m, uint32_t slot)
 {
-	if (slot == 0 || slot >= m->max_slots || !bit_get(m->held, slot)) {
-		check(false, "is put, but it is not held", slot);
+	bool is_slot = slot != 0 && slot < m->max_slots;
+	bool held = is_slot && bit_get(m->held, slot);
+
+	check(is_slot && own_noted(m, m->held, slot), "is put, but it is not held", slot);
+	if (!held)
 		return false;
-	}
-	bit_put(m->held, slot, false);
+	own_put(m, m->held, slot, false);
 	if (bit_get(m->busy, slot))
 		return false;
-	m->mine--;
+	own_less(m);
 	return release(m, slot);
 }
 
 void slot_busy(struct slot_map *m, uint32_t slot)
 {
-	check(bit_get(m->held, slot), "I/O, but it is not held", slot);
-	check(!bit_get(m->busy, slot), "I/O, but it is busy", slot);
-	bit_put(m->busy, slot, true);
+	check(own_noted(m, m->held, slot), "I/O, but it is not held", slot);
+	check(!own_noted(m, m->busy, slot), "I/O, but it is busy", slot);
+	own_put(m, m->busy, slot, true);
 }
 
 bool slot_idle(struct slot_map *m, uint32_t slot)
 {
-	check(bit_get(m->busy, slot), "I/O ended, but it was not busy", slot);
-	bit_put(m->busy, slot, false);
+	check(own_noted(m, m->busy, slot), "I/O ended, but it was not busy", slot);
+	own_put(m, m->busy, slot, false);
 	if (bit_get(m->held, slot))
 		return false;
-	m->mine--;
+	own_less(m);
 	return release(m, slot);
 }
 
@@ -487,10 +633,8 @@ unsigned slot_users(const struct slot_map *m, uint32_t slot)
 
 void slot_csum_set(struct slot_map *m, uint32_t slot, uint64_t csum)
 {
-	if (slot >= m->max_slots || !bit_get(m->used, slot)) {
-		check(false, "a checksum for it, but it is free", slot);
-		return;
-	}
+	check(own_noted(m, m->held, slot) || own_noted(m, m->busy, slot),
+	      "a checksum for it, but it is not held", slot);
 	STORE(&m->low[slot], (uint32_t)csum);
 	STORE(&m->high[slot], (uint16_t)(csum >> 32));
 }
@@ -511,7 +655,6 @@ int slot_map_open(struct slot_map **out, uint32_t nslots, uint32_t max_slots)
 {
 	struct slot_map *m;
 	void *base = NULL;
-	void *bits = NULL;
 	long r;
 
 	if (nslots == 0 || max_slots < nslots)
@@ -530,11 +673,10 @@ int slot_map_open(struct slot_map **out, uint32_t nslots, uint32_t max_slots)
 	}
 	if (!sys_err(r)) {
 		base = map_shared(m->fd, 0, m->common);
-		bits = map_bits(m, m->fd, 0);
-		r = base != NULL && bits != NULL ? lock_byte(m->fd, 0, false, NULL) : -ENOMEM;
+		r = base != NULL && map_own(m, 0) == 0 ? lock_byte(m->fd, 0, false, NULL) : -ENOMEM;
 	}
 	if (r != 0) {
-		sys_mem_free(bits, m->stride);
+		unmap_own(m);
 		sys_mem_free(base, m->common);
 		if (m->fd >= 0)
 			SYS1(close, m->fd);
@@ -542,8 +684,6 @@ int slot_map_open(struct slot_map **out, uint32_t nslots, uint32_t max_slots)
 		return r == -EMFILE || r == -ENFILE ? (int)r : -ENOMEM;
 	}
 	lay_out(m, (uintptr_t)base);
-	m->held = bits;
-	m->busy = m->held + m->stride / 2 / sizeof(uint64_t);
 	m->h->magic = MAP_MAGIC;
 	m->h->max_slots = max_slots;
 	m->h->nslots = nslots;
@@ -556,7 +696,7 @@ int slot_map_open(struct slot_map **out, uint32_t nslots, uint32_t max_slots)
 /* Unmap a view; its descriptor stays. */
 static void view_free(struct slot_map *m)
 {
-	sys_mem_free(m->held, m->stride); /* or NULL */
+	unmap_own(m);
 	sys_mem_free(m->h, m->common);
 	sys_mem_free(m, sizeof(*m));
 }
@@ -570,9 +710,9 @@ void slot_map_close(struct slot_map *m)
 
 int slot_map_grow(struct slot_map *m, uint32_t nslots)
 {
-	uint32_t old = LOAD(&m->h->nslots);
+	uint32_t old = slots_now(m);
 	uint32_t last = (old - 1) / SLOT_CLUSTER;
-	uint32_t had = cluster_slots(m, last);
+	uint32_t had = old - last * SLOT_CLUSTER;
 
 	if (nslots < old)
 		return LOAD(&m->h->shared) ? 0 : -EINVAL; /* another member was faster */
@@ -582,20 +722,25 @@ int slot_map_grow(struct slot_map *m, uint32_t nslots)
 					 __ATOMIC_RELAXED))
 		return 0; /* another member made it grow */
 	/* The last cluster may have been cut short; the others are fresh. */
-	if (last < LOAD(&m->h->fresh))
-		__atomic_fetch_add(&m->cluster[last], cluster_slots(m, last) - had,
-				   __ATOMIC_RELAXED);
+	if (last < clusters_used(m)) {
+		uint32_t has = nslots - last * SLOT_CLUSTER;
+
+		has = has < SLOT_CLUSTER ? has : SLOT_CLUSTER;
+		__atomic_fetch_add(&m->cluster[last], has - had, __ATOMIC_RELAXED);
+	}
 	return 0;
 }
 
 uint32_t slot_map_total(const struct slot_map *m)
 {
-	return LOAD(&m->h->nslots) - 1;
+	return slots_now(m) - 1;
 }
 
 uint32_t slot_map_used(const struct slot_map *m)
 {
-	return LOAD(&m->h->used);
+	uint32_t used = LOAD(&m->h->used), total = slot_map_total(m);
+
+	return used < total ? used : total;
 }
 
 uint32_t slot_map_mine(const struct slot_map *m)
@@ -610,7 +755,7 @@ unsigned slot_map_members(const struct slot_map *m)
 
 uint64_t slot_map_bytes(const struct slot_map *m)
 {
-	uint64_t n = LOAD(&m->h->fresh);
+	uint64_t n = clusters_used(m);
 	uint64_t bits = whole(n * SLOT_CLUSTER / 8);
 
 	return whole(sizeof(struct header)) + whole(n * sizeof(*m->cluster)) + bits +
@@ -661,22 +806,26 @@ static void member_counted(struct slot_map *m)
 int slot_map_join(struct slot_map *m, int proc_fd, struct slot_map **out)
 {
 	struct slot_map *c = sys_mem_alloc(sizeof(*c));
-	void *base, *bits = NULL;
 	int r = -ENOMEM;
+	void *base;
 
 	if (c == NULL)
 		return -ENOMEM;
-	*c = *m;
-	c->mine = 0;
-	c->current = NIL;
-	c->self = NIL;
-	c->fd = reopen(proc_fd, m->fd);
+	*c = (struct slot_map){
+		.max_slots = m->max_slots,
+		.self = NIL,
+		.current = NIL,
+		.hint = m->hint,
+		.roomy = m->roomy,
+		.fd = reopen(proc_fd, m->fd),
+		.io_fd = m->io_fd,
+		.common = m->common,
+		.stride = m->stride,
+	};
 	base = c->fd >= 0 ? map_shared(c->fd, 0, m->common) : NULL;
 	if (base != NULL)
 		c->self = claim_number(m, c->fd);
-	if (c->self != NIL)
-		bits = map_bits(m, c->fd, c->self);
-	if (bits == NULL) {
+	if (c->self == NIL || map_own(c, c->self) != 0) {
 		if (c->fd < 0)
 			r = c->fd;
 		else if (base != NULL && c->self == NIL)
@@ -690,9 +839,6 @@ int slot_map_join(struct slot_map *m, int proc_fd, struct slot_map **out)
 		return r;
 	}
 	lay_out(c, (uintptr_t)base);
-	c->held = bits;
-	c->busy = c->held + c->stride / 2 / sizeof(uint64_t);
-	c->server = false;
 	member_counted(m);
 	*out = c;
 	return 0;
@@ -700,7 +846,7 @@ int slot_map_join(struct slot_map *m, int proc_fd, struct slot_map **out)
 
 int slot_map_serve(struct slot_map *m)
 {
-	long r = SYS3(fcntl, m->fd, F_ADD_SEALS, SEALS);
+	long r = SYS3(fcntl, m->fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL);
 
 	if (sys_err(r))
 		return (int)r;
@@ -748,7 +894,7 @@ static struct slot_map *view_make(int fd, uint32_t max_slots, int *err)
 		base = map_shared(fd, 0, m->common);
 	if (base != NULL) {
 		lay_out(m, (uintptr_t)base);
-		if (m->h->magic == MAP_MAGIC && m->h->max_slots == max_slots &&
+		if (LOAD(&m->h->magic) == MAP_MAGIC && LOAD(&m->h->max_slots) == max_slots &&
 		    LOAD(&m->h->nslots) <= max_slots) {
 			*err = 0;
 			return m;
@@ -762,12 +908,8 @@ static struct slot_map *view_make(int fd, uint32_t max_slots, int *err)
 
 static int view_bits(struct slot_map *m, uint32_t self)
 {
-	m->held = map_bits(m, m->fd, self);
-	if (m->held == NULL)
-		return -ENOMEM;
-	m->busy = m->held + m->stride / 2 / sizeof(uint64_t);
 	m->self = self;
-	return 0;
+	return map_own(m, self);
 }
 
 int slot_map_accept(struct slot_map **out, int fd, uint32_t member, uint32_t max_slots)
@@ -889,13 +1031,13 @@ int slot_map_fd(const struct slot_map *m)
 
 int slot_share(struct slot_map *m, struct slot_map *child, uint32_t slot)
 {
-	check(bit_get(m->held, slot), "shared, but not held", slot);
-	check(!bit_get(child->held, slot), "shared twice", slot);
+	check(own_noted(m, m->held, slot), "shared, but not held", slot);
+	check(!own_noted(child, child->held, slot), "shared twice", slot);
 	if (__atomic_fetch_add(&m->users[slot], 1, __ATOMIC_ACQ_REL) >= USERS_MAX) {
 		__atomic_fetch_sub(&m->users[slot], 1, __ATOMIC_ACQ_REL);
 		return -ENOMEM;
 	}
-	bit_put(child->held, slot, true);
+	own_put(child, child->held, slot, true);
 	child->mine++;
 	return 0;
 }
@@ -964,7 +1106,7 @@ static bool io_over(const struct slot_map *m, uint32_t i)
 	bool going_on = true;
 
 	if (!LOAD(&d->io) || m->io_fd < 0)
-		return sys_now() - d->died >= SLOT_QUARANTINE_NS;
+		return sys_now() - LOAD(&d->died) >= SLOT_QUARANTINE_NS;
 	lock_byte(m->io_fd, IO_BYTE + i, true, &going_on);
 	return !going_on;
 }
@@ -985,12 +1127,12 @@ static bool wipe(struct slot_map *m, uint32_t *freed)
 		return false;
 	STORE(&h->nslots, m->max_slots);
 	STORE(&h->max_slots, m->max_slots);
-	h->magic = MAP_MAGIC;
+	STORE(&h->magic, MAP_MAGIC);
 	STORE(&h->used, 0);
 	STORE(&h->fresh, 0);
 	for (uint32_t i = 0; i < SLOT_MEMBERS_MAX; i++) {
-		h->member[i].io = i == m->self && m->io_fd >= 0;
-		h->member[i].died = 0;
+		STORE(&h->member[i].io, i == m->self && m->io_fd >= 0);
+		STORE(&h->member[i].died, 0);
 		STORE(&h->member[i].state, i == m->self ? MEMBER_ALIVE : MEMBER_NONE);
 	}
 	return true;
@@ -1085,8 +1227,8 @@ uint32_t slot_map_sweep(struct slot_map *m)
 			continue;
 		}
 		busy = held + m->stride / 2 / sizeof(uint64_t);
-		if (d->died == 0)
-			d->died = sys_now();
+		if (LOAD(&d->died) == 0)
+			STORE(&d->died, sys_now());
 		freed += release_all(m, held, busy);
 		for (uint64_t w = 0; w < words && !any; w++)
 			any = LOAD(&busy[w]) != 0;
@@ -1102,7 +1244,7 @@ uint32_t slot_map_sweep(struct slot_map *m)
 			kept = true;
 			__atomic_store_n(&d->state, MEMBER_SWEPT, __ATOMIC_RELEASE);
 		} else {
-			d->died = 0;
+			STORE(&d->died, 0);
 			member_gone(m, i);
 		}
 	}

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -588,6 +590,202 @@ static void more_room_makes_longer_runs(void **state)
 	free(of);
 }
 
+/* ---- a member that writes anything ---- */
+
+#define SPOILT 3000U
+#define CLUSTERS_AT 36864	 /* where the counts of free slots are: behind the header's pages */
+#define GUARD ((size_t)17 << 30) /* what any number of 32 bits can lead to */
+
+#define ALONE_MAX 64U
+static long alone[ALONE_MAX];
+
+/* What is shared has nothing around it, so that no access beside it goes unnoticed. */
+static long alone_mmap(long addr, long len, long prot, long flags, long fd, long off)
+{
+	const long nr = sys_table[SYSROW_mmap].nr;
+	long room;
+
+	if (!(flags & MAP_SHARED) || fd < 0)
+		return sys_bare(nr, addr, len, prot, flags, fd, off);
+	room = sys_bare(nr, 0, len + 2 * (long)GUARD, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (sys_err(room))
+		return room;
+	for (unsigned i = 0; i < ALONE_MAX; i++)
+		if (alone[i] == 0) {
+			alone[i] = room + (long)GUARD;
+			return sys_bare(nr, alone[i], len, prot,
+					(flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED, fd, off);
+		}
+	return -ENOMEM;
+}
+
+static long alone_munmap(long addr, long len, long c, long d, long e, long f)
+{
+	(void)c, (void)d, (void)e, (void)f;
+	for (unsigned i = 0; i < ALONE_MAX; i++)
+		if (alone[i] == addr) {
+			alone[i] = 0;
+			addr -= (long)GUARD;
+			len += 2 * (long)GUARD;
+			break;
+		}
+	return sys_bare(sys_table[SYSROW_munmap].nr, addr, len, 0, 0, 0, 0);
+}
+
+/* Until it is killed: most is written where the counts are, some to every bit of three members. */
+static _Noreturn void spoil(int fd, uint64_t from)
+{
+	const uint64_t slots = (SPOILT + SLOT_CLUSTER - 1) / SLOT_CLUSTER * SLOT_CLUSTER;
+	const size_t pages = 50; /* the common part, and so many members' bits */
+	uint64_t *map = mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	uint32_t *half = (uint32_t *)map;
+
+	if (map == MAP_FAILED || slots > pages * 4096)
+		_exit(1);
+	seed = from;
+	for (;;) {
+		uint64_t v = rnd(3) == 0 ? rnd64() : rnd(2) == 0 ? UINT64_MAX : rnd(4);
+
+		switch (rnd(8)) {
+		case 0: /* what is first in the header, but for its magic number */
+			half[2 + rnd(8)] = (uint32_t)v;
+			break;
+		case 1:
+			half[rnd(32768 / 4 + 1024)] = (uint32_t)v;
+			break;
+		default:
+			map[1 + rnd((uint32_t)(pages * 512 - 1))] = v;
+			break;
+		}
+	}
+}
+
+/* What a member does whose map another spoils meanwhile: any answer will do that is in range. */
+static void suffer(struct slot_map *m, struct slot_map *server, unsigned steps)
+{
+	static uint32_t held[4 * SPOILT];
+	uint32_t n = 0, first, member;
+	struct slot_count count;
+	int fd;
+
+	for (unsigned step = 0; step < steps; step++) {
+		if (n < 2 * SPOILT && rnd(2)) {
+			uint32_t want = 1 + rnd(600), got = slot_alloc(m, want, &first);
+
+			assert_true(got <= want && got <= SLOT_CLUSTER);
+			assert_true(got == 0 || (first != 0 && first + got <= SPOILT));
+			for (uint32_t i = 0; i < got; i++) {
+				bool twice = false;
+
+				for (uint32_t k = 0; k < n && !twice; k++)
+					twice = held[k] == first + i;
+#ifdef FL_DEBUG
+				assert_false(twice);
+#endif
+				if (!twice)
+					held[n++] = first + i;
+			}
+		} else if (n != 0) {
+			uint32_t k = rnd(n), slot = held[k];
+
+			held[k] = held[--n];
+			if (rnd(3) == 0) {
+				slot_busy(m, slot);
+				slot_csum_set(m, slot, rnd64());
+				slot_put(m, slot);
+				slot_idle(m, slot);
+			} else {
+				slot_csum(m, slot);
+				slot_users(m, slot);
+				slot_held(m, slot);
+				slot_put(m, slot);
+			}
+		}
+		assert_true(slot_map_total(m) < SPOILT && slot_map_used(m) < SPOILT);
+		assert_true(slot_map_room(m) < SPOILT + SLOT_CLUSTER);
+		assert_true(slot_map_bytes(m) < (1 << 20));
+		slot_map_grow(m, 1 + rnd(SPOILT));
+		slot_map_members(m);
+		slot_map_roomy(m, rnd(2) * SPOILT);
+		if (step % 64 == 0) {
+			slot_map_sweep(m);
+			slot_map_sweep(server);
+			slot_map_count(slot_map_fd(m), SPOILT, &count);
+		}
+		if (step % 1024 == 0 && slot_map_invite(server, proc_fd(), &fd, &member) == 0) {
+			struct slot_map *other;
+
+			assert_true(member < SLOT_MEMBERS_MAX);
+			if (slot_map_accept(&other, fd, member, SPOILT) == 0)
+				slot_map_close(other);
+			else
+				close(fd);
+		}
+	}
+}
+
+static void who_spoils_the_map_spoils_no_more(void **state)
+{
+	struct slot_map *server, *m;
+	sys_fn mmap_is = sys_table[SYSROW_mmap].fn, munmap_is = sys_table[SYSROW_munmap].fn;
+	uint32_t member;
+	int fd;
+
+	(void)state;
+	for (uint64_t from = 1; from <= 4; from++) {
+		pid_t pid, parent = getpid();
+
+		sys_table[SYSROW_mmap].fn = alone_mmap;
+		sys_table[SYSROW_munmap].fn = alone_munmap;
+		server = map(SPOILT);
+		assert_int_equal(slot_map_serve(server), 0);
+		assert_int_equal(slot_map_invite(server, proc_fd(), &fd, &member), 0);
+		assert_int_equal(slot_map_accept(&m, fd, member, SPOILT), 0);
+		pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			if (getppid() != parent)
+				_exit(1);
+			spoil(slot_map_fd(m), from * 0x9e3779b97f4a7c15U);
+		}
+		seed = from;
+		suffer(m, server, 20000);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		slot_map_close(m);
+		/* what it left is nothing once nobody has it any more */
+		slot_map_sweep(server);
+		slot_map_close(server);
+		sys_table[SYSROW_mmap].fn = mmap_is;
+		sys_table[SYSROW_munmap].fn = munmap_is;
+	}
+}
+
+/* One that was killed while it took slots left a count too high: others come to what is free all the same. */
+static void a_count_that_is_too_high_ends_nothing(void **state)
+{
+	struct slot_map *m = map(4 * SLOT_CLUSTER);
+	uint32_t first, n = 0, got;
+	uint32_t high = SLOT_CLUSTER - 1;
+
+	(void)state;
+	while ((got = slot_alloc(m, 64, &first)) != 0)
+		n += got;
+	assert_int_equal(n, 4 * SLOT_CLUSTER - 1);
+	/* behind the header: the second cluster says that it is nearly empty */
+	assert_int_equal(pwrite(slot_map_fd(m), &high, sizeof(high), CLUSTERS_AT + sizeof(high)),
+			 sizeof(high));
+	assert_int_equal(slot_alloc(m, 64, &first), 0);
+	for (uint32_t s = 3 * SLOT_CLUSTER; s < 3 * SLOT_CLUSTER + 9; s++)
+		assert_true(slot_put(m, s));
+	assert_int_equal(slot_alloc(m, 64, &first), 9);
+	assert_int_equal(first, 3 * SLOT_CLUSTER);
+	assert_int_equal(slot_alloc(m, 64, &first), 0);
+	slot_map_close(m);
+}
+
 static void the_largest_area(void **state)
 {
 	struct slot_map *m = map(UINT32_MAX);
@@ -791,6 +989,8 @@ int main(void)
 		cmocka_unit_test(more_room_makes_longer_runs),
 		cmocka_unit_test(members_that_are_invited),
 		cmocka_unit_test(what_nobody_holds_is_found_by_the_server),
+		cmocka_unit_test(who_spoils_the_map_spoils_no_more),
+		cmocka_unit_test(a_count_that_is_too_high_ends_nothing),
 		cmocka_unit_test(the_largest_area),
 		cmocka_unit_test(growth_completes_the_last_cluster),
 		cmocka_unit_test(no_memory_is_an_answer),
