@@ -438,7 +438,8 @@ int grant_child(struct mm *mm)
 	if (!group_enter(mm->group, mm->grant_child, mm->confined) ||
 	    (group_grant(mm->group) < had && group_take(mm->group, had, had, GROUP_FOR_FLOOR) == 0))
 		return -ENOMEM;
-	mm->limit = group_grant(mm->group);
+	/* it has that, unless another member spoilt the table */
+	mm->limit = larger(group_grant(mm->group), GROUP_FLOOR);
 	mm->grant_child = GROUP_NONE;
 	mm->grant_held = false;
 	mm->grant_next = mm->grant_ask = 0;

@@ -34,6 +34,12 @@
  * counts its uses: who found a process dead cannot take the place of the next.
  * What a place held before is cleared while it is settled in, and counts no more.
  *
+ * Trust.  All members are one user's, and each can write to all of the table.  One that
+ * is mad may write anything: then the limit is not kept, or nobody is given a page.
+ * But what is read is read once; members are never more than the table has
+ * (members_used()), a grant and a limit never more than FREE_PAGES; and
+ * what another can undo is tried TRIES times.
+ *
  * Accepted: a member that no other can see in its /proc (in another namespace,
  * or none mounted) is swept by none, unless it leaves by itself.
  * A fork that no hook saw shares its parent's member, and passes the limit by
@@ -74,6 +80,7 @@
 #define SHORT_NS 20000000U  /* how long those above their share hold back for one below it */
 #define AIM_NS 1000000000U  /* how long an aim is remembered without who follows it */
 #define BIND_NAME_MAX 15U
+#define TRIES 1000U /* how often a word is exchanged that another changes meanwhile */
 
 /* owner: a process number, two flags, the /proc that the number is of (0: not known), the count of uses. */
 #define OWNER_PID (((uint64_t)1 << 22) - 1)
@@ -142,27 +149,50 @@ static void nap(uint64_t ns)
 	futex_wait(&word, 0, ns);
 }
 
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Members that were ever used. */
+static uint32_t members_used(const struct table *t)
+{
+	return (uint32_t)smaller(LOAD(&t->top), GROUP_MEMBERS_MAX);
+}
+
+static uint64_t grant_of(const struct member *m)
+{
+	return smaller(LOAD(&m->grant), FREE_PAGES);
+}
+
+static uint64_t limit_of(const struct table *t)
+{
+	return smaller(LOAD(&t->limit), FREE_PAGES);
+}
+
 /* ---- pages ---- */
 
 /* Move pages from the free ones to a member: how many. */
 static uint64_t draw(struct table *t, struct member *m, uint64_t least, uint64_t most,
 		     uint64_t keep)
 {
-	uint64_t word, n, granted;
+	uint64_t word, n = 0, granted;
+	bool got = false;
 
 	STORE(&m->moving, 1);
 	word = LOAD(&t->free);
-	do {
+	for (unsigned tries = 0; tries < TRIES && !got; tries++) {
 		uint64_t pages = word & FREE_PAGES;
 
-		n = pages > keep ? pages - keep : 0;
-		if (n > most)
-			n = most;
-		if (n == 0 || n < least) {
-			STORE(&m->moving, 0);
-			return 0;
-		}
-	} while (!exchange(&t->free, &word, word - n + FREE_CHANGE));
+		n = smaller(pages > keep ? pages - keep : 0, most);
+		if (n == 0 || n < least)
+			break;
+		got = exchange(&t->free, &word, word - n + FREE_CHANGE);
+	}
+	if (!got) {
+		STORE(&m->moving, 0);
+		return 0;
+	}
 	__atomic_fetch_add(&m->grant, n, __ATOMIC_SEQ_CST);
 	STORE(&m->moving, 0);
 	granted = LOAD(&t->limit) - (word & FREE_PAGES) + n;
@@ -180,13 +210,9 @@ static void tell_given(struct table *t)
 
 static void put_back(struct table *t, struct member *m, uint64_t pages)
 {
-	uint64_t word;
-
 	STORE(&m->moving, 1);
 	__atomic_fetch_sub(&m->grant, pages, __ATOMIC_SEQ_CST);
-	word = LOAD(&t->free);
-	while (!exchange(&t->free, &word, word + pages + FREE_CHANGE))
-		;
+	__atomic_fetch_add(&t->free, pages + FREE_CHANGE, __ATOMIC_SEQ_CST);
 	STORE(&m->moving, 0);
 	tell_given(t);
 }
@@ -203,7 +229,7 @@ static bool recount(struct table *t)
 	uint64_t word = LOAD(&t->free);
 	uint64_t sum = 0, limit;
 
-	for (uint32_t i = 0; i < LOAD(&t->top); i++) {
+	for (uint32_t i = 0; i < members_used(t); i++) {
 		const struct member *m = &t->member[i];
 		uint64_t owner = LOAD(&m->owner);
 
@@ -212,12 +238,12 @@ static bool recount(struct table *t)
 		/* before: one that has drawn has it in its grant; after: one that gives has changed the word */
 		if (LOAD(&m->moving))
 			return false;
-		sum += LOAD(&m->grant);
+		sum += grant_of(m);
 		if (LOAD(&m->moving))
 			return false;
 	}
 	/* a lower one came with a lower grant, which was seen, or has changed the word */
-	limit = LOAD(&t->limit);
+	limit = limit_of(t);
 	return sum + (word & FREE_PAGES) < limit &&
 	       exchange(&t->free, &word,
 			(word & ~(uint64_t)FREE_PAGES) + FREE_CHANGE + (limit - sum));
@@ -226,7 +252,7 @@ static bool recount(struct table *t)
 /* The limit, or the lower one that is aimed at. */
 static uint64_t soon(const struct table *t)
 {
-	uint64_t limit = LOAD(&t->limit), aim = LOAD(&t->aim);
+	uint64_t limit = limit_of(t), aim = LOAD(&t->aim);
 
 	return aim < limit && LOAD(&t->aim_until) > sys_now() ? aim : limit;
 }
@@ -242,16 +268,16 @@ uint64_t group_share(const struct group *g)
 	const struct table *t = g->t;
 	uint64_t unarmed = reserve(t), armed = 0, limit = soon(t);
 
-	for (uint32_t i = 0; i < LOAD(&t->top); i++) {
+	for (uint32_t i = 0; i < members_used(t); i++) {
 		const struct member *m = &t->member[i];
 
 		if (!counts(LOAD(&m->owner)))
 			continue;
 		/* one that is being made is counted as it will be */
-		if (LOAD(&m->armed) || m == g->me || LOAD(&m->grant) < GROUP_FLOOR)
+		if (LOAD(&m->armed) || m == g->me || grant_of(m) < GROUP_FLOOR)
 			armed++;
 		else
-			unarmed += LOAD(&m->grant);
+			unarmed += grant_of(m);
 	}
 	return unarmed < limit && armed != 0 ? (limit - unarmed) / armed : 0;
 }
@@ -259,7 +285,7 @@ uint64_t group_share(const struct group *g)
 static uint64_t kept_from(const struct group *g, enum group_claim claim)
 {
 	const struct table *t = g->t;
-	uint64_t limit = LOAD(&t->limit);
+	uint64_t limit = limit_of(t);
 
 	if (claim == GROUP_FOR_FLOOR)
 		return 0;
@@ -267,7 +293,7 @@ static uint64_t kept_from(const struct group *g, enum group_claim claim)
 		return limit;
 	if (claim == GROUP_FOR_MAPPED)
 		return limit / 2;
-	if (LOAD(&t->short_until) > sys_now() && LOAD(&g->me->grant) >= group_share(g))
+	if (LOAD(&t->short_until) > sys_now() && grant_of(g->me) >= group_share(g))
 		return limit;
 	return reserve(t);
 }
@@ -283,7 +309,7 @@ static bool idle(const struct member *m, uint64_t now)
 static uint64_t spare(const struct member *m, uint64_t share, uint64_t now)
 {
 	uint64_t keep = idle(m, now) || share < GROUP_FLOOR ? GROUP_FLOOR : share;
-	uint64_t grant = LOAD(&m->grant);
+	uint64_t grant = grant_of(m);
 
 	return grant > keep ? grant - keep : 0;
 }
@@ -295,17 +321,14 @@ uint64_t group_take(struct group *g, uint64_t least, uint64_t most, enum group_c
 
 void group_give(struct group *g, uint64_t pages)
 {
-	uint64_t grant = LOAD(&g->me->grant);
-
-	if (pages > grant)
-		pages = grant;
+	pages = smaller(pages, grant_of(g->me));
 	if (pages != 0)
 		put_back(g->t, g->me, pages);
 }
 
 uint64_t group_limit(const struct group *g)
 {
-	return LOAD(&g->t->limit);
+	return limit_of(g->t);
 }
 
 _Static_assert(offsetof(struct group, t) == 0, "what a reader from outside begins with");
@@ -381,7 +404,7 @@ void group_ask_self(struct group *g)
 
 uint64_t group_grant(const struct group *g)
 {
-	return LOAD(&g->me->grant);
+	return grant_of(g->me);
 }
 
 uint64_t group_free(const struct group *g)
@@ -398,7 +421,7 @@ unsigned group_members(const struct group *g)
 {
 	unsigned n = 0;
 
-	for (uint32_t i = 0; i < LOAD(&g->t->top); i++)
+	for (uint32_t i = 0; i < members_used(g->t); i++)
 		n += counts(LOAD(&g->t->member[i].owner));
 	return n;
 }
@@ -418,9 +441,10 @@ static struct member *place_take(struct group *g, uint64_t who)
 		if ((owner & OWNER_WHO) != 0)
 			continue;
 		/* before there is anybody to count */
-		while (top <= i && !__atomic_compare_exchange_n(&t->top, &top, i + 1, false,
-								__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-			;
+		for (unsigned tries = 0; tries < TRIES && top <= i; tries++)
+			if (__atomic_compare_exchange_n(&t->top, &top, i + 1, false,
+							__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+				break;
 		who |= g->proc << OWNER_PROC_SHIFT;
 		if (!exchange(&m->owner, &owner, (owner + OWNER_USE) | who | OWNER_SETTLING))
 			continue;
@@ -472,7 +496,7 @@ static int mapped_in(int proc_fd, unsigned pid, uint64_t at)
 static bool bury(struct table *t, struct member *m, uint64_t owner)
 {
 	uint64_t word = LOAD(&t->free);
-	uint64_t grant = LOAD(&m->moving) ? 0 : LOAD(&m->grant);
+	uint64_t grant = LOAD(&m->moving) ? 0 : grant_of(m);
 
 	return place_give(m, owner) && grant != 0 &&
 	       exchange(&t->free, &word, word + grant + FREE_CHANGE);
@@ -485,7 +509,7 @@ bool group_sweep(struct group *g, int proc_fd)
 	/* only where we see ourselves do we see others */
 	bool see = g->proc != 0 && mapped_in(proc_fd, 0, (uintptr_t)t) == 1;
 
-	for (uint32_t i = 0; see && i < LOAD(&t->top); i++) {
+	for (uint32_t i = 0; see && i < members_used(t); i++) {
 		struct member *m = &t->member[i];
 		uint64_t owner = LOAD(&m->owner);
 
@@ -530,7 +554,7 @@ static void forget_number(struct group *g, uint32_t pid)
 {
 	struct table *t = g->t;
 
-	for (uint32_t i = 0; i < LOAD(&t->top); i++) {
+	for (uint32_t i = 0; i < members_used(t); i++) {
 		struct member *m = &t->member[i];
 		uint64_t owner = LOAD(&m->owner);
 
@@ -831,12 +855,12 @@ bool group_ask(struct group *g, uint64_t pages, enum group_claim claim)
 	struct table *t = g->t;
 	uint64_t now = sys_now(), most = 0;
 	uint64_t share = group_share(g);
-	bool below = claim == GROUP_FOR_FLOOR || LOAD(&g->me->grant) < share;
+	bool below = claim == GROUP_FOR_FLOOR || grant_of(g->me) < share;
 	struct member *best = NULL;
 
 	if (below)
 		STORE(&t->short_until, now + SHORT_NS);
-	for (uint32_t i = 0; i < LOAD(&t->top); i++) {
+	for (uint32_t i = 0; i < members_used(t); i++) {
 		struct member *m = &t->member[i];
 		uint64_t n = spare(m, share, now);
 
@@ -875,8 +899,9 @@ void group_answered(struct group *g, uint64_t pages)
 {
 	uint64_t asked = LOAD(&g->me->asked);
 
-	while (!exchange(&g->me->asked, &asked, asked > pages ? asked - pages : 0))
-		;
+	for (unsigned tries = 0; tries < TRIES; tries++)
+		if (exchange(&g->me->asked, &asked, asked > pages ? asked - pages : 0))
+			break;
 }
 
 void group_wait(struct group *g, uint64_t ns)
@@ -920,7 +945,7 @@ void group_hand(struct group *g, uint32_t child, uint64_t pages)
 
 uint64_t group_grant_of(const struct group *g, uint32_t child)
 {
-	return LOAD(&g->t->member[child].grant);
+	return grant_of(&g->t->member[child]);
 }
 
 /* Child and parent say the same, whoever comes first; the one whose place it is not any more changes nothing. */
@@ -941,7 +966,7 @@ void group_born(struct group *g, uint32_t child, pid_t pid)
 void group_stillborn(struct group *g, uint32_t child)
 {
 	struct member *m = &g->t->member[child];
-	uint64_t grant = LOAD(&m->grant);
+	uint64_t grant = grant_of(m);
 
 	if (grant != 0)
 		put_back(g->t, m, grant);

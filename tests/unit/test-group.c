@@ -602,6 +602,91 @@ static void who_has_more_than_its_share_is_asked(void **state)
 	group_close(g);
 }
 
+/* ---- a member that writes anything ---- */
+
+static uint64_t rng;
+
+static uint64_t rnd(void)
+{
+	rng ^= rng << 13;
+	rng ^= rng >> 7;
+	rng ^= rng << 17;
+	return rng;
+}
+
+/* Until it is killed: most is written to the first words and members. */
+static void spoils(char *handle)
+{
+	struct shmid_ds ds;
+	uint64_t *table;
+	size_t words;
+	int id = atoi(handle);
+
+	assert_int_equal(shmctl(id, IPC_STAT, &ds), 0);
+	table = shmat(id, NULL, 0);
+	assert_ptr_not_equal(table, (void *)-1);
+	words = ds.shm_segsz / sizeof(*table);
+	__atomic_fetch_add(said, 1, __ATOMIC_RELEASE);
+	rng = 88172645463325252U;
+	for (;;) {
+		uint64_t v = rnd() % 3 == 0   ? rnd()
+			     : rnd() % 2 == 0 ? UINT64_MAX
+					      : rnd() % (2 * LIMIT);
+		size_t at = rnd() % 4 == 0 ? rnd() % words : rnd() % 64;
+
+		/* it is a table, and has that name */
+		if (at >= 2)
+			table[at] = v;
+	}
+}
+
+/* Any answer will do that is in range; none is waited for without an end. */
+static void who_spoils_the_table_spoils_no_more(void **state)
+{
+	const uint64_t most = UINT32_MAX;
+	char handle[GROUP_HANDLE_MAX];
+	struct group *g;
+	pid_t pid;
+
+	(void)state;
+	group_name(handle);
+	g = join(handle);
+	pid = process(spoils, handle);
+	for (unsigned step = 0; step < 20000; step++) {
+		uint64_t want = 1 + step % 3000;
+		uint32_t child;
+
+		assert_true(group_take(g, 1, want, (enum group_claim)(step % 3)) <= want);
+		group_give(g, step % 2 == 0 ? want : UINT64_MAX);
+		assert_true(group_grant(g) <= most && group_limit(g) <= most);
+		assert_true(group_free(g) <= most && group_members(g) <= GROUP_MEMBERS_MAX);
+		assert_true(group_share(g) <= most);
+		group_most(g);
+		group_needs(g);
+		if (step % 16 == 0) {
+			group_ask(g, want, GROUP_FOR_FRAMES);
+			group_ask_self(g);
+			group_answered(g, group_asked(g));
+			group_aim(g, want * 8);
+			group_follow(g);
+		}
+		if (step % 512 != 0)
+			continue;
+		group_sweep(g, -1);
+		group_wait(g, 1000);
+		child = group_conceive(g);
+		if (child == GROUP_NONE)
+			continue;
+		assert_true(child < GROUP_MEMBERS_MAX);
+		group_take_for(g, child, 1, want, GROUP_FOR_FLOOR);
+		group_hand(g, child, 1);
+		assert_true(group_grant_of(g, child) <= most);
+		group_stillborn(g, child);
+	}
+	end(pid);
+	group_close(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -616,6 +701,7 @@ int main(void)
 		cmocka_unit_test(the_limit_changes_in_a_crowd),
 		cmocka_unit_test(a_child_is_born_with_pages),
 		cmocka_unit_test(who_has_more_than_its_share_is_asked),
+		cmocka_unit_test(who_spoils_the_table_spoils_no_more),
 	};
 
 	said = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
