@@ -274,17 +274,18 @@ static void go_backward(struct file_streams *set, struct file_stream *s, uint64_
 	s->next = s->ahead = NOWHERE;
 }
 
-/* The next strides behind what was read ahead already. */
-static void go_striding(struct file_stream *s, uint64_t page, struct file_window *w)
+/* The next strides behind what was read ahead already: with the page no more than a window has. */
+static void go_striding(struct file_stream *s, uint64_t page, uint32_t max, struct file_window *w)
 {
 	int64_t reach = (int64_t)(s->ahead - page) / s->step; /* strides that are read already */
+	int64_t strides = max - 1 < FILE_STRIDES ? max - 1 : FILE_STRIDES;
 	uint64_t room;
 
 	if (s->ahead == NOWHERE || reach < 0 || reach > FILE_STRIDES)
 		reach = 0;
 	w->ahead = page + (uint64_t)((reach + 1) * s->step);
 	w->n_ahead = 1;
-	w->count = (uint32_t)(FILE_STRIDES - reach);
+	w->count = reach < strides ? (uint32_t)(strides - reach) : 0;
 	w->step = s->step;
 	if (s->step < 0) {
 		room = page / (uint64_t)-s->step;
@@ -405,7 +406,7 @@ void file_stream_miss(struct file_streams *set, uint64_t page, const struct file
 			if (s->step == -1)
 				go_backward(set, s, page, 2 * reach->window, w);
 			else if (s->repeat > 1)
-				go_striding(s, page, w);
+				go_striding(s, page, reach->window, w);
 			s->last = s->step == -1 ? w->from : page;
 			return;
 		}
@@ -479,7 +480,7 @@ void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_
 			continue;
 		if (s->window == 0 && s->repeat > 1 && page - s->last == (uint64_t)s->step) {
 			s->used = ++set->tick;
-			go_striding(s, page, w);
+			go_striding(s, page, reach->window, w);
 			return;
 		}
 	}

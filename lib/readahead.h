@@ -91,7 +91,7 @@ struct readahead {
  *	          another.  So while one is copied, the device has the next.
  *	          Windows double, from FILE_WINDOW_MIN on.
  *	backward  a window, twice as large, that ends with the page that faulted
- *	strided   the pages at the next few strides
+ *	strided   the pages at the next few strides, as far as a window has so many
  *
  * A fault that goes on with no stream reads one page.  Pages that were read
  * ahead and left unasked halve the largest window; pages that were asked for

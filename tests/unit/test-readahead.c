@@ -276,7 +276,8 @@ static const struct file_reach REACH = {.window = 256, .ahead = 3};
 struct reader {
 	struct file_streams set;
 	bool there[1 << 16], ahead[1 << 16], in[MAPPINGS][1 << 16];
-	uint64_t heard; /* only so many pages of each window are, 0: all */
+	uint64_t heard;	 /* only so many pages of each window are, 0: all */
+	uint32_t window; /* not REACH's; 0: that */
 	bool mappings;
 	unsigned whose; /* the mapping that is touched */
 	unsigned faults, pages, touches;
@@ -323,6 +324,8 @@ static void touch(struct reader *r, uint64_t page)
 	struct file_window w;
 
 	reach.whose = r->whose;
+	if (r->window != 0)
+		reach = (struct file_reach){.whose = r->whose, .window = r->window, .ahead = 1};
 	if (r->there[page] && !r->ahead[page]) {
 		if (r->mappings && !r->in[r->whose][page])
 			file_stream_pass(&r->set, page, let_in(r, page, AROUND), r->whose);
@@ -561,6 +564,31 @@ static void a_file_read_backward_is_read_in_windows(void **state)
 	free(r);
 }
 
+/* Each page of a stride is a request of its own: no touch makes more of them than its window has pages. */
+static void strides_keep_to_the_window(void **state)
+{
+	static const int64_t steps[] = {2, 5, 40, -3, -40};
+
+	(void)state;
+	for (uint32_t window = 2; window <= 32; window *= 2)
+		for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+			struct reader *r = reader();
+			uint64_t page = 30000;
+			unsigned n = 500, before;
+
+			r->window = window;
+			for (unsigned k = 0; k < n; k++, page += (uint64_t)steps[i]) {
+				before = r->pages;
+				touch(r, page);
+				assert_true(r->pages - before <= window);
+			}
+			/* it is followed all the same, and nothing is read that nobody comes to */
+			assert_true(r->faults <= 4);
+			assert_true(r->pages <= n + window);
+			free(r);
+		}
+}
+
 static void strides_are_followed(void **state)
 {
 	const int64_t steps[] = {3, 17, 100, -3, -50};
@@ -662,6 +690,7 @@ int main(void)
 		cmocka_unit_test(a_scan_goes_on_in_another_mapping),
 		cmocka_unit_test(a_file_read_backward_is_read_in_windows),
 		cmocka_unit_test(strides_are_followed),
+		cmocka_unit_test(strides_keep_to_the_window),
 		cmocka_unit_test(random_touches_of_a_file_read_single_pages),
 		cmocka_unit_test(no_window_is_larger_than_asked_for),
 		cmocka_unit_test(what_is_wasted_makes_windows_smaller),
