@@ -60,7 +60,7 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write,
 	p->near.waits = false;
 	/* what is at hand is saved now; where the buffer is full, a write waits for it */
 	unsaved = snapshot_unsaved_any(mm, vpn, n) && snapshot_save(p, vpn, n) < n;
-	keep = !swap_half_full(&mm->swap, sp->swp);
+	keep = !mm->swap.area[swp_area(sp->swp)]->leaving && !swap_half_full(&mm->swap, sp->swp);
 	wp = mm->opt.wp == FL_WP_SYNC ? !write || !alone : !write && keep && fault_wp_wanted(mm, r);
 	wp = wp || unsaved;
 	res = uffd_copy(mm->uffd, addr_of(vpn), stage_addr(mm, first), n * PAGE_SIZE, wp, &done);
@@ -74,7 +74,7 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write,
 	for (uint32_t i = 0; i < got; i++) {
 		swp_t swp = sp[i].swp;
 
-		/* A page that is about to be written has no use for its slot; nor has an area that fills up. */
+		/* A page that is about to be written has no use for its slot; nor has an area that fills up, or leaves. */
 		if ((write && alone) || !keep) {
 			if (swap_put(&mm->swap, swp))
 				mm->swap_full = false;

@@ -416,7 +416,8 @@ static long set_limit(struct pager *p, uint64_t pages)
 
 /*
  * Where what it holds cannot fit elsewhere, nothing is begun: faults that find
- * no slot meanwhile would end the process.
+ * no slot meanwhile would end the process.  A page that is present beside its slot
+ * needs no room.
  */
 static long swap_off(struct pager *p, const char *name)
 {
@@ -424,16 +425,18 @@ static long swap_off(struct pager *p, const char *name)
 	int index = find_stored(mm, name);
 	uint64_t frames = mm_frames(mm), budget = mm_budget(mm);
 	uint64_t room = budget > frames ? budget - frames : 0;
+	uint64_t away = mm->ptes.count[PTE_SWAPPED] + mm->staging.buffer_used, held;
 
 	if (index < 0)
 		return 0; /* it was ours once */
+	held = swap_area_mine(mm->swap.area[index]);
 	for (unsigned i = 0; i < mm->swap.narea; i++) {
 		const struct swap_area *a = mm->swap.area[i];
 
 		if (a != NULL && a->on && i != (unsigned)index)
 			room += a->max_slots - 1 - swap_area_used(a);
 	}
-	return swap_area_mine(mm->swap.area[index]) > room ? -ENOMEM : do_swapoff(p, name);
+	return (held < away ? held : away) > room ? -ENOMEM : do_swapoff(p, name);
 }
 
 /* ---- mapped files ---- */

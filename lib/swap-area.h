@@ -54,6 +54,7 @@ struct swap_area {
 	int prio;
 	unsigned index;
 	bool on;	    /* slots may be handed out */
+	bool leaving;	    /* it is being turned off: no page keeps its slot beside its frame */
 	bool private_file;  /* unlinked; may grow */
 	bool stored;	    /* a store's; path is its name there */
 	bool via_mount;	    /* its descriptor is of the store's mount, one for all I/O */

@@ -27,27 +27,23 @@
 /* How long and how often a call tries without progress before it gives up. */
 #define PATIENCE_NS 3000000000U
 #define PATIENCE_ROUNDS 64U
-/* The same when there is no I/O to wait for. */
+/* The same while there are frames now and then, and when there is no I/O to wait for. */
+#define PATIENCE_COMING_NS 30000000000U
 #define PATIENCE_QUIET 5U
 
-/* A measure that falls as a call makes progress: page numbers left, slots in use. */
+/*
+ * A measure that falls as a call makes progress: page numbers left, slots in use.  While it does
+ * not, rounds count of which something could have come: not those that waited for a device,
+ * however long; and apart from others those that ended while frames were on their way.
+ */
 struct progress {
 	uint64_t least;
-	uint64_t since;	 /* when it was reached, and */
-	unsigned rounds; /* how many went by since */
+	uint64_t ended;	    /* requests, when it was looked at last, */
+	uint64_t at;	    /* which was then */
+	uint64_t coming_ns; /* that rounds took with frames on their way, since the measure fell, */
+	uint64_t ns;	    /* and without, */
+	unsigned rounds;    /* of which there were so many */
 };
-
-/* False: nothing has come of it for long; reading the same pages again and again is no progress. */
-static bool progress_goes_on(struct progress *g, uint64_t measure)
-{
-	uint64_t now = sys_now();
-
-	if (g->since == 0 || measure < g->least) {
-		*g = (struct progress){.least = measure, .since = now};
-		return true;
-	}
-	return ++g->rounds < PATIENCE_ROUNDS || now - g->since < PATIENCE_NS;
-}
 
 static unsigned inflight(const struct mm *mm)
 {
@@ -57,6 +53,42 @@ static unsigned inflight(const struct mm *mm)
 		if (mm->pager[i] != NULL && mm->pager[i]->io != NULL)
 			n += blkio_inflight(mm->pager[i]->io);
 	return n;
+}
+
+/* Requests that have ended so far. */
+static uint64_t io_ended(const struct mm *mm)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < PAGERS_MAX; i++)
+		if (mm->pager[i] != NULL && mm->pager[i]->io != NULL)
+			n += blkio_ended(mm->pager[i]->io);
+	return n;
+}
+
+/* Frames are on their way: from writes, or from what was written and settles. */
+static bool frames_coming(const struct mm *mm)
+{
+	return reclaim_coming(mm) || files_settling(mm);
+}
+
+/* False: nothing has come of it for long; reading the same pages again and again is no progress. */
+static bool progress_goes_on(const struct mm *mm, struct progress *g, uint64_t measure)
+{
+	uint64_t now = sys_now(), ended = io_ended(mm);
+
+	if (g->at == 0 || measure < g->least) {
+		*g = (struct progress){.least = measure};
+	} else if (ended != g->ended || inflight(mm) == 0) {
+		bool coming = frames_coming(mm);
+
+		*(coming ? &g->coming_ns : &g->ns) += now - g->at;
+		g->rounds += !coming;
+	}
+	g->ended = ended;
+	g->at = now;
+	return g->coming_ns < PATIENCE_COMING_NS &&
+	       (g->rounds < PATIENCE_ROUNDS || g->ns < PATIENCE_NS);
 }
 
 /* One step for one page that is not PRESENT; false when it must wait. */
@@ -83,7 +115,7 @@ long bring_back(struct pager *p, uintptr_t start, uintptr_t end)
 	const unsigned away =
 		1U << PTE_STAGED | 1U << PTE_SWAPPED | 1U << PTE_FILLED | 1U << PTE_COMPRESSED;
 	struct mm *mm = p->mm;
-	struct progress progress = {.since = 0};
+	struct progress progress = {.at = 0};
 	vpn_t first = VPN_MAX;
 	unsigned quiet = 0;
 
@@ -97,7 +129,7 @@ long bring_back(struct pager *p, uintptr_t start, uintptr_t end)
 		if (inflight(mm) != 0 || vpn != first)
 			quiet = 0;
 		first = vpn;
-		if (!progress_goes_on(&progress, stop - vpn) || ++quiet > PATIENCE_QUIET)
+		if (!progress_goes_on(mm, &progress, stop - vpn) || ++quiet > PATIENCE_QUIET)
 			return -ENOMEM;
 		fault_swap_prefetch(p, vpn, stop, SWAP_NEED);
 		for (unsigned n = 0; vpn < stop && n < 1024; n++) {
@@ -121,6 +153,12 @@ long do_swapon(struct mm *mm, const struct fl_swap_spec *spec, char *why, size_t
 	return r;
 }
 
+/* Whether more may come without our doing: from a device, or from other members of the group. */
+static bool may_come(const struct mm *mm)
+{
+	return inflight(mm) != 0 || frames_coming(mm) || mm->group != NULL;
+}
+
 /*
  * Give back the slots of an area: pages that are in slots only are read in
  * (and evicted again, to other areas, as frames are needed), pages that still
@@ -131,7 +169,7 @@ long do_swapoff(struct pager *p, const char *path)
 	struct mm *mm = p->mm;
 	int found = swap_find(&mm->swap, path);
 	struct swap_area *a;
-	struct progress progress = {.since = 0};
+	struct progress progress = {.at = 0};
 	unsigned quiet = 0;
 	bool was_on;
 	int r;
@@ -141,10 +179,11 @@ long do_swapoff(struct pager *p, const char *path)
 	a = mm->swap.area[found];
 	was_on = a->on; /* too many errors may have ended that */
 	a->on = false;
+	a->leaving = true;
 	while (swap_area_mine(a) > a->bad_slots) {
 		const unsigned with_slot = 1U << PTE_PRESENT | 1U << PTE_STAGED | 1U << PTE_SWAPPED;
 		uint64_t used = swap_area_mine(a);
-		bool began = false;
+		bool began = false, seen = false;
 		vpn_t vpn = 0;
 
 		while ((vpn = pte_next(&mm->ptes, vpn, VPN_MAX, with_slot)) < VPN_MAX) {
@@ -159,6 +198,7 @@ long do_swapoff(struct pager *p, const char *path)
 				vpn++;
 				continue;
 			}
+			seen = true;
 			if (pte_state(pte) == PTE_PRESENT) {
 				swap_put(&mm->swap, swp);
 				pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
@@ -171,17 +211,25 @@ long do_swapoff(struct pager *p, const char *path)
 			}
 			vpn++;
 		}
-		if (began || swap_area_mine(a) < used)
+		if (began || swap_area_mine(a) < used || may_come(mm))
 			quiet = 0;
-		if (!progress_goes_on(&progress, swap_area_mine(a)) ||
-		    (inflight(mm) == 0 && !began && swap_area_mine(a) == used &&
-		     ++quiet >= PATIENCE_QUIET)) {
+		else
+			quiet++;
+		if (!progress_goes_on(mm, &progress, swap_area_mine(a)) ||
+		    quiet >= PATIENCE_QUIET) {
 			/* no frame and no other slot for what it holds: it stays on */
 			a->on = was_on;
+			a->leaving = false;
 			mm->swap_full = false;
-			return -ENOMEM;
+			if (seen)
+				return -ENOMEM;
+			mm_log(mm, FL_LOG_ERROR,
+			       "swap area %s cannot be turned off: another process has damaged the "
+			       "map of its slots",
+			       a->path);
+			return -EIO;
 		}
-		if (inflight(mm) != 0)
+		if (may_come(mm))
 			pager_pump(p);
 		else
 			reclaim_make_room(p, 1);
@@ -190,6 +238,8 @@ long do_swapoff(struct pager *p, const char *path)
 	while (inflight(mm) != 0)
 		pager_pump(p);
 	r = swap_close_area(&mm->swap, (unsigned)found);
+	if (r != 0)
+		a->leaving = false;
 	pager_count(mm);
 	return r;
 }
