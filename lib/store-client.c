@@ -32,7 +32,12 @@
 #include <time.h>
 
 #define PATH_ROOM 512U
-#define PATIENCE_NS 3000000000U /* at the start */
+/*
+ * How long a server is waited for at the start: for its areas, if others hold them, and until it is
+ * said that it is slow; and, as long as it lives, for its answer.
+ */
+#define PATIENCE_NS 3000000000U
+#define LIVES_NS 60000000000U
 #define PAUSE_NS 20000000U
 #define TELL_NS 10000000U /* until what its socket had no room for is told again */
 
@@ -219,6 +224,57 @@ int stored_connect(struct store *s)
 	int r = s->path[0] == '\0' ? find_socket(s->mnt, s->path) : 0;
 
 	return r != 0 ? r : connect_to(s->path);
+}
+
+/* From now on; mm NULL: nobody is to be told. */
+struct patience {
+	struct mm *mm;
+	uint64_t soon, late;
+	bool said;
+};
+
+static struct patience patience_of(struct mm *mm)
+{
+	uint64_t now = sys_now();
+
+	return (struct patience){.mm = mm, .soon = now + PATIENCE_NS, .late = now + LIVES_NS};
+}
+
+/* A server that lives has not answered by now. */
+static void is_slow(struct patience *t)
+{
+	if (!t->said && t->mm != NULL)
+		mm_log(t->mm, FL_LOG_WARN, "store %s: its server is slow to answer: waiting for it",
+		       t->mm->store->mnt);
+	t->said = true;
+}
+
+/* The end of a server ends its connections: one that is silent lives. */
+static int await_living(int fd, struct patience *t)
+{
+	int r = t->said ? -ETIMEDOUT : stored_await(fd, t->soon);
+
+	if (r != -ETIMEDOUT)
+		return r;
+	is_slow(t);
+	return stored_await(fd, t->late);
+}
+
+/*
+ * Whether to try again where that is so.  refused: by its word, since others have its areas;
+ * else so many wait for it that there is no room for one more.
+ */
+static bool try_again(int err, bool refused, struct patience *t)
+{
+	uint64_t now = sys_now();
+	uint32_t word = 0;
+
+	if ((err != -EAGAIN && err != -EBUSY) || now >= (refused ? t->soon : t->late))
+		return false;
+	if (now >= t->soon)
+		is_slow(t);
+	futex_wait(&word, 0, PAUSE_NS);
+	return true;
 }
 
 static const char *unreachable(int err)
@@ -538,7 +594,7 @@ static void handle(struct mm *mm, struct pager *p, const struct wire_msg *m, int
 }
 
 /* Try once, and wait for the answer. */
-static int attach_once(struct mm *mm, uint64_t deadline)
+static int attach_once(struct mm *mm, struct patience *t)
 {
 	struct store *s = mm->store;
 	int r = begin(mm);
@@ -550,7 +606,7 @@ static int attach_once(struct mm *mm, uint64_t deadline)
 
 		r = stored_receive(s->fd, &m, fds, &nfds);
 		if (r == -EAGAIN)
-			r = stored_await(s->fd, deadline);
+			r = await_living(s->fd, t);
 		else if (r == 0)
 			handle(mm, NULL, &m, fds, nfds);
 	}
@@ -566,19 +622,13 @@ static int attach_once(struct mm *mm, uint64_t deadline)
 int stored_attach(struct mm *mm)
 {
 	struct store *s = mm->store;
-	uint64_t deadline = sys_now() + PATIENCE_NS;
+	struct patience t = patience_of(mm);
 	int r;
 
-	for (;;) {
-		uint32_t word = 0;
-
+	do {
 		s->refused = false;
-		r = attach_once(mm, deadline);
-		/* it may be busy with many, or wait for who had its areas */
-		if ((r != -EAGAIN && r != -EBUSY) || sys_now() >= deadline)
-			break;
-		futex_wait(&word, 0, PAUSE_NS);
-	}
+		r = attach_once(mm, &t);
+	} while (try_again(r, s->refused, &t));
 	if (r == 0 && mm->swap.narea == 0) {
 		r = -ENODEV;
 		s->refused = true;
@@ -694,12 +744,13 @@ static int probe_say(int err, const char *mnt, const char *text, char *why, size
 }
 
 /* Ask, and wait for the next message. */
-static int ask(int fd, struct wire_msg *m, int fds[WIRE_FDS_MAX], unsigned *nfds, uint64_t deadline)
+static int ask(int fd, struct wire_msg *m, int fds[WIRE_FDS_MAX], unsigned *nfds,
+	       struct patience *t)
 {
 	int r;
 
 	while ((r = stored_receive(fd, m, fds, nfds)) == -EAGAIN) {
-		r = stored_await(fd, deadline);
+		r = await_living(fd, t);
 		if (r != 0)
 			return r;
 	}
@@ -708,7 +759,7 @@ static int ask(int fd, struct wire_msg *m, int fds[WIRE_FDS_MAX], unsigned *nfds
 
 int stored_probe(const char *mnt, bool via_mount, int *device, char *why, size_t why_size)
 {
-	uint64_t deadline = sys_now() + PATIENCE_NS;
+	struct patience t = patience_of(NULL);
 	char path[PATH_ROOM];
 	int fds[WIRE_FDS_MAX];
 	struct wire_msg m;
@@ -719,28 +770,22 @@ int stored_probe(const char *mnt, bool via_mount, int *device, char *why, size_t
 	r = find_socket(mnt, path);
 	if (r != 0)
 		return probe_say(r, mnt, unreachable(r), why, why_size);
-	for (;;) {
-		uint32_t word = 0;
-
+	do {
+		m.type = 0;
 		fd = r = connect_to(path);
 		if (r >= 0) {
 			wire_init(&m, WIRE_HELLO);
 			m.flags = WIRE_PROBE | WIRE_DEVICE | (via_mount ? WIRE_MOUNT : 0);
 			r = stored_send(fd, &m, NULL, 0);
 			if (r == 0)
-				r = ask(fd, &m, fds, &nfds, deadline);
+				r = ask(fd, &m, fds, &nfds, &t);
 			SYS1(close, fd);
 			if (r == 0 && m.type == WIRE_ERROR)
 				r = m.error;
 			else if (r != 0)
 				m.type = 0;
-		} else {
-			m.type = 0;
 		}
-		if ((r != -EAGAIN && r != -EBUSY) || sys_now() >= deadline)
-			break;
-		futex_wait(&word, 0, PAUSE_NS);
-	}
+	} while (try_again(r, m.type == WIRE_ERROR, &t));
 	if (r != 0)
 		return probe_say(r, mnt, m.type == WIRE_ERROR ? m.name : unreachable(r), why,
 				 why_size);
@@ -754,7 +799,7 @@ int stored_probe(const char *mnt, bool via_mount, int *device, char *why, size_t
 int stored_maps(const char *socket, int (*fn)(const char *name, int fd, uint64_t slots, void *arg),
 		void *arg)
 {
-	uint64_t deadline = sys_now() + PATIENCE_NS;
+	struct patience t = patience_of(NULL);
 	struct wire_msg m;
 	int fd = connect_to(socket), r;
 
@@ -767,7 +812,7 @@ int stored_maps(const char *socket, int (*fn)(const char *name, int fd, uint64_t
 		int fds[WIRE_FDS_MAX];
 		unsigned nfds = 0;
 
-		r = ask(fd, &m, fds, &nfds, deadline);
+		r = ask(fd, &m, fds, &nfds, &t);
 		if (r != 0 || m.type == WIRE_ATTACHED)
 			break;
 		if (m.type == WIRE_ERROR)
