@@ -63,7 +63,7 @@ uint32_t cache_get(const struct pagecache *pc, uint64_t page)
 {
 	const struct cache_chunk *c = chunk_of(pc, page);
 
-	return c != NULL ? c->word[page % CHUNK_PAGES] : 0;
+	return c != NULL ? __atomic_load_n(&c->word[page % CHUNK_PAGES], __ATOMIC_RELAXED) : 0;
 }
 
 char *cache_addr(const struct pagecache *pc, uint64_t page)

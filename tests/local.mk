@@ -385,9 +385,9 @@ tests_store_test_store_files_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_store_files_LDADD = $(CMOCKA_LIBS) -lpthread
 
 tests_store_test_clients_SOURCES = tests/store/test-clients.c tests/store/mounted.h \
-	tests/store/owner.h tests/unit/test.h
+	tests/store/owner.h tests/unit/test.h lib/api.c lib/api-files.c lib/backing.c
 tests_store_test_clients_CPPFLAGS = $(store_test_cppflags)
-tests_store_test_clients_LDADD = $(test_ldadd)
+tests_store_test_clients_LDADD = $(test_ldadd) -lpthread
 
 shared_test_sources = tests/store/shared.h tests/store/mounted.h tests/unit/test.h lib/api.c \
 	lib/api-files.c lib/backing.c

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -236,20 +237,31 @@ static int again(int fd)
 	return own < 0 ? -errno : own;
 }
 
+/* What a client's descriptor is of, without a request to a filesystem that may be the client's own. */
+static bool look_at(int fd, struct statx *st)
+{
+	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, st) == 0;
+}
+
+static bool is_inode(const struct statx *st, dev_t dev, ino_t ino)
+{
+	return makedev(st->stx_dev_major, st->stx_dev_minor) == dev && st->stx_ino == ino;
+}
+
 /* Whether a client's descriptor is of the area of that name, and may be written. */
 static bool is_area(const char *name, int fd, uint64_t slots)
 {
 	struct area_info info;
-	struct stat st;
+	struct statx st;
 	int flags = fcntl(fd, F_GETFL);
 	bool same;
 
 	if (area_open(store->swap_fd, name, &info) != 0)
 		return false;
 	same = info.valid && slots <= info.slots && flags >= 0 &&
-	       (flags & (O_ACCMODE | O_PATH)) == O_RDWR && fstat(fd, &st) == 0 &&
-	       (info.device ? S_ISBLK(st.st_mode) : S_ISREG(st.st_mode)) && st.st_dev == info.dev &&
-	       st.st_ino == info.ino;
+	       (flags & (O_ACCMODE | O_PATH)) == O_RDWR && look_at(fd, &st) &&
+	       (info.device ? S_ISBLK(st.stx_mode) : S_ISREG(st.stx_mode)) &&
+	       is_inode(&st, info.dev, info.ino);
 	area_close(&info);
 	return same;
 }
@@ -297,10 +309,11 @@ int areas_adopt(const struct wire_msg *held, int shared_fd, int map_fd)
 
 bool areas_same(int index, int map_fd)
 {
-	struct stat a, b;
+	struct statx given;
+	struct stat st;
 
-	return fstat(slot_map_fd(swap.area[index]->map), &a) == 0 && fstat(map_fd, &b) == 0 &&
-	       a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+	return fstat(slot_map_fd(swap.area[index]->map), &st) == 0 && look_at(map_fd, &given) &&
+	       is_inode(&given, st.st_dev, st.st_ino);
 }
 
 int areas_hand(int index, bool count, bool via_mount, struct wire_msg *m, int fds[WIRE_FDS_MAX],

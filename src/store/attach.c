@@ -2,8 +2,9 @@
 /*
  * attach.c - the thread that serves clients; see attach.h and store-wire.h.
  *
- * It never waits for a client: sockets do not block, and one that does not
- * take what is sent to it is closed.  A client that said something wrong is
+ * It never waits for a client: sockets do not block, one that does not
+ * take what is sent to it is closed, and of a descriptor that a client sent nothing is asked
+ * that may be a request to a filesystem of its own; it is closed by others (aside.h).  A client that said something wrong is
  * told, where that is possible, and its socket is closed.  To close a socket
  * takes nothing away: the client goes on with what it holds, and may come
  * again.
@@ -21,6 +22,7 @@
  */
 #include "attach.h"
 
+#include "aside.h"
 #include "clients.h"
 #include "mapped.h"
 #include "shared.h"
@@ -29,12 +31,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
@@ -52,6 +56,7 @@
 #define SWEEP_LONG_NS (15000ULL * MS)
 #define STRANGER_NS (10000ULL * MS)
 #define UNKNOWN_NS (20000ULL * MS) /* for members of an area that leaves which are no clients */
+#define PROC_BLOCK 1024		   /* what /proc has for the size of a block */
 #define PATH_ROOM sizeof(((struct sockaddr_un *)0)->sun_path)
 
 struct conn {
@@ -132,10 +137,18 @@ static void refuse(struct conn *c, int err, const char *text)
 	c->dead = true;
 }
 
+/* Of ours. */
 static void close_fds(const int *fds, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		close(fds[i]);
+}
+
+/* Of the client's. */
+static void give_up_fds(const struct conn *c, const int *fds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		aside_close(fds[i], c->client->uid);
 }
 
 /* A message's length, 0 at the end, -EAGAIN; descriptors beyond WIRE_FDS_MAX count and are closed. */
@@ -166,12 +179,12 @@ static ssize_t receive(struct conn *c, void *buf, size_t size, int fds[WIRE_FDS_
 			if (*nfds < WIRE_FDS_MAX)
 				fds[*nfds] = fd;
 			else
-				close(fd);
+				give_up_fds(c, &fd, 1);
 			++*nfds;
 		}
 	}
 	if ((h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || *nfds > WIRE_FDS_MAX) {
-		close_fds(fds, *nfds < WIRE_FDS_MAX ? *nfds : WIRE_FDS_MAX);
+		give_up_fds(c, fds, *nfds < WIRE_FDS_MAX ? *nfds : WIRE_FDS_MAX);
 		*nfds = 0;
 		return 1; /* of no message's length */
 	}
@@ -251,14 +264,19 @@ static void finish(struct conn *c)
 			ask_off(c, j->index, j->number);
 }
 
-/* Of /proc, and for reading: what is read there cannot keep us. */
+/*
+ * Of /proc, and for reading: what is read there cannot keep us.  To ask for a filesystem's type is
+ * a request to it; but for the size of its blocks it is not, which one of a client's own
+ * (FUSE) has no choice of.
+ */
 static bool proc_file(int fd)
 {
 	struct statfs fs;
 	struct stat st;
-	int flags = fcntl(fd, F_GETFL);
+	int flags = fcntl(fd, F_GETFL), block = 0;
 
-	return flags >= 0 && (flags & (O_ACCMODE | O_PATH)) == O_RDONLY && fstat(fd, &st) == 0 &&
+	return flags >= 0 && (flags & (O_ACCMODE | O_PATH)) == O_RDONLY &&
+	       ioctl(fd, FIGETBSZ, &block) == 0 && block == PROC_BLOCK && fstat(fd, &st) == 0 &&
 	       S_ISREG(st.st_mode) && fstatfs(fd, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
 }
 
@@ -269,7 +287,7 @@ static void greet_files(struct conn *c, const int *fds, bool again)
 	int err = shared_hello(&c->peer, fds[0], c->fd, again);
 
 	if (err != 0) {
-		close(fds[0]);
+		give_up_fds(c, fds, 1);
 		refuse(c, err, "it pages no mapped files for others");
 		return;
 	}
@@ -289,7 +307,7 @@ static void take_files(struct conn *c, struct wire_msg *m, const int *fds, unsig
 	struct peer *child;
 	unsigned n;
 
-	r = shared_take(c->peer, m, fds, nfds, out, &n, &child, &child_sock);
+	r = shared_take(c->peer, m, fds, nfds, c->client->uid, out, &n, &child, &child_sock);
 	if (child != NULL) {
 		const struct ucred peer = {c->client->pid, c->client->uid, c->client->gid};
 		struct conn *k = add_conn(child_sock, &peer);
@@ -318,14 +336,14 @@ static void greet(struct conn *c, const struct wire_msg *m, const int *fds, unsi
 		return;
 	}
 	if (c->peer != NULL) {
-		close_fds(fds, nfds);
+		give_up_fds(c, fds, nfds);
 		refuse(c, -EPROTO, "a message that is not understood");
 		return;
 	}
 
 	for (unsigned i = 0; i < nfds; i++)
 		if (!proc_file(fds[i])) {
-			close_fds(fds, nfds);
+			give_up_fds(c, fds, nfds);
 			refuse(c, -EPROTO, "a descriptor is not of the kind that belongs there");
 			return;
 		}
@@ -365,7 +383,7 @@ static void take_held(struct conn *c, const struct wire_msg *m, const int fds[2]
 			hand_to_all(1U << index);
 		}
 	}
-	close_fds(fds, 2);
+	give_up_fds(c, fds, 2);
 	if (--c->held == 0)
 		finish(c);
 }
@@ -410,6 +428,11 @@ static void take(struct conn *c, const void *buf, size_t len, const int *fds, un
 	struct wire_msg m;
 	int err = wire_parse(buf, len, nfds, true, &m);
 
+	if (err == 0 && nfds != 0 && aside_waiting(c->client->uid) >= ASIDE_WAITING_MAX) {
+		give_up_fds(c, fds, nfds);
+		refuse(c, -EAGAIN, "descriptors of this user's cannot be closed");
+		return;
+	}
 	if (err == 0) {
 		if (m.type == WIRE_HELLO && !c->hello) {
 			greet(c, &m, fds, nfds);
@@ -433,7 +456,7 @@ static void take(struct conn *c, const void *buf, size_t len, const int *fds, un
 		}
 		err = -EPROTO;
 	}
-	close_fds(fds, nfds);
+	give_up_fds(c, fds, nfds);
 	refuse(c, err,
 	       err == -EPROTONOSUPPORT ? "this server speaks version 1 of its protocol only"
 	       : err == -EMSGSIZE      ? "a message of another length"
@@ -457,6 +480,23 @@ static void serve_conn(struct conn *c)
 	}
 }
 
+static int watch_as(int op, int fd, uint32_t events, void *tag)
+{
+	struct epoll_event e = {.events = events, .data = {.ptr = tag}};
+
+	return epoll_ctl(epoll_fd, op, fd, &e);
+}
+
+/* Who comes while there is no place for a stranger waits until there is. */
+static void listen_if_room(void)
+{
+	static bool deaf;
+	bool full = nstrangers >= STRANGERS_MAX;
+
+	if (full != deaf && watch_as(EPOLL_CTL_MOD, listen_fd, full ? 0 : EPOLLIN, &listen_fd) == 0)
+		deaf = full;
+}
+
 static bool too_many_of(uid_t uid)
 {
 	unsigned n = 0;
@@ -469,10 +509,8 @@ static bool too_many_of(uid_t uid)
 /* A connection with that peer, or NULL: the descriptor stays the caller's. */
 static struct conn *add_conn(int fd, const struct ucred *peer)
 {
-	struct epoll_event e = {.events = EPOLLIN};
-	struct conn *c;
+	struct conn *c = calloc(1, sizeof(*c));
 
-	c = calloc(1, sizeof(*c));
 	if (c != NULL)
 		c->client = client_new();
 	if (c == NULL || c->client == NULL || nconns >= CONNS_MAX || nstrangers >= STRANGERS_MAX ||
@@ -491,8 +529,7 @@ static struct conn *add_conn(int fd, const struct ucred *peer)
 	conns = c;
 	nconns++;
 	nstrangers++;
-	e.data.ptr = c;
-	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) != 0)
+	if (watch_as(EPOLL_CTL_ADD, fd, EPOLLIN, c) != 0)
 		c->dead = true;
 	return c;
 }
@@ -534,7 +571,9 @@ static void reap_conns(void)
 			shared_end(c->peer);
 		/* somebody may still look at the client, but nobody is at its socket */
 		c->client->sock = -1;
-		close(c->fd);
+		/* messages that were not read may have descriptors, too */
+		shutdown(c->fd, SHUT_RDWR);
+		aside_close(c->fd, c->client->uid);
 		mapped_told(c->client, 0, NULL, 0);
 		if (c->listed)
 			client_unlist(c->client);
@@ -790,6 +829,7 @@ static void *serve(void *arg)
 		}
 		serve_jobs();
 		reap_conns(); /* who did not take what a job sent */
+		listen_if_room();
 	}
 	pthread_mutex_lock(&queue_lock);
 	closed = true;
@@ -818,13 +858,6 @@ static int make_socket(void)
 	return err;
 }
 
-static int watch(int fd, void *tag)
-{
-	struct epoll_event e = {.events = EPOLLIN, .data = {.ptr = tag}};
-
-	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e);
-}
-
 int attach_start(struct why *why)
 {
 	long device;
@@ -842,16 +875,19 @@ int attach_start(struct why *why)
 	device_fd = device >= 0 ? (int)device : -1;
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (epoll_fd < 0 || wake_fd < 0 || watch(listen_fd, &listen_fd) != 0 ||
-	    watch(wake_fd, &wake_fd) != 0)
+	if (epoll_fd < 0 || wake_fd < 0 ||
+	    watch_as(EPOLL_CTL_ADD, listen_fd, EPOLLIN, &listen_fd) != 0 ||
+	    watch_as(EPOLL_CTL_ADD, wake_fd, EPOLLIN, &wake_fd) != 0)
 		return why_set(why, -errno, "clients cannot be served: %s", strerror(errno));
 	return 0;
 }
 
 int attach_thread(struct why *why)
 {
-	int err = pthread_create(&thread, NULL, serve, NULL);
+	int err = -aside_start();
 
+	if (err == 0)
+		err = pthread_create(&thread, NULL, serve, NULL);
 	running = err == 0;
 	return err == 0 ? 0 : why_set(why, -err, "a thread cannot be made: %s", strerror(err));
 }

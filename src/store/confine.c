@@ -245,6 +245,7 @@ static const int allowed[] = {
 static const uint32_t ioctls[] = {
 	BLKGETSIZE64, /* an area's size */
 	TCGETS,	      /* what stdio asks of a terminal */
+	FIGETBSZ,     /* of what filesystem a client's descriptor may be (attach.c) */
 	/* faults in mapped files, and what workers ask of the pager */
 	(uint32_t)UFFDIO_CONTINUE,
 	(uint32_t)UFFDIO_WRITEPROTECT,

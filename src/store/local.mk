@@ -8,6 +8,7 @@ if STORE_SERVER
 src_store_libfaultline_store_la_SOURCES = \
 	src/store/area.c \
 	src/store/areas.c \
+	src/store/aside.c src/store/aside.h \
 	src/store/attach.c src/store/attach.h \
 	src/store/clients.c src/store/clients.h \
 	src/store/confine.c \

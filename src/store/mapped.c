@@ -7,6 +7,7 @@
  */
 #include "mapped.h"
 
+#include "aside.h"
 #include "clients.h"
 #include "shared.h"
 
@@ -25,6 +26,7 @@ struct mapped {
 	struct mapped *next; /* under the lock, as refs and client->mapped */
 	uint64_t backing;
 	uint32_t refs;
+	uid_t from;
 	struct stat is; /* the memfd's */
 	int memfd;	/* -1: of a server, which is to be free to let go of its memory */
 	int fd;		/* the file's; -1: none is known */
@@ -44,10 +46,8 @@ static void let_go(struct mapped *m)
 	pthread_mutex_unlock(&lock);
 	if (!last)
 		return;
-	if (m->memfd >= 0)
-		close(m->memfd);
-	if (m->fd >= 0)
-		close(m->fd);
+	aside_close(m->memfd, m->from);
+	aside_close(m->fd, m->from);
 	free(m);
 }
 
@@ -124,22 +124,20 @@ void mapped_told(struct client *c, uint64_t backing, const int *fds, unsigned nf
 		let_go(m);
 	m = nfds != 0 && is_memfd(fds[0]) ? calloc(1, sizeof(*m)) : NULL;
 	if (m != NULL) {
-		*m = (struct mapped){.backing = backing, .refs = 1, .fd = -1};
+		*m = (struct mapped){.backing = backing, .refs = 1, .from = c->uid, .fd = -1};
 		m->memfd = fcntl(fds[0], F_GET_SEALS) & F_SEAL_SHRINK
 				   ? -1
 				   : fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
 		if (nfds > 1)
 			m->fd = file_of(fds[1], &m->stored);
 		if (fstat(fds[0], &m->is) != 0 || !put(c, m)) {
-			if (m->memfd >= 0)
-				close(m->memfd);
-			if (m->fd >= 0)
-				close(m->fd);
+			aside_close(m->memfd, m->from);
+			aside_close(m->fd, m->from);
 			free(m);
 		}
 	}
 	for (unsigned i = 0; i < nfds; i++)
-		close(fds[i]);
+		aside_close(fds[i], c->uid);
 }
 
 static int read_cached(int memfd, uint64_t page, unsigned n, char *buf)

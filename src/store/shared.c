@@ -4,6 +4,7 @@
  */
 #include "shared.h"
 
+#include "aside.h"
 #include "filedata.h"
 #include "do.h"
 #include "mm.h"
@@ -318,6 +319,7 @@ void shared_count(struct shared_counts *c)
 struct order {
 	struct peer *peer, *child;
 	const struct wire_msg *m;
+	uid_t from; /* whose descriptors are beside it */
 	int fd, sock;
 	bool write, again;
 	int out[3];
@@ -795,14 +797,16 @@ static int take_return(struct order *o, const struct wire_msg *m, const int *fds
 	int fd = host_file(fds[0], true, &n), rw, err;
 
 	/* a server that is killed with a file of its own mount waits for itself */
-	close(fds[0]);
+	aside_close(fds[0], o->from);
 	if (fd < 0)
 		return fd;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	rw = open(path, O_RDWR | O_CLOEXEC);
-	err = rw < 0 || fstat(rw, &st) != 0 || fstat(fds[1], &memfd) != 0 ? -errno : 0;
+	err = rw < 0 || fstat(rw, &st) != 0 ? -errno : 0;
 	if (err == 0 && (!is_memfd(fds[1]) || !is_memfd(fds[2]) || !is_memfd(fds[3])))
 		err = -EBADF;
+	if (err == 0 && fstat(fds[1], &memfd) != 0)
+		err = -errno;
 	if (err == 0 && (m->slots == 0 || birth_of(rw) != m->slots))
 		err = -ESTALE;
 	/* what others have given us to page is newer than what is read of it here */
@@ -864,13 +868,15 @@ static int take_over(struct order *o, struct wire_msg *m, const int *fds, unsign
 	o->write = (m->flags & WIRE_WRITE) != 0;
 	r = o->fd = host_file(fds[0], o->write, &n);
 	/* a server that is killed with a file of its own mount waits for itself */
-	close(fds[0]);
+	aside_close(fds[0], o->from);
 	if (r < 0)
 		return (int)r;
 	o->memfd.st_ino = m->mm_addr;
-	r = fstat(o->fd, &st) == 0 && (nfds == 1 || fstat(fds[1], &o->memfd) == 0) ? 0 : -errno;
+	r = fstat(o->fd, &st) == 0 ? 0 : -errno;
 	for (unsigned i = 1; r == 0 && i < nfds; i++)
 		r = is_memfd(fds[i]) ? 0 : -EBADF;
+	if (r == 0 && nfds > 1 && fstat(fds[1], &o->memfd) != 0)
+		r = -errno;
 	if (r == 0 && (m->slots == 0 || birth_of(o->fd) != m->slots))
 		r = -ESTALE;
 	if (r == 0)
@@ -890,10 +896,10 @@ static int take_over(struct order *o, struct wire_msg *m, const int *fds, unsign
 	return r < 0 ? (int)r : 0;
 }
 
-int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned nfds, int out[3],
-		unsigned *nout, struct peer **child, int *child_sock)
+int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned nfds, uid_t from,
+		int out[3], unsigned *nout, struct peer **child, int *child_sock)
 {
-	struct order o = {.peer = peer, .m = m, .fd = -1, .sock = -1};
+	struct order o = {.peer = peer, .m = m, .from = from, .fd = -1, .sock = -1};
 	uint32_t request = m->request, type = m->type;
 	uint64_t slots = 0;
 	long done;
@@ -917,7 +923,7 @@ int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned 
 	}
 	*child = o.child;
 	for (unsigned i = type == WIRE_RETURN || type == WIRE_TAKE; i < nfds; i++)
-		close(fds[i]);
+		aside_close(fds[i], from);
 	for (unsigned i = 0; i < *nout; i++)
 		out[i] = o.out[i];
 	/* a range that is none: what it says cannot be relied on */

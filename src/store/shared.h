@@ -52,12 +52,12 @@ void shared_count(struct shared_counts *c);
 /* For attach.c.  A connection's HELLO; uffd is taken over when that is 0.  again: WIRE_AGAIN. */
 int shared_hello(struct peer **peer, int uffd, int sock, bool again);
 /*
- * Another message of it, whose descriptors are taken over.  1: the answer in *m,
+ * Another message of it, whose descriptors, of that user, are taken over.  1: the answer in *m,
  * with *nout descriptors, which are to be closed; 0: none is due; -errno: it is not
  * served any more.  *child: a connection that was made, and its peer.
  */
-int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned nfds, int out[3],
-		unsigned *nout, struct peer **child, int *child_sock);
+int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned nfds, uid_t from,
+		int out[3], unsigned *nout, struct peer **child, int *child_sock);
 void shared_end(struct peer *peer);
 
 /* For requests.  Whether something of a file may be cached. */

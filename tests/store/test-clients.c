@@ -11,6 +11,7 @@
 #include "mounted.h"
 #include "owner.h"
 
+#include "faultline.h"
 #include "store-wire.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -56,8 +58,25 @@ static int begin(void **state)
 	       run_faultline("mkswap --size 128M \"$BASE/store/swap/disk1\"") != 0;
 }
 
+static int gate = -1; /* of the filesystem at BASE/slow */
+
+static void open_gate(void)
+{
+	static const char all[256] = {[0 ... 255] = 'e'};
+	char line[PATH_MAX];
+
+	if (gate < 0)
+		return;
+	assert_int_equal(write(gate, all, sizeof(all)), sizeof(all));
+	close(gate);
+	gate = -1;
+	snprintf(line, sizeof(line), "umount -l '%s'", in_base("slow"));
+	assert_int_equal(system(line), 0);
+}
+
 static int end(void **state)
 {
+	open_gate();
 	return mounted_end(state);
 }
 
@@ -133,6 +152,7 @@ struct program {
 
 static bool grouped;		 /* one limit for all processes of a program */
 static unsigned owns = UINT_MAX; /* the number of who stores into a file, too */
+static int errors = -1;		 /* where programs write theirs; -1: where we do */
 
 static void start(struct program *p, const char *store, const char *limit, unsigned mib,
 		  unsigned seed)
@@ -155,6 +175,8 @@ static void start(struct program *p, const char *store, const char *limit, unsig
 	if (p->pid == 0) {
 		dup2(in[0], 0);
 		dup2(out[1], 1);
+		if (errors >= 0)
+			dup2(errors, 2);
 		execl(faultline, faultline, "run", "--store", store, "--limit", limit,
 		      grouped ? "--limit-group" : "--log=warn", "--", pages, size, number,
 		      maps ? base : NULL, file, owner, NULL);
@@ -966,6 +988,370 @@ static void garbage_in_the_map(void **state)
 	assert_true(field("mnt/stats", "pid") > 1);
 }
 
+/* The descriptors of the first area, as who attaches gets them; the connection. */
+static int attach_raw(int fds[3])
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(4 * sizeof(int))];
+	} control;
+	struct wire_msg m;
+	struct iovec iov = {&m, sizeof(m)};
+	struct msghdr h = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
+			   .msg_controllen = sizeof(control)};
+	int own[3] = {open("/proc/self/mem", O_RDONLY | O_CLOEXEC),
+		      open("/proc/self/maps", O_RDONLY | O_CLOEXEC),
+		      open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)};
+	int fd = dial();
+
+	hello(&m);
+	post(fd, &m, sizeof(m), own, 3);
+	assert_int_equal(recvmsg(fd, &h, MSG_CMSG_CLOEXEC), sizeof(m));
+	wire_convert(&m);
+	assert_int_equal(m.type, WIRE_AREA);
+	memcpy(fds, CMSG_DATA(&control.head), 3 * sizeof(int));
+	for (unsigned i = 0; i < 3; i++)
+		close(own[i]);
+	return fd;
+}
+
+static uint64_t random_from(uint64_t *x)
+{
+	*x ^= *x << 13;
+	*x ^= *x >> 7;
+	*x ^= *x << 17;
+	return *x;
+}
+
+#define SPOILT_PAGES 90U /* the map's common part, and the bits of its first members */
+
+/* Until it is killed, as fast as it can: most where the counts are. */
+static _Noreturn void spoil(int map_fd, uint64_t x)
+{
+	uint64_t *map =
+		mmap(NULL, SPOILT_PAGES * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+
+	if (map == MAP_FAILED)
+		_exit(1);
+	for (;;) {
+		uint64_t v = random_from(&x);
+		size_t at = v % 4 == 0 ? 1 + v / 4 % 64 : 1 + v / 4 % (SPOILT_PAGES * 512 - 1);
+
+		map[at] = v % 5 == 0 ? 0 : v % 7 == 0 ? UINT64_MAX : random_from(&x);
+	}
+}
+
+#define VICTIM_PAGES 2048U
+
+static sigjmp_buf lost_page;
+
+static void on_bus(int sig)
+{
+	(void)sig;
+	siglongjmp(lost_page, 1);
+}
+
+/* Pages whose slots another process spoils: what is lost raises SIGBUS, and goes on as a new one. */
+static void victim(void *arg)
+{
+	const int *told = arg;
+	struct fl_options o = {.size = sizeof(o),
+			       .limit = FL_LIMIT_MIN,
+			       .store = in_base("mnt"),
+			       .log_level = FL_LOG_ERROR};
+	struct sigaction act = {.sa_handler = on_bus, .sa_flags = SA_NODEFER};
+	uint64_t x = 1181783497276652981U;
+	volatile unsigned long sum = 0;
+	struct fl *fl;
+	char *mem;
+
+	sigaction(SIGBUS, &act, NULL);
+	if (fl_open(&fl, &o) != 0)
+		_exit(10);
+	mem = fl_mmap(fl, NULL, VICTIM_PAGES * 4096UL, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == FL_FAILED)
+		_exit(11);
+	for (size_t i = 0; i < VICTIM_PAGES * 512UL; i++)
+		((uint64_t *)(void *)mem)[i] = random_from(&x);
+	if (write(told[1], "x", 1) != 1)
+		_exit(12);
+	for (volatile unsigned i = 0; i < 6000; i++) {
+		volatile size_t page = random_from(&x) % VICTIM_PAGES;
+		uint64_t *at = (uint64_t *)(void *)(mem + page * 4096);
+
+		if (sigsetjmp(lost_page, 1) != 0) {
+			fl_madvise(fl, mem + page * 4096, 4096, MADV_DONTNEED);
+			continue;
+		}
+		if (x & 0x100)
+			at[x >> 20 & 511] = x;
+		else
+			sum += at[x >> 20 & 511];
+		if (x >> 32 & 63)
+			continue;
+		if (x & 0x200)
+			fl_madvise(fl, mem + page / 64 * 64 * 4096, 64 * 4096UL, MADV_DONTNEED);
+		else
+			fl_madvise(fl, mem + page / 64 * 64 * 4096, 64 * 4096UL, 21 /* PAGEOUT */);
+	}
+	/* what it cannot have back stays where it is */
+	fl_close(fl);
+}
+
+/* A member that writes anything into the map, all the time: others lose what they have there, and no more. */
+static void a_member_that_spoils_the_map(void **state)
+{
+	unsigned well = 0;
+
+	(void)state;
+	serve("");
+	for (unsigned round = 0; round < 4; round++) {
+		int fds[3], told[2], status, fd = attach_raw(fds);
+		char text[4096], c;
+		pid_t spoiler, parent = getpid();
+
+		assert_int_equal(pipe2(told, O_CLOEXEC), 0);
+		spoiler = fork();
+		assert_true(spoiler >= 0);
+		if (spoiler == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			if (getppid() != parent || read(told[0], &c, 1) != 1)
+				_exit(1);
+			spoil(fds[2], round * 2 + 88172645463325253U);
+		}
+		status = in_child(victim, told, text, sizeof(text));
+		/* where no slot seems to be left it may be ended, which it says in one line */
+		if (status != 0 && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL &&
+				     strstr(text, "out of memory") != NULL))
+			fail_msg("round %u: status %x: %s", round, (unsigned)status, text);
+		well += status == 0;
+		kill(spoiler, SIGKILL);
+		assert_int_equal(waitpid(spoiler, NULL, 0), spoiler);
+		for (unsigned i = 0; i < 3; i++)
+			close(fds[i]);
+		close(told[0]);
+		close(told[1]);
+		close(fd);
+		assert_true(field("mnt/swap/disk0.stat", "slots") > 0);
+	}
+	print_message("# %u of 4 came to their end\n", well);
+	clean();
+	assert_int_equal(field("mnt/swap/disk0.stat", "processes"), 0);
+}
+
+/* --- slow ones --- */
+
+/*
+ * What a client sends may be of a filesystem that does not answer, and to close it waits for
+ * that: it is not attended to, and others are.
+ */
+static void descriptors_that_cannot_be_closed(void **state)
+{
+	const char *build = getenv("FL_BUILD");
+	char line[4 * PATH_MAX];
+	int file, fd, other, fds[6];
+	struct program p;
+	struct wire_msg m;
+
+	(void)state;
+	serve("");
+	assert_int_equal(mkdir(in_base("slow"), 0755), 0);
+	assert_int_equal(mkfifo(in_base("gate"), 0600), 0);
+	assert_int_equal(mkfifo(in_base("begun"), 0600), 0);
+	snprintf(line, sizeof(line), "'%s/tests/store/slow' '%s/gate' '%s/begun' '%s/slow'",
+		 build != NULL ? build : ".", base, base, base);
+	assert_int_equal(system(line), 0);
+	gate = open(in_base("gate"), O_RDWR | O_CLOEXEC);
+	file = open(in_base("slow/file"), O_RDONLY | O_APPEND | O_CLOEXEC);
+	assert_true(gate >= 0 && file >= 0);
+	hello(&m);
+	for (unsigned i = 0; i < 4; i++) {
+		fd = dial();
+		post(fd, &m, sizeof(m), (int[]){file, file, file}, 3);
+		refused(fd, -EPROTO);
+	}
+	/* nor what comes with a message of another length, or is never read */
+	fd = dial();
+	post(fd, &m, sizeof(m) - 1, (int[]){file, file, file}, 3);
+	refused(fd, -EMSGSIZE);
+	fd = dial();
+	post(fd, "x", 1, NULL, 0);
+	post(fd, &m, sizeof(m), (int[]){file, file, file}, 3);
+	close(fd);
+	/* nor what is said to be behind a mapping; and others come, raw as a fork would close the file, too */
+	fd = attach_raw(fds);
+	wire_init(&m, WIRE_BACKING);
+	m.mm_addr = 4096;
+	wire_convert(&m);
+	post(fd, &m, sizeof(m), (int[]){file, file}, 2);
+	other = attach_raw(fds + 3);
+	EVENTUALLY(processes("disk0") == 2);
+	close(fd);
+	close(other);
+	for (unsigned i = 0; i < 6; i++)
+		close(fds[i]);
+	EVENTUALLY(processes("disk0") == 0);
+	/* nothing more is taken of a user of whom too many wait, */
+	hello(&m);
+	for (unsigned i = 0; i < 32; i++) {
+		struct wire_msg said;
+
+		fd = dial();
+		post(fd, &m, sizeof(m), (int[]){file, file, file}, 3);
+		assert_int_equal(recv(fd, &said, sizeof(said), 0), sizeof(said));
+		wire_convert(&said);
+		assert_int_equal(said.type, WIRE_ERROR);
+		close(fd);
+		if (said.error == -EAGAIN)
+			break;
+		assert_true(i < 30);
+	}
+	/* before these are closed */
+	open_gate();
+	close(file);
+	start(&p, in_base("mnt"), "6M", 24, 5);
+	hear(&p, "ready");
+	assert_int_equal(finish(&p), 0);
+	clean();
+}
+
+static void go_on(int from, int to)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(4 * sizeof(int))];
+	} control;
+	char buf[sizeof(struct wire_msg) + 1];
+	struct iovec iov = {buf, sizeof(buf)};
+	struct msghdr h = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
+			   .msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(from, &h, MSG_CMSG_CLOEXEC);
+
+	if (n <= 0)
+		_exit(0);
+	iov.iov_len = (size_t)n;
+	if (h.msg_controllen == 0)
+		h.msg_control = NULL;
+	if (sendmsg(to, &h, MSG_NOSIGNAL) != n)
+		_exit(0);
+	for (unsigned i = 0; i < 4 && h.msg_controllen >= CMSG_LEN((i + 1) * sizeof(int)); i++) {
+		int fd;
+
+		memcpy(&fd, CMSG_DATA(&control.head) + i * sizeof(int), sizeof(fd));
+		if (CMSG_LEN((i + 1) * sizeof(int)) <= control.head.cmsg_len)
+			close(fd);
+	}
+}
+
+/*
+ * Stands between clients and the server: what is more than a question is passed on once a
+ * byte has come that gives leave, 'g', or the connection is closed, 'q'.
+ */
+static _Noreturn void stand_between(int listener, int leave)
+{
+	for (;;) {
+		int fds[2] = {accept4(listener, NULL, NULL, SOCK_CLOEXEC), -1};
+		struct wire_msg m;
+		char c = 'g';
+
+		if (fds[0] < 0 || fork() != 0) {
+			close(fds[0]);
+			continue;
+		}
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (recv(fds[0], &m, sizeof(m), MSG_PEEK) != (ssize_t)sizeof(m))
+			_exit(0);
+		wire_convert(&m);
+		if (!(m.flags & WIRE_PROBE) && (read(leave, &c, 1) != 1 || c == 'q'))
+			_exit(0);
+		fds[1] = dial();
+		for (;;) {
+			struct pollfd p[2] = {{.fd = fds[0], .events = POLLIN},
+					      {.fd = fds[1], .events = POLLIN}};
+
+			if (poll(p, 2, -1) < 0)
+				_exit(0);
+			for (unsigned i = 0; i < 2; i++)
+				if (p[i].revents != 0)
+					go_on(fds[i], fds[!i]);
+		}
+	}
+}
+
+/* Until the programs have said that in their errors. */
+static void await_text(int from, const char *text)
+{
+	char all[4096];
+	size_t n = 0;
+
+	do {
+		struct pollfd p = {.fd = from, .events = POLLIN};
+		ssize_t r;
+
+		assert_int_equal(poll(&p, 1, HANG_SECONDS * 1000), 1);
+		r = read(from, all + n, sizeof(all) - 1 - n);
+		assert_true(r > 0);
+		n += (size_t)r;
+		all[n] = '\0';
+	} while (strstr(all, text) == NULL);
+}
+
+/* One that lives and does not answer is waited for, which is said; its end is noticed at once. */
+static void a_server_that_is_slow(void **state)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int leave[2], text[2], status;
+	pid_t between, parent = getpid();
+	struct program p;
+
+	(void)state;
+	serve("");
+	assert_int_equal(mkdir(in_base("between"), 0755), 0);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%.64s/between/listener", base);
+	assert_int_equal(symlink(at.sun_path, in_base("between/socket")), 0);
+	assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(listen(listener, 8), 0);
+	assert_int_equal(pipe2(leave, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(text, O_CLOEXEC), 0);
+	between = fork();
+	assert_true(between >= 0);
+	if (between == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		signal(SIGCHLD, SIG_IGN);
+		stand_between(listener, leave[0]);
+	}
+	errors = text[1];
+	start(&p, in_base("between"), "6M", 24, 5);
+	await_text(text[0], "its server is slow to answer: waiting for it");
+	assert_int_equal(write(leave[1], "g", 1), 1);
+	hear(&p, "ready");
+	told(&p, "v");
+	assert_int_equal(finish(&p), 0);
+	start(&p, in_base("between"), "6M", 24, 5);
+	await_text(text[0], "its server is slow to answer: waiting for it");
+	assert_int_equal(write(leave[1], "q", 1), 1);
+	await_text(text[0], "its server does not answer");
+	errors = -1;
+	status = finish(&p);
+	assert_true(status != 0);
+	kill(between, SIGKILL);
+	assert_int_equal(waitpid(between, NULL, 0), between);
+	close(listener);
+	for (unsigned i = 0; i < 2; i++) {
+		close(leave[i]);
+		close(text[i]);
+	}
+	clean();
+}
+
 /* --- all at once --- */
 
 static struct shadow *shadow;
@@ -1199,6 +1585,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(all_at_once, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_clients, begin, end),
 		cmocka_unit_test_setup_teardown(garbage_in_the_map, begin, end),
+		cmocka_unit_test_setup_teardown(a_member_that_spoils_the_map, begin, end),
+		cmocka_unit_test_setup_teardown(descriptors_that_cannot_be_closed, begin, end),
+		cmocka_unit_test_setup_teardown(a_server_that_is_slow, begin, end),
 		cmocka_unit_test_setup_teardown(another_user, begin, end),
 	};
 
