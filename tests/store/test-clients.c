@@ -59,6 +59,7 @@ static int begin(void **state)
 }
 
 static int gate = -1; /* of the filesystem at BASE/slow */
+static pid_t silent; /* a server that is stopped, or 0 */
 
 static void open_gate(void)
 {
@@ -77,6 +78,9 @@ static void open_gate(void)
 static int end(void **state)
 {
 	open_gate();
+	if (silent != 0)
+		kill(silent, SIGCONT);
+	silent = 0;
 	return mounted_end(state);
 }
 
@@ -1218,6 +1222,74 @@ static void descriptors_that_cannot_be_closed(void **state)
 	clean();
 }
 
+/* It has more than its limit in both areas, and turns one of them off when it is told to. */
+static void turns_off(void *arg)
+{
+	const int *told = arg;
+	struct fl_options o = {.size = sizeof(o),
+			       .limit = FL_LIMIT_MIN,
+			       .store = in_base("mnt"),
+			       .store_flags = FL_STORE_FUSE,
+			       .pagers = 2,
+			       .log_level = FL_LOG_ERROR};
+	uint64_t x = 88172645463325252U;
+	uint64_t *mem;
+	struct fl *fl;
+	char c;
+
+	if (fl_open(&fl, &o) != 0)
+		_exit(10);
+	mem = fl_mmap(fl, NULL, VICTIM_PAGES * 4096UL, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == FL_FAILED)
+		_exit(11);
+	for (size_t i = 0; i < VICTIM_PAGES * 512UL; i++)
+		mem[i] = random_from(&x);
+	if (write(told[1], "x", 1) != 1 || read(told[2], &c, 1) != 1)
+		_exit(12);
+	if (fl_swapoff(fl, "disk0") != 0)
+		_exit(13);
+	x = 88172645463325252U;
+	for (size_t i = 0; i < VICTIM_PAGES * 512UL; i++)
+		if (mem[i] != random_from(&x))
+			_exit(14);
+	fl_close(fl);
+	_exit(0);
+}
+
+/* A device that does not answer for longer than anything is tried is no want of room. */
+static void swapoff_waits_for_a_slow_device(void **state)
+{
+	int told[2], go[2], status;
+	pid_t pid;
+	char c;
+
+	(void)state;
+	serve("-o io=fuse");
+	silent = (pid_t)field("mnt/stats", "pid");
+	assert_true(silent > 1);
+	assert_int_equal(pipe2(told, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		turns_off((int[3]){told[0], told[1], go[0]});
+	assert_int_equal(read(told[0], &c, 1), 1);
+	assert_int_equal(kill(silent, SIGSTOP), 0);
+	assert_int_equal(write(go[1], "g", 1), 1);
+	/* what is measured, not a synchronisation */
+	poll(NULL, 0, 5000);
+	assert_int_equal(kill(silent, SIGCONT), 0);
+	silent = 0;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		close(told[i]);
+		close(go[i]);
+	}
+	clean();
+}
+
 static void go_on(int from, int to)
 {
 	union {
@@ -1588,6 +1660,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(a_member_that_spoils_the_map, begin, end),
 		cmocka_unit_test_setup_teardown(descriptors_that_cannot_be_closed, begin, end),
 		cmocka_unit_test_setup_teardown(a_server_that_is_slow, begin, end),
+		cmocka_unit_test_setup_teardown(swapoff_waits_for_a_slow_device, begin, end),
 		cmocka_unit_test_setup_teardown(another_user, begin, end),
 	};
 
