@@ -4,9 +4,11 @@
  *
  * Accepted: as many descriptors that are never closed as there are threads keep all others
  * waiting, which stay open.  A user can bring that about with his own files, and is found
- * by their number; the process's end does not wait for them but in the kernel.
+ * by their number, as are others whose wait then; the process's end waits for them in the kernel.
  */
 #include "aside.h"
+
+#include "sys.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -17,6 +19,10 @@
 #define THREADS 8U
 #define STACK_BYTES ((size_t)64 << 10)
 #define USERS 64U /* whose numbers are kept; of others they are one */
+/* What may wait of one user: while nothing has been closed for so long, and ever. */
+#define STUCK_MAX 64U
+#define STUCK_NS 5000000000U
+#define WAITING_MAX 8192U
 
 struct closing {
 	struct closing *next;
@@ -28,6 +34,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
 static struct closing *first, **last = &first; /* under the lock, as all that follows */
 static bool running;
+static unsigned total;
+static uint64_t moved; /* when one was closed last, or there was none to close, ns */
 static struct {
 	uid_t uid;
 	unsigned n;
@@ -64,6 +72,8 @@ static void *close_all(void *arg)
 		close(c->fd);
 		pthread_mutex_lock(&lock);
 		waiting[c->place].n--;
+		total--;
+		moved = sys_now();
 		free(c);
 	}
 	return arg;
@@ -98,6 +108,8 @@ void aside_close(int fd, uid_t from)
 		return;
 	}
 	pthread_mutex_lock(&lock);
+	if (total++ == 0)
+		moved = sys_now();
 	*c = (struct closing){.fd = fd, .place = place_of(from)};
 	if (waiting[c->place].n++ == 0)
 		waiting[c->place].uid = from;
@@ -107,12 +119,16 @@ void aside_close(int fd, uid_t from)
 	pthread_mutex_unlock(&lock);
 }
 
-unsigned aside_waiting(uid_t from)
+bool aside_full(uid_t from)
 {
-	unsigned n;
+	bool full = false;
 
 	pthread_mutex_lock(&lock);
-	n = waiting[place_of(from)].n;
+	if (total >= STUCK_MAX) {
+		unsigned n = waiting[place_of(from)].n;
+
+		full = n >= WAITING_MAX || (n >= STUCK_MAX && sys_now() - moved >= STUCK_NS);
+	}
 	pthread_mutex_unlock(&lock);
-	return n;
+	return full;
 }

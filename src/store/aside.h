@@ -11,10 +11,8 @@
 #ifndef FL_ASIDE_H
 #define FL_ASIDE_H
 
+#include <stdbool.h>
 #include <sys/types.h>
-
-/* So many of one user may wait to be closed before nothing more is taken from him. */
-#define ASIDE_WAITING_MAX 64U
 
 /* Make the threads; before confinement.  0 or -errno. */
 int aside_start(void);
@@ -22,7 +20,7 @@ int aside_start(void);
 /* Have a descriptor closed that came from that user; one below 0 is none. */
 void aside_close(int fd, uid_t from);
 
-/* How many of that user have not been closed yet. */
-unsigned aside_waiting(uid_t from);
+/* Whether so many of that user wait, and none comes back, that nothing more is to be taken from him. */
+bool aside_full(uid_t from);
 
 #endif

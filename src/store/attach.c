@@ -428,7 +428,7 @@ static void take(struct conn *c, const void *buf, size_t len, const int *fds, un
 	struct wire_msg m;
 	int err = wire_parse(buf, len, nfds, true, &m);
 
-	if (err == 0 && nfds != 0 && aside_waiting(c->client->uid) >= ASIDE_WAITING_MAX) {
+	if (err == 0 && nfds != 0 && aside_full(c->client->uid)) {
 		give_up_fds(c, fds, nfds);
 		refuse(c, -EAGAIN, "descriptors of this user's cannot be closed");
 		return;
