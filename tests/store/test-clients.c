@@ -992,8 +992,22 @@ static void garbage_in_the_map(void **state)
 	assert_true(field("mnt/stats", "pid") > 1);
 }
 
-/* The descriptors of the first area, as who attaches gets them; the connection. */
-static int attach_raw(int fds[3])
+/* Say hello, as the first on a connection. */
+static void greet(int fd)
+{
+	int own[3] = {open("/proc/self/mem", O_RDONLY | O_CLOEXEC),
+		      open("/proc/self/maps", O_RDONLY | O_CLOEXEC),
+		      open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)};
+	struct wire_msg m;
+
+	hello(&m);
+	post(fd, &m, sizeof(m), own, 3);
+	for (unsigned i = 0; i < 3; i++)
+		close(own[i]);
+}
+
+/* The descriptors of the first area, as who attaches gets them. */
+static void hear_area(int fd, int fds[3])
 {
 	union {
 		struct cmsghdr head;
@@ -1005,19 +1019,20 @@ static int attach_raw(int fds[3])
 			   .msg_iovlen = 1,
 			   .msg_control = &control,
 			   .msg_controllen = sizeof(control)};
-	int own[3] = {open("/proc/self/mem", O_RDONLY | O_CLOEXEC),
-		      open("/proc/self/maps", O_RDONLY | O_CLOEXEC),
-		      open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)};
-	int fd = dial();
 
-	hello(&m);
-	post(fd, &m, sizeof(m), own, 3);
 	assert_int_equal(recvmsg(fd, &h, MSG_CMSG_CLOEXEC), sizeof(m));
 	wire_convert(&m);
 	assert_int_equal(m.type, WIRE_AREA);
 	memcpy(fds, CMSG_DATA(&control.head), 3 * sizeof(int));
-	for (unsigned i = 0; i < 3; i++)
-		close(own[i]);
+}
+
+/* Both; the connection. */
+static int attach_raw(int fds[3])
+{
+	int fd = dial();
+
+	greet(fd);
+	hear_area(fd, fds);
 	return fd;
 }
 
@@ -1220,6 +1235,25 @@ static void descriptors_that_cannot_be_closed(void **state)
 	start(&p, in_base("mnt"), "6M", 24, 5);
 	hear(&p, "ready");
 	assert_int_equal(finish(&p), 0);
+	clean();
+}
+
+/* Who comes while too many have not said what they want is not turned away. */
+static void strangers_keep_nobody_out(void **state)
+{
+	int fd[70], fds[3];
+
+	(void)state;
+	serve("");
+	for (unsigned i = 0; i < 70; i++)
+		fd[i] = dial();
+	greet(fd[69]);
+	for (unsigned i = 0; i < 69; i++)
+		close(fd[i]);
+	hear_area(fd[69], fds);
+	for (unsigned i = 0; i < 3; i++)
+		close(fds[i]);
+	close(fd[69]);
 	clean();
 }
 
@@ -1661,6 +1695,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(a_member_that_spoils_the_map, begin, end),
 		cmocka_unit_test_setup_teardown(descriptors_that_cannot_be_closed, begin, end),
 		cmocka_unit_test_setup_teardown(a_server_that_is_slow, begin, end),
+		cmocka_unit_test_setup_teardown(strangers_keep_nobody_out, begin, end),
 		cmocka_unit_test_setup_teardown(swapoff_waits_for_a_slow_device, begin, end),
 		cmocka_unit_test_setup_teardown(another_user, begin, end),
 	};
