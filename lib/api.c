@@ -8,6 +8,7 @@
 #include "api.h"
 
 #include "do.h"
+#include "event.h"
 #include "hop.h"
 #include "in-thread.h"
 #include "log.h"
@@ -397,11 +398,13 @@ API int fl_snapshot(struct fl *fl, const void *addr, size_t length, int fd, int 
 	bool all = addr == NULL && length == 0;
 	long r;
 
-	if ((!all && bad_range(addr, length)) || (flags & ~FL_SNAPSHOT_NOSYNC) || event_fd < -1)
+	if ((!all && bad_range(addr, length)) || (flags & ~FL_SNAPSHOT_NOSYNC))
 		return -EINVAL;
 	if (fd < 0)
 		return -EBADF;
-	r = need_pagers(fl->mm);
+	r = event_check(event_fd);
+	if (r == 0)
+		r = need_pagers(fl->mm);
 	if (r == 0)
 		r = hop_call(fl->mm, HOP_SNAPSHOT, (long)start,
 			     all ? 0 : (long)(start + page_up(length)), fd, flags, event_fd, 0, 0);

@@ -33,6 +33,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/do-file.c \
 	lib/do-madvise.c \
 	lib/do.h \
+	lib/event.c lib/event.h \
 	lib/fault-compressed.c \
 	lib/fault-file.c \
 	lib/fault-swap.c \

@@ -5,6 +5,7 @@
 #include "prefetch.h"
 
 #include "do.h"
+#include "event.h"
 #include "fault.h"
 #include "hop.h"
 #include "mm.h"
@@ -14,7 +15,6 @@
 #include "sys.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -256,10 +256,8 @@ static bool all_came(struct mm *mm, struct prefetch *f)
 
 static void finish(struct prefetch *f)
 {
-	uint64_t one = 1;
-
 	if (f->eventfd >= 0) {
-		SYS3(write, f->eventfd, &one, sizeof(one));
+		event_tell(f->eventfd);
 		SYS1(close, f->eventfd);
 	}
 	sys_mem_free(f, sizeof(*f));
@@ -425,37 +423,21 @@ long mm_try(struct mm *mm, uintptr_t addr, size_t len)
 
 /* ---- on an application thread ---- */
 
-/* Only an eventfd is written to: eight bytes in the middle of a file would be a loss. */
-static long check_eventfd(int fd)
-{
-	char path[48], name[32];
-	long n;
-
-	if (fd < 0)
-		return fd == -1 ? 0 : -EBADF;
-	log_format(path, sizeof(path), "/proc/self/fd/%d", fd);
-	n = SYS4(readlink, AT_FDCWD, path, name, sizeof(name) - 1);
-	if (sys_err(n))
-		return n == -ENOENT ? -EBADF : n;
-	name[n] = '\0';
-	return strstr(name, "[eventfd") != NULL ? 0 : -EINVAL;
-}
-
 long mm_prefetch(struct mm *mm, uintptr_t addr, size_t len, int eventfd)
 {
-	uint64_t one = 1;
 	struct prefetch *f;
 	long r;
 
-	r = check_eventfd(eventfd);
+	r = event_check(eventfd);
 	if (r != 0)
 		return r;
 	if (!region_overlaps(&mm->regions, addr, addr + page_up(len)))
 		return -ENOMEM;
 	if (!mm_armed(mm)) {
 		/* nothing is away */
-		r = eventfd >= 0 ? SYS3(write, eventfd, &one, sizeof(one)) : 0;
-		return sys_err(r) ? r : 0;
+		if (eventfd >= 0)
+			event_tell(eventfd);
+		return 0;
 	}
 	f = sys_mem_alloc(sizeof(*f));
 	if (f == NULL)

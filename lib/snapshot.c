@@ -67,6 +67,7 @@
 #include "snapshot-work.h"
 
 #include "do.h"
+#include "event.h"
 #include "log.h"
 #include "pager.h"
 #include "reclaim.h"
@@ -187,7 +188,6 @@ static void free_memory(struct snapshot *s)
 static void end(struct snapshot *s)
 {
 	struct mm *mm = s->mm;
-	uint64_t one = 1;
 
 	if (s->err != 0)
 		SYS2(ftruncate, s->fd, 0);
@@ -208,7 +208,7 @@ static void end(struct snapshot *s)
 	__atomic_store_n(&mm->snaps.result, result_of(s), __ATOMIC_RELAXED);
 	/* before the count: who waited finds the event */
 	if (s->event_fd >= 0)
-		SYS3(write, s->event_fd, &one, sizeof(one));
+		event_tell(s->event_fd);
 	close_fd(s->event_fd);
 	/* Release: who sees it counted sees its result; pairs with fl_snapshot_wait(). */
 	__atomic_fetch_add(&mm->snaps.ended, 1, __ATOMIC_RELEASE);

@@ -236,6 +236,35 @@ static void arguments_are_checked(void **state)
 	live_file_end(fd);
 }
 
+/* An eventfd that has no room: who reads it is told, and nobody waits for that. */
+static void a_full_eventfd_holds_up_nobody(void **state)
+{
+	uint64_t full = UINT64_MAX - 1;
+	struct fl *fl = runtime(1);
+	int fd = live_file(64, 3);
+	char *p = fl_mmap(fl, NULL, 64 * PG, PROT_READ, MAP_SHARED, fd, 0);
+	int image = open(live_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int efd = event();
+	char *mem;
+
+	(void)state;
+	assert_ptr_not_equal(p, FL_FAILED);
+	assert_int_equal(write(efd, &full, sizeof(full)), sizeof(full));
+	assert_int_equal(fl_prefetch(fl, p, 32 * PG, efd), 0);
+	live_until(fl_try(fl, p, 32 * PG) == 0);
+	live_check(p, 0, 64, 3);
+	mem = live_map(fl, 16);
+	live_fill(mem, 0, 16, 4);
+	assert_int_equal(fl_snapshot(fl, mem, 16 * PG, image, 0, efd), 0);
+	assert_int_equal(fl_snapshot_wait(fl), 0);
+	live_check(mem, 0, 16, 4);
+	assert_int_equal(wait_told(efd), full);
+	assert_int_equal(fl_close(fl), 0);
+	close(image);
+	close(efd);
+	live_file_end(fd);
+}
+
 static void closing_tells_who_waits(void **state)
 {
 	struct fl *fl = runtime(1);
@@ -406,6 +435,7 @@ int main(void)
 		cmocka_unit_test(the_limit_bounds_what_comes),
 		cmocka_unit_test(reads_that_fail_are_an_end_too),
 		cmocka_unit_test(arguments_are_checked),
+		cmocka_unit_test(a_full_eventfd_holds_up_nobody),
 		cmocka_unit_test(closing_tells_who_waits),
 		cmocka_unit_test(threads_prefetch_what_others_push_out),
 		cmocka_unit_test(trying_meets_mappings_that_go),

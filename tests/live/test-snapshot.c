@@ -608,6 +608,8 @@ static void one_at_a_time(void **state)
 	assert_int_equal(fl_snapshot(fl, mem, PG, -1, 0, -1), -EBADF);
 	assert_int_equal(fl_snapshot(fl, mem, PG, 12345, 0, -1), -EBADF);
 	assert_int_equal(fl_snapshot(fl, mem, PG, fd, 0, 12345), -EBADF);
+	assert_int_equal(fl_snapshot(fl, mem, PG, fd, 0, -2), -EBADF);
+	assert_int_equal(fl_snapshot(fl, mem, PG, fd, 0, other), -EINVAL);
 	assert_int_equal(pipe(pipes), 0);
 	assert_int_equal(fl_snapshot(fl, mem, PG, pipes[1], 0, -1), -EINVAL);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
