@@ -185,6 +185,28 @@ long did_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot)
 			     prot & (PROT_READ | PROT_WRITE | PROT_EXEC), 0, 0);
 }
 
+static long protect(uintptr_t addr, size_t len, int prot, int pkey)
+{
+	return pkey == -1 ? SYS3(mprotect, addr, len, prot)
+			  : sys_bare(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey, 0, 0);
+}
+
+void protected_in_part(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
+{
+	uintptr_t end = addr + page_up(len);
+
+	for (uintptr_t at = addr, stop; at < end; at = stop) {
+		const struct region *r = region_next(&mm->regions, at);
+
+		stop = r == NULL ? end : r->start > at ? r->start : r->end;
+		if (stop > end)
+			stop = end;
+		if (sys_err(protect(at, stop - at, prot, pkey)))
+			break;
+		did_mprotect(mm, at, stop - at, prot);
+	}
+}
+
 long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 {
 	long r;
@@ -198,9 +220,15 @@ long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 	if (prot != PROT_NONE && mm->confined &&
 	    refused(mm, closed_pages(mm, addr, addr + page_up(len))))
 		return -ENOMEM;
-	r = pkey == -1 ? SYS3(mprotect, addr, len, prot)
-		       : sys_bare(SYS_pkey_mprotect, (long)addr, (long)len, prot, pkey, 0, 0);
-	return !sys_err(r) && len != 0 ? did_mprotect(mm, addr, len, prot) : r;
+	r = protect(addr, len, prot, pkey);
+	/* what only failed for the moment is not to be done while it is said to have failed */
+	if (r == -ENOMEM || r == -EACCES)
+		r = protect(addr, len, prot, pkey);
+	if (!sys_err(r) && len != 0)
+		return did_mprotect(mm, addr, len, prot);
+	if (r == -ENOMEM || r == -EACCES)
+		protected_in_part(mm, addr, len, prot, pkey);
+	return r;
 }
 
 /*

@@ -34,6 +34,8 @@ long do_brk(struct mm *mm, uintptr_t addr);
  */
 long did_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags);
 long did_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot);
+/* It has refused to, and may have changed what comes before that for which it did. */
+void protected_in_part(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey);
 
 /* Regions and entries of [start, end) are no longer ours; the mapping is not touched. */
 long do_forget(struct mm *mm, uintptr_t start, uintptr_t end);

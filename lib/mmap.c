@@ -524,7 +524,7 @@ long mm_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 	if (!local_begin(mm, &mask))
 		return hop_call(mm, HOP_MPROTECT, (long)addr, (long)len, prot, pkey, 0, 0, 0);
 	r = do_mprotect(mm, addr, len, prot, pkey);
-	arm_now = !sys_err(r) && tight(mm);
+	arm_now = tight(mm);
 	local_end(mm, &mask);
 	if (arm_now && arm(mm) != 0)
 		r = -ENOMEM;
@@ -601,10 +601,11 @@ long mm_follow(struct mm *mm, long nr, const long a[6], long r)
 			grant_mapped(mm, mm->regions.open_pages);
 		break;
 	case SYS_mprotect:
-		if (sys_err(r))
-			break;
-		r = did_mprotect(mm, start, len, (int)a[2]);
-		arm_now = !sys_err(r) && tight(mm);
+		if (!sys_err(r))
+			r = did_mprotect(mm, start, len, (int)a[2]);
+		else if (r == -ENOMEM || r == -EACCES)
+			protected_in_part(mm, start, len, (int)a[2], -1);
+		arm_now = tight(mm);
 		break;
 	default:
 		/* what is mapped of the range was advised, too */

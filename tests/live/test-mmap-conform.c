@@ -599,6 +599,31 @@ static void protection_is_checked(void **state)
 	end_file(fd);
 }
 
+/* What comes before a gap has the new protection. */
+static void protection_changes_up_to_a_gap(void **state)
+{
+	const int type[] = {MAP_SHARED, MAP_PRIVATE};
+	const int prot[] = {PROT_NONE, PROT_READ};
+	int fd = make_file(16, 0);
+
+	(void)state;
+	for (unsigned t = 0; t < 4; t++) {
+		char *p = map_file(16 * PG, RW, type[t % 2], fd, 0);
+
+		live_page(p, 3)[0] = 5;
+		assert_int_equal(s_mprotect(p, 16 * PG, prot[t / 2]), 0);
+		assert_int_equal(s_munmap(p + 8 * PG, PG), 0);
+		assert_int_equal(s_mprotect(p, 16 * PG, RW), -ENOMEM);
+		for (size_t i = 0; i < 8; i++)
+			assert_int_equal(touch(p + i * PG, true), 0);
+		assert_int_equal(touch(p + 9 * PG, true), SIGSEGV);
+		if (fl != NULL)
+			assert_int_equal(fl_verify(fl), 0);
+		s_munmap(p, 16 * PG);
+	}
+	end_file(fd);
+}
+
 static void moving_keeps_what_was_written(void **state)
 {
 	const int type[] = {MAP_SHARED, MAP_PRIVATE};
@@ -1428,6 +1453,7 @@ int main(int argc, char **argv)
 		BOTH(errors_of_mmap),
 		BOTH(a_file_that_is_mapped_writable_is_busy),
 		BOTH(protection_is_checked),
+		BOTH(protection_changes_up_to_a_gap),
 		BOTH(moving_keeps_what_was_written),
 		BOTH(parts_can_be_unmapped),
 		BOTH(errors_of_msync),
