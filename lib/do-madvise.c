@@ -192,6 +192,29 @@ static bool has_shared(const struct mm *mm, uintptr_t start, uintptr_t end)
 }
 
 /*
+ * The kernel has refused to lock or unlock a range, and done so with what comes before a gap
+ * in it: what it has locked, of which it takes no such advice, cannot be evicted.
+ */
+static void locked_in_part(struct mm *mm, uintptr_t start, uintptr_t end, unsigned flags)
+{
+	const struct region *r;
+
+	while (start < end && (r = region_next(&mm->regions, start)) != NULL && r->start < end) {
+		uintptr_t s = r->start > start ? r->start : start;
+		uintptr_t e = r->end < end ? r->end : end;
+		bool was = r->flags & REGION_LOCKED;
+		bool is = SYS3(madvise, s, PAGE_SIZE, MADV_COLD) == -EINVAL;
+
+		start = e;
+		if (is && !was)
+			set_flags(mm, s, e - s,
+				  REGION_LOCKED | (flags & MLOCK_ONFAULT ? REGION_LOCKONFAULT : 0), 0);
+		else if (was && !is)
+			set_flags(mm, s, e - s, 0, REGION_LOCKED | REGION_LOCKONFAULT);
+	}
+}
+
+/*
  * The kernel is asked to lock on fault, for its limits and its answer; the
  * caller brings the pages in afterwards.  A part of the limit stays free of
  * locked pages, or nothing else could make progress; of what the store's server
@@ -218,6 +241,8 @@ long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 	if (r == 0)
 		r = SYS3(mlock2, addr, len, mm->armed ? flags | MLOCK_ONFAULT : flags);
 	if (sys_err(r)) {
+		if (r == -ENOMEM)
+			locked_in_part(mm, start, start + span, flags);
 		share_relock(mm, start, start + span);
 		return r;
 	}
@@ -232,6 +257,8 @@ long do_munlock(struct mm *mm, uintptr_t addr, size_t len)
 	uintptr_t start = addr & PAGE_MASK;
 	long r = SYS2(munlock, addr, len);
 
+	if (r == -ENOMEM)
+		locked_in_part(mm, start, page_up(addr + len), 0);
 	if (sys_err(r))
 		return r;
 	r = set_flags(mm, start, page_up(addr + len) - start, 0,

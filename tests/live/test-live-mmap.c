@@ -818,6 +818,33 @@ static void data_limit(void **state)
 	in_each_mode(data_child);
 }
 
+/* What the kernel locked before it met a gap is known to be locked, and what it unlocked is not. */
+static void locks_up_to_a_gap(void **state)
+{
+	struct fl_options o = live_options(4 * MIB);
+
+	(void)state;
+	for (unsigned armed = 0; armed < 2; armed++) {
+		struct fl *fl = armed ? live_armed(&o) : live_open(&o);
+		char *mem = live_map(fl, 128);
+
+		live_fill(mem, 0, 128, 1);
+		assert_int_equal(fl_munmap(fl, mem + 64 * PG, PG), 0);
+		assert_int_equal(fl_mlock(fl, mem, 128 * PG), -ENOMEM);
+		assert_int_equal(live_state(fl, mem) & FL_PAGE_LOCKED, FL_PAGE_LOCKED);
+		assert_int_equal(live_state(fl, mem + 63 * PG) & FL_PAGE_LOCKED, FL_PAGE_LOCKED);
+		assert_int_equal(live_state(fl, mem + 65 * PG) & FL_PAGE_LOCKED, 0);
+		assert_int_equal(live_stats(fl).locked, 64);
+		assert_int_equal(fl_munlock(fl, mem, 128 * PG), -ENOMEM);
+		assert_int_equal(live_stats(fl).locked, 0);
+		if (armed) {
+			live_out(fl, mem, 64);
+			live_check(mem, 0, 64, 1);
+		}
+		assert_int_equal(fl_close(fl), 0);
+	}
+}
+
 /* ---- what only a pager's user asks ---- */
 
 static void a_terabyte_costs_nothing(void **state)
@@ -1022,6 +1049,7 @@ int main(void)
 		cmocka_unit_test(memory_lock_limit),
 		cmocka_unit_test(address_space_limit),
 		cmocka_unit_test(data_limit),
+		cmocka_unit_test(locks_up_to_a_gap),
 		cmocka_unit_test(a_terabyte_costs_nothing),
 		cmocka_unit_test(open_refuses_what_cannot_be),
 		cmocka_unit_test(options_of_other_headers),
