@@ -631,8 +631,11 @@ long mm_madvise(struct mm *mm, uintptr_t addr, size_t len, int advice)
 	if ((addr & ~PAGE_MASK) || len == 0 || !ours(mm, addr, len))
 		return SYS3(madvise, addr, len, advice);
 	/* These fault, and must be free to wait for a pager. */
-	if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
-		return SYS3(madvise, addr, len, advice);
+	if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE) {
+		r = SYS3(madvise, addr, len, advice);
+		/* what raises SIGBUS here is poison to the kernel */
+		return r == -EHWPOISON ? -EFAULT : r;
+	}
 	if (!local_begin(mm, &mask))
 		return hop_call(mm, HOP_MADVISE, (long)addr, (long)len, advice, 0, 0, 0, 0);
 	r = do_madvise(NULL, mm, addr, len, advice);

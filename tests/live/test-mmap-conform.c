@@ -378,6 +378,9 @@ static void beyond_the_end_is_sigbus(void **state)
 		assert_int_equal(touch(p + 4 * PG, false), SIGBUS);
 		assert_int_equal(touch(p + 4 * PG, false), SIGBUS);
 		assert_int_equal(touch(p + 7 * PG, true), SIGBUS);
+		assert_int_equal(s_madvise(p, 8 * PG, MADV_POPULATE_READ), -EFAULT);
+		assert_int_equal(s_madvise(p, 8 * PG, MADV_POPULATE_WRITE), -EFAULT);
+		assert_int_equal(s_mlock(p, 8 * PG), -ENOMEM);
 		s_munmap(p, 8 * PG);
 	}
 	end_file(fd);
