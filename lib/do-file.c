@@ -468,14 +468,22 @@ long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
 	struct mm *mm = p->mm;
 	const struct region *r;
 	uint64_t page, stop;
+	bool gap = false;
 
 	for (uintptr_t at = start, next; at < end; at = next) {
 		struct pagecache *pc;
 		long err;
 
-		r = region_find(&mm->regions, at);
-		if (r == NULL)
-			return -ENOMEM;
+		r = region_next(&mm->regions, at);
+		if (r == NULL || r->start > at) {
+			/* not ours, or nothing at all */
+			next = r != NULL && r->start < end ? r->start : end;
+			err = SYS3(madvise, at, next - at, MADV_REMOVE);
+			if (err != 0 && err != -ENOMEM)
+				return err;
+			gap |= err != 0;
+			continue;
+		}
 		if (!(r->flags & REGION_SHARED) || !(r->prot & PROT_WRITE))
 			return r->users != NULL ? -EACCES : -EINVAL;
 		if (r->flags & REGION_LOCKED)
@@ -493,7 +501,7 @@ long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
 		if (err != 0)
 			return err;
 	}
-	return 0;
+	return gap ? -ENOMEM : 0;
 }
 
 /* ---- advice ---- */

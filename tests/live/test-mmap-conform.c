@@ -783,6 +783,24 @@ static void removed_pages_are_zeros(void **state)
 	end_file(fd);
 }
 
+/* Of a range with a gap in it what is mapped is removed. */
+static void removing_passes_by_a_gap(void **state)
+{
+	int fd = make_file(8, 0);
+	char *p = map_file(8 * PG, RW, MAP_SHARED, fd, 0);
+
+	(void)state;
+	assert_int_equal(live_page(p, 5)[1], expected(5, 1));
+	assert_int_equal(s_munmap(p + 2 * PG, PG), 0);
+	assert_int_equal(s_madvise(p + PG, 5 * PG, MADV_REMOVE), -ENOMEM);
+	assert_int_equal(live_page(p, 1)[1], 0);
+	assert_int_equal(live_page(p, 5)[1], 0);
+	assert_int_equal(live_page(p, 6)[1], expected(6, 1));
+	assert_int_equal(word_of_file(fd, 5, 1), 0);
+	s_munmap(p, 8 * PG);
+	end_file(fd);
+}
+
 static void locked_pages_stay(void **state)
 {
 	int fd = make_file(32, 0);
@@ -1462,6 +1480,7 @@ int main(int argc, char **argv)
 		BOTH(errors_of_msync),
 		BOTH(advice_keeps_the_content),
 		BOTH(removed_pages_are_zeros),
+		BOTH(removing_passes_by_a_gap),
 		BOTH(locked_pages_stay),
 		BOTH(times_move_with_writes),
 		BOTH(system_calls_take_it_as_memory),
