@@ -81,12 +81,17 @@ static void emptied_in_part(struct mm *mm, uintptr_t at, uintptr_t end, int advi
 	}
 }
 
-/* Advice that the kernel knows for anonymous memory only, or that would change a page cache of ours. */
+/*
+ * Advice that the kernel knows for anonymous memory only, or that would change a page cache of ours.
+ * Guards in mappings of files are lost where a page is let in with its neighbours, and the kernel
+ * installs them without end where an unmapped page of a memfd has left a mark (Linux 6.18).
+ */
 static long refused_by_file(const struct mm *mm, uintptr_t start, uintptr_t end, int advice)
 {
 	const struct region *r;
 
-	if (advice != MADV_FREE && advice != MADV_WIPEONFORK && advice != MADV_COLLAPSE)
+	if (advice != MADV_FREE && advice != MADV_WIPEONFORK && advice != MADV_COLLAPSE &&
+	    advice != MADV_GUARD_INSTALL)
 		return 0;
 	for (; start < end && (r = region_next(&mm->regions, start)) != NULL && r->start < end;
 	     start = r->end)

@@ -183,6 +183,10 @@ static bool bus(volatile char *p)
 
 /* ---- files ---- */
 
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+
 static char path[4096];
 
 static int make_file(size_t pages)
@@ -568,6 +572,26 @@ static void a_file_that_is_no_longer_allowed(void **state)
 	live_check(p, 0, 64, 3);
 	live_fill(p, 0, 64, 4);
 	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), 0);
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
+/* Guards would be lost there: they are refused, also where a page that was protected has left. */
+static void guards_are_refused(void **state)
+{
+	const int type[] = {MAP_SHARED, MAP_PRIVATE, MAP_SHARED | FL_MAP_HOLD};
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(16);
+
+	(void)state;
+	for (unsigned t = 0; t < 3; t++) {
+		char *p = map_fd(fl, fd, 16, RW, type[t]);
+
+		live_check(p, 0, 16, 3);
+		assert_int_equal(fl_madvise(fl, p, 8 * PG, MADV_DONTNEED), 0);
+		assert_int_equal(fl_madvise(fl, p, 16 * PG, MADV_GUARD_INSTALL), -EINVAL);
+		live_check(p, 0, 16, 3);
+	}
 	assert_int_equal(fl_close(fl), 0);
 	end_file(fd);
 }
@@ -1133,6 +1157,7 @@ int main(void)
 		cmocka_unit_test(engines_and_pagers_do_the_same),
 		cmocka_unit_test(a_file_for_reading_becomes_one_for_writing),
 		cmocka_unit_test(a_file_that_is_no_longer_allowed),
+		cmocka_unit_test(guards_are_refused),
 		cmocka_unit_test(others_writes_are_seen_after_invalidation),
 		cmocka_unit_test(a_file_is_written_from_its_own_mapping),
 		cmocka_unit_test(forward_reading_is_read_ahead),
