@@ -141,15 +141,48 @@ static long map_again(struct mm *mm, const struct region *r, uintptr_t addr, siz
 	return at;
 }
 
+/*
+ * The region with the last page before `end`, from r on, if they are one mapping but for what
+ * the program wants of its parts (traits.h); else NULL.
+ */
+static const struct region *last_part(const struct mm *mm, const struct region *r, uintptr_t end)
+{
+	while (r->end < end) {
+		const struct region *next = region_next(&mm->regions, r->end);
+
+		if (next == NULL || next->start != r->end || next->users != r->users ||
+		    next->delta != r->delta || next->prot != r->prot ||
+		    ((next->flags ^ r->flags) & ~REGION_TRAITS))
+			return NULL;
+		r = next;
+	}
+	return r;
+}
+
+/* What is wanted of [old, end) is wanted at `to`. */
+static long copy_traits(struct mm *mm, uintptr_t old, uintptr_t end, uintptr_t to)
+{
+	long err = 0;
+
+	for (uintptr_t at = old, stop; at < end && err == 0; at = stop) {
+		const struct region *r = region_find(&mm->regions, at);
+
+		stop = r->end < end ? r->end : end;
+		err = region_change(&mm->regions, at - old + to, stop - old + to, -1,
+				    r->flags & REGION_TRAITS, REGION_TRAITS);
+	}
+	return err;
+}
+
 long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 		      uintptr_t new_addr)
 {
 	const struct region *found = region_find(&mm->regions, old);
-	const struct region r = *found;
-	uint64_t page = vpn_of(old) + r.delta;
+	uint64_t page = vpn_of(old) + found->delta;
 	size_t from = page_up(old_len);
 	size_t to = page_up(new_len);
 	bool move = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
+	struct region r;
 	long at;
 
 	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) || to == 0 ||
@@ -159,8 +192,10 @@ long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_l
 	if ((flags & MREMAP_FIXED) &&
 	    ((new_addr & ~PAGE_MASK) || (old < new_addr + to && new_addr < old + from)))
 		return -EINVAL;
-	if (from > r.end - old)
+	found = old + from >= old ? last_part(mm, found, old + from) : NULL;
+	if (found == NULL)
 		return -EFAULT;
+	r = *found;
 	if (!move && from != 0) {
 		if (to < from)
 			at = do_munmap(mm, old + to, from - to);
@@ -176,6 +211,10 @@ long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_l
 	}
 	at = map_again(mm, &r, flags & MREMAP_FIXED ? new_addr : 0, to,
 		       flags & MREMAP_FIXED ? MAP_FIXED : 0, page);
+	if (!sys_err(at) && copy_traits(mm, old, old + (from < to ? from : to), (uintptr_t)at) != 0) {
+		do_munmap(mm, (uintptr_t)at, to);
+		at = -ENOMEM;
+	}
 	if (!sys_err(at) && from != 0 && !(flags & MREMAP_DONTUNMAP))
 		do_munmap(mm, old, from);
 	return at;

@@ -329,6 +329,40 @@ static void a_range_has_its_own_window(void **state)
 	live_file_end(fd);
 }
 
+/* A mapping of which a part is set is one mapping still, and what was set goes along. */
+static void moves_with_its_parts(void **state)
+{
+	const int type[] = {MAP_SHARED, MAP_PRIVATE, MAP_SHARED | FL_MAP_HOLD};
+
+	(void)state;
+	for (unsigned t = 0; t < 3; t++) {
+		struct fl *fl = runtime(1);
+		struct memsource *s = memsource_new(64, 3);
+		struct fl_backing *b = memsource_open(fl, s, 1);
+		char *p = memsource_map(fl, b, 32, type[t]), *q;
+		struct asked a = asked_of(fl, s, p);
+
+		a.choice = FL_ERROR_PAGE;
+		s->bad_page = 22;
+		s->fail_read = a.error = -EBADMSG;
+		live_check(p, 0, 16, 3);
+		set(fl, p + 4 * PG, 20, (struct fl_region_options){.priority = FL_PRIORITY_HOT});
+		set(fl, p + 20 * PG, 4, (struct fl_region_options){.on_error = ask, .error_arg = &a});
+		q = fl_mremap(fl, p, 32 * PG, 64 * PG, MREMAP_MAYMOVE);
+		assert_ptr_not_equal(q, FL_FAILED);
+		a.map = q;
+		live_check(q, 0, 22, 3);
+		live_check(q, 23, 41, 3);
+		assert_int_equal(q[22 * PG + 17], 0x5a);
+		assert_int_equal(a.calls, 1);
+		assert_int_equal(a.wrong, 0);
+		assert_ptr_equal(fl_mremap(fl, q, 64 * PG, 2 * PG, 0), q);
+		live_check(q, 0, 2, 3);
+		assert_int_equal(fl_close(fl), 0);
+		memsource_end(s);
+	}
+}
+
 static void arguments_are_checked(void **state)
 {
 	struct fl *fl = runtime(1);
@@ -410,6 +444,7 @@ int main(void)
 		cmocka_unit_test(cold_pages_leave_first),
 		cmocka_unit_test(a_range_keeps_its_limit),
 		cmocka_unit_test(a_range_has_its_own_window),
+		cmocka_unit_test(moves_with_its_parts),
 		cmocka_unit_test(arguments_are_checked),
 	};
 
