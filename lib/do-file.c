@@ -645,8 +645,9 @@ long do_backing_close(struct pager *p, struct pagecache *pc)
 	int err;
 
 	if (pc->source == NULL) {
+		err = pc->users.count == 0 ? cache_write_all(p, pc) : 0;
 		pc->handles--;
-		return 0;
+		return err;
 	}
 	if (pc->users.count != 0)
 		return -EBUSY;

@@ -257,12 +257,12 @@ static void give_up(struct pagecache *pc)
 		mm_log(pc->mm, FL_LOG_ERROR,
 		       "%s: %lu pages could not be written, and are lost unless a program has them "
 		       "mapped: %s",
-		       pc->name, (unsigned long)pc->dirty, log_strerror(pc->error));
+		       pc->name, (unsigned long)pc->dirty, log_strerror(pc->last_failure));
 		pc->given_up = true;
 		return;
 	}
 	mm_log(pc->mm, FL_LOG_ERROR, "%s: %lu pages that could not be written are lost: %s",
-	       pc->name, (unsigned long)pc->dirty, log_strerror(pc->error));
+	       pc->name, (unsigned long)pc->dirty, log_strerror(pc->last_failure));
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE; page++)
 		cache_set(pc, page, cache_get(pc, page) & ~CACHE_DIRTY);
 }
@@ -395,7 +395,7 @@ uint64_t files_timeout(const struct mm *mm)
 
 /* ---- the end ---- */
 
-int cache_flush(struct pager *p, struct pagecache *pc)
+int cache_write_all(struct pager *p, struct pagecache *pc)
 {
 	int err;
 
@@ -413,11 +413,18 @@ int cache_flush(struct pager *p, struct pagecache *pc)
 	}
 	while (pc->inflight != 0)
 		pager_pump(p);
-	if (pc->dirty != 0)
-		give_up(pc);
 	pc->handles--;
 	err = pc->error;
 	pc->error = 0;
+	return err;
+}
+
+int cache_flush(struct pager *p, struct pagecache *pc)
+{
+	int err = cache_write_all(p, pc);
+
+	if (pc->dirty != 0)
+		give_up(pc);
 	return err;
 }
 

@@ -285,6 +285,36 @@ static void closing_writes_what_is_left(void **state)
 	store_end(t);
 }
 
+/* So does closing the backing of a file that nothing maps any more; and it tells what could not be. */
+static void closing_a_files_backing_writes(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(300);
+	struct rlimit was, none;
+	struct fl_backing *b;
+	char *p;
+
+	(void)state;
+	for (unsigned failing = 0; failing < 2; failing++) {
+		assert_int_equal(fl_backing_file(fl, &b, fd), 0);
+		p = map_store(fl, b, 300, MAP_SHARED);
+		live_fill(p, 0, 300, 5 + failing);
+		assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+		none = (struct rlimit){failing ? 0 : was.rlim_cur, was.rlim_max};
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+		assert_int_equal(fl_munmap(fl, p, 300 * PG), 0);
+		assert_int_equal(fl_backing_close(b), failing ? -EFBIG : 0);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+		if (failing)
+			break;
+		p = mmap(NULL, 300 * PG, PROT_READ, MAP_SHARED, fd, 0);
+		assert_int_equal(live_wrong(p, 0, 300, 5), 0);
+		munmap(p, 300 * PG);
+	}
+	assert_int_equal(fl_close(fl), 0);
+	end_file(fd);
+}
+
 static void private_pages_of_a_source_are_swapped(void **state)
 {
 	const size_t n = 3 * LIMIT_PAGES;
@@ -1147,6 +1177,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_source_is_read_and_written),
 		cmocka_unit_test(closing_writes_what_is_left),
+		cmocka_unit_test(closing_a_files_backing_writes),
 		cmocka_unit_test(private_pages_of_a_source_are_swapped),
 		cmocka_unit_test(reads_that_fail_raise_sigbus_once_each),
 		cmocka_unit_test(writes_that_fail_are_told_once_and_tried_again),
