@@ -116,6 +116,8 @@ uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint6
 
 	if (!pc->writable)
 		return 0;
+	/* what others have cut off is not to come back */
+	cache_look_at_size(pc);
 	if (n > WRITE_PAGES)
 		n = WRITE_PAGES;
 	if (n > CHUNK_PAGES - page % CHUNK_PAGES)
@@ -229,7 +231,6 @@ static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
 	const uint32_t tick = (uint32_t)(now / FILE_TICK) & 0xffff;
 	struct files *f = &p->mm->files;
 	bool young = draining(p->mm, now);
-	bool looked = false;
 
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE;) {
 		uint32_t n = 0;
@@ -240,12 +241,8 @@ static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
 		}
 		if (is_due(p->mm, cache_get(pc, page), tick, young) ||
 		    (pc->users.count == 0 && pc->handles == 0 &&
-		     !(cache_get(pc, page) & CACHE_ERROR))) {
-			if (!looked)
-				cache_look_at_size(pc);
-			looked = true;
+		     !(cache_get(pc, page) & CACHE_ERROR)))
 			n = cache_write(p, pc, page, WRITE_PAGES);
-		}
 		page += n != 0 ? n : 1;
 	}
 }
@@ -402,7 +399,6 @@ int cache_write_all(struct pager *p, struct pagecache *pc)
 	pc->handles++;
 	cache_look_again(pc, 0, CACHE_NONE);
 	for (unsigned tries = 0; tries < CLOSE_TRIES && pc->dirty != 0; tries++) {
-		cache_look_at_size(pc);
 		for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE;) {
 			uint32_t n = cache_write(p, pc, page, WRITE_PAGES);
 

@@ -606,6 +606,25 @@ static void a_file_that_is_no_longer_allowed(void **state)
 	end_file(fd);
 }
 
+/* What others cut off does not come back when it leaves: the file stays as long as it is. */
+static void what_others_cut_off_is_not_written(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = make_file(16);
+	char *p = map_fd(fl, fd, 16, RW, MAP_SHARED);
+
+	(void)state;
+	live_fill(p, 0, 16, 4);
+	assert_int_equal(ftruncate(fd, 4 * PG), 0);
+	assert_int_equal(fl_madvise(fl, p, 16 * PG, MADV_PAGEOUT), 0);
+	assert_int_equal(fl_msync(fl, p, 16 * PG, MS_SYNC), 0);
+	assert_int_equal(lseek(fd, 0, SEEK_END), 4 * PG);
+	live_check(p, 0, 4, 4);
+	assert_int_equal(fl_close(fl), 0);
+	assert_int_equal(lseek(fd, 0, SEEK_END), 4 * PG);
+	end_file(fd);
+}
+
 /* Guards would be lost there: they are refused, also where a page that was protected has left. */
 static void guards_are_refused(void **state)
 {
@@ -1188,6 +1207,7 @@ int main(void)
 		cmocka_unit_test(engines_and_pagers_do_the_same),
 		cmocka_unit_test(a_file_for_reading_becomes_one_for_writing),
 		cmocka_unit_test(a_file_that_is_no_longer_allowed),
+		cmocka_unit_test(what_others_cut_off_is_not_written),
 		cmocka_unit_test(guards_are_refused),
 		cmocka_unit_test(others_writes_are_seen_after_invalidation),
 		cmocka_unit_test(a_file_is_written_from_its_own_mapping),
