@@ -475,7 +475,8 @@ static int open_devices(struct pagecache *pc, int dup, bool write)
 			SYS1(close, direct);
 		if (is_scarce(buffered))
 			return (int)buffered;
-		if (SYS3(fcntl, dup, F_GETFL, 0) & (O_DIRECT | O_PATH))
+		/* what is written through that one would go to the file's end */
+		if (SYS3(fcntl, dup, F_GETFL, 0) & (O_DIRECT | O_PATH | (write ? O_APPEND : 0)))
 			return (int)buffered;
 		direct = -EACCES;
 		buffered = SYS3(fcntl, dup, F_DUPFD_CLOEXEC, 3);

@@ -10,12 +10,16 @@
 #include "sys.h"
 #include "../unit/test.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <time.h>
 
 #define PG 4096UL
@@ -243,12 +247,54 @@ static void a_huge_page_goes_as_a_whole(void **state)
 	huge_page_goes(false);
 }
 
+/* ---- a descriptor that cannot be opened again ---- */
+
+static long no_reopening(long dir, long path, long flags, long mode, long e, long f)
+{
+	if (strstr((const char *)path, "/fd/") != NULL)
+		return -EACCES;
+	return sys_bare(SYS_openat, dir, path, flags, mode, e, f);
+}
+
+/* What was opened for appending would be written to the file's end: it is for reading only, then. */
+static void nothing_is_appended(void **state)
+{
+	const struct fl_options o = {.size = sizeof(o), .limit = LIMIT};
+	int fd = make_file(), flags = fcntl(fd, F_GETFL);
+	struct fl *fl;
+	sys_fn bare;
+	char *p;
+
+	(void)state;
+	assert_int_equal(fl_open(&fl, &o), 0);
+	bare = sys_table[SYSROW_openat].fn;
+	sys_table[SYSROW_openat].fn = no_reopening;
+	assert_int_equal(fcntl(fd, F_SETFL, flags | O_APPEND), 0);
+	errno = 0;
+	assert_ptr_equal(fl_mmap(fl, NULL, PG, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0),
+			 FL_FAILED);
+	assert_int_equal(errno, EACCES);
+	p = fl_mmap(fl, NULL, PG, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	assert_ptr_not_equal(p, FL_FAILED);
+	p[0] = 1;
+	assert_int_equal(fcntl(fd, F_SETFL, flags), 0);
+	p = fl_mmap(fl, NULL, PG, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(p, FL_FAILED);
+	p[0] = 1;
+	assert_int_equal(fl_msync(fl, p, PG, MS_SYNC), 0);
+	assert_int_equal(lseek(fd, 0, SEEK_END), (off_t)(PAGES * PG));
+	assert_int_equal(fl_close(fl), 0);
+	sys_table[SYSROW_openat].fn = bare;
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(by_uring),
 		cmocka_unit_test(by_two_pagers),
 		cmocka_unit_test(a_huge_page_goes_as_a_whole),
+		cmocka_unit_test(nothing_is_appended),
 	};
 
 	return cmocka_run_group_tests_name("landing", tests, NULL, NULL);
