@@ -337,15 +337,15 @@ static struct pagecache *make_bare(struct mm *mm)
 	return pc;
 }
 
-static struct pagecache *make(struct mm *mm)
+static int make(struct mm *mm, struct pagecache **out)
 {
 	struct pagecache *pc = make_bare(mm);
+	int r = pc != NULL ? make_memfds(pc) : -ENOMEM;
 
-	if (pc != NULL && make_memfds(pc) != 0) {
+	if (r != 0 && pc != NULL)
 		cache_free(pc);
-		return NULL;
-	}
-	return pc;
+	*out = pc;
+	return r;
 }
 
 static void link_cache(struct pagecache *pc)
@@ -542,9 +542,9 @@ static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)
 		cache_renew(pc);
 		return write && !pc->writable ? open_devices(pc, dup, true) : 0;
 	}
-	pc = make(mm);
-	if (pc == NULL)
-		return -ENOMEM;
+	r = make(mm, &pc);
+	if (r != 0)
+		return (int)r;
 	pc->dev = st.st_dev;
 	pc->ino = st.st_ino;
 	pc->size = (uint64_t)st.st_size;
@@ -613,10 +613,11 @@ int cache_open_chosen(struct mm *mm, int fd, const struct file_id *id, struct pa
 int cache_open_source(struct mm *mm, struct source *source, uint64_t size, bool write,
 		      struct pagecache **out)
 {
-	struct pagecache *pc = make(mm);
+	struct pagecache *pc;
+	int r = make(mm, &pc);
 
-	if (pc == NULL)
-		return -ENOMEM;
+	if (r != 0)
+		return r;
 	pc->source = source;
 	pc->size = size;
 	pc->writable = write;

@@ -645,6 +645,26 @@ static void guards_are_refused(void **state)
 	end_file(fd);
 }
 
+/* Descriptors may run out: that is what is told, and not that memory has. */
+static void no_more_descriptors(void **state)
+{
+	const struct fl_backing_ops ops = {.size = sizeof(ops), .read = store_read};
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct store *s = store_new(4);
+	struct fl_backing *b = backing(fl, s, 1);
+	struct rlimit was, none;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	none = (struct rlimit){3, was.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(fl_backing_open(fl, &b, &ops, s, 4 * PG), -EMFILE);
+	assert_null(b);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	assert_int_equal(fl_close(fl), 0);
+	store_end(s);
+}
+
 static void others_writes_are_seen_after_invalidation(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
@@ -1209,6 +1229,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_is_no_longer_allowed),
 		cmocka_unit_test(what_others_cut_off_is_not_written),
 		cmocka_unit_test(guards_are_refused),
+		cmocka_unit_test(no_more_descriptors),
 		cmocka_unit_test(others_writes_are_seen_after_invalidation),
 		cmocka_unit_test(a_file_is_written_from_its_own_mapping),
 		cmocka_unit_test(forward_reading_is_read_ahead),
