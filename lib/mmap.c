@@ -384,8 +384,10 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 
 	if (fileable(mm, flags & ~hold, fd))
 		return mm_mmap_file(mm, addr, len, prot, flags, fd, off, NULL, false);
-	if (flags & hold)
-		return flags & MAP_ANONYMOUS ? -EINVAL : -EOPNOTSUPP;
+	if (flags & hold) {
+		r = flags & MAP_ANONYMOUS ? -EINVAL : SYS3(fcntl, fd, F_GETFD, 0);
+		return sys_err(r) ? r : -EOPNOTSUPP;
+	}
 	if (!manageable(flags)) {
 		const long a[6] = {(long)addr, (long)len, prot, flags, fd, off};
 		enum choice how;

@@ -332,6 +332,8 @@ static void arguments_are_checked(void **state)
 	assert_int_equal(ftruncate(mem, PG), 0);
 	assert_ptr_equal(fl_mmap(fl, NULL, PG, RW, HOLD, mem, 0), FL_FAILED);
 	assert_int_equal(errno, EOPNOTSUPP);
+	assert_ptr_equal(fl_mmap(fl, NULL, PG, RW, HOLD, 9999, 0), FL_FAILED);
+	assert_int_equal(errno, EBADF);
 	assert_ptr_equal(fl_mmap(fl, NULL, PG, RW, HOLD, ro, 0), FL_FAILED);
 	assert_int_equal(errno, EACCES);
 	p = fl_mmap(fl, NULL, 16 * PG, PROT_READ, HOLD, ro, 0);
