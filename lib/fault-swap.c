@@ -106,6 +106,13 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write,
 	return got != 0 ? got : 1;
 }
 
+/* Whether the slot of a SWAPPED page is being read: into a snapshot, or by fl_sync(). */
+static bool is_read(struct mm *mm, vpn_t vpn)
+{
+	return snapshot_reads(mm, vpn) ||
+	       (mm->holding != NULL && swap_is_busy(&mm->swap, pte_swp(pte_get(&mm->ptes, vpn))));
+}
+
 /*
  * Read SWAPPED pages from vpn whose slots are adjacent, n at most; how many were started.
  * Of a window the first page alone is needed.
@@ -121,14 +128,14 @@ static uint32_t read_start(struct pager *p, vpn_t vpn, uint32_t n, unsigned flag
 	uint32_t first;
 	uint64_t off;
 
-	/* into a snapshot: a slot is read once at a time */
-	if (snapshot_reads(mm, vpn))
+	/* a slot is read once at a time */
+	if (is_read(mm, vpn))
 		return 0;
 	while (run < n) {
 		pte_t q = pte_get(&mm->ptes, vpn + run);
 
 		if (pte_state(q) != PTE_SWAPPED || pte_swp(q) != swp + run ||
-		    snapshot_reads(mm, vpn + run))
+		    is_read(mm, vpn + run))
 			break;
 		run++;
 	}

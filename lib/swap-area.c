@@ -1118,6 +1118,11 @@ bool swap_idle(struct swap *s, swp_t e)
 	return slot_idle(map_of(s, e), swp_slot(e));
 }
 
+bool swap_is_busy(const struct swap *s, swp_t e)
+{
+	return slot_is_busy(map_of(s, e), swp_slot(e));
+}
+
 bool swap_held(const struct swap *s, swp_t e)
 {
 	if (swp_pooled(e))

@@ -140,6 +140,7 @@ swp_t swap_alloc(struct swap *s, uint32_t want, uint32_t *got);
 bool swap_put(struct swap *s, swp_t e);	 /* not held any more; true when the slot is free now */
 void swap_busy(struct swap *s, swp_t e); /* I/O begins, */
 bool swap_idle(struct swap *s, swp_t e); /* and ends; true when the slot is free now */
+bool swap_is_busy(const struct swap *s, swp_t e);
 bool swap_held(const struct swap *s, swp_t e); /* by this process */
 unsigned swap_users(const struct swap *s, swp_t e);
 void swap_csum_set(struct swap *s, swp_t e, uint64_t csum);

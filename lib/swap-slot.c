@@ -619,6 +619,11 @@ bool slot_idle(struct slot_map *m, uint32_t slot)
 	return release(m, slot);
 }
 
+bool slot_is_busy(const struct slot_map *m, uint32_t slot)
+{
+	return bit_get(m->busy, slot);
+}
+
 bool slot_held(const struct slot_map *m, uint32_t slot)
 {
 	return slot < m->max_slots && bit_get(m->held, slot);

@@ -92,6 +92,7 @@ bool slot_put(struct slot_map *m, uint32_t slot);
 /* I/O begins, and ends; true when the slot is free now. */
 void slot_busy(struct slot_map *m, uint32_t slot);
 bool slot_idle(struct slot_map *m, uint32_t slot);
+bool slot_is_busy(const struct slot_map *m, uint32_t slot);
 
 bool slot_held(const struct slot_map *m, uint32_t slot);      /* by this member */
 unsigned slot_users(const struct slot_map *m, uint32_t slot); /* members that hold it or are busy */

@@ -505,6 +505,60 @@ static void *sync_once(void *arg)
 }
 
 /* What is stored while the file is being written is held, not lost and not synced. */
+struct toucher {
+	char *mem;
+	size_t pages, first, step;
+	bool stop; /* atomic */
+};
+
+/* One of several threads: its pages of all, in no order. */
+static void *touch_on(void *arg)
+{
+	struct toucher *t = arg;
+	uint64_t n = t->first + 1;
+
+	while (!__atomic_load_n(&t->stop, __ATOMIC_RELAXED)) {
+		size_t page;
+
+		n = n * 6364136223846793005U + 1442695040888963407U;
+		page = (n >> 33) % (t->pages / t->step) * t->step + t->first;
+		live_page(t->mem, page)[0] = n;
+		live_page(t->mem, page)[WORDS - 1] = n;
+	}
+	return NULL;
+}
+
+/* What is read from its slot to be written is asked for by threads at the same time. */
+static void pages_that_are_synced_are_touched(void **state)
+{
+	enum { N = 800, THREADS = 4, CALLS = 150 };
+	struct fl *fl = runtime_of(FL_ENGINE_AUTO, FL_WP_AUTO, 1, FL_LIMIT_MIN);
+	int fd = live_file(N, 3);
+	char *p = hold(fl, fd, N), *q;
+	struct toucher t[THREADS];
+	pthread_t thread[THREADS];
+
+	(void)state;
+	for (size_t i = 0; i < THREADS; i++) {
+		t[i] = (struct toucher){.mem = p, .pages = N, .first = i, .step = THREADS};
+		assert_int_equal(pthread_create(&thread[i], NULL, touch_on, &t[i]), 0);
+	}
+	for (unsigned i = 0; i < CALLS; i++)
+		assert_int_equal(fl_sync(fl, p, N * PG), 0);
+	for (size_t i = 0; i < THREADS; i++)
+		__atomic_store_n(&t[i].stop, true, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < THREADS; i++)
+		pthread_join(thread[i], NULL);
+	assert_int_equal(fl_sync(fl, p, N * PG), 0);
+	q = mmap(NULL, N * PG, PROT_READ, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(q, MAP_FAILED);
+	for (size_t i = 0; i < N; i++)
+		assert_memory_equal(live_page(p, i), live_page(q, i), PG);
+	munmap(q, N * PG);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
 static void writes_after_the_copy_stay_held(void **state)
 {
 	struct fl *fl = runtime();
@@ -708,6 +762,7 @@ int main(void)
 		cmocka_unit_test(errors_leave_the_changes_held),
 		cmocka_unit_test(arguments_are_checked),
 		cmocka_unit_test(pages_are_synced_whole),
+		cmocka_unit_test(pages_that_are_synced_are_touched),
 		cmocka_unit_test(writes_after_the_copy_stay_held),
 		cmocka_unit_test(syncing_needs_no_frame_and_no_slot),
 		cmocka_unit_test(a_killed_process_leaves_what_was_synced),
