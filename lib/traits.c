@@ -242,7 +242,7 @@ static void shrink(struct pager *p, struct traits *t, uint32_t number, uint64_t 
 		if (t->hand < vpn_of(r->start))
 			t->hand = vpn_of(r->start);
 		end = vpn_of(r->end) < t->end ? vpn_of(r->end) : t->end;
-		if (traits_number(r) != number || (r->flags & REGION_REMOTE))
+		if (traits_number(r) != number || (r->flags & (REGION_REMOTE | REGION_HELD)))
 			t->hand = end;
 		else if (r->flags & REGION_SHARED)
 			left += shrink_cached(p, r, &t->hand, end, want - left);
@@ -277,7 +277,8 @@ void traits_round(struct pager *p)
 	uint64_t came = c->faults_minor + c->faults_major + c->faults_around + c->file_read_pages +
 			c->read_pages;
 
-	if (tt->limited == 0 || came - tt->counted < COUNT_EVERY)
+	/* all that is brought back for the end is to stay */
+	if (tt->limited == 0 || came - tt->counted < COUNT_EVERY || mm->closing)
 		return;
 	tt->counted = came;
 	for (uint32_t i = 1; i < TRAITS_MAX; i++)

@@ -302,6 +302,23 @@ static void a_range_keeps_its_limit(void **state)
 	}
 }
 
+/* What is given back to the kernel is there as a whole, whatever limit it had. */
+static void a_limit_ends_with_the_runtime(void **state)
+{
+	const size_t n = 2 * LIMIT_PAGES;
+	struct fl *fl = runtime(1);
+	char *p = live_map(fl, n);
+
+	(void)state;
+	set(fl, p, n, (struct fl_region_options){.limit = 256 << 10});
+	live_fill(p, 0, n, 4);
+	assert_int_equal(fl_unregister(fl, p, n / 4 * PG), 0);
+	live_check(p, 0, n / 4, 4);
+	assert_int_equal(fl_close(fl), 0);
+	live_check(p, 0, n, 4);
+	munmap(p, n * PG);
+}
+
 /* ---- windows, and the rest ---- */
 
 static void a_range_has_its_own_window(void **state)
@@ -443,6 +460,7 @@ int main(void)
 		cmocka_unit_test(hot_pages_stay_though_untouched),
 		cmocka_unit_test(cold_pages_leave_first),
 		cmocka_unit_test(a_range_keeps_its_limit),
+		cmocka_unit_test(a_limit_ends_with_the_runtime),
 		cmocka_unit_test(a_range_has_its_own_window),
 		cmocka_unit_test(moves_with_its_parts),
 		cmocka_unit_test(arguments_are_checked),
