@@ -211,7 +211,8 @@ long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_l
 	}
 	at = map_again(mm, &r, flags & MREMAP_FIXED ? new_addr : 0, to,
 		       flags & MREMAP_FIXED ? MAP_FIXED : 0, page);
-	if (!sys_err(at) && copy_traits(mm, old, old + (from < to ? from : to), (uintptr_t)at) != 0) {
+	if (!sys_err(at) &&
+	    copy_traits(mm, old, old + (from < to ? from : to), (uintptr_t)at) != 0) {
 		do_munmap(mm, (uintptr_t)at, to);
 		at = -ENOMEM;
 	}

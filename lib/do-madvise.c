@@ -82,8 +82,8 @@ static void emptied_in_part(struct mm *mm, uintptr_t at, uintptr_t end, int advi
 }
 
 /*
- * Advice that the kernel knows for anonymous memory only, or that would change a page cache of ours.
- * Guards in mappings of files are lost where a page is let in with its neighbours, and the kernel
+ * Advice that the kernel knows for anonymous memory only, or that would change a page cache
+ * of ours.  Guards in mappings of files are lost where a page is let in with its neighbours, and the kernel
  * installs them without end where an unmapped page of a memfd has left a mark (Linux 6.18).
  */
 static long refused_by_file(const struct mm *mm, uintptr_t start, uintptr_t end, int advice)
@@ -213,7 +213,8 @@ static void locked_in_part(struct mm *mm, uintptr_t start, uintptr_t end, unsign
 		start = e;
 		if (is && !was)
 			set_flags(mm, s, e - s,
-				  REGION_LOCKED | (flags & MLOCK_ONFAULT ? REGION_LOCKONFAULT : 0), 0);
+				  REGION_LOCKED | (flags & MLOCK_ONFAULT ? REGION_LOCKONFAULT : 0),
+				  0);
 		else if (was && !is)
 			set_flags(mm, s, e - s, 0, REGION_LOCKED | REGION_LOCKONFAULT);
 	}

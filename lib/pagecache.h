@@ -387,7 +387,7 @@ void files_round(struct pager *p);
 bool files_settling(const struct mm *mm);
 /* How long a pager may sleep, ns. */
 uint64_t files_timeout(const struct mm *mm);
-/* Write all of one and wait; 0 or the first error, which is told by that.  What cannot be written stays. */
+/* Write all of one and wait; 0 or the first error, told by that.  What cannot be written stays. */
 int cache_write_all(struct pager *p, struct pagecache *pc);
 /* The same, but that is given up, and told in the log. */
 int cache_flush(struct pager *p, struct pagecache *pc);

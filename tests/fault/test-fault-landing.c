@@ -256,7 +256,7 @@ static long no_reopening(long dir, long path, long flags, long mode, long e, lon
 	return sys_bare(SYS_openat, dir, path, flags, mode, e, f);
 }
 
-/* What was opened for appending would be written to the file's end: it is for reading only, then. */
+/* What was opened for appending would be written to the file's end: it is for reading only. */
 static void nothing_is_appended(void **state)
 {
 	const struct fl_options o = {.size = sizeof(o), .limit = LIMIT};

@@ -285,7 +285,7 @@ static void closing_writes_what_is_left(void **state)
 	store_end(t);
 }
 
-/* So does closing the backing of a file that nothing maps any more; and it tells what could not be. */
+/* So does closing the backing of a file that nothing maps; and it tells what could not be. */
 static void closing_a_files_backing_writes(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);

@@ -364,7 +364,8 @@ static void moves_with_its_parts(void **state)
 		s->fail_read = a.error = -EBADMSG;
 		live_check(p, 0, 16, 3);
 		set(fl, p + 4 * PG, 20, (struct fl_region_options){.priority = FL_PRIORITY_HOT});
-		set(fl, p + 20 * PG, 4, (struct fl_region_options){.on_error = ask, .error_arg = &a});
+		set(fl, p + 20 * PG, 4,
+		    (struct fl_region_options){.on_error = ask, .error_arg = &a});
 		q = fl_mremap(fl, p, 32 * PG, 64 * PG, MREMAP_MAYMOVE);
 		assert_ptr_not_equal(q, FL_FAILED);
 		a.map = q;
