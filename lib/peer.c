@@ -758,6 +758,15 @@ int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint
 	return r;
 }
 
+/* Whether one of its regions becomes two, of which there are too many. */
+static bool splits_too_many(const struct peer *peer, uint64_t addr, uint64_t len)
+{
+	const struct region *r = region_find(&peer->regions, addr);
+
+	return peer->regions.count >= PEER_REGIONS_MAX && r != NULL && r->start < addr &&
+	       r->end > addr + len;
+}
+
 int peer_unmap(struct peer *peer, uint64_t addr, uint64_t len)
 {
 	struct mm *mm = peer->mm;
@@ -766,6 +775,8 @@ int peer_unmap(struct peer *peer, uint64_t addr, uint64_t len)
 
 	if (!is_range(addr, len))
 		return -EPROTO;
+	if (splits_too_many(peer, addr, len))
+		return -ENOMEM;
 	/* it may stay mapped after all (share_return()) */
 	protect_stored(peer, addr, addr + len);
 	r = region_remove(&peer->regions, addr, addr + len);
@@ -811,7 +822,7 @@ int peer_store(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len)
 
 static int change(struct peer *peer, uint64_t addr, uint64_t len, uint32_t set, uint32_t clear)
 {
-	if (set != 0 && peer->regions.count + 2 > PEER_REGIONS_MAX)
+	if (peer->regions.count + 2 > PEER_REGIONS_MAX)
 		return -ENOMEM;
 	return region_change(&peer->regions, addr, addr + len, -1, set, clear);
 }
@@ -822,7 +833,7 @@ static int lock_range(struct peer *peer, uint64_t addr, uint64_t len)
 
 	/* what of it was locked before is for the peer to say again */
 	if (r == 0 && too_many_locked(peer->mm)) {
-		change(peer, addr, len, 0, REGION_LOCKED);
+		region_change(&peer->regions, addr, addr + len, -1, 0, REGION_LOCKED);
 		r = -ENOMEM;
 	}
 	return r;
