@@ -227,3 +227,10 @@ long filedata_dirty(struct pager *p, void *arg)
 	cache_look_at_size(pc);
 	return pc->dirty != 0 || cache_next(pc, 0, CACHE_WRITEBACK) != CACHE_NONE;
 }
+
+long filedata_stored_to(struct pager *p, void *arg)
+{
+	const struct pagecache *pc = find(p->mm, arg);
+
+	return pc != NULL ? peers_store_to(pc) : -ENOENT;
+}

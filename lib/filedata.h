@@ -53,5 +53,7 @@ long filedata_allocate(struct pager *p, void *arg);
 long filedata_sync(struct pager *p, void *arg);
 /* Look at the file's size; 1: dirty pages are not written yet, 0: none are. */
 long filedata_dirty(struct pager *p, void *arg);
+/* 1: it may be stored to by a mapping, whose descriptor may be closed; 0: not. */
+long filedata_stored_to(struct pager *p, void *arg);
 
 #endif

@@ -818,6 +818,23 @@ int peer_store(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len)
 	return 0;
 }
 
+bool peers_store_to(const struct pagecache *pc)
+{
+	const struct peer *ended = NULL;
+
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next) {
+		const struct peer *peer = r->peer;
+
+		if (!(r->prot & PROT_WRITE) || peer == ended)
+			continue;
+		/* the end of its connection may not have been noticed yet */
+		if (peer->uffd < 0 || !has_ended(peer->uffd))
+			return true;
+		ended = peer;
+	}
+	return false;
+}
+
 /* ---- advice ---- */
 
 static int change(struct peer *peer, uint64_t addr, uint64_t len, uint32_t set, uint32_t clear)

@@ -149,6 +149,9 @@ uint64_t peers_timeout(const struct mm *mm, uint64_t at);
 /* A page cache is about to be freed that is kept for peers that have gone. */
 void peers_forget(struct pagecache *pc);
 
+/* Whether a process that has not ended may store to the file by what it has mapped. */
+bool peers_store_to(const struct pagecache *pc);
+
 void peer_hold(struct peer *peer);
 void peer_let_go(struct peer *peer);
 

@@ -1137,7 +1137,7 @@ static long take(struct mm *mm, struct share_file *f)
 	long r = open_again(mm, f, &dev);
 
 	if (sys_err(r))
-		return r;
+		return r == -ETXTBSY ? -EAGAIN : r;
 	fds[0] = (int)r;
 	wire_init(&m, WIRE_TAKE);
 	m.flags = f->write ? WIRE_WRITE : 0;
@@ -1187,7 +1187,8 @@ static bool return_file(struct mm *mm, struct share_file *f, bool last);
 /*
  * For files that the server may take; on a connection that is up, or about to be.  One that
  * others are to bring is asked for as long as it is mapped, though what is touched waits for
- * TAKE_NS only: who brings it may be stopped meanwhile.
+ * TAKE_NS only: who brings it may be stopped meanwhile.  So is one that somebody executes, who
+ * came before us.
  */
 static void take_files(struct mm *mm)
 {
@@ -1328,7 +1329,7 @@ static bool return_file(struct mm *mm, struct share_file *f, bool last)
 	if (!f->stranded || !f->write || f->memfd < 0 || f->told || (f->returned && !f->stored))
 		return true;
 	r = protect(mm, f) ? give_back(mm, f) : -ENOMEM;
-	if (r == 1)
+	if (r == 1 || (r == -ETXTBSY && f->users.count != 0))
 		return true;
 	if (r == 0) {
 		f->returned = true;

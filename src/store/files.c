@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #define XATTR_MAX 65536U
+#define FMODE_EXEC 0x20 /* the kernel's own: it opens what is to be executed */
 
 struct proc_path {
 	char text[32];
@@ -365,6 +366,11 @@ void files_open(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
 	/* The kernel opens all others itself, and opening them can have effects. */
 	if (!S_ISREG(n->type)) {
 		ops_error(req, TALLY_open, S_ISDIR(n->type) ? EISDIR : ENXIO);
+		return;
+	}
+	/* of descriptors that are open for writing the kernel knows */
+	if ((fi->flags & FMODE_EXEC) != 0 && shared_is_stored_to(n)) {
+		ops_error(req, TALLY_open, ETXTBSY);
 		return;
 	}
 	flags = open_flags(fi->flags) & ~(O_CREAT | O_EXCL);

@@ -1138,6 +1138,13 @@ int shared_truncate(const struct node *n, int fd, off_t size)
 	return (int)run(filedata_cut, &d);
 }
 
+bool shared_is_stored_to(const struct node *n)
+{
+	struct filedata d = data_of(n);
+
+	return run(filedata_stored_to, &d) == 1;
+}
+
 int shared_sync(const struct node *n, uint64_t *heard)
 {
 	struct filedata d = data_of(n);

@@ -89,6 +89,8 @@ int shared_bytes(int fd, bool stored, uint64_t page, unsigned n, char *buf);
 /* The same of a file that we page, by its memfd. */
 struct stat;
 int shared_bytes_of(const struct stat *memfd, uint64_t page, unsigned n, char *buf);
+/* Whether a program has it mapped so that it may store to it: it is not executed then (ETXTBSY). */
+bool shared_is_stored_to(const struct node *n);
 /* Attributes as they are while pages are dirty; how long they may be kept. */
 double shared_attr(dev_t dev, ino_t ino, struct stat *st);
 

@@ -545,27 +545,104 @@ static void errors_of_mmap(void **state)
 	end_file(rw);
 }
 
-static void a_file_that_is_mapped_writable_is_busy(void **state)
+/* What execve(2) says of the file, which is none that it knows. */
+static int error_of_exec(void)
 {
 	char *const argv[] = {path, NULL};
-	char *p;
-	pid_t child;
-	int status, fd;
+	pid_t child = fork();
+	int status;
 
-	(void)state;
-	fd = make_file(1, 0);
-	assert_int_equal(fchmod(fd, 0700), 0);
-	p = map_file(PG, RW, MAP_SHARED, fd, 0);
-	close(fd);
-	child = fork();
+	assert_true(child >= 0);
 	if (child == 0) {
 		execv(path, argv);
-		_exit(errno == ETXTBSY ? 0 : 1);
+		_exit(errno);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void a_file_that_is_mapped_writable_is_busy(void **state)
+{
+	int fd = make_file(4, 0);
+	char *p;
+
+	(void)state;
+	assert_int_equal(fchmod(fd, 0700), 0);
+	close(fd);
+	/* one that may only be read is not */
+	fd = open(path, O_RDONLY);
+	p = map_file(PG, PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	assert_int_equal(live_page(p, 0)[0], expected(0, 0));
+	assert_int_equal(error_of_exec(), ENOEXEC);
+	s_munmap(p, PG);
+	fd = open(path, O_RDWR);
+	p = map_file(4 * PG, RW, MAP_SHARED, fd, 0);
+	assert_int_equal(error_of_exec(), ETXTBSY);
+	close(fd);
+	assert_int_equal(error_of_exec(), ETXTBSY);
+	/* what it may become counts, and each part of it */
+	assert_int_equal(s_mprotect(p, 4 * PG, PROT_READ), 0);
+	assert_int_equal(error_of_exec(), ETXTBSY);
+	assert_int_equal(s_munmap(p + PG, 3 * PG), 0);
+	assert_int_equal(error_of_exec(), ETXTBSY);
+	assert_int_equal(s_munmap(p, PG), 0);
+	assert_int_equal(error_of_exec(), ENOEXEC);
+	fd = open(path, O_RDWR);
+	p = map_file(PG, PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	assert_int_equal(error_of_exec(), ETXTBSY);
 	s_munmap(p, PG);
 	unlink(path);
+}
+
+static void copy_to(int fd, const char *from)
+{
+	char buf[4096];
+	int in = open(from, O_RDONLY);
+	ssize_t n;
+
+	assert_true(in >= 0);
+	while ((n = read(in, buf, sizeof(buf))) > 0)
+		assert_int_equal(write(fd, buf, (size_t)n), n);
+	assert_int_equal(n, 0);
+	close(in);
+}
+
+/* So nobody comes to map it writable. */
+static void a_file_that_is_executed_is_busy(void **state)
+{
+	char *const argv[] = {path, NULL};
+	int fd = make_file(0, 0), in[2], out[2], status;
+	char c = 'x';
+	pid_t child;
+
+	(void)state;
+	copy_to(fd, "/bin/cat");
+	assert_int_equal(fchmod(fd, 0700), 0);
+	close(fd);
+	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		dup2(in[0], 0);
+		dup2(out[1], 1);
+		execv(path, argv);
+		_exit(1);
+	}
+	assert_int_equal(write(in[1], &c, 1), 1);
+	assert_int_equal(read(out[0], &c, 1), 1);
+	assert_int_equal(open(path, O_RDWR), -1);
+	assert_int_equal(errno, ETXTBSY);
+	close(in[1]);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	fd = open(path, O_RDWR);
+	assert_true(fd >= 0);
+	close(in[0]), close(out[0]), close(out[1]);
+	end_file(fd);
 }
 
 static void protection_is_checked(void **state)
@@ -1473,6 +1550,7 @@ int main(int argc, char **argv)
 		BOTH(holes_read_as_zeros),
 		BOTH(errors_of_mmap),
 		BOTH(a_file_that_is_mapped_writable_is_busy),
+		BOTH(a_file_that_is_executed_is_busy),
 		BOTH(protection_is_checked),
 		BOTH(protection_changes_up_to_a_gap),
 		BOTH(moving_keeps_what_was_written),

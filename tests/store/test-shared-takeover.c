@@ -650,6 +650,102 @@ static void stored_throughout(void **state)
 	serve(CACHE);
 }
 
+/* A copy of cat(1) with room behind it: how many pages. */
+static uint64_t make_executable(uint64_t room)
+{
+	int in = open("/bin/cat", O_RDONLY | O_CLOEXEC);
+	int out = open(in_base("store/files/data"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+	static char buf[PG];
+	uint64_t pages = room;
+	ssize_t n;
+
+	assert_true(in >= 0 && out >= 0);
+	for (; (n = read(in, buf, PG)) > 0; pages++)
+		assert_int_equal(write(out, buf, (size_t)n), n);
+	assert_int_equal(ftruncate(out, (off_t)(pages * PG)), 0);
+	close(in);
+	close(out);
+	return pages;
+}
+
+/* Run it until its input, *to, is closed. */
+static pid_t execute(int *to)
+{
+	int in[2], out[2];
+	pid_t pid;
+	char c = 'x';
+
+	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		dup2(in[0], 0);
+		dup2(out[1], 1);
+		execl(in_base("mnt/files/data"), "cat", NULL);
+		_exit(1);
+	}
+	close(in[0]);
+	close(out[1]);
+	assert_int_equal(write(in[1], &c, 1), 1);
+	assert_int_equal(read(out[0], &c, 1), 1);
+	close(out[0]);
+	*to = in[1];
+	return pid;
+}
+
+#define ROOM_BEHIND 1500UL
+
+/* A file that is executed before its client comes to the next server is taken when that is over. */
+static void one_that_is_executed(void **state)
+{
+	uint64_t pages, away, buf[WORDS];
+	struct process p;
+	int to, status;
+	pid_t pid;
+
+	(void)state;
+	serve(CACHE);
+	pages = make_executable(ROOM_BEHIND);
+	start(&p);
+	OK(&p, MAP, 0, pages, 0, 1);
+	OK(&p, SHUT, 0, 0, 0, 0);
+	OK(&p, ADVISE, 0, pages, 0, MADV_RANDOM);
+	OK(&p, PUT, pages - 1, 0, 7, 1234);
+	OK(&p, WORD, pages - 2, 0, 7, 0);
+	kill_server();
+	OK(&p, PUT, pages - 2, 0, 7, 2345);
+	/* its pager has let go of the words */
+	OK(&p, ADVISE, 0, 1, 0, MADV_NORMAL);
+	stop(&p);
+	serve(CACHE);
+	pid = execute(&to);
+	kill(p.pid, SIGCONT);
+	OK(&p, PUT, pages - 2, 0, 8, 3456);
+	/* until it has come to the server, and asks for the file, what is not there raises SIGBUS */
+	for (away = pages - 10;; away--) {
+		struct pollfd f = {.fd = p.sock, .events = POLLIN};
+
+		assert_true(away > pages - ROOM_BEHIND + 10);
+		tell(&p, (struct order){WORD, away, 0, 7, 0});
+		if (poll(&f, 1, 1000) == 0)
+			break;
+		assert_int_equal(hear(&p), -EFAULT);
+		poll(NULL, 0, 10);
+	}
+	close(to);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(hear(&p), 0);
+	await_paged(&p, pages);
+	page_of("store/files/data", pages - 1, buf);
+	assert_int_equal(buf[7], 1234);
+	page_of("store/files/data", pages - 2, buf);
+	assert_int_equal(buf[7], 2345);
+	assert_int_equal(buf[8], 3456);
+	finish(&p);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -657,6 +753,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(as_it_was_mapped, begin, end),
 		cmocka_unit_test_setup_teardown(children, begin, end),
 		cmocka_unit_test_setup_teardown(one_that_is_stopped, begin, end),
+		cmocka_unit_test_setup_teardown(one_that_is_executed, begin, end),
 		cmocka_unit_test_setup_teardown(one_that_reads, begin, end),
 		cmocka_unit_test_setup_teardown(what_others_changed, begin, end),
 		cmocka_unit_test_setup_teardown(stored_throughout, begin, end),

@@ -735,6 +735,76 @@ static int end_full(void **state)
 	return end(state);
 }
 
+/* What execve(2) says of the file, which is none that it knows. */
+static int error_of_exec(void)
+{
+	char path[PATH_MAX];
+	char *const argv[] = {path, NULL};
+	pid_t pid;
+	int status;
+
+	snprintf(path, sizeof(path), "%s", in_base("mnt/files/data"));
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		execv(path, argv);
+		_exit(errno);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* As long as a process lives that may store to it, and not a moment longer. */
+static void what_is_stored_to_is_not_executed(void **state)
+{
+	struct process p[3], c;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	assert_int_equal(chmod(in_base("mnt/files/data"), 0755), 0);
+	for (unsigned i = 0; i < 3; i++)
+		start(&p[i]);
+	/* one that may only be read says nothing */
+	OK(&p[0], MAP, 0, PAGES, 0, 0);
+	OK(&p[0], CHECK, 0, 10, 1, 1);
+	assert_int_equal(error_of_exec(), ENOEXEC);
+	for (unsigned i = 1; i < 3; i++) {
+		OK(&p[i], MAP, 0, PAGES, 0, 1);
+		assert_int_equal(error_of_exec(), ETXTBSY);
+		OK(&p[i], SHUT, 0, 0, 0, 0);
+		assert_int_equal(error_of_exec(), ETXTBSY);
+	}
+	OK(&p[1], MOVE, 0, 2000, 0, 0);
+	OK(&p[1], UNMAP, 0, 1999, 0, 0);
+	kill_it(&p[2]);
+	assert_int_equal(error_of_exec(), ETXTBSY);
+	c = child_of(&p[1]);
+	OK(&p[1], UNMAP, 1999, 1, 0, 0);
+	assert_int_equal(error_of_exec(), ETXTBSY);
+	kill_it(&c);
+	assert_int_equal(error_of_exec(), ENOEXEC);
+	/* the next server */
+	OK(&p[1], MAP, 0, PAGES, 0, 1);
+	OK(&p[1], SHUT, 0, 0, 0, 0);
+	kill_server();
+	serve(CACHE);
+	await_paged(&p[1], 10);
+	assert_int_equal(error_of_exec(), ETXTBSY);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+	assert_int_equal(error_of_exec(), ENOEXEC);
+	/* one that is stopped, and killed then */
+	start(&p[1]);
+	OK(&p[1], MAP, 0, PAGES, 0, 1);
+	OK(&p[1], SHUT, 0, 0, 0, 0);
+	stop(&p[1]);
+	assert_int_equal(error_of_exec(), ETXTBSY);
+	kill_it(&p[1]);
+	assert_int_equal(error_of_exec(), ENOEXEC);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -750,6 +820,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(moved_about, begin, end),
 		cmocka_unit_test_setup_teardown(when_pages_are_written, begin, end),
 		cmocka_unit_test_setup_teardown(forked, begin, end),
+		cmocka_unit_test_setup_teardown(what_is_stored_to_is_not_executed, begin, end),
 		cmocka_unit_test_setup_teardown(one_copy_in_memory, begin, end),
 		cmocka_unit_test_setup_teardown(a_full_disk, begin, end_full),
 	};
