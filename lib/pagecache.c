@@ -1550,26 +1550,53 @@ static bool hand_next(struct mm *mm, struct pagecache **pc, uint64_t *page, uint
 	}
 }
 
-/* Unmap what is not young; start writing what is dirty.  False: nothing came of it. */
+/*
+ * Pass over [page, end), which is hot, or some of it; false: it is not to be.  What programs
+ * share is hot by what one of them says: that is half of the cache at most.
+ */
+static bool pass_hot(struct files *f, const struct pagecache *pc, uint64_t page, uint64_t end)
+{
+	if (!(pc->mm->flags & MM_SERVER)) {
+		f->lead_page = end;
+		return true;
+	}
+	if (f->passed >= f->frames / 2)
+		return false;
+	for (; f->passed < f->frames / 2 && (page = cache_next(pc, page, FRAME)) < end; page++)
+		f->passed++;
+	f->lead_page = page < end ? page : end;
+	return true;
+}
+
+/*
+ * Unmap what is not young; start writing what is dirty.  False: nothing came of it.  To find out
+ * what is hot goes over all mappings of a file: of many ranges of others some are passed at a time.
+ */
 static bool lead(struct pager *p)
 {
 	struct mm *mm = p->mm;
 	struct files *f = &mm->files;
-	unsigned rounds = 0;
-	unsigned seen = 0;
+	unsigned rounds = 0, round = 0;
+	unsigned seen = 0, passed = 0;
 	bool any = false;
 
-	while (seen < LEAD_BATCH && hand_next(mm, &f->lead, &f->lead_page, FRAME, &rounds)) {
+	while (seen < LEAD_BATCH && passed < LEAD_BATCH &&
+	       hand_next(mm, &f->lead, &f->lead_page, FRAME, &rounds)) {
 		struct pagecache *pc = f->lead;
 		uint64_t page = f->lead_page;
 		uint32_t w = cache_get(pc, page);
-		enum fl_priority priority = traits_cached(pc, page);
-		uint64_t n = 1;
+		uint64_t n = 1, end;
+		enum fl_priority priority = traits_cached(pc, page, &end);
 
-		f->lead_page++;
+		if (rounds != round)
+			f->passed = 0;
+		round = rounds;
 		/* the first round begins somewhere, the second one has seen all */
-		if (priority == FL_PRIORITY_HOT && rounds < 2)
+		if (priority == FL_PRIORITY_HOT && rounds < 2 && pass_hot(f, pc, page, end)) {
+			passed += (mm->flags & MM_SERVER) != 0;
 			continue;
+		}
+		f->lead_page++;
 		seen++;
 		if ((w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE | CACHE_LEFT)) ||
 		    cache_is_locked(pc, page))
@@ -1587,15 +1614,14 @@ static bool lead(struct pager *p)
 		}
 		if ((mm->flags & MM_SERVER) && !cache_settled(pc, page))
 			continue;
-		while (n < LEAD_BATCH && !(w & CACHE_DIRTY) &&
+		while (n < LEAD_BATCH && page + n < end && !(w & CACHE_DIRTY) &&
 		       cache_next(pc, page + n, FRAME) == page + n) {
 			uint32_t q = cache_get(pc, page + n);
 
 			if ((q & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE | CACHE_YOUNG |
 				  CACHE_DIRTY | CACHE_LEFT)) ||
 			    ((mm->flags & MM_SERVER) && !cache_settled(pc, page + n)) ||
-			    cache_is_locked(pc, page + n) ||
-			    traits_cached(pc, page + n) != priority)
+			    cache_is_locked(pc, page + n))
 				break;
 			n++;
 		}
@@ -1607,7 +1633,7 @@ static bool lead(struct pager *p)
 		seen += (unsigned)n - 1;
 		any = true;
 	}
-	return any;
+	return any || passed == LEAD_BATCH;
 }
 
 static uint64_t follow_lead(struct mm *mm, uint64_t want)

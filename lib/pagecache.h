@@ -226,6 +226,7 @@ struct files {
 	/* the clock: pages are unmapped at `lead` and dropped at `tail`, which follows it */
 	struct pagecache *lead, *tail;
 	uint64_t lead_page, tail_page;
+	uint64_t passed; /* hot pages since `lead` was at the beginning, of the server's */
 	/* what became of unmapped pages of late: touched again, or dropped; halved now and then */
 	uint32_t again, gone;
 	uint64_t next_tick; /* when dirty pages are looked at, ns; 0: not */

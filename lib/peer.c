@@ -731,27 +731,38 @@ static bool too_many_locked(const struct mm *mm)
 	return sum > mm_lockable(mm, mm_budget(mm));
 }
 
-int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint32_t file,
-	     uint32_t flags)
+/* What fl_region_set() said of a range, in flags of a region; -ENOMEM. */
+static long wish(const struct peer *peer, const struct wire_msg *m)
 {
-	uint32_t rflags = REGION_SHARED | (flags & WIRE_LOCKED ? REGION_LOCKED : 0) |
-			  (flags & WIRE_IN_ORDER ? REGION_SEQUENTIAL : 0) |
-			  (flags & WIRE_NO_ORDER ? REGION_RANDOM : 0);
-	const struct peer_file *f = file_of(peer, file);
+	long n = traits_share(peer->mm, (enum fl_priority)m->prio, m->count);
+
+	return n < 0 ? n : n << REGION_TRAITS_SHIFT;
+}
+
+int peer_map(struct peer *peer, const struct wire_msg *m)
+{
+	uint32_t rflags = REGION_SHARED | (m->flags & WIRE_LOCKED ? REGION_LOCKED : 0) |
+			  (m->flags & WIRE_IN_ORDER ? REGION_SEQUENTIAL : 0) |
+			  (m->flags & WIRE_NO_ORDER ? REGION_RANDOM : 0);
+	const struct peer_file *f = file_of(peer, m->member);
+	uint64_t addr = m->mm_addr, len = m->bytes, page = m->slots;
 	uint64_t pages = len >> PAGE_SHIFT;
+	long traits;
 	int r;
 
 	if (f == NULL || !is_range(addr, len) || page > CACHE_PAGES_MAX ||
 	    pages > CACHE_PAGES_MAX - page)
 		return -EPROTO;
-	if (peer->regions.count >= PEER_REGIONS_MAX)
+	traits = wish(peer, m);
+	if (traits < 0 || peer->regions.count >= PEER_REGIONS_MAX)
 		return -ENOMEM;
+	rflags |= (uint32_t)traits;
 	r = cache_cover(f->pc, page + pages);
 	if (r == 0)
 		r = region_insert_file(&peer->regions, addr, addr + len,
 				       PROT_READ | (f->write ? PROT_WRITE : 0), rflags,
 				       &f->pc->users, page - vpn_of(addr));
-	if (r == 0 && (flags & WIRE_LOCKED) && too_many_locked(peer->mm)) {
+	if (r == 0 && (m->flags & WIRE_LOCKED) && too_many_locked(peer->mm)) {
 		region_remove(&peer->regions, addr, addr + len);
 		r = -ENOMEM;
 	}
@@ -889,12 +900,24 @@ static long each_part(struct pager *p, struct peer *peer, uint64_t addr, uint64_
 	return most;
 }
 
-long peer_advise(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len,
-		 enum wire_advice what)
+static int set_wish(struct peer *peer, const struct wire_msg *m)
 {
+	long traits = wish(peer, m);
+
+	return traits < 0 ? (int)traits
+			  : change(peer, m->mm_addr, m->bytes, (uint32_t)traits, REGION_TRAITS);
+}
+
+long peer_advise(struct pager *p, struct peer *peer, const struct wire_msg *m)
+{
+	enum wire_advice what = (enum wire_advice)m->flags;
+	uint64_t addr = m->mm_addr, len = m->bytes;
+
 	if (!is_range(addr, len))
 		return -EPROTO;
 	switch (what) {
+	case WIRE_WANT:
+		return set_wish(peer, m);
 	case WIRE_LOCK:
 		return lock_range(peer, addr, len);
 	case WIRE_UNLOCK:

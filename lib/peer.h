@@ -110,16 +110,14 @@ long peer_take(struct peer *peer, int fd, bool write, const struct cache_before 
 /* Copies of its memfds for the peer, the last where it wants marks: what it may not write it gets for reading. */
 int peer_descriptors(const struct peer *peer, uint32_t file, bool marks, int fds[3]);
 void peer_close(struct peer *peer, uint32_t file);
-/* flags: WIRE_LOCKED, ... */
-int peer_map(struct peer *peer, uint64_t addr, uint64_t len, uint64_t page, uint32_t file,
-	     uint32_t flags);
+/* WIRE_MAP. */
+int peer_map(struct peer *peer, const struct wire_msg *m);
 int peer_unmap(struct peer *peer, uint64_t addr, uint64_t len);
 /*
- * Advice and locks; what reads or writes is under way then, a hole is made.  0, or -errno, or of
+ * WIRE_ADVISE: what reads or writes is under way then, a hole is made.  0, or -errno, or of
  * WILLNEED what the answer has to say (store-wire.h).
  */
-long peer_advise(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len,
-		 enum wire_advice what);
+long peer_advise(struct pager *p, struct peer *peer, const struct wire_msg *m);
 /* A page is let in as if the peer had stored to it; none: it is to be told of peer_cleaned(). */
 int peer_store(struct pager *p, struct peer *peer, uint64_t addr, uint64_t len);
 /* What it may store to was write-protected. */

@@ -60,6 +60,7 @@ struct link {
 	bool pending;	   /* messages may wait */
 	bool cleans;	   /* the server tells when it has protected what we may store to, */
 	bool cleaned;	   /* and has done so */
+	bool wants;	   /* the last one took what fl_region_set() said */
 	bool faults;	   /* not up: faults may wait */
 	struct {
 		uint32_t request;
@@ -293,6 +294,8 @@ static int say_hello(struct mm *mm, struct link *l, uint32_t again)
 	if (r == 0 && !(m.flags & WIRE_TAKES))
 		r = -EPROTONOSUPPORT;
 	l->cleans = l->cleaned = r == 0 && (m.flags & WIRE_CLEANS);
+	if (r == 0)
+		l->wants = m.flags & WIRE_WANTS;
 	if (r == 0)
 		r = fork_watch(mm, l->sock, true);
 	l->pending = r == 0;
@@ -533,7 +536,7 @@ vpn_t share_next_reading(const struct region *r, vpn_t vpn, vpn_t stop)
 /* ---- mapping ---- */
 
 static int say_range(struct mm *mm, const struct share_file *f, enum wire_type type,
-		     uintptr_t start, uintptr_t end, uint64_t page, uint32_t flags)
+		     uintptr_t start, uintptr_t end, uint32_t flags)
 {
 	struct wire_msg m;
 
@@ -542,14 +545,13 @@ static int say_range(struct mm *mm, const struct share_file *f, enum wire_type t
 	m.member = f->number;
 	m.mm_addr = start;
 	m.bytes = end - start;
-	m.slots = page;
 	return ask_plain(mm, mm->share->link, &m);
 }
 
 static int tell_range(struct mm *mm, const struct share_file *f, enum wire_type type,
-		      uintptr_t start, uintptr_t end, uint64_t page, uint32_t flags)
+		      uintptr_t start, uintptr_t end, uint32_t flags)
 {
-	return f->stranded ? -ENOTCONN : say_range(mm, f, type, start, end, page, flags);
+	return f->stranded ? -ENOTCONN : say_range(mm, f, type, start, end, flags);
 }
 
 /* What the server is to know of a region beside where it is. */
@@ -558,6 +560,33 @@ static uint32_t map_flags(uint32_t rflags)
 	return (rflags & REGION_LOCKED ? WIRE_LOCKED : 0) |
 	       (rflags & REGION_SEQUENTIAL ? WIRE_IN_ORDER : 0) |
 	       (rflags & REGION_RANDOM ? WIRE_NO_ORDER : 0);
+}
+
+/* What fl_region_set() said of it. */
+static void add_wish(const struct mm *mm, const struct region *r, struct wire_msg *m)
+{
+	const struct traits *t = traits_of(mm, r);
+
+	if (t == NULL)
+		return;
+	m->prio = (int32_t)t->priority;
+	m->count = t->readahead;
+}
+
+/* That a part of a region is mapped; flags: map_flags(), or fewer. */
+static int say_map(struct mm *mm, const struct region *r, uintptr_t start, uintptr_t end,
+		   uint32_t flags)
+{
+	struct wire_msg m;
+
+	wire_init(&m, WIRE_MAP);
+	m.flags = flags;
+	m.member = file_of(r)->number;
+	m.mm_addr = start;
+	m.bytes = end - start;
+	m.slots = vpn_of(start) + r->delta;
+	add_wish(mm, r, &m);
+	return ask_plain(mm, mm->share->link, &m);
 }
 
 static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags,
@@ -597,7 +626,9 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 		/* what a read from outside has put there before it was registered */
 		SYS3(madvise, start, end - start, MADV_DONTNEED_LOCKED);
 		/* from here on the server knows; only then can it be touched */
-		err = tell_range(mm, f, WIRE_MAP, start, end, page, map_flags(rflags));
+		err = f->stranded ? -ENOTCONN
+				  : say_map(mm, region_find(&mm->regions, start), start, end,
+					    map_flags(rflags));
 	}
 	if (err == 0 && prot != PROT_NONE)
 		err = SYS3(mprotect, start, end - start, prot);
@@ -704,8 +735,7 @@ void share_leave(struct mm *mm, uintptr_t start, uintptr_t end)
 	if (mm->share == NULL)
 		return;
 	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e)
-		if (!file_of(r)->stranded &&
-		    tell_range(mm, file_of(r), WIRE_UNMAP, s, e, 0, 0) != 0)
+		if (!file_of(r)->stranded && tell_range(mm, file_of(r), WIRE_UNMAP, s, e, 0) != 0)
 			lose(mm, mm->share->link);
 }
 
@@ -719,8 +749,7 @@ void share_return(struct mm *mm, uintptr_t start, uintptr_t end)
 	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e) {
 		if (file_of(r)->stranded)
 			continue;
-		if (tell_range(mm, file_of(r), WIRE_MAP, s, e, vpn_of(s) + r->delta,
-			       map_flags(r->flags)) != 0)
+		if (say_map(mm, r, s, e, map_flags(r->flags)) != 0)
 			lose(mm, mm->share->link);
 		else
 			/* it may have raised SIGBUS before a server took the file (tell_mappings()) */
@@ -756,12 +785,44 @@ long share_advise(struct mm *mm, uintptr_t start, uintptr_t end, enum wire_advic
 	if (mm->share == NULL)
 		return 0;
 	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e) {
-		int told = tell_range(mm, file_of(r), WIRE_ADVISE, s, e, 0, what);
+		int told = tell_range(mm, file_of(r), WIRE_ADVISE, s, e, what);
 
 		/* without a server nothing leaves memory, and nothing comes */
 		if (told == -ENOTCONN)
 			told = what == WIRE_REMOVE ? -EIO : 0;
 		if (err == 0)
+			err = told;
+	}
+	return err;
+}
+
+bool share_takes_wishes(const struct mm *mm)
+{
+	return mm->share->link->wants;
+}
+
+long share_want(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	const struct region *r;
+	uintptr_t s, e;
+	long err = 0;
+
+	if (mm->share == NULL || mm->share->link == NULL || !mm->share->link->wants)
+		return 0;
+	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e) {
+		struct wire_msg m;
+		int told;
+
+		if (file_of(r)->stranded)
+			continue;
+		wire_init(&m, WIRE_ADVISE);
+		m.flags = WIRE_WANT;
+		m.mm_addr = s;
+		m.bytes = e - s;
+		add_wish(mm, r, &m);
+		told = ask_plain(mm, mm->share->link, &m);
+		/* the next server hears of it when it is told of the mapping */
+		if (err == 0 && told != -ENOTCONN)
 			err = told;
 	}
 	return err;
@@ -1167,16 +1228,14 @@ static int tell_mappings(struct mm *mm, const struct share_file *f)
 	int err = 0;
 
 	for (const struct region *r = f->users.first; err == 0 && r != NULL; r = r->user_next) {
-		uint64_t page = vpn_of(r->start) + r->delta;
 		uint32_t flags = map_flags(r->flags);
 
 		if (r->flags & REGION_HELD)
 			continue;
-		err = say_range(mm, f, WIRE_MAP, r->start, r->end, page, flags);
+		err = say_map(mm, r, r->start, r->end, flags);
 		/* more is locked than fits its cache: the kernel's lock stays */
 		if (err == -ENOMEM && (flags & WIRE_LOCKED))
-			err = say_range(mm, f, WIRE_MAP, r->start, r->end, page,
-					flags & ~WIRE_LOCKED);
+			err = say_map(mm, r, r->start, r->end, flags & ~WIRE_LOCKED);
 		SYS3(madvise, r->start, r->end - r->start, MADV_DONTNEED_LOCKED);
 	}
 	return err;
@@ -1210,7 +1269,7 @@ static void take_files(struct mm *mm)
 			if (r != 0 && l->sock >= 0) {
 				for (const struct region *q = f->users.first; q != NULL;
 				     q = q->user_next)
-					say_range(mm, f, WIRE_UNMAP, q->start, q->end, 0, 0);
+					say_range(mm, f, WIRE_UNMAP, q->start, q->end, 0);
 				if (l->sock >= 0)
 					close_there(mm, f);
 			}

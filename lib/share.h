@@ -25,7 +25,9 @@
  * mappings end.
  *
  * What madvise(2) says of such a mapping is told to the server, and so is what is
- * locked: there, for what a process may lock is for its kernel to say first.
+ * locked: there, for what a process may lock is for its kernel to say first.  So are priority and
+ * window of fl_region_set(), and all of it again with each mapping: to the server that comes
+ * next, too.
  *
  * The server's answer is waited for when a mapping comes or goes, and when the
  * process forks, for WAIT_NS at most: then the server counts as gone.  A call that maps a
@@ -71,6 +73,11 @@ bool share_has(struct mm *mm, uintptr_t start, uintptr_t end);
 uint64_t share_pages(struct mm *mm, uintptr_t start, uintptr_t end);
 /* Whether a shared mapping of the file would be; on an application thread. */
 bool share_would(const struct mm *mm, int fd);
+
+/* Whether the server knows what share_want() tells. */
+bool share_takes_wishes(const struct mm *mm);
+/* Tell what fl_region_set() has said of a range, as its regions have it: 0 or the first -errno. */
+long share_want(struct mm *mm, uintptr_t start, uintptr_t end);
 
 /* Have advice followed there: 0 or the first -errno.  Of REMOVE [start, end) is one region's. */
 long share_advise(struct mm *mm, uintptr_t start, uintptr_t end, enum wire_advice what);

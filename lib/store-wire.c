@@ -4,6 +4,8 @@
  */
 #include "store-wire.h"
 
+#include "faultline.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
@@ -87,6 +89,13 @@ static bool is_range(uint64_t addr, uint64_t len)
 	       len <= INT64_MAX - addr;
 }
 
+/* What a program may want of a range, as fl_region_set() takes it. */
+static bool is_wish(const struct wire_msg *m)
+{
+	return m->prio >= FL_PRIORITY_NORMAL && m->prio <= FL_PRIORITY_HOT &&
+	       (m->count == 0 || m->count >= WIRE_WINDOW_MIN);
+}
+
 /* Each kind's own rules. */
 static bool sound(const struct wire_msg *m, unsigned nfds)
 {
@@ -118,10 +127,10 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 		return (m->flags & ~WIRE_WRITE) == 0 && (nfds == 1 || nfds == 4);
 	case WIRE_MAP:
 		return (m->flags & ~(WIRE_LOCKED | WIRE_IN_ORDER | WIRE_NO_ORDER)) == 0 &&
-		       is_range(m->mm_addr, m->bytes);
+		       is_range(m->mm_addr, m->bytes) && is_wish(m);
 	case WIRE_ADVISE:
 		return m->flags != 0 && m->flags < WIRE_ADVICE_END &&
-		       is_range(m->mm_addr, m->bytes);
+		       is_range(m->mm_addr, m->bytes) && (m->flags != WIRE_WANT || is_wish(m));
 	case WIRE_FAULT:
 		return (m->flags & ~(WIRE_STORES | WIRE_PROTECTED | WIRE_MINOR)) == 0 &&
 		       is_range(m->mm_addr, m->bytes);

@@ -112,6 +112,7 @@ enum wire_type {
 /* Of ATTACHED, on a connection for shared mappings. */
 #define WIRE_TAKES 1U  /* it goes on with what a server before it left: MARKS, TAKE, GO */
 #define WIRE_CLEANS 2U /* it knows STORE */
+#define WIRE_WANTS 4U  /* and what MAP and WANT say in prio and count */
 /* On another one. */
 #define WIRE_LOOKS 2U /* it wants BACKING, to read what the process has mapped */
 
@@ -148,16 +149,20 @@ enum wire_advice {
 	WIRE_RANDOM,
 	WIRE_LOCK,
 	WIRE_UNLOCK,
+	WIRE_WANT, /* what fl_region_set() says, as MAP does */
 	WIRE_ADVICE_END
 };
+
+#define WIRE_WINDOW_MIN 32U /* pages */
 
 struct wire_msg {
 	uint32_t version;
 	uint32_t type;
 	uint32_t flags;	  /* HELLO, ATTACHED, FILE, TAKE, MAP, FAULT; ADVISE: enum wire_advice */
-	uint32_t count;	  /* HELLO: HELD messages that follow; ATTACHED: areas that the store has */
+	uint32_t count;	  /* HELLO: HELD messages that follow; ATTACHED: areas that the store has;
+			   * MAP, WANT: the largest read-ahead window, pages; 0: the server's */
 	uint32_t member;  /* AREA; FILE, MAP, CLOSE, ANSWER: a file's number */
-	int32_t prio;	  /* AREA, HELD */
+	int32_t prio;	  /* AREA, HELD; MAP, WANT: enum fl_priority */
 	int32_t error;	  /* DONE, ERROR, ANSWER: a negative errno, but for ERROR also 0 */
 	uint32_t request; /* SWAPOFF, LIMIT, what ANSWER answers; DONE, ANSWER: which it answers */
 	uint64_t slots;	  /* AREA, HELD: header's page included; MAP: the file's first page;

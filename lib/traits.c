@@ -37,24 +37,31 @@ uint32_t traits_window(const struct mm *mm, const struct region *r, uint32_t mos
 	return t != NULL && t->readahead != 0 && t->readahead < most ? t->readahead : most;
 }
 
-enum fl_priority traits_cached(const struct pagecache *pc, uint64_t page)
+enum fl_priority traits_cached(const struct pagecache *pc, uint64_t page, uint64_t *end)
 {
 	const struct mm *mm = pc->mm;
 	enum fl_priority most = FL_PRIORITY_NORMAL;
 	bool any = false;
-	uint64_t n;
-	vpn_t vpn;
 
+	*end = CACHE_NONE;
 	if (mm->traits.hot == 0 && mm->traits.cold == 0)
 		return most;
 	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next) {
+		uint64_t first = vpn_of(r->start) + r->delta;
+		uint64_t stop = vpn_of(r->end) + r->delta;
 		enum fl_priority here;
 
-		if (!cache_part(r, page, 1, &vpn, &n))
+		if (first > page && first < *end)
+			*end = first;
+		if (page < first || page >= stop)
 			continue;
 		here = traits_priority(mm, r);
-		if (here == FL_PRIORITY_HOT)
+		if (here == FL_PRIORITY_HOT) {
+			*end = stop;
 			return here;
+		}
+		if (stop < *end)
+			*end = stop;
 		/* normal, if one of several is */
 		most = !any || most == here ? here : FL_PRIORITY_NORMAL;
 		any = true;
@@ -88,19 +95,50 @@ static void sweep(struct mm *mm)
 	}
 }
 
+static bool have_table(struct traits_table *tt)
+{
+	if (tt->set == NULL)
+		tt->set = sys_mem_alloc(TRAITS_MAX * sizeof(*tt->set));
+	return tt->set != NULL;
+}
+
 static uint32_t take_set(struct mm *mm)
 {
 	struct traits_table *tt = &mm->traits;
 
-	if (tt->set == NULL)
-		tt->set = sys_mem_alloc(TRAITS_MAX * sizeof(*tt->set));
-	if (tt->set == NULL)
+	if (!have_table(tt))
 		return 0;
 	sweep(mm);
 	for (uint32_t i = 1; i < TRAITS_MAX; i++)
 		if (!tt->set[i].used)
 			return i;
 	return 0;
+}
+
+/* Windows that make no difference are none: so there are fewer kinds of sets than places for them. */
+long traits_share(struct mm *mm, enum fl_priority priority, uint32_t readahead)
+{
+	struct traits_table *tt = &mm->traits;
+	struct traits *t;
+	uint32_t i = 1;
+
+	if (readahead >= mm->opt.readahead)
+		readahead = 0;
+	if (priority == FL_PRIORITY_NORMAL && readahead == 0)
+		return 0;
+	if (!have_table(tt))
+		return -ENOMEM;
+	for (; i < TRAITS_MAX && tt->set[i].used; i++) {
+		t = &tt->set[i];
+		if (t->priority == priority && t->readahead == readahead)
+			return (long)i;
+	}
+	if (i == TRAITS_MAX)
+		return -ENOMEM;
+	t = &tt->set[i];
+	*t = (struct traits){.used = true, .priority = priority, .readahead = readahead};
+	count(tt, t, 1);
+	return (long)i;
 }
 
 static bool all_managed(const struct mm *mm, uintptr_t start, uintptr_t end)
@@ -115,11 +153,15 @@ static bool all_managed(const struct mm *mm, uintptr_t start, uintptr_t end)
 	return true;
 }
 
-/* What is said of a range has an effect where its pages are ours. */
-static bool says_something(const struct fl_region_options *o)
+/* What would be seen by other programs, where a server pages for all. */
+static bool is_ours_alone(const struct fl_region_options *o)
 {
-	return o != NULL && (o->priority != FL_PRIORITY_NORMAL || o->limit != 0 ||
-			     o->readahead != 0 || o->on_error != NULL);
+	return o != NULL && (o->limit != 0 || o->on_error != NULL);
+}
+
+static bool is_wish(const struct fl_region_options *o)
+{
+	return o != NULL && (o->priority != FL_PRIORITY_NORMAL || o->readahead != 0);
 }
 
 long do_region_set(struct mm *mm, uintptr_t start, uintptr_t end, const struct fl_region_options *o)
@@ -130,7 +172,8 @@ long do_region_set(struct mm *mm, uintptr_t start, uintptr_t end, const struct f
 
 	if (!all_managed(mm, start, end))
 		return -ENOMEM;
-	if (says_something(o) && share_has(mm, start, end))
+	if (share_has(mm, start, end) &&
+	    (is_ours_alone(o) || (is_wish(o) && !share_takes_wishes(mm))))
 		return -EOPNOTSUPP;
 	if (o != NULL) {
 		n = take_set(mm);
@@ -154,7 +197,7 @@ long do_region_set(struct mm *mm, uintptr_t start, uintptr_t end, const struct f
 	if (mm->traits.set != NULL)
 		sweep(mm);
 	mm->traits.counted = 0;
-	return r;
+	return r != 0 ? r : share_want(mm, start, end);
 }
 
 /* ---- limits ---- */

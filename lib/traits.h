@@ -19,6 +19,10 @@
  * fl_region_set() makes when it is first needed; the read stays in flight
  * meanwhile, and the answer is a hop, served also within other calls.
  *
+ * What a store's server pages for this process (share.h) has priority and window there:
+ * it is told these, and its regions of other processes carry numbers of its own table.
+ * Ranges that want the same share a set of that, so nobody's calls exhaust it.
+ *
  * Called with the mm lock held.
  */
 #ifndef FL_TRAITS_H
@@ -75,8 +79,11 @@ enum fl_priority traits_priority(const struct mm *mm, const struct region *r);
 /* The largest read-ahead window of a region, where `most` is the runtime's. */
 uint32_t traits_window(const struct mm *mm, const struct region *r, uint32_t most);
 
-/* Of a cached page: that of its mapping that matters most. */
-enum fl_priority traits_cached(const struct pagecache *pc, uint64_t page);
+/* Of a cached page: that of its mapping that matters most; *end: up to there it is the same. */
+enum fl_priority traits_cached(const struct pagecache *pc, uint64_t page, uint64_t *end);
+
+/* For regions of others: the number of a set with these two, 0: of none, or -ENOMEM. */
+long traits_share(struct mm *mm, enum fl_priority priority, uint32_t readahead);
 
 /* Limits of ranges; after a round of the pager's loop. */
 void traits_round(struct pager *p);

@@ -295,7 +295,7 @@ static void greet_files(struct conn *c, const int *fds, bool again)
 	c->flags = WIRE_FILES;
 	nstrangers--;
 	wire_init(&m, WIRE_ATTACHED);
-	m.flags = WIRE_TAKES | WIRE_CLEANS;
+	m.flags = WIRE_TAKES | WIRE_CLEANS | WIRE_WANTS;
 	send_msg(c, &m, NULL, 0);
 }
 

@@ -376,9 +376,9 @@ static long do_rest(struct pager *p, void *arg)
 
 	switch ((enum wire_type)m->type) {
 	case WIRE_MAP:
-		return peer_map(o->peer, m->mm_addr, m->bytes, m->slots, m->member, m->flags);
+		return peer_map(o->peer, m);
 	case WIRE_ADVISE:
-		return peer_advise(p, o->peer, m->mm_addr, m->bytes, (enum wire_advice)m->flags);
+		return peer_advise(p, o->peer, m);
 	case WIRE_UNMAP:
 		return peer_unmap(o->peer, m->mm_addr, m->bytes);
 	case WIRE_SYNC:

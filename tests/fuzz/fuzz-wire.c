@@ -6,6 +6,7 @@
 #include "corpus.h"
 #include "fuzz.h"
 
+#include "faultline.h"
 #include "store-wire.h"
 
 #include <errno.h>
@@ -24,7 +25,11 @@ static unsigned make(struct wire_msg *m, bool *client)
 	m->error = m->type == WIRE_ERROR ? -ENOMEM : 0;
 	m->mm_addr = fuzz_random();
 	if (m->type == WIRE_ADVISE)
-		m->flags = WIRE_WILLNEED + fuzz_below(WIRE_UNLOCK);
+		m->flags = WIRE_WILLNEED + fuzz_below(WIRE_WANT);
+	if (m->type == WIRE_MAP || (m->type == WIRE_ADVISE && m->flags == WIRE_WANT)) {
+		m->prio = (int32_t)fuzz_below(FL_PRIORITY_HOT + 1);
+		m->count = fuzz_below(2) * (WIRE_WINDOW_MIN + fuzz_below(1000));
+	}
 	if (m->type >= WIRE_FILE) {
 		m->mm_addr = m->mm_addr >> 17 & ~(uint64_t)4095;
 		m->bytes &= ~(uint64_t)4095;

@@ -9,6 +9,7 @@
  */
 #include "target.h"
 
+#include "faultline.h"
 #include "store-wire.h"
 
 #include <errno.h>
@@ -28,6 +29,11 @@ static bool is_range(uint64_t addr, uint64_t len)
 {
 	return addr % 4096 == 0 && len % 4096 == 0 && len > 0 && addr + len > addr &&
 	       addr + len < (uint64_t)1 << 63;
+}
+
+static bool is_wish(const struct wire_msg *m)
+{
+	return m->prio >= 0 && m->prio <= FL_PRIORITY_HOT && (m->count == 0 || m->count > 31);
 }
 
 /* The definition, from the comment in store-wire.h. */
@@ -92,10 +98,10 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	case WIRE_ANSWER:
 		return nfds <= 3 && m->error <= 0 && m->error >= -4095;
 	case WIRE_MAP:
-		return nfds == 0 && m->flags < 8 && is_range(m->mm_addr, m->bytes);
+		return nfds == 0 && m->flags < 8 && is_range(m->mm_addr, m->bytes) && is_wish(m);
 	case WIRE_ADVISE:
-		return nfds == 0 && m->flags >= WIRE_WILLNEED && m->flags <= WIRE_UNLOCK &&
-		       is_range(m->mm_addr, m->bytes);
+		return nfds == 0 && m->flags >= WIRE_WILLNEED && m->flags <= WIRE_WANT &&
+		       is_range(m->mm_addr, m->bytes) && (m->flags != WIRE_WANT || is_wish(m));
 	case WIRE_UNMAP:
 	case WIRE_SYNC:
 	case WIRE_UNBUS:

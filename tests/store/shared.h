@@ -81,7 +81,7 @@ enum what {
 	LOCK,	  /* mlock2(2) with flags `version` of these */
 	UNLOCK,	  /* munlock(2) of these */
 	MORE,	  /* map them with MAP_FIXED and flags `version` besides */
-	CACHED,	  /* how many of them are in memory, whoever has them mapped */
+	CACHED,	  /* how many of them are in memory (`version` 1: or are read), whoever maps them */
 	LOCKED,	  /* KiB that the kernel has locked */
 	BRING,	  /* a thread begins to read BASE/slow/file, which is slow, into page `page` */
 	BROUGHT,  /* its end: how many bytes it read */
@@ -228,7 +228,8 @@ static inline int64_t do_cached(const struct order *o)
 	int64_t n = fl_page_state(fl, at(o->page), o->n * PG, state);
 
 	for (uint64_t i = 0; n >= 0 && i < o->n; i++)
-		n += FL_PAGE_KIND(state[i]) == FL_PAGE_PRESENT;
+		n += FL_PAGE_KIND(state[i]) == FL_PAGE_PRESENT ||
+		     (o->version != 0 && (state[i] & FL_PAGE_BUSY));
 	return n;
 }
 
@@ -272,7 +273,9 @@ static inline int64_t do_bring_in(const struct order *o)
 	return fl_prefetch(fl, at(o->page), o->n * PG, coming);
 }
 
-enum { SET_NULL, SET_DEFAULTS, SET_PRIORITY, SET_LIMIT, SET_READAHEAD, SET_ERROR };
+enum { SET_NULL, SET_DEFAULTS, SET_HOT, SET_COLD, SET_READAHEAD, SET_LIMIT, SET_ERROR };
+
+#define SET_WINDOW 32UL /* pages */
 
 static inline enum fl_error_choice raise_bus(void *arg, void *addr, uint64_t offset, int error,
 					     void *page)
@@ -289,9 +292,11 @@ static inline int64_t do_set(const struct order *o)
 {
 	const struct fl_region_options what = {
 		.size = sizeof(what),
-		.priority = o->version == SET_PRIORITY ? FL_PRIORITY_HOT : FL_PRIORITY_NORMAL,
+		.priority = o->version == SET_HOT    ? FL_PRIORITY_HOT
+			    : o->version == SET_COLD ? FL_PRIORITY_COLD
+						     : FL_PRIORITY_NORMAL,
 		.limit = o->version == SET_LIMIT ? 1UL << 20 : 0,
-		.readahead = o->version == SET_READAHEAD ? 1UL << 20 : 0,
+		.readahead = o->version == SET_READAHEAD ? SET_WINDOW * PG : 0,
 		.on_error = o->version == SET_ERROR ? raise_bus : NULL,
 	};
 

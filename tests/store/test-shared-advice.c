@@ -375,16 +375,146 @@ static void options_are_refused(void **state)
 	OK(&p, MAP, 0, PAGES, 0, 1);
 	for (int option = SET_NULL; option <= SET_ERROR; option++)
 		assert_int_equal(DO(&p, SET, 100, 100, 0, (uint64_t)option),
-				 option <= SET_DEFAULTS ? 0 : -EOPNOTSUPP);
+				 option < SET_LIMIT ? 0 : -EOPNOTSUPP);
 	/* of a part of a range, too; anonymous memory has them */
 	OK(&p, COVER, 100, 50, 0, 0);
-	for (int option = SET_PRIORITY; option <= SET_ERROR; option++) {
+	for (int option = SET_LIMIT; option <= SET_ERROR; option++) {
 		OK(&p, SET, 100, 50, 0, (uint64_t)option);
 		assert_int_equal(DO(&p, SET, 100, 51, 0, (uint64_t)option), -EOPNOTSUPP);
 		assert_int_equal(DO(&p, SET, 99, 51, 0, (uint64_t)option), -EOPNOTSUPP);
 	}
 	OK(&p, SET, 0, PAGES, 0, SET_NULL);
 	finish(&p);
+}
+
+/* How many pages are there or read when a page was touched, of it and those behind it. */
+static int64_t brought_by(const struct process *p, uint64_t page)
+{
+	OK(p, CHECK, page, 1, 1, 1);
+	return DO(p, CACHED, page, 300, 0, 1);
+}
+
+/* A window and one ahead; the usual one is larger, and so are those ahead. */
+#define BROUGHT_BY_LITTLE (2 * (int64_t)SET_WINDOW)
+#define BROUGHT_USUALLY 200
+
+/* Of this one's mapping only, wherever it is by then, of its child's, and for the next server. */
+static void windows_of_mappings(void **state)
+{
+	static const char room[] = "cache=32M";
+	struct process p[2], c;
+
+	(void)state;
+	begin_two(p, room);
+	for (unsigned i = 0; i < 2; i++)
+		OK(&p[i], ADVISE, 0, PAGES, 0, MADV_SEQUENTIAL);
+	OK(&p[0], SET, 0, 2400, 0, SET_READAHEAD);
+	assert_int_equal(brought_by(&p[0], 10), BROUGHT_BY_LITTLE);
+	assert_true(brought_by(&p[0], 2400) > BROUGHT_USUALLY);
+	c = child_of(&p[0]);
+	assert_int_equal(brought_by(&c, 110), BROUGHT_BY_LITTLE);
+	/* what was cut out, and mapped again, is as any; the rest goes along */
+	OK(&p[0], MORE, 600, 600, 0, 0);
+	OK(&p[0], ADVISE, 600, 600, 0, MADV_SEQUENTIAL);
+	OK(&p[0], UNMAP, 590, 10, 0, 0);
+	OK(&p[0], UNMAP, 1200, 10, 0, 0);
+	assert_true(brought_by(&p[0], 600) > BROUGHT_USUALLY);
+	assert_int_equal(brought_by(&p[0], 210), BROUGHT_BY_LITTLE);
+	/* another server */
+	kill_server();
+	OK(&p[0], SET, 500, 50, 0, SET_NULL);
+	serve(room);
+	await_paged(&p[0], 10);
+	await_paged(&c, 10);
+	OK(&c, CHECK, 0, 1, 1, 1);
+	assert_int_equal(brought_by(&p[0], 1310), BROUGHT_BY_LITTLE);
+	assert_int_equal(brought_by(&c, 1410), BROUGHT_BY_LITTLE);
+	assert_true(brought_by(&p[0], 500) > BROUGHT_USUALLY);
+	OK(&c, SET, 0, 2400, 0, SET_DEFAULTS);
+	assert_true(brought_by(&c, 1510) > BROUGHT_USUALLY);
+	assert_int_equal(brought_by(&p[0], 2110), BROUGHT_BY_LITTLE);
+	finish(&c);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
+static void windows_move_along(void **state)
+{
+	struct process p;
+
+	(void)state;
+	serve("cache=32M");
+	make_file(PAGES);
+	start(&p);
+	OK(&p, MAP, 0, 1000, 0, 1);
+	OK(&p, ADVISE, 0, 1000, 0, MADV_SEQUENTIAL);
+	OK(&p, SET, 0, 1000, 0, SET_READAHEAD);
+	OK(&p, MOVE, 0, 2900, 0, 0);
+	assert_int_equal(brought_by(&p, 10), BROUGHT_BY_LITTLE);
+	assert_int_equal(brought_by(&p, 2000), BROUGHT_BY_LITTLE);
+	finish(&p);
+}
+
+#define HOT_PAGES 200
+
+/* While anybody wants it who has it mapped: whoever else crowds the cache. */
+static void what_is_hot_stays(void **state)
+{
+	struct process p[2], c;
+
+	(void)state;
+	begin_two(p, CACHE);
+	OK(&p[0], SET, 0, HOT_PAGES, 0, SET_HOT);
+	OK(&p[1], SET, 0, HOT_PAGES, 0, SET_COLD);
+	OK(&p[0], CHECK, 0, HOT_PAGES, 1, 1);
+	crowd(&p[1]);
+	assert_int_equal(cached(&p[0], 0, HOT_PAGES), HOT_PAGES);
+	c = child_of(&p[0]);
+	OK(&p[0], UNMAP, 0, HOT_PAGES, 0, 0);
+	crowd(&p[1]);
+	assert_int_equal(cached(&c, 0, HOT_PAGES), HOT_PAGES);
+	/* the next server hears of it */
+	kill_server();
+	serve(CACHE);
+	await_paged(&c, 10);
+	await_paged(&p[1], 10);
+	OK(&c, CHECK, 0, HOT_PAGES, 1, 1);
+	crowd(&p[1]);
+	assert_int_equal(cached(&c, 0, HOT_PAGES), HOT_PAGES);
+	kill_it(&c);
+	crowd(&p[1]);
+	assert_true(cached(&p[1], 0, HOT_PAGES) < HOT_PAGES);
+	OK(&p[1], SET, 0, HOT_PAGES, 0, SET_HOT);
+	OK(&p[1], CHECK, 0, HOT_PAGES, 1, 1);
+	crowd(&p[1]);
+	assert_int_equal(cached(&p[1], 0, HOT_PAGES), HOT_PAGES);
+	OK(&p[1], SET, 0, HOT_PAGES, 0, SET_NULL);
+	crowd(&p[1]);
+	assert_true(cached(&p[1], 0, HOT_PAGES) < HOT_PAGES);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+}
+
+/* What one says does not take more than half of the cache from the others. */
+static void not_all_can_be_hot(void **state)
+{
+	struct process p[2];
+	int64_t came;
+
+	(void)state;
+	begin_two(p, CACHE);
+	OK(&p[0], SET, 0, 2000, 0, SET_HOT);
+	OK(&p[0], CHECK, 0, 2000, 1, 1);
+	OK(&p[1], ADVISE, 0, PAGES, 0, MADV_RANDOM);
+	for (unsigned i = 0; i < 50 && cached(&p[1], 2000, 300) < 300; i++)
+		OK(&p[1], CHECK, 2000, 300, 1, 1);
+	assert_int_equal(cached(&p[1], 2000, 300), 300);
+	came = counted("cache_read: ");
+	OK(&p[1], CHECK, 2000, 300, 1, 1);
+	assert_int_equal(counted("cache_read: "), came);
+	assert_true(cached(&p[1], 0, 2000) > 400);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
 }
 
 int main(int argc, char **argv)
@@ -399,6 +529,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(faults_are_counted, begin, end),
 		cmocka_unit_test_setup_teardown(brought_before_it_is_touched, begin, end),
 		cmocka_unit_test_setup_teardown(options_are_refused, begin, end),
+		cmocka_unit_test_setup_teardown(windows_of_mappings, begin, end),
+		cmocka_unit_test_setup_teardown(windows_move_along, begin, end),
+		cmocka_unit_test_setup_teardown(what_is_hot_stays, begin, end),
+		cmocka_unit_test_setup_teardown(not_all_can_be_hot, begin, end),
 	};
 
 	RUN_TESTS(argc, argv, tests);

@@ -722,12 +722,126 @@ static void one_of_a_library_before(void **state)
 	finish(&p);
 }
 
+static int greeted(int uffd)
+{
+	int sock = connect_raw(), fds[2];
+
+	send_raw(sock, hello_files, uffd);
+	assert_int_equal(hear_raw(sock, fds).type, WIRE_ATTACHED);
+	return sock;
+}
+
+/* What is asked of a range: how that is answered. */
+static int ask_range(int sock, struct wire_msg m)
+{
+	int fds[2];
+
+	m.request = 7;
+	send_raw(sock, m, -1);
+	m = hear_raw(sock, fds);
+	assert_int_equal(m.type, WIRE_ANSWER);
+	assert_int_equal(m.request, 7);
+	return m.error;
+}
+
+#define FAR (1UL << 40)
+#define MANY 200000UL
+
+/* Options of ranges that are none, that are many, and that want everything. */
+static void hostile_wishes(void **state)
+{
+	static const struct wire_msg bad[] = {
+		{.prio = -1}, {.prio = FL_PRIORITY_HOT + 1},  {.prio = INT32_MIN},
+		{.count = 1}, {.count = WIRE_WINDOW_MIN - 1},
+	};
+	const struct wire_msg want = {.type = WIRE_ADVISE, .flags = WIRE_WANT, .bytes = PG};
+	struct wire_msg range = {.type = WIRE_MAP, .mm_addr = FAR, .bytes = MANY * PG}, m;
+	int f, uffd = (int)uffd_open(uffd_device()), sock, fds[2], err = 0;
+	unsigned long many = 0;
+	struct process p;
+
+	(void)state;
+	serve(CACHE);
+	make_file(PAGES);
+	start(&p);
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
+	for (unsigned i = 0; i < 2 * sizeof(bad) / sizeof(bad[0]); i++) {
+		m = bad[i / 2];
+		m.type = i % 2 ? WIRE_MAP : WIRE_ADVISE;
+		m.flags = i % 2 ? 0 : WIRE_WANT;
+		m.mm_addr = FAR;
+		m.bytes = PG;
+		sock = greeted(uffd);
+		assert_int_equal(ask_file(sock, f, WIRE_WRITE), 0);
+		send_raw(sock, m, -1);
+		assert_int_equal(hear_raw(sock, fds).type, WIRE_ERROR);
+		assert_int_equal(hear_raw(sock, fds).type, 0);
+		close(sock);
+	}
+	/* as many kinds as it can think of, on what it has mapped and what not */
+	sock = greeted(uffd);
+	assert_int_equal(ask_file(sock, f, WIRE_WRITE), 0);
+	range.prio = FL_PRIORITY_COLD;
+	range.count = UINT32_MAX;
+	assert_int_equal(ask_range(sock, range), 0);
+	for (unsigned i = 0; i < 3000; i++) {
+		m = want;
+		m.mm_addr = FAR + (MANY - 1000 + i) * PG;
+		m.prio = (int32_t)(i % 3);
+		m.count = WIRE_WINDOW_MIN + i;
+		assert_int_equal(ask_range(sock, m), 0);
+	}
+	/* advice that makes parts of one mapping, and takes away what it was: not without an end */
+	range.mm_addr = 2 * FAR;
+	range.flags = WIRE_IN_ORDER;
+	assert_int_equal(ask_range(sock, range), 0);
+	for (; err == 0 && many < MANY / 2; many++) {
+		m = want;
+		m.flags = many % 2 != 0 ? WIRE_NORMAL : WIRE_WANT;
+		m.mm_addr = 2 * FAR + 2 * many * PG;
+		err = ask_range(sock, m);
+	}
+	assert_int_equal(err, -ENOMEM);
+	assert_true(many > 1000);
+	m = (struct wire_msg){.type = WIRE_UNMAP, .mm_addr = FAR + PG, .bytes = PG};
+	for (err = 0, many = 0; err == 0 && many < 4; many++, m.mm_addr += 2 * PG)
+		err = ask_range(sock, m);
+	assert_int_equal(err, -ENOMEM);
+	OK(&p, STORE, 0, PAGES, 1, 2);
+	close(sock);
+	/* everything in small pieces, and hot */
+	sock = greeted(uffd);
+	assert_int_equal(ask_file(sock, f, WIRE_WRITE), 0);
+	range = (struct wire_msg){.type = WIRE_MAP, .bytes = PAGES * PG};
+	for (unsigned i = 0; i < 4; i++) {
+		range.mm_addr = FAR + i * 2 * PAGES * PG;
+		assert_int_equal(ask_range(sock, range), 0);
+		for (unsigned k = i % 2; k < PAGES; k += 2) {
+			m = want;
+			m.prio = FL_PRIORITY_HOT;
+			m.mm_addr = range.mm_addr + k * PG;
+			assert_int_equal(ask_range(sock, m), 0);
+		}
+	}
+	OK(&p, CHECK, 0, PAGES, 1, 2);
+	OK(&p, STORE, 0, PAGES, 1, 3);
+	OK(&p, CHECK, 0, PAGES, 1, 3);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	check_file("store/files/data", 0, PAGES, 1, 3);
+	close(sock);
+	close(uffd);
+	close(f);
+	finish(&p);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(hostile_clients, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_returns, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_takes, begin, end),
+		cmocka_unit_test_setup_teardown(hostile_wishes, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_server, begin, end),
 		cmocka_unit_test_setup_teardown(hostile_backings, begin, end),
 		cmocka_unit_test_setup_teardown(comes_and_goes, begin, end),
