@@ -134,25 +134,15 @@ static struct fl_stats stats(struct fl *fl)
 /* Until all of [page, end) was read. */
 static void await_pages(struct fl *fl, uint64_t page, uint64_t end)
 {
-	time_t until = time(NULL) + HANG_SECONDS;
-
 	for (; page < end; page++)
-		while (!(__atomic_load_n(&cache(fl)->chunk[0]->word[page], __ATOMIC_ACQUIRE) &
-			 CACHE_UPTODATE)) {
-			assert_true(time(NULL) < until);
-			sched_yield();
-		}
+		until(__atomic_load_n(&cache(fl)->chunk[0]->word[page], __ATOMIC_ACQUIRE) &
+		      CACHE_UPTODATE);
 }
 
 /* Until nothing is being read. */
 static void await_read(struct fl *fl)
 {
-	time_t until = time(NULL) + HANG_SECONDS;
-
-	while (__atomic_load_n(&cache(fl)->reading, __ATOMIC_ACQUIRE) != 0) {
-		assert_true(time(NULL) < until);
-		sched_yield();
-	}
+	until(__atomic_load_n(&cache(fl)->reading, __ATOMIC_ACQUIRE) == 0);
 	stats(fl);
 }
 
@@ -605,7 +595,6 @@ static bool appends_from_its_last_page(void)
 	struct fl *fl;
 	pthread_t writer;
 	bool between;
-	time_t until = time(NULL) + 30;
 
 	assert_int_equal(ftruncate(fd, (off_t)(20 * PG + 320)), 0);
 	assert_int_equal(fsync(fd), 0);
@@ -615,17 +604,11 @@ static bool appends_from_its_last_page(void)
 	assert_true(cache(fl)->rd.fd != cache(fl)->fd);
 	__atomic_store_n(&appended, 0, __ATOMIC_RELAXED);
 	assert_int_equal(pthread_create(&writer, NULL, append, &fd), 0);
-	while (!(word_of(fl, 20) & (CACHE_LOCKED | CACHE_UPTODATE))) {
-		assert_true(time(NULL) < until);
-		sched_yield();
-	}
+	until_within(30, word_of(fl, 20) & (CACHE_LOCKED | CACHE_UPTODATE));
 	/* asks for the size */
 	assert_int_equal(fl_madvise(fl, map[40], PG, MADV_WILLNEED), 0);
 	between = (word_of(fl, 20) & (CACHE_LOCKED | CACHE_GONE)) == (CACHE_LOCKED | CACHE_GONE);
-	while (!__atomic_load_n(&appended, __ATOMIC_ACQUIRE)) {
-		assert_true(time(NULL) < until);
-		sched_yield();
-	}
+	until_within(30, __atomic_load_n(&appended, __ATOMIC_ACQUIRE));
 	pthread_join(writer, NULL);
 	for (uint64_t page = 0; page <= 20; page++)
 		check_page(page);
@@ -638,12 +621,7 @@ static bool appends_from_its_last_page(void)
 
 static void await_true(const uint32_t *what)
 {
-	time_t until = time(NULL) + 30;
-
-	while (!__atomic_load_n(what, __ATOMIC_ACQUIRE)) {
-		assert_true(time(NULL) < until);
-		sched_yield();
-	}
+	until_within(30, __atomic_load_n(what, __ATOMIC_ACQUIRE));
 }
 
 static char *held; /* a page whose touch waits for the test */
@@ -685,7 +663,6 @@ static bool is_replaced_while_its_end_moves(void)
 	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
 	pthread_t writer, toucher;
 	uint64_t found = 0;
-	time_t until = time(NULL) + 30;
 	struct stat st;
 	bool between;
 
@@ -701,16 +678,10 @@ static bool is_replaced_while_its_end_moves(void)
 	check_page(10);
 	w = &cache(fl)->chunk[0]->word[20];
 	assert_int_equal(pthread_create(&writer, NULL, append_held, &fd), 0);
-	do {
-		assert_true(time(NULL) < until);
-		assert_int_equal(fstat(fd, &st), 0);
-	} while (st.st_size == (off_t)(20 * PG + 320));
+	until_within(30, fstat(fd, &st) != 0 || st.st_size != (off_t)(20 * PG + 320));
 	__atomic_store_n(&touched, 0, __ATOMIC_RELAXED);
 	assert_int_equal(pthread_create(&toucher, NULL, touch, &found), 0);
-	while (!(__atomic_load_n(w, __ATOMIC_ACQUIRE) & (CACHE_LOCKED | CACHE_UPTODATE))) {
-		assert_true(time(NULL) < until);
-		sched_yield();
-	}
+	until_within(30, __atomic_load_n(w, __ATOMIC_ACQUIRE) & (CACHE_LOCKED | CACHE_UPTODATE));
 	/* asks for the size */
 	assert_int_equal(fl_madvise(fl, map[40], PG, MADV_WILLNEED), 0);
 	assert_true(fl_mmap(fl, map[20], PG, RW, MAP_SHARED | MAP_FIXED, other, 0) == map[20]);

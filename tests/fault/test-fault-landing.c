@@ -216,7 +216,6 @@ static void huge_page_goes(bool read)
 	const struct landing *l;
 	struct fl *fl;
 	int fd = make_file();
-	time_t end;
 
 	assert_int_equal(fl_open(&fl, &o), 0);
 	map = fl_mmap(fl, NULL, PAGES * PG, PROT_READ, MAP_SHARED, fd, 0);
@@ -230,9 +229,7 @@ static void huge_page_goes(bool read)
 	/* it ends in the middle of the huge page, whose frames all go, when no read is in flight to it */
 	assert_int_equal(fl_set_limit(fl, LIMIT), 0);
 	assert_true(l->pages != 0 && l->pages < HUGE);
-	end = time(NULL) + HANG_SECONDS;
-	while (landing_frames(l) != 0)
-		assert_true(time(NULL) < end);
+	until(landing_frames(l) == 0);
 	for (uint64_t i = 0; i < PAGES; i++)
 		check_page(i);
 	assert_in_range(landing_frames(l), 1, l->pages);

@@ -60,12 +60,6 @@ static inline void live_log_clear(void)
 	live_text[0] = '\0';
 }
 
-/* In a child a failed assertion must end the child: call this first there. */
-static inline void live_child(void)
-{
-	setenv("CMOCKA_TEST_ABORT", "1", 1);
-}
-
 /* ---- opening ---- */
 
 static inline const char *live_dir(void)
@@ -267,25 +261,6 @@ static inline size_t live_away(struct fl *fl, const void *addr, size_t n)
 	       live_count(fl, addr, n, FL_PAGE_COMPRESSED);
 }
 
-static inline double live_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
-/* Until the condition holds; the test fails when it does not come. */
-#define live_until(cond)                                                                           \
-	do {                                                                                       \
-		double end_ = live_now() + HANG_SECONDS;                                           \
-		while (!(cond)) {                                                                  \
-			if (live_now() > end_)                                                     \
-				fail_msg("waited %d s for: %s", HANG_SECONDS, #cond);              \
-			sched_yield();                                                             \
-		}                                                                                  \
-	} while (0)
-
 static inline bool live_is_out(struct fl *fl, char *mem, size_t n)
 {
 	unsigned char *vec = malloc(n);
@@ -309,7 +284,7 @@ static inline bool live_is_out(struct fl *fl, char *mem, size_t n)
 static inline void live_out(struct fl *fl, char *mem, size_t n)
 {
 	assert_int_equal(fl_madvise(fl, mem, n * PG, MADV_PAGEOUT), 0);
-	live_until(live_is_out(fl, mem, n));
+	until(live_is_out(fl, mem, n));
 }
 
 #endif

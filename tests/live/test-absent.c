@@ -281,8 +281,8 @@ static void a_word_that_leaves_under_its_waiter(void **state)
 
 	*w.word = 0;
 	assert_int_equal(pthread_create(&thread, NULL, wait_and_tell, &w), 0);
-	live_until((tid = (pid_t)__atomic_load_n(&w.woken, __ATOMIC_ACQUIRE)) != 0);
-	live_until(sleeps(tid));
+	until((tid = (pid_t)__atomic_load_n(&w.woken, __ATOMIC_ACQUIRE)) != 0);
+	until(sleeps(tid));
 	out(e);
 	/* moved to another word, which is out as well; then woken there */
 	assert_int_equal(syscall(SYS_futex, w.word, FUTEX_CMP_REQUEUE_PRIVATE, 0, 1L, other, 0), 1);
@@ -441,7 +441,7 @@ static void registered_buffers(void **state)
 	assert_int_equal(io_uring_register_buffers(&ring, &iov, 1), 0);
 	/* what is pinned must not move away from under the ring */
 	assert_int_equal(fl_madvise(e->fl, e->mem, PAGES * PG, MADV_PAGEOUT), 0);
-	live_until(live_is_out(e->fl, e->mem, 8));
+	until(live_is_out(e->fl, e->mem, 8));
 	sqe = io_uring_get_sqe(&ring);
 	io_uring_prep_read_fixed(sqe, e->fd, at(e, 8, 0), 8 * PG, 0, 0);
 	sqe->user_data = 1;
@@ -459,7 +459,7 @@ static void registered_buffers(void **state)
 	live_check(e->mem, 8, 8, 78);
 	io_uring_queue_exit(&ring);
 	/* given free, they leave like any other */
-	live_until((fl_madvise(e->fl, e->mem, PAGES * PG, MADV_PAGEOUT) == 0 &&
+	until((fl_madvise(e->fl, e->mem, PAGES * PG, MADV_PAGEOUT) == 0 &&
 		    live_is_out(e->fl, e->mem, PAGES)));
 	live_check(e->mem, 8, 8, 78);
 }
@@ -519,15 +519,12 @@ static void another_process_reads_and_writes(void **state)
 {
 	struct env *e = *state;
 	pid_t parent = getpid(), child;
-	int status;
 
 	out(e);
 	child = fork();
-	assert_true(child >= 0);
 	if (child == 0)
 		_exit(look_in(parent, e->mem));
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
+	test_reap(child);
 	for (size_t w = 0; w < 4 * WORDS; w++)
 		assert_true(live_page(e->mem, 20)[w] ==
 			    live_word(88 * 1000003UL + w / WORDS, w % WORDS));
@@ -581,15 +578,12 @@ static void a_debugger_looks_in(void **state)
 {
 	struct env *e = *state;
 	pid_t parent = getpid(), child;
-	int status;
 
 	out(e);
 	child = fork();
-	assert_true(child >= 0);
 	if (child == 0)
 		_exit(debug(parent, e->mem));
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
+	test_reap(child);
 	live_check(e->mem, 0, PAGES, TAG);
 }
 
@@ -607,7 +601,6 @@ static void arguments_of_a_new_program(void **state)
 	char **argv = at(e, 0, PG - 16), **envp = at(e, 2, 0);
 	char *shell = at(e, 3, 0), *text = at(e, 4, 0), *name = at(e, 10, 0);
 	char *code = at(e, 14, PG - 20), *last = at(e, 20, 0);
-	int status;
 	pid_t pid;
 
 	strcpy(shell, "/bin/sh");
@@ -634,10 +627,7 @@ static void arguments_of_a_new_program(void **state)
 		execve(shell, argv, envp);
 		_exit(99);
 	}
-	assert_true(pid > 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(WEXITSTATUS(status), 0);
-	assert_true(WIFEXITED(status));
+	test_reap(pid);
 }
 
 /* ---- stacks ---- */
@@ -700,8 +690,8 @@ static void a_stack_that_leaves_under_its_thread(void **state)
 
 		live_out(e->fl, stack, STACK_PAGES);
 		assert_int_equal(pthread_create(&thread, &attr, use_stack, &u), 0);
-		live_until((tid = __atomic_load_n(&u.tid, __ATOMIC_ACQUIRE)) != 0);
-		live_until(sleeps(tid));
+		until((tid = __atomic_load_n(&u.tid, __ATOMIC_ACQUIRE)) != 0);
+		until(sleeps(tid));
 		live_out(e->fl, stack, STACK_PAGES);
 		__atomic_store_n(&u.go, 1, __ATOMIC_RELEASE);
 		syscall(SYS_futex, &u.go, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);

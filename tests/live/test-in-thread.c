@@ -46,7 +46,7 @@ static void begin(uint64_t limit)
 {
 	struct fl_options o = live_options(limit);
 
-	live_child();
+	test_child();
 	signal(SIGBUS, SIG_DFL); /* cmocka's was inherited */
 	fl = live_armed(&o);
 }
@@ -169,7 +169,7 @@ static void run_threads(enum fl_wp wp, unsigned pagers, enum fl_engine engine, e
 	o.engine = engine;
 	o.compress = c;
 	o.near = 1;
-	live_child();
+	test_child();
 	signal(SIGBUS, SIG_DFL);
 	fl = live_armed(&o);
 	arena[0] = live_map(fl, ARENA);
@@ -224,7 +224,7 @@ static void compressed_child(void *arg)
 	static const enum fl_compress kind[] = {FL_COMPRESS_LZ4, FL_COMPRESS_ZSTD};
 
 	(void)arg;
-	live_child();
+	test_child();
 	signal(SIGBUS, SIG_DFL);
 	for (unsigned k = 0; k < 2; k++) {
 		struct fl_options o = live_options(16 * MIB);
@@ -378,7 +378,7 @@ static void program_child(void *arg)
 	(void)arg;
 	sigemptyset(&sa.sa_mask);
 	sigaddset(&sa.sa_mask, SIGUSR2);
-	live_child();
+	test_child();
 	assert_int_equal(sigaction(SIGBUS, &sa, NULL), 0);
 	fl = live_armed(&(struct fl_options){
 		.size = sizeof(struct fl_options), .limit = LIMIT, .swap_dir = live_dir()});
@@ -464,8 +464,8 @@ static void handlers_child(void *arg)
 		live_fill(p, 0, ARENA, round);
 		live_check(p, 0, ARENA, round);
 	}
-	end = live_now() + HANG_SECONDS;
-	while (handled_times < 600 && live_now() < end)
+	end = test_now() + HANG_SECONDS;
+	while (handled_times < 600 && test_now() < end)
 		live_check(p, 0, ARENA, 2);
 	timer_delete(timer);
 	signal(SIGUSR1, SIG_IGN);

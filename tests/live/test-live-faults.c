@@ -292,7 +292,7 @@ static void what_is_below_is_read_along(void **state)
 				const uint64_t *page = live_page(mem, 2 * of[i] + k);
 
 				/* or the touch may wait for what is read along */
-				live_until(!(live_state(fl, page) & FL_PAGE_BUSY));
+				until(!(live_state(fl, page) & FL_PAGE_BUSY));
 				assert_true(page[1] == live_word(6 + pass, 2 * of[i] + k));
 				assert_true(page[2] == live_word(5 * 1000003 + 2 * of[i] + k, 2));
 			}
@@ -364,7 +364,7 @@ static void advice_shows_in_the_page_states(void **state)
 	assert_int_equal(scan(mem, 64, PAGE_IS_PRESENT), 0);
 	/* WILLNEED: read, and nothing waits when it is touched */
 	assert_int_equal(fl_madvise(fl, mem, 32 * PG, MADV_WILLNEED), 0);
-	live_until(none_busy(fl, mem, 64));
+	until(none_busy(fl, mem, 64));
 	assert_int_equal(live_count(fl, mem, 32, FL_PAGE_STAGED), 32);
 	assert_int_equal(live_count(fl, mem + 32 * PG, 32, FL_PAGE_SWAPPED), 32);
 	before = live_stats(fl);
@@ -989,7 +989,7 @@ static void registered_memory(void **state)
 	assert_int_equal(live_stats(fl).mapped, n);
 	assert_int_equal(live_stats(fl).armed, 1);
 	/* it was more than the limit when it came */
-	live_until(rss(mem, n) <= LIMIT_PAGES);
+	until(rss(mem, n) <= LIMIT_PAGES);
 	live_check(mem, 0, n, 13);
 	live_out(fl, mem, n);
 	assert_int_equal(rss(mem, n), 0);
@@ -1203,9 +1203,9 @@ static void signals_come_in_the_middle(void **state)
 	sig_count = sig_wrong = 0;
 	assert_int_equal(sigaction(SIGALRM, &sa, NULL), 0);
 	every(500);
-	end = live_now() + HANG_SECONDS;
+	end = test_now() + HANG_SECONDS;
 	/* plain touches, and calls that wait for a pager, until enough came */
-	while (sig_count < 1000 && live_now() < end) {
+	while (sig_count < 1000 && test_now() < end) {
 		char *m;
 
 		for (size_t i = 0; i < 64; i++, p = (p + 977) % n)
@@ -1221,7 +1221,7 @@ static void signals_come_in_the_middle(void **state)
 	}
 	/* and out of a touch that waits: it is forgotten, the next one is right */
 	jumps = 0;
-	while (jumps < 300 && live_now() < end) {
+	while (jumps < 300 && test_now() < end) {
 		if (sigsetjmp(out_of_it, 1) != 0) {
 			jumps++;
 			continue;

@@ -360,7 +360,7 @@ static void reads_that_fail_raise_sigbus_once_each(void **state)
 		live_check(p, 21, 43, 3);
 		/* a later touch tries again */
 		s->fail_read = 0;
-		live_until(!bus(p + 20 * PG));
+		until(!bus(p + 20 * PG));
 		live_check(p, 0, 64, 3);
 		/* the cache is the backing's, and outlives the mapping */
 		assert_int_equal(fl_munmap(fl, p, 64 * PG), 0);
@@ -451,7 +451,7 @@ static void one_read_serves_all(void **state)
 	while (s->reads == 0)
 		pthread_cond_wait(&s->changed, &s->lock);
 	pthread_mutex_unlock(&s->lock);
-	live_until(stats(fl).file_major >= 4);
+	until(stats(fl).file_major >= 4);
 	live_fill(other, 0, 4, 1);
 	live_check(other, 0, 4, 1);
 	pthread_mutex_lock(&s->lock);
@@ -1045,7 +1045,7 @@ static void old_dirty_pages_are_written_unasked(void **state)
 	(void)state;
 	live_fill(p, 0, 64, 4);
 	assert_true(stats(fl).cache_dirty > 0);
-	live_until(stats(fl).cache_dirty == 0 && stats(fl).cache_writeback == 0);
+	until(stats(fl).cache_dirty == 0 && stats(fl).cache_writeback == 0);
 	assert_true(stats(fl).file_writes < 8); /* neighbours together */
 	assert_true(live_state(fl, p) & FL_PAGE_WP);
 	assert_int_equal(fl_close(fl), 0);
@@ -1062,7 +1062,7 @@ static bool all_written(struct fl *fl)
 /* Twice, one after the other, while another runtime's wait for the usual five seconds once. */
 static void a_short_age_is_waited_for(void **state)
 {
-	double end = live_now() + HANG_SECONDS;
+	double end = test_now() + HANG_SECONDS;
 	struct fl *usual = runtime(FL_ENGINE_AUTO, 1);
 	struct fl *fl = runtime_that_writes(250, 0);
 	int fds[2] = {make_file(8), make_file(8)};
@@ -1073,12 +1073,12 @@ static void a_short_age_is_waited_for(void **state)
 	(void)state;
 	/* again where the machine let its pager not run meanwhile */
 	for (unsigned round = 0; times < 2; round++) {
-		assert_true(live_now() < end);
-		live_until(all_written(usual) && all_written(fl));
+		assert_true(test_now() < end);
+		until(all_written(usual) && all_written(fl));
 		live_fill(q, 0, 8, round);
 		for (times = 0; times < 2; times++) {
 			live_fill(p, 0, 8, 2 * round + times);
-			live_until(all_written(fl) || all_written(usual));
+			until(all_written(fl) || all_written(usual));
 			if (all_written(usual))
 				break;
 		}
@@ -1104,7 +1104,7 @@ static void a_long_age_is_waited_for(void **state)
 	assert_int_equal(fl_msync(fl, p + 40 * PG, PG, MS_SYNC), -ENOSPC);
 	assert_int_equal(stats(fl).cache_dirty, 21);
 	s->fail_write = 0;
-	live_until(stats(fl).cache_dirty < 21 && stats(fl).cache_writeback == 0);
+	until(stats(fl).cache_dirty < 21 && stats(fl).cache_writeback == 0);
 	assert_int_equal(stats(fl).cache_dirty, 20);
 	assert_int_equal(live_wrong(s->bytes, 40, 1, 9), 0);
 	assert_int_equal(live_wrong(s->bytes, 10, 20, 3), 0);
@@ -1142,7 +1142,7 @@ static void more_than_a_share_is_written(void **state)
 		assert_int_equal(now.cache_dirty, n);
 		assert_int_equal(now.file_writes, 0);
 		live_fill(p[i], n, 1, 9);
-		live_until(stats(fl[i]).cache_dirty <= n / 2 && stats(fl[i]).cache_writeback == 0);
+		until(stats(fl[i]).cache_dirty <= n / 2 && stats(fl[i]).cache_writeback == 0);
 		assert_int_equal(fl_close(fl[i]), 0);
 		assert_int_equal(live_wrong(s[i]->bytes, 0, n + 1, 9), 0);
 		store_end(s[i]);

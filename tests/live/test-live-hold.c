@@ -450,7 +450,7 @@ static void pages_are_synced_whole(void **state)
 		struct fl_backing *b = memsource_open(fl, s, 2);
 		static struct writer w[WRITERS + 1];
 		pthread_t t[WRITERS + 1];
-		double end = live_now() + 2;
+		double end = test_now() + 2;
 		unsigned syncs = 0;
 		char *p;
 
@@ -469,7 +469,7 @@ static void pages_are_synced_whole(void **state)
 							&w[i]),
 					 0);
 		}
-		for (; live_now() < end || syncs <= 4; syncs++) {
+		for (; test_now() < end || syncs <= 4; syncs++) {
 			size_t at = syncs % 4 * (n / 4);
 
 			assert_int_equal(fl_sync(fl, p + at * PG, n / 4 * PG), 0);
@@ -642,7 +642,7 @@ static void generations(int fd, int out, unsigned first)
 	struct fl *fl;
 	char *p;
 
-	live_child();
+	test_child();
 	fl = runtime();
 	p = hold(fl, fd, KILL_PAGES);
 	for (int g = (int)first;; g++) {

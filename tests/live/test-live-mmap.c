@@ -732,7 +732,7 @@ static void memlock_child(void *arg)
 	struct side n = {.base = NATIVE_BASE};
 	struct side m = {.base = MANAGED_BASE};
 
-	live_child();
+	test_child();
 	/* before the pager starts, which has the capabilities of its maker */
 	drop_ipc_lock();
 	m.fl = open_mode(mode);
@@ -759,7 +759,7 @@ static void space_child(void *arg)
 	unsigned long vm;
 	FILE *f;
 
-	live_child();
+	test_child();
 	m.fl = open_mode(mode);
 	f = fopen("/proc/self/statm", "re");
 	assert_non_null(f);
@@ -782,7 +782,7 @@ static void data_child(void *arg)
 	struct side n = {.base = NATIVE_BASE};
 	struct side m = {.base = MANAGED_BASE};
 
-	live_child();
+	test_child();
 	m.fl = open_mode(mode);
 	set_limit_of(RLIMIT_DATA, (rlim_t)status_kb("VmData:") * 1024 + (1L << 33));
 	run_both(&n, &m, "RLIMIT_DATA", ops, sizeof(ops) / sizeof(ops[0]));
@@ -859,12 +859,12 @@ static void a_terabyte_costs_nothing(void **state)
 
 		/* a millisecond is what is asked; a busy machine gets ten, and many tries */
 		for (unsigned i = 0; i < 5 || (best >= 0.01 && i < 100); i++) {
-			double t = live_now();
+			double t = test_now();
 			/* a reservation does not arm: it is no memory yet */
 			char *p = fl_mmap(fl, NULL, 1UL << 40, armed ? RW : PROT_NONE,
 					  ANON | MAP_NORESERVE, -1, 0);
 
-			t = live_now() - t;
+			t = test_now() - t;
 			assert_ptr_not_equal(p, FL_FAILED);
 			best = t < best ? t : best;
 			assert_int_equal(live_stats(fl).armed, armed);

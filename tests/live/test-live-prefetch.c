@@ -190,7 +190,7 @@ static void reads_that_fail_are_an_end_too(void **state)
 	assert_int_equal(fl_try(fl, p + 7 * PG, PG), -EAGAIN);
 	assert_true(live_bus(p + 7 * PG));
 	s->fail_read = 0;
-	live_until(!live_bus(p + 7 * PG));
+	until(!live_bus(p + 7 * PG));
 	live_check(p, 0, 64, 3);
 	assert_int_equal(fl_close(fl), 0);
 	memsource_end(s);
@@ -223,7 +223,7 @@ static void arguments_are_checked(void **state)
 	assert_int_equal(fl_try(fl, p, 0), -EINVAL);
 	assert_int_equal(fl_try(fl, bare, PG), -ENOMEM);
 	assert_int_equal(fl_prefetch(fl, p, 16 * PG, -1), 0);
-	live_until(fl_try(fl, p, 16 * PG) == 0);
+	until(fl_try(fl, p, 16 * PG) == 0);
 	/* beyond the end there is nothing to come */
 	assert_int_equal(ftruncate(fd, 4 * PG), 0);
 	p = fl_mmap(fl, NULL, 64 * PG, PROT_READ, MAP_SHARED, fd, 0);
@@ -251,7 +251,7 @@ static void a_full_eventfd_holds_up_nobody(void **state)
 	assert_ptr_not_equal(p, FL_FAILED);
 	assert_int_equal(write(efd, &full, sizeof(full)), sizeof(full));
 	assert_int_equal(fl_prefetch(fl, p, 32 * PG, efd), 0);
-	live_until(fl_try(fl, p, 32 * PG) == 0);
+	until(fl_try(fl, p, 32 * PG) == 0);
 	live_check(p, 0, 64, 3);
 	mem = live_map(fl, 16);
 	live_fill(mem, 0, 16, 4);
@@ -415,7 +415,7 @@ static void trying_meets_mappings_that_go(void **state)
 		assert_ptr_equal(p, at);
 		live_check(p, 0, 16, i);
 		before = __atomic_load_n(&l.answers, __ATOMIC_RELAXED);
-		live_until(__atomic_load_n(&l.answers, __ATOMIC_RELAXED) != before);
+		until(__atomic_load_n(&l.answers, __ATOMIC_RELAXED) != before);
 		assert_int_equal(fl_munmap(fl, p, 64 * PG), 0);
 		assert_ptr_equal(mmap(at, 64 * PG, PROT_NONE, ANON | MAP_FIXED, -1, 0), at);
 		live_file_end(fd);

@@ -232,7 +232,7 @@ static void areas_go_and_come_while_threads_work(void **state)
 		assert_int_equal(fl_swapoff(fl, a->path), 0);
 		assert_int_equal(live_stats(fl).slots_total, 8192);
 		/* nobody waits for the end of it, or for ever */
-		live_until(__atomic_load_n(&w[0].ops, __ATOMIC_RELAXED) > before + 100);
+		until(__atomic_load_n(&w[0].ops, __ATOMIC_RELAXED) > before + 100);
 		/* it is not locked any more, and can be used again */
 		assert_int_equal(fl_swapon(fl, a), 0);
 	}
@@ -549,7 +549,7 @@ static void sixteen_bytes_a_touched_page(void **state)
 	live_out(fl, mem, n);
 	/* what is written through is on its way for a moment */
 	if (live_compressed())
-		live_until(all_away(fl, n));
+		until(all_away(fl, n));
 	assert_true(all_away(fl, n));
 	assert_true(live_stats(fl).bookkeeping - before >= 8 * n);
 	assert_true(live_stats(fl).bookkeeping - before <= 16 * n + 65536);
@@ -557,7 +557,7 @@ static void sixteen_bytes_a_touched_page(void **state)
 		assert_true(live_page(mem, p)[0] == p + 1 && live_page(mem, p)[7] == ~p);
 	assert_int_equal(fl_munmap(fl, mem, n * PG), 0);
 	if (live_compressed())
-		live_until(live_stats(fl).slots_used == 0);
+		until(live_stats(fl).slots_used == 0);
 	assert_int_equal(live_stats(fl).slots_used, 0);
 	/* page entries are given back with their pages */
 	assert_true(live_stats(fl).bookkeeping <= before + 8 * n + 65536);
@@ -597,7 +597,7 @@ static void too_much_child(void *arg)
 	struct fl *fl;
 	char *mem;
 
-	live_child();
+	test_child();
 	o.areas = &a;
 	o.nareas = 1;
 	fl = live_armed(&o);

@@ -153,7 +153,7 @@ static void the_pool_is_bounded_and_written_through(void **state)
 	assert_int_equal(fl_munmap(fl, mem, n * PG), 0);
 	s = live_stats(fl);
 	assert_int_equal(s.compressed + s.compressed_bytes + s.swapped, 0);
-	live_until(live_stats(fl).slots_used == 0);
+	until(live_stats(fl).slots_used == 0);
 	assert_true(live_stats(fl).pool <= 6 * 16);
 	assert_int_equal(fl_close(fl), 0);
 }
@@ -555,9 +555,9 @@ static void held_pages_are_synced_from_the_pool(void **state)
 	/* bringing ahead unpacks, too */
 	soft_fill(p, 0, 64, 9);
 	assert_int_equal(fl_madvise(fl, p, 64 * PG, MADV_PAGEOUT), 0);
-	live_until(live_count(fl, p, 64, FL_PAGE_COMPRESSED) > 30);
+	until(live_count(fl, p, 64, FL_PAGE_COMPRESSED) > 30);
 	assert_int_equal(fl_prefetch(fl, p, 64 * PG, -1), 0);
-	live_until(live_count(fl, p, 64, FL_PAGE_PRESENT) == 64);
+	until(live_count(fl, p, 64, FL_PAGE_PRESENT) == 64);
 	soft_check(p, 0, 64, 9);
 	soft_check(p, 64, n - 64, 3);
 	assert_int_equal(fl_close(fl), 0);

@@ -112,7 +112,7 @@ static void the_program_decides_about_errors(void **state)
 		a.calls = 0;
 		assert_true(live_bus(p + 60 * PG));
 		s->fail_read = 0;
-		live_until(!live_bus(p + 60 * PG));
+		until(!live_bus(p + 60 * PG));
 		assert_int_equal(a.calls, 0);
 		live_check(p, 0, 40, 3);
 		live_check(p, 41, 23, 3);

@@ -218,7 +218,7 @@ static void is_there_now(char *p, bool write)
 	if (fl != NULL && !is_stored())
 		assert_int_equal(touch(p, write), 0);
 	else
-		live_until(touch(p, write) == 0);
+		until(touch(p, write) == 0);
 }
 
 /* ---- cases ---- */
@@ -422,7 +422,7 @@ static void a_handler_can_make_it_longer(void **state)
 	assert_int_equal(touch(p + 2 * PG, true), SIGBUS);
 	assert_int_equal(ftruncate(fd, 4 * PG), 0);
 	/* by another's call: a moment later at the latest */
-	live_until(touch(p + 2 * PG, true) == 0);
+	until(touch(p + 2 * PG, true) == 0);
 	assert_int_equal(p[2 * PG], 1);
 	s_munmap(p, 4 * PG);
 	end_file(fd);
@@ -965,7 +965,7 @@ static void unmapping_writes(void **state)
 	for (size_t i = 0; i < 101; i++)
 		assert_int_equal(live_page(q, i)[8], i);
 	s_munmap(q, 101 * PG);
-	live_until(word_of_file(fd, 100, 8) == 100 && word_of_file(fd, 0, 8) == 0 &&
+	until(word_of_file(fd, 100, 8) == 100 && word_of_file(fd, 0, 8) == 0 &&
 		   word_of_file(fd, 50, 8) == 50);
 	assert_int_equal(size_of(fd), 100 * PG + 500);
 	end_file(fd);
@@ -1140,16 +1140,6 @@ static void a_window_moves_over_a_file(void **state)
 
 /* ---- what other processes do ---- */
 
-/* What the child does must end with 0. */
-static void wait_for(pid_t child)
-{
-	int status;
-
-	assert_true(child > 0);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
-}
-
 static void say(int pipe_end)
 {
 	assert_int_equal(write(pipe_end, "x", 1), 1);
@@ -1204,7 +1194,7 @@ static void a_child_has_a_copy_of_what_is_private(void **state)
 	for (size_t i = 0; i < n; i++)
 		live_page(p, i)[9] = live_page(p, i)[10] = 5;
 	say(to[1]);
-	wait_for(child);
+	test_reap(child);
 	for (size_t i = 0; i < n; i++)
 		assert_int_equal(word_of_file(fd, i, 9), expected(i, 9));
 	for (unsigned k = 0; k < 2; k++) {
@@ -1248,7 +1238,7 @@ static void a_child_shares_what_is_shared(void **state)
 	for (size_t i = 0; i < n; i++)
 		live_page(p, i)[9] = 5;
 	say(to[1]);
-	wait_for(child);
+	test_reap(child);
 	assert_int_equal(s_msync(p, n * PG, MS_SYNC), 0);
 	assert_int_equal(word_of_file(fd, 0, 11), 11);
 	assert_int_equal(word_of_file(fd, n - 1, 9), 5);
@@ -1276,7 +1266,7 @@ static void another_process_makes_a_hole(void **state)
 		if (child == 0)
 			_exit(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 5 * PG,
 					5 * PG) != 0);
-		wait_for(child);
+		test_reap(child);
 		/* what was written privately is no part of the file */
 		assert_int_equal(live_page(p, 6)[0], type[t] == MAP_PRIVATE ? 6 : 0);
 		for (size_t i = 0; i < 20; i++) {
@@ -1303,15 +1293,15 @@ static void another_process_truncates(void **state)
 	child = fork();
 	if (child == 0)
 		_exit(ftruncate(fd, 4 * PG) != 0);
-	wait_for(child);
+	test_reap(child);
 	assert_int_equal(touch(p + 5 * PG, false), SIGBUS);
 	assert_int_equal(touch(p + 15 * PG, true), SIGBUS);
 	live_check(p, 0, 4, 1);
 	child = fork();
 	if (child == 0)
 		_exit(ftruncate(fd, 20 * PG) != 0);
-	wait_for(child);
-	live_until(touch(p + 5 * PG, false) == 0 && touch(p + 15 * PG, false) == 0);
+	test_reap(child);
+	until(touch(p + 5 * PG, false) == 0 && touch(p + 15 * PG, false) == 0);
 	for (size_t i = 5; i < 20; i++)
 		assert_int_equal(live_page(p, i)[0], 0);
 	assert_int_equal(s_msync(p, 20 * PG, MS_SYNC), 0);

@@ -321,7 +321,7 @@ static void one_image(struct fl *fl, struct writer *w, const struct chain *c, ch
 	uint64_t first, now, then;
 	char *image, why[128];
 
-	live_until(*nth_of(&w[0], mem, c->pages - 1) > *before);
+	until(*nth_of(&w[0], mem, c->pages - 1) > *before);
 	now = *nth_of(&w[0], mem, 0);
 	assert_int_equal(fl_snapshot(fl, c->file ? NULL : mem, c->file ? 0 : all, fd,
 				     FL_SNAPSHOT_NOSYNC, -1),
@@ -377,7 +377,7 @@ static void images_of_one_instant(const struct chain *c)
 			w[i].follows = nth_of(&w[i - 1], w[i - 1].mem, c->pages - 1);
 		assert_int_equal(pthread_create(&w[i].thread, NULL, write_on, &w[i]), 0);
 	}
-	live_until(*nth_of(&w[c->writers - 1], w[c->writers - 1].mem, c->pages - 1) != 0);
+	until(*nth_of(&w[c->writers - 1], w[c->writers - 1].mem, c->pages - 1) != 0);
 	for (unsigned round = 0; round < c->rounds; round++)
 		one_image(fl, w, c, mem, &before);
 	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);

@@ -439,6 +439,7 @@ static inline _Noreturn void live(void)
 		.size = sizeof(options), .limit = LIMIT, .store = mnt, .log = say_nothing};
 	struct order o;
 
+	test_child();
 	snprintf(mnt, sizeof(mnt), "%s/mnt", base);
 	signal(SIGSEGV, SIG_DFL); /* the test's is to end the test */
 	sigaction(SIGBUS, &sa, NULL);
@@ -482,12 +483,7 @@ static inline int64_t order(const struct process *p, struct order o)
 /* A server pages what it has mapped, for writing, of the first `n` pages: no page is touched. */
 static inline void await_paged(const struct process *p, uint64_t n)
 {
-	time_t since = time(NULL);
-
-	while (DO(p, SYNC, 0, n, 0, 0) != 0) {
-		assert_true(time(NULL) - since < 60);
-		poll(NULL, 0, 10);
-	}
+	until_within(60, DO(p, SYNC, 0, n, 0, 0) == 0);
 }
 
 static inline void remember(struct process *p)
@@ -636,6 +632,14 @@ static inline void page_of(const char *file, uint64_t page, uint64_t *buf)
 	assert_true(f >= 0);
 	assert_int_equal(pread(f, buf, PG, (off_t)(page * PG)), (ssize_t)PG);
 	close(f);
+}
+
+static inline bool is_of(const char *file, uint64_t page, uint64_t version)
+{
+	static uint64_t buf[WORDS];
+
+	page_of(file, page, buf);
+	return differs(buf, page, version) == WORDS;
 }
 
 static inline void check_file(const char *file, uint64_t from, uint64_t n, uint64_t step,

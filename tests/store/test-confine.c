@@ -229,10 +229,11 @@ static void test_paths(void **state)
 	char dir[] = "/var/tmp/faultline-confine.XXXXXX", text[256];
 
 	(void)state;
+	/* the kernel's answer for its version */
+	if (syscall(444, NULL, 0, 1) < 1)
+		test_skip("this kernel has no Landlock");
 	assert_non_null(mkdtemp(dir));
-	/* the kernel's answer for its version; without Landlock there is nothing to see */
-	if (syscall(444, NULL, 0, 1) >= 1)
-		assert_int_equal(in_child(do_paths, dir, text, sizeof(text)), 0);
+	assert_int_equal(in_child(do_paths, dir, text, sizeof(text)), 0);
 	assert_int_equal(rmdir(dir), 0);
 }
 

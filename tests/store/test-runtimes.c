@@ -64,7 +64,7 @@ static void damage(struct fl *fl, char *page)
 	FILE *maps = fopen("/proc/self/maps", "re");
 	unsigned n = peek_find(mem, maps, address, RUNTIMES);
 
-	live_until(live_kind(fl, page) == FL_PAGE_SWAPPED);
+	until(live_kind(fl, page) == FL_PAGE_SWAPPED);
 	for (unsigned i = 0; i < n; i++) {
 		struct peek_region r;
 		struct peek p;
@@ -81,7 +81,7 @@ static void damage(struct fl *fl, char *page)
 	close(mem);
 	fclose(maps);
 	fl_madvise(fl, page, PG, MADV_POPULATE_READ);
-	live_until(live_kind(fl, page) == FL_PAGE_POISONED);
+	until(live_kind(fl, page) == FL_PAGE_POISONED);
 }
 
 static void tell(void)
@@ -131,7 +131,7 @@ static void be_program(void)
 {
 	char c;
 
-	live_child();
+	test_child();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	close(ask[1]);
 	close(answer[0]);
@@ -334,16 +334,16 @@ static void numbers_are_used_again(void **state)
 {
 	(void)state;
 	have('c');
-	live_until(listed() == 1);
+	until(listed() == 1);
 	assert_int_equal(access(file(2, "status"), F_OK), -1);
 	assert_int_equal(access(file(1, "status"), R_OK), 0);
 	have('m');
-	live_until(listed() == CLIENT_RUNTIMES);
+	until(listed() == CLIENT_RUNTIMES);
 	for (unsigned nr = 1; nr <= CLIENT_RUNTIMES; nr++)
 		assert_int_equal(access(file(nr, "status"), R_OK), 0);
 	kill(program, SIGKILL);
-	live_until(listed() == 0);
-	live_until(run_faultline("store check \"$BASE/store\" >/dev/null") == 0);
+	until(listed() == 0);
+	until(run_faultline("store check \"$BASE/store\" >/dev/null") == 0);
 }
 
 int main(void)

@@ -34,11 +34,6 @@ static int64_t cached(const struct process *p, uint64_t page, uint64_t n)
 	return DO(p, CACHED, page, n, 0, 0);
 }
 
-static bool is_late(time_t since)
-{
-	return time(NULL) - since > HANG_SECONDS;
-}
-
 static void begin_two(struct process p[2], const char *cache)
 {
 	serve(cache);
@@ -51,7 +46,6 @@ static void begin_two(struct process p[2], const char *cache)
 
 static void what_is_locked_stays(void **state)
 {
-	time_t patience = time(NULL) + HANG_SECONDS;
 	struct process p[2], c;
 
 	(void)state;
@@ -67,10 +61,7 @@ static void what_is_locked_stays(void **state)
 	OK(&p[0], UNLOCK, 0, 200, 0, 0);
 	assert_int_equal(DO(&p[0], LOCKED, 0, 0, 0, 0), 0);
 	/* what was written a moment ago stays for that moment */
-	do
-		crowd(&p[1]);
-	while (cached(&p[0], 0, 100) == 100 && time(NULL) < patience);
-	assert_true(cached(&p[0], 0, 100) < 100);
+	until((crowd(&p[1]), cached(&p[0], 0, 100) < 100));
 	assert_int_equal(cached(&p[0], 100, 200), 200);
 	/* a child locks nothing, and one that was killed neither */
 	c = child_of(&p[1]);
@@ -153,7 +144,6 @@ static void too_much_cannot_be_locked(void **state)
 static void advice_is_followed(void **state)
 {
 	struct process p[2];
-	time_t since = time(NULL);
 
 	(void)state;
 	begin_two(p, "cache=32M");
@@ -163,12 +153,10 @@ static void advice_is_followed(void **state)
 	/* of this one's mapping only */
 	OK(&p[1], ADVISE, 0, 1000, 0, MADV_SEQUENTIAL);
 	OK(&p[1], CHECK, 700, 1, 1, 1);
-	while (cached(&p[0], 700, 100) < 16)
-		assert_false(is_late(since));
+	until(cached(&p[0], 700, 100) >= 16);
 	OK(&p[0], ADVISE, 0, 1000, 0, MADV_NORMAL);
 	OK(&p[0], ADVISE, 1000, 100, 0, MADV_WILLNEED);
-	while (cached(&p[0], 1000, 100) < 100)
-		assert_false(is_late(since));
+	until(cached(&p[0], 1000, 100) == 100);
 	OK(&p[0], ADVISE, 1200, 100, 0, MADV_POPULATE_READ);
 	assert_int_equal(cached(&p[0], 1200, 100), 100);
 	OK(&p[0], ADVISE, 1300, 100, 0, MADV_POPULATE_WRITE);
@@ -183,9 +171,7 @@ static void advice_loses_nothing(void **state)
 {
 	static const int all[] = {MADV_DONTNEED, MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED,
 				  MADV_POPULATE_WRITE};
-	static uint64_t buf[WORDS];
 	struct process p[2];
-	time_t since = time(NULL);
 
 	(void)state;
 	begin_two(p, CACHE);
@@ -210,14 +196,8 @@ static void advice_loses_nothing(void **state)
 	assert_int_equal(cached(&p[0], 300, 10), 0);
 	/* what was stored is written, and then leaves, too */
 	OK(&p[0], STORE, 300, 10, 1, 5);
-	do {
-		OK(&p[0], ADVISE, 300, 10, 0, MADV_PAGEOUT);
-		assert_false(is_late(since));
-	} while (cached(&p[0], 300, 10) != 0);
-	for (uint64_t page = 300; page < 310; page++) {
-		page_of("store/files/data", page, buf);
-		assert_int_equal(differs(buf, page, 5), WORDS);
-	}
+	until(DO(&p[0], ADVISE, 300, 10, 0, MADV_PAGEOUT) == 0 && cached(&p[0], 300, 10) == 0);
+	check_file("store/files/data", 300, 10, 1, 5);
 	OK(&p[0], CHECK, 300, 10, 1, 5);
 	finish(&p[0]);
 }

@@ -11,15 +11,16 @@
 #include "shared.h"
 
 #include "mm.h"
+#include "pagecache.h"
 #include "within.h"
 
 #include <dirent.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
 #define SMALL (4UL << 20) /* cache: not all of the usual file */
 #define LARGE (16UL << 20)
-#define SETTLED_MS 400 /* a page that was written is clean by then */
 #define SILENT_MS 200
 #define FAR (PAGES - 1)
 
@@ -47,12 +48,7 @@ static void set(uint32_t *v, uint32_t to)
 /* Until it is more than that. */
 static void await_more(const uint32_t *v, uint32_t than)
 {
-	time_t since = time(NULL);
-
-	while (__atomic_load_n(v, __ATOMIC_SEQ_CST) <= than) {
-		assert_true(time(NULL) - since < HANG_SECONDS);
-		poll(NULL, 0, 5);
-	}
+	until(__atomic_load_n(v, __ATOMIC_SEQ_CST) > than);
 }
 
 static void clocks_are_ahead(uint64_t seconds)
@@ -68,12 +64,7 @@ static void the_server_is_ahead(uint64_t seconds)
 /* There is a server that pages the mapping. */
 static void await(const struct process *p, uint64_t page)
 {
-	time_t since = time(NULL);
-
-	while (DO(p, TOUCH, page, 0, 0, 0) != 0) {
-		assert_true(time(NULL) - since < 60);
-		poll(NULL, 0, 10);
-	}
+	until_within(60, DO(p, TOUCH, page, 0, 0, 0) == 0);
 }
 
 /* It has not done what it was told to. */
@@ -96,14 +87,17 @@ static void start_some(struct process *p, unsigned n, uint64_t cache)
 	}
 }
 
+static bool is_out(const struct process *p, uint64_t page, uint64_t n)
+{
+	if (DO(p, CACHED, page, n, 0, 0) == 0)
+		return true;
+	OK(p, CHECK, 1000, 1900, 1, 1);
+	return false;
+}
+
 static void push_out(const struct process *p, uint64_t page, uint64_t n)
 {
-	time_t since = time(NULL);
-
-	while (DO(p, CACHED, page, n, 0, 0) != 0) {
-		assert_true(time(NULL) - since < HANG_SECONDS);
-		OK(p, CHECK, 1000, 1900, 1, 1);
-	}
+	until(is_out(p, page, n));
 }
 
 static void refuse(const struct process *p)
@@ -117,6 +111,66 @@ static void refuse(const struct process *p)
 	await_more(&within->refusals, before);
 }
 
+/* The words of the one file that is mapped. */
+static int words_of_server(void)
+{
+	char path[PATH_MAX], to[64];
+	const struct dirent *d;
+	int f = -1;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)number_in(in_base("mnt/stats"), "pid: "));
+	dir = opendir(path);
+	assert_non_null(dir);
+	while (f < 0 && (d = readdir(dir)) != NULL) {
+		ssize_t n = readlinkat(dirfd(dir), d->d_name, to, sizeof(to) - 1);
+
+		to[n > 0 ? n : 0] = '\0';
+		if (strncmp(to, "/memfd:faultline-cache-state ", 29) == 0)
+			f = openat(dirfd(dir), d->d_name, O_RDWR | O_CLOEXEC);
+	}
+	closedir(dir);
+	assert_true(f >= 0);
+	return f;
+}
+
+/* Of these none is dirty, being written, or so lately that a device may store into it yet. */
+static bool is_clean(int words, uint64_t page, uint64_t n)
+{
+	for (uint64_t i = page; i < page + n; i++) {
+		uint32_t word;
+
+		assert_int_equal(pread(words, &word, sizeof(word), (off_t)(i * sizeof(word))),
+				 (ssize_t)sizeof(word));
+		if (word & (CACHE_DIRTY | CACHE_WRITEBACK | CACHE_RECENT))
+			return false;
+	}
+	return true;
+}
+
+static void await_clean(uint64_t page, uint64_t n)
+{
+	int words = words_of_server();
+
+	until(is_clean(words, page, n));
+	close(words);
+}
+
+/* It has done so many things that it was told to, or waits in a touch of its memory. */
+static bool has_come_to_rest(const struct process *p, unsigned orders)
+{
+	char path[64], text[16] = "";
+	int f, answers;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", (int)p->pid);
+	f = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(f >= 0);
+	assert_true(read(f, text, sizeof(text) - 1) > 0);
+	close(f);
+	assert_int_equal(ioctl(p->sock, FIONREAD, &answers), 0);
+	return (unsigned)answers == orders * sizeof(int64_t) || strncmp(text, "-1 ", 3) == 0;
+}
+
 /* What a program stores when the server does not know it any more, though others do. */
 static void stored_without_a_connection(void **state)
 {
@@ -127,9 +181,9 @@ static void stored_without_a_connection(void **state)
 	OK(&p[0], STORE, 20, 10, 1, 2);
 	refuse(&p[0]);
 	OK(&p[1], SYNC, 0, PAGES, 0, 0);
-	poll(NULL, 0, SETTLED_MS);
+	await_clean(20, 10);
 	tell(&p[0], (struct order){STORE, 20, 10, 1, 3});
-	poll(NULL, 0, SILENT_MS);
+	until(has_come_to_rest(&p[0], 1));
 	push_out(&p[1], 20, 10);
 	refuse(NULL);
 	assert_int_equal(hear(&p[0]), 0);
@@ -165,7 +219,6 @@ static void comes_again_by_itself(void **state)
 static void stored_while_a_server_ends(void **state)
 {
 	struct process p;
-	time_t since;
 
 	(void)state;
 	start_some(&p, 1, SMALL);
@@ -177,11 +230,7 @@ static void stored_while_a_server_ends(void **state)
 	/* written, and for long; and some that are being written */
 	OK(&p, STORE, 0, 5, 1, 3);
 	OK(&p, STORE, 100, 250, 1, 3);
-	since = time(NULL);
-	while (access(in_base("store/socket"), F_OK) == 0) {
-		assert_true(time(NULL) - since < HANG_SECONDS);
-		poll(NULL, 0, 5);
-	}
+	until(access(in_base("store/socket"), F_OK) != 0);
 	tell(&p, (struct order){STORE, 3, 5, 1, 4});
 	within_wait();
 	set(&within->slow, 0);
@@ -254,7 +303,6 @@ static void stored_without_a_pause(void **state)
 {
 	char listed[PATH_MAX];
 	struct process p;
-	time_t since;
 	int64_t n;
 
 	(void)state;
@@ -273,11 +321,7 @@ static void stored_without_a_pause(void **state)
 	within_serve(base, SMALL);
 	/* it has come: then, too */
 	snprintf(listed, sizeof(listed), "%s/mnt/proc/%d", base, (int)p.pid);
-	since = time(NULL);
-	while (access(listed, F_OK) != 0) {
-		assert_true(time(NULL) - since < HANG_SECONDS);
-		poll(NULL, 0, 5);
-	}
+	until(access(listed, F_OK) == 0);
 	await_added(1000000);
 	set(&adding->stop, 1);
 	n = hear(&p);
@@ -290,40 +334,20 @@ static void stored_without_a_pause(void **state)
 	munmap(adding, PG);
 }
 
-/* The words of the one file that is mapped, as a server that is about to be killed has them. */
-static int words_of_server(void)
-{
-	char path[PATH_MAX], to[64];
-	const struct dirent *d;
-	int f = -1;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)number_in(in_base("mnt/stats"), "pid: "));
-	dir = opendir(path);
-	assert_non_null(dir);
-	while (f < 0 && (d = readdir(dir)) != NULL) {
-		ssize_t n = readlinkat(dirfd(dir), d->d_name, to, sizeof(to) - 1);
-
-		to[n > 0 ? n : 0] = '\0';
-		if (strncmp(to, "/memfd:faultline-cache-state ", 29) == 0)
-			f = openat(dirfd(dir), d->d_name, O_RDWR | O_CLOEXEC);
-	}
-	closedir(dir);
-	assert_true(f >= 0);
-	return f;
-}
-
-/* A program that has let a page in may have the lock for a moment yet. */
-static void lock(int words, short how)
+static bool is_locked(int words, short how)
 {
 	struct flock whole = {.l_type = how, .l_whence = SEEK_SET};
-	time_t since = time(NULL);
 
-	/* who answers himself has it for some µs */
-	while (fcntl(words, F_OFD_SETLK, &whole) != 0) {
-		assert_true(errno == EAGAIN && time(NULL) - since < HANG_SECONDS);
-		poll(NULL, 0, 1);
-	}
+	if (fcntl(words, F_OFD_SETLK, &whole) == 0)
+		return true;
+	assert_int_equal(errno, EAGAIN);
+	return false;
+}
+
+/* A program that has let a page in may have the lock for a moment yet: who answers himself, for some µs. */
+static void lock(int words, short how)
+{
+	until(is_locked(words, how));
 }
 
 /* A server that is killed takes long to go: its locks stay, for longer than anybody waits for an answer. */
@@ -516,18 +540,24 @@ static void one_that_writes_from_its_mapping(void **state)
 		finish(&p[i]);
 }
 
+/* It was not yet: one more page is wanted. */
+static bool was_killed(const struct process *reader, uint32_t before, uint64_t page)
+{
+	if (__atomic_load_n(&within->killed, __ATOMIC_SEQ_CST) != before)
+		return true;
+	DO(reader, TOUCH, page, 0, 0, 0);
+	return false;
+}
+
 /* Have the server killed at the next punch of the page; one reads others until that was so. */
 static void kill_at_punch(const struct process *reader, uint32_t page, bool behind)
 {
 	uint32_t before = __atomic_load_n(&within->killed, __ATOMIC_SEQ_CST);
-	time_t since = time(NULL);
+	uint64_t i = 0;
 
 	set(&within->behind, behind);
 	set(&within->punched, page + 1);
-	for (uint64_t i = 0; __atomic_load_n(&within->killed, __ATOMIC_SEQ_CST) == before; i++) {
-		assert_true(time(NULL) - since < HANG_SECONDS);
-		DO(reader, TOUCH, 1000 + i % 1100, 0, 0, 0);
-	}
+	until(was_killed(reader, before, 1000 + i++ % 1100));
 	within_wait();
 	set(&within->punched, 0);
 }
@@ -616,7 +646,6 @@ static void rewritten_while_a_server_ends(void **state)
 {
 	struct process p;
 	int64_t version;
-	time_t since;
 
 	(void)state;
 	shared_run = rewrite;
@@ -626,11 +655,7 @@ static void rewritten_while_a_server_ends(void **state)
 	tell(&p, (struct order){RUN, 100, 0, 0, 2});
 	await_more(&within->slowed, 100);
 	within_stop();
-	since = time(NULL);
-	while (access(in_base("store/socket"), F_OK) == 0) {
-		assert_true(time(NULL) - since < UMOUNT_SECONDS);
-		poll(NULL, 0, 5);
-	}
+	until_within(UMOUNT_SECONDS, access(in_base("store/socket"), F_OK) != 0);
 	set(&within->slow, 0);
 	within_wait();
 	set(&within->enough, 1);
@@ -743,7 +768,6 @@ static int begin_to_map(struct process *p)
 static void one_that_maps_it_anew(void **state)
 {
 	struct process p, c;
-	time_t since;
 	int words;
 
 	(void)state;
@@ -778,11 +802,7 @@ static void one_that_maps_it_anew(void **state)
 	OK(&p, RUN, END_MAPPING, 0, 0, 0);
 	close(words);
 	OK(&p, RUN, USE_MAPPED, 0, 0, 0);
-	since = time(NULL);
-	while (DO(&p, WORD, 29, 0, 0, 0) != (int64_t)word(29, 4, 0)) {
-		assert_true(time(NULL) - since < HANG_SECONDS);
-		poll(NULL, 0, 10);
-	}
+	until(DO(&p, WORD, 29, 0, 0, 0) == (int64_t)word(29, 4, 0));
 	OK(&p, CHECK, 0, 5, 1, 2);
 	OK(&p, CHECK, 5, 10, 1, 3);
 	OK(&p, CHECK, 20, 10, 1, 4);
@@ -878,9 +898,10 @@ static void stored_where_it_is_not_protected(void **state)
 	OK(&p[1], SYNC, 0, PAGES, 0, 0);
 	check_file("store/files/data", 0, UP_TO, APART, 3);
 	tell(&p[0], (struct order){STORE, 0, half, APART, 4});
-	poll(NULL, 0, SETTLED_MS);
+	until(has_come_to_rest(&p[0], 1));
+	await_clean(half, half);
 	tell(&p[0], (struct order){STORE, half, half, APART, 5});
-	poll(NULL, 0, SILENT_MS);
+	until(has_come_to_rest(&p[0], 2));
 	push_out(&p[1], 0, UP_TO);
 	refuse(NULL);
 	for (unsigned i = 0; i < 2; i++)
@@ -980,28 +1001,26 @@ static unsigned caches_of_server(void)
 
 static void await_no_cache(void)
 {
-	time_t since = time(NULL);
-
-	while (caches_of_server() != 0) {
-		assert_true(time(NULL) - since < GONE_SECONDS);
-		poll(NULL, 0, 10);
-	}
+	until_within(GONE_SECONDS, caches_of_server() == 0);
 }
 
-/* The same where the server's clock goes on: it is that much ahead at first, and then more each time. */
-static void await_no_cache_from(uint64_t ahead, uint64_t step)
+/* No file any more, once the server has looked at its clock. */
+static bool has_no_cache_at(uint64_t ahead)
 {
 	static uint64_t buf[WORDS];
-	time_t since = time(NULL);
 
-	while (caches_of_server() != 0) {
-		assert_true(time(NULL) - since < GONE_SECONDS);
-		the_server_is_ahead(ahead);
-		/* it looks at the clock */
-		page_of("mnt/files/data", 2, buf);
-		poll(NULL, 0, 10);
-		ahead += step;
-	}
+	the_server_is_ahead(ahead);
+	page_of("mnt/files/data", 2, buf);
+	return caches_of_server() == 0;
+}
+
+/* The same where the server's clock goes on: it is that much ahead at first, and then more each second. */
+static void await_no_cache_from(uint64_t ahead, uint64_t a_second)
+{
+	double begun = test_now();
+
+	until_within(GONE_SECONDS,
+		     has_no_cache_at(ahead + (uint64_t)((test_now() - begun) * (double)a_second)));
 }
 
 static int idle(void *arg)
@@ -1027,7 +1046,6 @@ static void what_is_left_by_one_that_ends(void **state)
 {
 	struct process p, m = {.sock = -1, .spare = -1};
 	char listed[PATH_MAX];
-	time_t since;
 
 	(void)state;
 	shared_run = leave_memory;
@@ -1052,11 +1070,7 @@ static void what_is_left_by_one_that_ends(void **state)
 	remember(&m);
 	snprintf(listed, sizeof(listed), "%s/mnt/proc/%d", base, (int)p.pid);
 	kill_it(&p);
-	since = time(NULL);
-	while (access(listed, F_OK) == 0) {
-		assert_true(time(NULL) - since < HANG_SECONDS);
-		poll(NULL, 0, 5);
-	}
+	until(access(listed, F_OK) != 0);
 	/* it might come again, as far as it is known */
 	poll(NULL, 0, 3 * SILENT_MS);
 	assert_int_equal(caches_of_server(), 1);
@@ -1187,7 +1201,7 @@ static void one_that_is_away_within_a_second(void **state)
 	await_next_second(1);
 	OK(&p, SYNC, 0, PAGES, 0, 0);
 	refuse(&p);
-	await_no_cache_from(70, 10);
+	await_no_cache_from(70, 1000);
 	change_on_host(2, 7);
 	OK(&p, STORE, 0, 5, 1, 3);
 	comes_too_late(&p, 2, 7);
@@ -1306,7 +1320,6 @@ static void told_once_to_each(void **state)
 /* The same when nobody maps the file any more, and what could not be written is given up. */
 static void told_though_given_up(void **state)
 {
-	time_t since = time(NULL);
 	struct process p[3];
 
 	(void)state;
@@ -1318,10 +1331,7 @@ static void told_though_given_up(void **state)
 	OK(&p[0], STORE, 0, PAGES, 100, 2);
 	__atomic_store_n(&within->write_error, -ENOSPC, __ATOMIC_SEQ_CST);
 	finish(&p[0]);
-	while (number_in(in_base("mnt/stats"), "cache_pages: ") != 0) {
-		assert_true(time(NULL) - since < HANG_SECONDS);
-		poll(NULL, 0, 10);
-	}
+	until(number_in(in_base("mnt/stats"), "cache_pages: ") == 0);
 	__atomic_store_n(&within->write_error, 0, __ATOMIC_SEQ_CST);
 	assert_int_equal(DO(&p[1], FSYNC, 0, 0, 0, 0), -ENOSPC);
 	OK(&p[1], FSYNC, 0, 0, 0, 0);

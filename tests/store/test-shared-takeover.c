@@ -39,12 +39,7 @@ static void map_all(struct process *p, bool write)
 
 static void await_page(const struct process *p, uint64_t page)
 {
-	time_t since = time(NULL);
-
-	while (DO(p, TOUCH, page, 0, 0, 0) != 0) {
-		assert_true(time(NULL) - since < HANG_SECONDS);
-		poll(NULL, 0, 5);
-	}
+	until(DO(p, TOUCH, page, 0, 0, 0) == 0);
 }
 
 /* A page that nobody has brought in yet can be had: there is a server, and it pages the mapping. */
@@ -63,13 +58,8 @@ static void again(const char *options)
 /* One that ends in order, while programs have files mapped. */
 static void again_in_order(const char *options)
 {
-	time_t since = time(NULL);
-
 	/* who comes has the file open for a moment */
-	while (run_faultline("umount \"$BASE/mnt\" 2>/dev/null") != 0) {
-		assert_true(time(NULL) - since < HANG_SECONDS);
-		poll(NULL, 0, 5);
-	}
+	until(run_faultline("umount \"$BASE/mnt\" 2>/dev/null") == 0);
 	serve(options);
 }
 
@@ -291,7 +281,6 @@ static void one_that_is_stopped(void **state)
 	struct process p, q;
 	pid_t helper;
 	int64_t low;
-	int status;
 
 	(void)state;
 	serve(CACHE);
@@ -357,8 +346,7 @@ static void one_that_is_stopped(void **state)
 	assert_true(DO(&p, WORD, 50, 0, 7, 0) >= low);
 	OK(&p, STORE, 300, 100, 1, 5);
 	kill(q.pid, SIGCONT);
-	assert_int_equal(waitpid(helper, &status, 0), helper);
-	assert_int_equal(status, 0);
+	test_reap(helper);
 	assert_int_equal(DO(&p, WORD, 50, 0, 7, 0), 2);
 	assert_int_equal(DO(&q, WORD, 50, 0, 7, 0), 2);
 	OK(&q, CHECK, 300, 100, 1, 5);
@@ -627,12 +615,8 @@ static void stored_throughout(void **state)
 	/* everybody stores something more with the last one */
 	for (unsigned i = 0; i < OWNERS; i++) {
 		uint32_t v = get(&shadow->page[i].done);
-		time_t since = time(NULL);
 
-		while (get(&shadow->page[i].done) == v) {
-			assert_true(time(NULL) - since < HANG_SECONDS);
-			poll(NULL, 0, 1);
-		}
+		until(get(&shadow->page[i].done) != v);
 	}
 	set(&shadow->stop, 1);
 	for (unsigned i = 0; i < OWNERS; i++)

@@ -150,14 +150,10 @@ static void shows(const struct process *p, int64_t addr, uint64_t from, uint64_t
 	static uint64_t buf[WORDS];
 
 	for (uint64_t page = from; page < from + n; page += step) {
-		time_t since = time(NULL);
 		ssize_t got;
 
-		while ((got = shown(p->pid, addr + (int64_t)(page * PG), buf, PG)) == -EIO ||
-		       got == -ENOENT) {
-			assert_true(time(NULL) - since < HANG_SECONDS);
-			poll(NULL, 0, 1);
-		}
+		until((got = shown(p->pid, addr + (int64_t)(page * PG), buf, PG)) != -EIO &&
+		      got != -ENOENT);
 		assert_int_equal(got, PG);
 		if (differs(buf, page, version) != WORDS)
 			fail_msg("page %lu is not of version %lu", (unsigned long)page,
@@ -430,14 +426,8 @@ static void a_server_that_is_killed(void **state)
 /* Pages are of the version that is stored, when the client has noticed that there is a server. */
 static void await_file(uint64_t from, uint64_t n, uint64_t version)
 {
-	static uint64_t buf[WORDS];
-	time_t since = time(NULL);
-
-	for (uint64_t page = from; page < from + n;) {
-		page_of("mnt/files/data", page, buf);
-		page += differs(buf, page, version) == WORDS;
-		assert_true(time(NULL) - since < HANG_SECONDS);
-	}
+	for (uint64_t page = from; page < from + n; page++)
+		until(is_of("mnt/files/data", page, version));
 }
 
 /*
@@ -579,16 +569,6 @@ static int64_t waiting(void)
 	return number_in(in_base("mnt/stats"), "cache_dirty: ");
 }
 
-static void wait_until_waiting(int64_t n)
-{
-	time_t end = time(NULL) + HANG_SECONDS;
-
-	while (waiting() > n)
-		if (time(NULL) > end)
-			fail_msg("%d s, and %lld pages wait to be written", HANG_SECONDS,
-				 (long long)waiting());
-}
-
 /* The mount's options of write-back. */
 static void when_pages_are_written(void **state)
 {
@@ -604,7 +584,7 @@ static void when_pages_are_written(void **state)
 	clock_gettime(CLOCK_MONOTONIC, &begun);
 	for (unsigned i = 0; i < 10; i++) {
 		OK(&p, STORE, 0, 10, 1, 2 + i);
-		wait_until_waiting(0);
+		until(waiting() == 0);
 	}
 	clock_gettime(CLOCK_MONOTONIC, &ended);
 	assert_true(ended.tv_sec - begun.tv_sec < 45);
@@ -618,7 +598,7 @@ static void when_pages_are_written(void **state)
 	OK(&p, STORE, 100, 81, 1, 3);
 	assert_int_equal(waiting(), 81);
 	OK(&p, STORE, 300, 1, 1, 3);
-	wait_until_waiting(40);
+	until(waiting() <= 40);
 	finish(&p);
 }
 

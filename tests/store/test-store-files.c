@@ -461,7 +461,8 @@ static void locks(struct account *a)
 		_exit(fcntl(other, F_GETLK, &ask) == 0 && ask.l_type == F_WRLCK &&
 		      fcntl(other, F_SETLK, &try) != 0 && errno == EAGAIN);
 	}
-	waitpid(pid, &status, 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
 	note(a, "refused to another process %d\n", WEXITSTATUS(status));
 	close(fd);
 	close(other);

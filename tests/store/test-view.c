@@ -61,7 +61,7 @@ static void damage(struct fl *fl, char *page)
 	FILE *maps = fopen("/proc/self/maps", "re");
 	uint64_t address;
 
-	live_until(live_kind(fl, page) == FL_PAGE_SWAPPED);
+	until(live_kind(fl, page) == FL_PAGE_SWAPPED);
 	assert_int_equal(peek_find(mem, maps, &address, 1), 1);
 	assert_int_equal(peek_open(&p, mem, -1, address), 0);
 	assert_int_equal(peek_region(&p, (uintptr_t)page, &r), 1);
@@ -72,9 +72,9 @@ static void damage(struct fl *fl, char *page)
 	close(area);
 	close(mem);
 	fclose(maps);
-	live_until(fl_madvise(fl, page, PG, MADV_POPULATE_READ) != 0 ||
+	until(fl_madvise(fl, page, PG, MADV_POPULATE_READ) != 0 ||
 		   live_kind(fl, page) == FL_PAGE_POISONED);
-	live_until(live_kind(fl, page) == FL_PAGE_POISONED);
+	until(live_kind(fl, page) == FL_PAGE_POISONED);
 }
 
 static void fill_content(char *mem)
@@ -92,7 +92,7 @@ static void be_viewed(void)
 	struct fl *fl;
 	char c;
 
-	live_child();
+	test_child();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	close(ask[1]);
 	close(answer[0]);
@@ -185,7 +185,7 @@ static int be_server(pid_t test)
 static int begin(void **state)
 {
 	char line[PATH_MAX];
-	double until = live_now() + HANG_SECONDS;
+	double until = test_now() + HANG_SECONDS;
 	pid_t self = getpid();
 	char c;
 
@@ -211,7 +211,7 @@ static int begin(void **state)
 		exit(be_server(self));
 	snprintf(proc, sizeof(proc), "%s/%d", in_base("mnt/proc"), (int)viewed);
 	while (access(proc, F_OK) != 0) {
-		if (live_now() > until || waitpid(server_pid, NULL, WNOHANG) != 0)
+		if (test_now() > until || waitpid(server_pid, NULL, WNOHANG) != 0)
 			return -1;
 		sched_yield();
 	}

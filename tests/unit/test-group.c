@@ -48,24 +48,20 @@ static unsigned *said;
 static pid_t process(void (*fn)(char *), char *handle)
 {
 	unsigned before = __atomic_load_n(said, __ATOMIC_ACQUIRE);
-	time_t until = time(NULL) + HANG_SECONDS;
 	pid_t parent = getpid();
 	pid_t pid = fork();
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		setenv("CMOCKA_TEST_ABORT", "1", 1);
+		test_child();
 		end_with(parent);
 		fn(handle);
 		__atomic_fetch_add(said, 1, __ATOMIC_RELEASE);
 		for (;;)
 			pause();
 	}
-	while (__atomic_load_n(said, __ATOMIC_ACQUIRE) == before) {
-		assert_true(time(NULL) < until);
-		assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
-		sched_yield();
-	}
+	until(__atomic_load_n(said, __ATOMIC_ACQUIRE) != before || waitpid(pid, NULL, WNOHANG) != 0);
+	assert_int_not_equal(__atomic_load_n(said, __ATOMIC_ACQUIRE), before);
 	return pid;
 }
 
@@ -179,6 +175,7 @@ static void who_comes_at_once_meets(void **state)
 				time_t until = time(NULL) + HANG_SECONDS;
 				struct group *g;
 
+				test_child();
 				__atomic_fetch_add(&counts[0], 1, __ATOMIC_SEQ_CST);
 				while (__atomic_load_n(&counts[0], __ATOMIC_SEQ_CST) < MANY)
 					sched_yield();
@@ -191,10 +188,7 @@ static void who_comes_at_once_meets(void **state)
 			}
 		}
 		for (unsigned i = 0; i < MANY; i++) {
-			int status;
-
-			assert_int_equal(waitpid(pid[i], &status, 0), pid[i]);
-			assert_int_equal(status, 0);
+			test_reap(pid[i]);
 		}
 		munmap(counts, 4096);
 	}
@@ -245,7 +239,6 @@ static void become_another(char *handle)
 static void pages_of_the_dead_come_back(void **state)
 {
 	char handle[GROUP_HANDLE_MAX];
-	time_t until = time(NULL) + HANG_SECONDS;
 	struct group *g;
 	pid_t pid;
 
@@ -257,18 +250,12 @@ static void pages_of_the_dead_come_back(void **state)
 	assert_int_equal(group_free(g), LIMIT - 1000);
 	/* a zombie has no memory */
 	kill(pid, SIGKILL);
-	while (group_free(g) != LIMIT) {
-		assert_true(time(NULL) < until);
-		group_sweep(g, -1);
-	}
+	until((group_sweep(g, -1), group_free(g) == LIMIT));
 	assert_int_equal(group_members(g), 1);
 	end(pid);
 	/* nor has who became another program, under the same number */
 	pid = process(become_another, handle);
-	while (group_free(g) != LIMIT) {
-		assert_true(time(NULL) < until);
-		group_sweep(g, -1);
-	}
+	until((group_sweep(g, -1), group_free(g) == LIMIT));
 	assert_int_equal(kill(pid, 0), 0);
 	end(pid);
 	group_close(g);
@@ -294,11 +281,8 @@ static void a_number_has_one_member(void **state)
 /* Another limit, for which there is room. */
 static void set_limit(struct group *g, uint64_t pages)
 {
-	time_t until = time(NULL) + HANG_SECONDS;
-
 	assert_int_equal(group_aim(g, pages), 0);
-	while (group_follow(g) != 0)
-		assert_true(time(NULL) < until);
+	until(group_follow(g) == 0);
 	group_sweep(g, -1);
 	assert_int_equal(group_limit(g), pages);
 }
@@ -342,9 +326,11 @@ static bool dies_after(struct group *g, char *handle, enum act what, unsigned st
 	int status;
 
 	if (pid == 0) {
-		struct group *mine = join(handle);
+		struct group *mine;
 
-		group_take(mine, 1000, 1000, GROUP_FOR_FLOOR);
+		test_child();
+		mine = join(handle);
+		assert_int_equal(group_take(mine, 1000, 1000, GROUP_FOR_FLOOR), 1000);
 		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 		raise(SIGSTOP);
 		act(mine, what);

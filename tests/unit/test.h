@@ -13,10 +13,14 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /*
@@ -24,6 +28,62 @@
  * is: a guard against hangs, and below TEST_TIMEOUT.
  */
 #define HANG_SECONDS 300
+
+/* Seconds, of a clock that only goes forward. */
+static inline double test_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+/* Others have their turn: what comes at once is seen at once, what takes longer is looked at each ms. */
+static inline void test_yield(unsigned times)
+{
+	if (times < 1000)
+		sched_yield();
+	else
+		poll(NULL, 0, 1);
+}
+
+/* Until the condition holds; the test fails when it does not come in so many seconds. */
+#define until_within(seconds, cond)                                                                \
+	do {                                                                                       \
+		double end_ = test_now() + (seconds);                                              \
+                                                                                                   \
+		for (unsigned times_ = 0; !(cond); times_++) {                                     \
+			if (test_now() > end_)                                                     \
+				fail_msg("waited %d s for: %s", (int)(seconds), #cond);            \
+			test_yield(times_);                                                        \
+		}                                                                                  \
+	} while (0)
+
+#define until(cond) until_within(HANG_SECONDS, cond)
+
+/* Of a case nothing can be tried here.  It counts as skipped: scripts/test fails then. */
+static inline void test_skip(const char *why)
+{
+	print_message("# skipped: %s\n", why);
+	skip();
+}
+
+/* In a child a failed assertion must end the child: call this first there. */
+static inline void test_child(void)
+{
+	setenv("CMOCKA_TEST_ABORT", "1", 1);
+}
+
+/* Wait for a child, whose end must be a good one. */
+static inline void test_reap(pid_t pid)
+{
+	int status;
+
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (status != 0)
+		fail_msg("a child's wait status is %x", (unsigned)status);
+}
 
 /*
  * Run fn(arg) in a child; its wait status, and what it wrote to standard error
