@@ -8,6 +8,7 @@
 
 set -eu
 
+hang_seconds=300 # as HANG_SECONDS of tests/unit/test.h
 faultline=$FL_BUILD/src/cli/faultline
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/faultline-test.XXXXXX")
 
@@ -21,7 +22,36 @@ remove_work() {
 	[ ! -d "$work/mnt" ] || "$faultline" umount --lazy "$work/mnt" 2>/dev/null || true
 	rm -rf "$work"
 }
-trap finish EXIT
+
+# left_out WHAT: the rest of a test passes, but it counts as skipped.  scripts/test fails then.
+something_left_out=
+left_out() {
+	echo "faultline: not tested: $*"
+	something_left_out=yes
+}
+
+# by_root WHAT: whether this can be tried
+by_root() {
+	[ "$(id -u)" -eq 0 ] && return
+	left_out "$*: only root can"
+	return 1
+}
+
+# has TOOL WHAT: the same of what takes a program
+has() {
+	! command -v "$1" >/dev/null || return 0
+	left_out "$2: there is no $1"
+	return 1
+}
+
+at_end() {
+	status=$?
+	trap - EXIT
+	finish
+	[ "$status" -ne 0 ] || [ -z "$something_left_out" ] || status=77
+	exit "$status"
+}
+trap at_end EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -41,6 +71,15 @@ expect() {
 	status=0
 	"$@" >"$work/out" 2>"$work/err" || status=$?
 	[ "$status" -eq "$want" ] || fail "$*: status $status instead of $want"
+}
+
+# until_so COMMAND...: what comes to be in a moment
+until_so() {
+	end=$(($(date +%s) + hang_seconds))
+	until "$@"; do
+		[ "$(date +%s)" -lt "$end" ] || fail "$*: not within $hang_seconds seconds"
+		sleep 0.05
+	done
 }
 
 # one_line TEXT WHAT...: that is all it said

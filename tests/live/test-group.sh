@@ -137,7 +137,7 @@ FAULTLINE_LIMIT=16M FAULTLINE_LIMIT_GROUP=1 LD_PRELOAD=$FL_BUILD/src/preload/.li
 says '^faultline: .*group-tree has a limit of its own: '
 unset FAULTLINE_GROUP
 # nor does a program that becomes another user's come into this one's group
-if [ "$(id -u)" -eq 0 ]; then
+if by_root "another user's program"; then
 	# the tree may be where others cannot read
 	cp "$FL_BUILD/src/preload/.libs/libfaultline-preload.so" "$tree" "$work"
 	chmod 755 "$work" "$work"/*

@@ -71,7 +71,7 @@ refuses 2 "'x1' is not a process number" map x1
 refuses 2 "unknown option" map --bogus 1
 refuses 1 "process 4194305: No such process" map 4194305
 refuses 1 "process $$ has no memory that faultline manages" map "$$"
-if [ "$(id -u)" -eq 0 ]; then
+if by_root "map as nobody"; then
 	cp "$faultline" "$work/faultline"
 	chmod 755 "$work"
 	status=0

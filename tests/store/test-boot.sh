@@ -63,7 +63,7 @@ if mount -t fuse.faultline "$work/none" "$work/mnt" 2>"$work/err"; then
 fi
 grep -q "^faultline: $work/none: No such file" "$work/err" || fail "mount: does not say why"
 END
-if [ "$(id -u)" -eq 0 ] && [ -x /sbin/mount.fuse3 ]; then
+if by_root "the line of fstab" && has mount.fuse3 "the line of fstab"; then
 	export work
 	unshare -m sh "$work/by-mount" >"$work/out" 2>&1 || fail "mount: status $?"
 fi
@@ -73,7 +73,7 @@ fi
 sed -e "s,/var/lib/faultline/%i,$work/store,g" -e "s,/run/faultline/%i,$work/mnt,g" \
 	-e "s,^\(ExecStart=\)faultline,\1$work/bin/faultline," \
 	"$FL_SRC/dist/faultline-store@.service" >"$work/faultline-store@.service"
-if command -v systemd-analyze >/dev/null; then
+if has systemd-analyze "the unit, by systemd"; then
 	systemd-analyze verify --man=no "$work/faultline-store@.service" >"$work/out" 2>&1 ||
 		fail "systemd-analyze: status $?"
 	if grep -q "faultline-store" "$work/out"; then

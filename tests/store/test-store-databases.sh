@@ -68,16 +68,6 @@ value() {
 	sed -n "s/^$1: //p" "$work/mnt/stats"
 }
 
-# until COMMAND...: what is there in a moment
-until_so() {
-	tries=0
-	until "$@"; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 1000 ] || fail "$*: not within a minute"
-		sleep 0.05
-	done
-}
-
 # --- a sort and searches ---
 
 "$mapped" make "$plain/records" 8

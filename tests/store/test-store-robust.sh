@@ -33,12 +33,7 @@ dirty() {
 # written: all pages were, and are let in again for those who have mutexes there
 written() {
 	sync "$file"
-	tries=0
-	until dirty 64; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 1000 ] || fail "pages with mutexes that are held stay protected"
-		sleep 0.05
-	done
+	until_so dirty 64
 }
 
 # begin COMMAND [inherit]: $holder has them all

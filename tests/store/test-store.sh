@@ -5,8 +5,6 @@
 # each bad input, and no mount or process left, however the server ends.
 . "${FL_SRC:-.}/tests/functions.sh"
 
-hang_seconds=300 # as HANG_SECONDS of tests/unit/test.h
-
 chmod 755 "$work"
 
 loop=
@@ -226,7 +224,7 @@ refuses "already served by process $(keeper) at $work/mnt" mount "$work/store" "
 run 0 store init "$work/other"
 refuses "$work/mnt: in use: the store $work/store is mounted there" mount "$work/other" "$work/mnt"
 [ "$(field "$work/mnt/stats" store)" = "$work/store" ] || fail "the one that was there is gone"
-if [ "$(id -u)" -eq 0 ]; then
+if by_root "another user looks"; then
 	if setpriv --reuid=65534 --regid=65534 --clear-groups ls "$work/mnt" >/dev/null 2>&1; then
 		fail "another user may look"
 	fi
@@ -380,7 +378,7 @@ told() {
 	read -r line <&9 || fail "the program has gone"
 	[ "${line%% *}" = "$1" ] || fail "the program says '$line' instead of '$1'"
 }
-if [ "$(id -u)" -eq 0 ]; then
+if by_root "a block device"; then
 	run 0 store init "$work/devices"
 	truncate -s 32M "$work/disk"
 	loop=$(losetup -f --show "$work/disk") || fail "no loop device is to be had"
@@ -458,7 +456,7 @@ back() {
 	exec 8>&- 9<&-
 	wait "$pid" || true
 }
-if [ "$(id -u)" -eq 0 ]; then
+if by_root "another mount namespace"; then
 	mkfifo "$work/to" "$work/from"
 
 	# nobody uses it there: the server ends all the same
@@ -506,7 +504,7 @@ open_fuse='
 		mknod -m 666 "$2/fuse" c "0x$(stat -c %t /dev/fuse)" "0x$(stat -c %T /dev/fuse)"
 	mount --bind "$2/fuse" /dev/fuse
 '
-if [ "$(id -u)" -eq 0 ] && command -v fusermount3 >/dev/null; then
+if by_root "an ordinary user" && has fusermount3 "an ordinary user"; then
 	cp "$faultline" "$work/faultline"
 	install -d -o 65534 -g 65534 "$work/own" "$work/own/mnt"
 	chmod 755 "$work/faultline"
@@ -542,33 +540,32 @@ apart() {
 		status=$?
 }
 
-# one_line TEXT: what it says
-one_line() {
-	[ "$status" -eq 1 ] || fail "status $status"
-	[ "$(wc -l <"$work/err")" -eq 1 ] || fail "not one line"
-	grep -q -e "^faultline: .*$1" "$work/err" || fail "does not say '$1'"
+# refused_with TEXT: what it says
+refused_with() {
+	[ "$status" -eq 1 ] || fail "$1: status $status"
+	one_line "$1" apart
 }
 mkdir "$work/fs"
-if [ "$(id -u)" -eq 0 ]; then
+if by_root "directories that cannot be written to"; then
 	apart 'mount -t tmpfs -o ro none "$2/fs"; "$1" store init "$2/fs"'
-	one_line 'Read-only file system'
+	refused_with 'Read-only file system'
 	apart 'mount -t tmpfs -o size=1m none "$2/fs"; "$1" store init "$2/fs/store"
 		mount -o remount,ro "$2/fs"; "$1" mount $3 "$2/fs/store" "$2/mnt"'
-	one_line 'Read-only file system'
+	refused_with 'Read-only file system'
 	# no inode, and no block, is left
 	apart 'mount -t tmpfs -o nr_inodes=4 none "$2/fs"
 		status=0; "$1" store init "$2/fs/store" || status=$?; ls -A "$2/fs" >&2; exit $status'
-	one_line 'cannot be made a store: No space left on device'
+	refused_with 'cannot be made a store: No space left on device'
 	apart 'mount -t tmpfs -o size=1m none "$2/fs"; "$1" store init "$2/fs/store"
 		cat /dev/zero 2>/dev/null >"$2/fs/full" || true
 		status=0; "$1" mount $3 "$2/fs/store" "$2/mnt" || status=$?
-		! grep " $2/mnt " /proc/self/mounts; exit $status'
-	one_line 'No space left on device'
-	if command -v fusermount3 >/dev/null; then
+		! grep " $2/mnt " /proc/self/mounts >&2 || exit 99; exit $status'
+	refused_with 'No space left on device'
+	if has fusermount3 "no fusermount3"; then
 		apart "$open_fuse"'mount --bind /dev/null "$(command -v fusermount3)"
 			cd "$2/own"; setpriv --reuid=65534 --regid=65534 --clear-groups \
 				../faultline mount $3 store mnt'
-		one_line 'fusermount3'
+		refused_with 'fusermount3'
 	fi
 fi
 

@@ -32,17 +32,13 @@ esac
 status=0
 FL_STORE=$mnt FAULTLINE_STORE=$mnt "$@" || status=$?
 
+no_slot_is_used() {
+	grep '^used: ' "$work"/mnt/swap/disk[01].stat >"$work/out"
+	[ "$(grep -c ':used: 0$' "$work/out")" -eq 2 ]
+}
+
 # What ended a moment ago is found a moment later.
-tries=0
-while used=$(sed -n 's/^used: //p' "$work"/mnt/swap/disk[01].stat | tr '\n' ' ') &&
-	[ "$used" != "0 0 " ]; do
-	tries=$((tries + 1))
-	if [ "$tries" -gt 3000 ]; then
-		echo "faultline: slots are left in use: $used" >&2
-		exit 1
-	fi
-	sleep 0.1
-done
+until_so no_slot_is_used
 "$faultline" store check "$work/store"
 grep -e '^written_bytes: ' "$work/mnt/stats"
 "$faultline" umount "$work/mnt"
