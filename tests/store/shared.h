@@ -520,6 +520,15 @@ static inline void start(struct process *p)
 	remember(p);
 }
 
+/* Processes that have the first pages of the file mapped, for writing, too. */
+static inline void start_mapped(struct process *p, unsigned n, uint64_t pages)
+{
+	for (unsigned i = 0; i < n; i++) {
+		start(&p[i]);
+		OK(&p[i], MAP, 0, pages, 0, 1);
+	}
+}
+
 /* Have it fork: its child. */
 static inline struct process child_of(struct process *p)
 {
@@ -623,6 +632,14 @@ static inline void make_file(uint64_t pages)
 		assert_int_equal(write(f, page, PG), (ssize_t)PG);
 	}
 	close(f);
+}
+
+/* The usual file, of a server with such a cache, and processes that have it mapped. */
+static inline void begin_mapped(struct process *p, unsigned n, const char *cache)
+{
+	serve(cache);
+	make_file(PAGES);
+	start_mapped(p, n, PAGES);
 }
 
 static inline void page_of(const char *file, uint64_t page, uint64_t *buf)

@@ -34,22 +34,12 @@ static int64_t cached(const struct process *p, uint64_t page, uint64_t n)
 	return DO(p, CACHED, page, n, 0, 0);
 }
 
-static void begin_two(struct process p[2], const char *cache)
-{
-	serve(cache);
-	make_file(PAGES);
-	for (unsigned i = 0; i < 2; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, PAGES, 0, 1);
-	}
-}
-
 static void what_is_locked_stays(void **state)
 {
 	struct process p[2], c;
 
 	(void)state;
-	begin_two(p, CACHE);
+	begin_mapped(p, 2, CACHE);
 	OK(&p[0], LOCK, 0, 200, LOCK_ALL);
 	assert_int_equal(cached(&p[0], 0, 200), 200);
 	assert_int_equal(DO(&p[0], LOCKED, 0, 0, 0, 0), 200 * 4);
@@ -82,7 +72,7 @@ static void locks_come_with_mappings(void **state)
 	struct process p[2], q;
 
 	(void)state;
-	begin_two(p, CACHE);
+	begin_mapped(p, 2, CACHE);
 	OK(&p[0], MORE, 0, 100, 0, MAP_POPULATE);
 	assert_int_equal(cached(&p[0], 0, 100), 100);
 	OK(&p[0], MORE, 200, 100, 0, MAP_LOCKED);
@@ -124,7 +114,7 @@ static void too_much_cannot_be_locked(void **state)
 	struct process p[2];
 
 	(void)state;
-	begin_two(p, CACHE);
+	begin_mapped(p, 2, CACHE);
 	assert_int_equal(DO(&p[0], LOCK, 0, 2000, LOCK_ALL), -ENOMEM);
 	assert_int_equal(DO(&p[0], LOCKED, 0, 0, 0, 0), 0);
 	assert_int_equal(DO(&p[0], MORE, 0, 2000, 0, MAP_LOCKED), -EAGAIN);
@@ -146,7 +136,7 @@ static void advice_is_followed(void **state)
 	struct process p[2];
 
 	(void)state;
-	begin_two(p, "cache=32M");
+	begin_mapped(p, 2, "cache=32M");
 	OK(&p[0], ADVISE, 0, 1000, 0, MADV_RANDOM);
 	OK(&p[0], CHECK, 500, 1, 1, 1);
 	assert_int_equal(cached(&p[0], 400, 200), 1);
@@ -174,7 +164,7 @@ static void advice_loses_nothing(void **state)
 	struct process p[2];
 
 	(void)state;
-	begin_two(p, CACHE);
+	begin_mapped(p, 2, CACHE);
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		OK(&p[0], STORE, 0, 200, 1, 2 + i);
 		OK(&p[0], ADVISE, 0, 200, 0, all[i]);
@@ -208,7 +198,7 @@ static void removed_pages_are_holes(void **state)
 	struct process p[3];
 
 	(void)state;
-	begin_two(p, CACHE);
+	begin_mapped(p, 2, CACHE);
 	start(&p[2]);
 	OK(&p[2], MAP, 0, PAGES, 0, 0);
 	assert_int_equal(DO(&p[2], ADVISE, 10, 10, 0, MADV_REMOVE), -EACCES);
@@ -256,7 +246,7 @@ static void faults_are_counted(void **state)
 	struct process p[2];
 
 	(void)state;
-	begin_two(p, CACHE);
+	begin_mapped(p, 2, CACHE);
 	for (unsigned i = 0; i < 2; i++)
 		OK(&p[i], ADVISE, 0, PAGES, 0, MADV_RANDOM);
 	minor = counted("cache_minor: ");
@@ -298,7 +288,7 @@ static void brought_before_it_is_touched(void **state)
 	int64_t came;
 
 	(void)state;
-	begin_two(p, CACHE);
+	begin_mapped(p, 2, CACHE);
 	OK(&p[0], ADVISE, 0, PAGES, 0, MADV_RANDOM);
 	assert_int_equal(DO(&p[0], TRY, 500, 200, 0, 0), -EAGAIN);
 	OK(&p[0], BRING_IN, 500, 200, 0, 0);
@@ -349,10 +339,7 @@ static void options_are_refused(void **state)
 	struct process p;
 
 	(void)state;
-	serve(CACHE);
-	make_file(PAGES);
-	start(&p);
-	OK(&p, MAP, 0, PAGES, 0, 1);
+	begin_mapped(&p, 1, CACHE);
 	for (int option = SET_NULL; option <= SET_ERROR; option++)
 		assert_int_equal(DO(&p, SET, 100, 100, 0, (uint64_t)option),
 				 option < SET_LIMIT ? 0 : -EOPNOTSUPP);
@@ -385,7 +372,7 @@ static void windows_of_mappings(void **state)
 	struct process p[2], c;
 
 	(void)state;
-	begin_two(p, room);
+	begin_mapped(p, 2, room);
 	for (unsigned i = 0; i < 2; i++)
 		OK(&p[i], ADVISE, 0, PAGES, 0, MADV_SEQUENTIAL);
 	OK(&p[0], SET, 0, 2400, 0, SET_READAHEAD);
@@ -443,7 +430,7 @@ static void what_is_hot_stays(void **state)
 	struct process p[2], c;
 
 	(void)state;
-	begin_two(p, CACHE);
+	begin_mapped(p, 2, CACHE);
 	OK(&p[0], SET, 0, HOT_PAGES, 0, SET_HOT);
 	OK(&p[1], SET, 0, HOT_PAGES, 0, SET_COLD);
 	OK(&p[0], CHECK, 0, HOT_PAGES, 1, 1);
@@ -482,7 +469,7 @@ static void not_all_can_be_hot(void **state)
 	int64_t came;
 
 	(void)state;
-	begin_two(p, CACHE);
+	begin_mapped(p, 2, CACHE);
 	OK(&p[0], SET, 0, 2000, 0, SET_HOT);
 	OK(&p[0], CHECK, 0, 2000, 1, 1);
 	OK(&p[1], ADVISE, 0, PAGES, 0, MADV_RANDOM);

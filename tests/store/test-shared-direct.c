@@ -123,12 +123,7 @@ static void assert_arrived(const struct process *p)
 
 static void start_some(struct process *p, unsigned n, const char *cache)
 {
-	serve(cache);
-	make_file(PAGES);
-	for (unsigned i = 0; i < n; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, PAGES, 0, 1);
-	}
+	begin_mapped(p, n, cache);
 	version = 2;
 	OK(&p[0], STORE, PAGE, 1, 1, version);
 }

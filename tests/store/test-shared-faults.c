@@ -80,8 +80,7 @@ static void start_some(struct process *p, unsigned n, uint64_t cache)
 	within_serve(base, cache);
 	make_file(PAGES);
 	for (unsigned i = 0; i < n; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, PAGES, 0, 1);
+		start_mapped(&p[i], 1, PAGES);
 		/* nothing of the mount is in use: it ends at once */
 		OK(&p[i], SHUT, 0, 0, 0, 0);
 	}
@@ -884,8 +883,7 @@ static void stored_where_it_is_not_protected(void **state)
 	within_serve(base, SMALL);
 	make_file(PAGES);
 	for (unsigned i = 0; i < 2; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, PAGES, 0, 1);
+		start_mapped(&p[i], 1, PAGES);
 		if (i == 0)
 			OK(&p[i], RUN, OFTEN, 0, 0, 0);
 		OK(&p[i], SHUT, 0, 0, 0, 0);
@@ -1055,14 +1053,12 @@ static void what_is_left_by_one_that_ends(void **state)
 	finish(&p);
 	await_no_cache();
 	for (unsigned i = 0; i < 5; i++) {
-		start(&p);
-		OK(&p, MAP, 0, PAGES, 0, 1);
+		start_mapped(&p, 1, PAGES);
 		OK(&p, STORE, 10 * i, 10, 1, 3);
 		kill_it(&p);
 		await_no_cache();
 	}
-	start(&p);
-	OK(&p, MAP, 0, PAGES, 0, 1);
+	start_mapped(&p, 1, PAGES);
 	OK(&p, SHUT, 0, 0, 0, 0);
 	OK(&p, STORE, 50, 10, 1, 3);
 	m.pid = (pid_t)DO(&p, RUN, 0, 0, 0, 0);
@@ -1080,8 +1076,7 @@ static void what_is_left_by_one_that_ends(void **state)
 	assert_int_equal(caches_of_server(), 1);
 	await_no_cache_from(11, 0);
 	/* what was taken is not kept for longer than the others have had time to come */
-	start(&p);
-	OK(&p, MAP, 0, PAGES, 0, 1);
+	start_mapped(&p, 1, PAGES);
 	OK(&p, SHUT, 0, 0, 0, 0);
 	kill_server();
 	within_serve(base, SMALL);

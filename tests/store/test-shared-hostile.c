@@ -191,10 +191,7 @@ static void hostile_clients(void **state)
 	char *own;
 
 	(void)state;
-	serve(CACHE);
-	make_file(PAGES);
-	start(&p);
-	OK(&p, MAP, 0, PAGES, 0, 1);
+	begin_mapped(&p, 1, CACHE);
 	f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
 	assert_true(f >= 0);
 	/* no userfaultfd */
@@ -624,10 +621,7 @@ static void comes_and_goes(void **state)
 	char *own;
 
 	(void)state;
-	serve(CACHE);
-	make_file(PAGES);
-	start(&p);
-	OK(&p, MAP, 0, PAGES, 0, 1);
+	begin_mapped(&p, 1, CACHE);
 	OK(&p, STORE, 0, 10, 1, 2);
 	f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
 	uffd = open_telling();
@@ -674,10 +668,7 @@ static void one_of_a_library_before(void **state)
 	struct process p;
 
 	(void)state;
-	serve(CACHE);
-	make_file(PAGES);
-	start(&p);
-	OK(&p, MAP, 0, PAGES, 0, 1);
+	begin_mapped(&p, 1, CACHE);
 	OK(&p, SHUT, 0, 0, 0, 0);
 	uffd = (int)uffd_open(uffd_device());
 	f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);

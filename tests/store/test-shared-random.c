@@ -268,8 +268,7 @@ static void begin_torture(struct process p[OWNERS], uint64_t *seed)
 	rng = *seed;
 	make_file(STEADY);
 	for (unsigned i = 0; i < OWNERS; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, STEADY + TAIL, 0, 1);
+		start_mapped(&p[i], 1, STEADY + TAIL);
 		tell(&p[i], (struct order){RUN, i, 0, 0, next()});
 	}
 }
@@ -307,8 +306,7 @@ static void all_at_once(void **state)
 		if (poll(&f, 1, (int)(next() % 300)) != 0)
 			fail_msg("seed %lu: process %u has ended", (unsigned long)seed, k);
 		kill_it(&p[k]);
-		start(&p[k]);
-		OK(&p[k], MAP, 0, STEADY + TAIL, 0, 1);
+		start_mapped(&p[k], 1, STEADY + TAIL);
 		tell(&p[k], (struct order){RUN, k, 0, 0, next()});
 	}
 	set(&shadow->stop, 1);
@@ -363,8 +361,7 @@ static void stored_is_kept(void **state)
 
 		serve("cache=3M");
 		begin_torture(p, &seed);
-		start(&holder);
-		OK(&holder, MAP, 0, STEADY + TAIL, 0, 1);
+		start_mapped(&holder, 1, STEADY + TAIL);
 		poll(NULL, 0, (int)(next() % 500));
 		for (unsigned k = 0; k < OWNERS; k++) {
 			kill(p[k].pid, SIGSTOP);

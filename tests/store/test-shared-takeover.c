@@ -595,8 +595,7 @@ static void stored_throughout(void **state)
 	serve(CACHE);
 	make_file(STEADY + MORE_PAGES);
 	for (unsigned i = 0; i < OWNERS; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, STEADY + MORE_PAGES, 0, 1);
+		start_mapped(&p[i], 1, STEADY + MORE_PAGES);
 		OK(&p[i], SHUT, 0, 0, 0, 0);
 		tell(&p[i], (struct order){RUN, i, 0, 0, next()});
 	}

@@ -16,12 +16,7 @@ static void two_see_one_copy(void **state)
 	struct process p[2];
 
 	(void)state;
-	serve(CACHE);
-	make_file(PAGES);
-	for (unsigned i = 0; i < 2; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, PAGES, 0, 1);
-	}
+	begin_mapped(p, 2, CACHE);
 	for (unsigned i = 0; i < 2; i++)
 		OK(&p[i], CHECK, 0, PAGES, 1, 1);
 	/* at once, each its own half of the pages, alternating */
@@ -51,12 +46,7 @@ static void a_killed_one_loses_nothing(void **state)
 	struct process p[2];
 
 	(void)state;
-	serve(CACHE);
-	make_file(PAGES);
-	for (unsigned i = 0; i < 2; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, PAGES, 0, 1);
-	}
+	begin_mapped(p, 2, CACHE);
 	OK(&p[0], STORE, 0, 500, 1, 7);
 	kill_it(&p[0]);
 	OK(&p[1], CHECK, 0, 500, 1, 7);
@@ -90,8 +80,7 @@ static void both_ways(void **state)
 	/* the kernel has it cached from before */
 	for (uint64_t i = 0; i < 300; i++)
 		assert_int_equal(pread(f, buf, PG, (off_t)(i * PG)), (ssize_t)PG);
-	start(&p);
-	OK(&p, MAP, 0, 300, 0, 1);
+	start_mapped(&p, 1, 300);
 	for (uint64_t i = 0; i < 200; i++) {
 		uint64_t page = i * 7 % 300, v = 1000 + i;
 
@@ -114,8 +103,7 @@ static void both_ways(void **state)
 	/* what lies in a hole of the host's is found */
 	assert_int_equal(ftruncate(f, 600 * PG), 0);
 	finish(&p);
-	start(&p);
-	OK(&p, MAP, 0, 600, 0, 1);
+	start_mapped(&p, 1, 600);
 	OK(&p, PUT, 500, 0, 0, 77);
 	assert_int_equal(lseek(f, 400 * PG, SEEK_DATA), 500 * PG);
 	/* another one opens it now */
@@ -290,8 +278,7 @@ static void own_files_shown_in_proc(void **state)
 	at = DO(&p, RUN, 0, 0, 0, 5);
 	assert_true(at > 0);
 	shows(&p, at, 6, 1, 1, 1);
-	start(&other);
-	OK(&other, MAP, 0, PAGES, 0, 1);
+	start_mapped(&other, 1, PAGES);
 	map_at = DO(&other, WHERE, 0, 0, 0, 0);
 	OK(&other, STORE, 2000, 1, 1, 7);
 	shows(&other, map_at, 2000, 1, 1, 7);
@@ -311,10 +298,7 @@ static void cut_and_grown(void **state)
 	(void)state;
 	serve(CACHE);
 	make_file(400);
-	for (unsigned i = 0; i < 2; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, 800, 0, 1);
-	}
+	start_mapped(p, 2, 800);
 	OK(&p[0], TOUCH, 399, 0, 0, 0);
 	assert_int_equal(DO(&p[0], TOUCH, 400, 0, 0, 0), 1);
 	OK(&p[0], STORE, 0, 400, 1, 5);
@@ -389,12 +373,7 @@ static void a_server_that_is_killed(void **state)
 	struct process p[2];
 
 	(void)state;
-	serve(CACHE);
-	make_file(PAGES);
-	for (unsigned i = 0; i < 2; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, PAGES, 0, 1);
-	}
+	begin_mapped(p, 2, CACHE);
 	OK(&p[0], STORE, 0, 100, 1, 3);
 	OK(&p[0], SYNC, 0, 100, 0, 0);
 	OK(&p[0], STORE, 50, 10, 1, 4);
@@ -412,8 +391,7 @@ static void a_server_that_is_killed(void **state)
 	serve(CACHE);
 	finish(&p[1]);
 	finish(&p[0]);
-	start(&p[0]);
-	OK(&p[0], MAP, 0, PAGES, 0, 1);
+	start_mapped(&p[0], 1, PAGES);
 	OK(&p[0], CHECK, 0, 40, 1, 3);
 	OK(&p[0], CHECK, 60, 40, 1, 3);
 	OK(&p[0], CHECK, 100, PAGES - 100, 1, 1);
@@ -439,12 +417,7 @@ static void servers_come_and_go(void **state)
 	struct process p[2];
 
 	(void)state;
-	serve(CACHE);
-	make_file(PAGES);
-	for (unsigned i = 0; i < 2; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, PAGES, 0, 1);
-	}
+	begin_mapped(p, 2, CACHE);
 	OK(&p[1], CHECK, 0, 400, 1, 1);
 	OK(&p[0], STORE, 0, 100, 1, 3);
 	kill_server();
@@ -478,10 +451,7 @@ static void what_others_changed_is_kept(void **state)
 
 	(void)state;
 	for (unsigned round = 0; round < 3; round++) {
-		serve(CACHE);
-		make_file(PAGES);
-		start(&p);
-		OK(&p, MAP, 0, PAGES, 0, 1);
+		begin_mapped(&p, 1, CACHE);
 		OK(&p, STORE, 0, 100, 1, 3);
 		kill_server();
 		OK(&p, STORE, 50, 10, 1, 4);
@@ -498,8 +468,7 @@ static void what_others_changed_is_kept(void **state)
 			assert_int_equal(pwrite(f, buf, PG, 5 * PG), (ssize_t)PG);
 			close(f);
 		} else if (round == 1) {
-			start(&q);
-			OK(&q, MAP, 0, PAGES, 0, 1);
+			start_mapped(&q, 1, PAGES);
 			OK(&q, STORE, 5, 1, 1, 9);
 			OK(&q, SYNC, 5, 1, 0, 0);
 			finish(&q);
@@ -533,12 +502,8 @@ static void forked(void **state)
 	struct process p, c, q;
 
 	(void)state;
-	serve(CACHE);
-	make_file(PAGES);
-	start(&q);
-	OK(&q, MAP, 0, PAGES, 0, 1);
-	start(&p);
-	OK(&p, MAP, 0, PAGES, 0, 1);
+	begin_mapped(&q, 1, CACHE);
+	start_mapped(&p, 1, PAGES);
 	OK(&p, STORE, 100, 200, 1, 2);
 	c = child_of(&p);
 	OK(&c, CHECK, 100, 200, 1, 2);
@@ -579,8 +544,7 @@ static void when_pages_are_written(void **state)
 	/* ten times, which would take ten times five seconds */
 	serve("cache=32M,dirty_expire=0.25");
 	make_file(400);
-	start(&p);
-	OK(&p, MAP, 0, 400, 0, 1);
+	start_mapped(&p, 1, 400);
 	clock_gettime(CLOCK_MONOTONIC, &begun);
 	for (unsigned i = 0; i < 10; i++) {
 		OK(&p, STORE, 0, 10, 1, 2 + i);
@@ -593,8 +557,7 @@ static void when_pages_are_written(void **state)
 	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
 	/* 81 pages of 8192 may wait for an hour, and 82 become 40 or less */
 	serve("cache=32M,dirty_expire=3600,dirty_background=1");
-	start(&p);
-	OK(&p, MAP, 0, 400, 0, 1);
+	start_mapped(&p, 1, 400);
 	OK(&p, STORE, 100, 81, 1, 3);
 	assert_int_equal(waiting(), 81);
 	OK(&p, STORE, 300, 1, 1, 3);
@@ -611,10 +574,7 @@ static void one_copy_in_memory(void **state)
 	(void)state;
 	serve("cache=32M");
 	make_file(2000);
-	for (unsigned i = 0; i < 4; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, 2000, 0, 1);
-	}
+	start_mapped(p, 4, 2000);
 	for (unsigned i = 0; i < 4; i++)
 		OK(&p[i], CHECK, 0, 2000, 1, 1);
 	for (unsigned i = 0; i < 4; i++) {
@@ -681,10 +641,7 @@ static void a_full_disk(void **state)
 	assert_int_equal(truncate(in_base("store/files/data"), 2000 * PG), 0);
 	f = open(in_base("store/files/filler"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	assert_int_equal(fallocate(f, 0, 0, 11L << 20), 0);
-	for (unsigned i = 0; i < 2; i++) {
-		start(&p[i]);
-		OK(&p[i], MAP, 0, 2000, 0, 1);
-	}
+	start_mapped(p, 2, 2000);
 	OK(&p[0], STORE, 0, 700, 1, 2);
 	assert_int_equal(DO(&p[0], SYNC, 0, 1000, 0, 0), -ENOSPC);
 	OK(&p[1], CHECK, 0, 700, 1, 2);
