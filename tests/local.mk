@@ -156,7 +156,8 @@ live_ldadd = lib/libfaultline.la $(CMOCKA_LIBS) -lpthread
 test_programs += tests/live/test-mmap-conform tests/live/test-live-files
 live_tests += tests/live/test-mmap-conform tests/live/test-live-files
 
-tests_live_test_live_files_SOURCES = tests/live/test-live-files.c tests/live/live.h tests/unit/test.h
+tests_live_test_live_files_SOURCES = tests/live/test-live-files.c tests/live/memsource.h \
+	tests/live/live.h tests/unit/test.h
 tests_live_test_live_files_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_files_LDADD = $(live_ldadd)
 

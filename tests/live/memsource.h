@@ -18,10 +18,12 @@ struct memsource {
 	size_t pages;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	unsigned reads, writes, syncs;
+	unsigned reads, writes, syncs, most_pages;
+	unsigned inside, most_inside;		       /* calls under way */
 	size_t written;				       /* pages */
 	int fail_read, fail_write, fail_sync;	       /* -errno */
 	size_t bad_page;			       /* that alone; SIZE_MAX: all */
+	unsigned bad_reads;			       /* of it */
 	bool held;				       /* reads wait */
 	bool held_write;			       /* writes wait */
 	void (*look)(const void *page, size_t number); /* at each page that is written */
@@ -33,56 +35,61 @@ static inline bool memsource_is_bad(const struct memsource *s, uint64_t offset, 
 	       (s->bad_page >= offset / PG && s->bad_page * PG < offset + length);
 }
 
+static inline void memsource_enter(struct memsource *s, unsigned *calls, size_t length)
+{
+	pthread_mutex_lock(&s->lock);
+	(*calls)++;
+	if (length / PG > s->most_pages)
+		s->most_pages = (unsigned)(length / PG);
+	if (++s->inside > s->most_inside)
+		s->most_inside = s->inside;
+	pthread_cond_broadcast(&s->changed);
+}
+
+static inline int memsource_leave(struct memsource *s, int r)
+{
+	s->inside--;
+	pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
 static inline int memsource_read(void *ctx, uint64_t offset, void *buf, size_t length)
 {
 	struct memsource *s = ctx;
-	int r = 0;
 
-	pthread_mutex_lock(&s->lock);
-	s->reads++;
-	pthread_cond_broadcast(&s->changed);
+	memsource_enter(s, &s->reads, length);
 	while (s->held)
 		pthread_cond_wait(&s->changed, &s->lock);
-	if (s->fail_read != 0 && memsource_is_bad(s, offset, length))
-		r = s->fail_read;
-	else
-		memcpy(buf, s->bytes + offset, length);
-	pthread_mutex_unlock(&s->lock);
-	return r;
+	if (s->fail_read != 0 && memsource_is_bad(s, offset, length)) {
+		s->bad_reads++;
+		return memsource_leave(s, s->fail_read);
+	}
+	memcpy(buf, s->bytes + offset, length);
+	return memsource_leave(s, 0);
 }
 
 static inline int memsource_write(void *ctx, uint64_t offset, const void *buf, size_t length)
 {
 	struct memsource *s = ctx;
-	int r = 0;
 
-	pthread_mutex_lock(&s->lock);
-	s->writes++;
-	pthread_cond_broadcast(&s->changed);
+	memsource_enter(s, &s->writes, length);
 	while (s->held_write)
 		pthread_cond_wait(&s->changed, &s->lock);
 	for (size_t i = 0; s->look != NULL && i < length / PG; i++)
 		s->look((const char *)buf + i * PG, offset / PG + i);
-	if (s->fail_write != 0 && memsource_is_bad(s, offset, length)) {
-		r = s->fail_write;
-	} else {
-		memcpy(s->bytes + offset, buf, length);
-		s->written += (length + PG - 1) / PG;
-	}
-	pthread_mutex_unlock(&s->lock);
-	return r;
+	if (s->fail_write != 0 && memsource_is_bad(s, offset, length))
+		return memsource_leave(s, s->fail_write);
+	memcpy(s->bytes + offset, buf, length);
+	s->written += (length + PG - 1) / PG;
+	return memsource_leave(s, 0);
 }
 
 static inline int memsource_sync(void *ctx)
 {
 	struct memsource *s = ctx;
-	int r;
 
-	pthread_mutex_lock(&s->lock);
-	s->syncs++;
-	r = s->fail_sync;
-	pthread_mutex_unlock(&s->lock);
-	return r;
+	memsource_enter(s, &s->syncs, 0);
+	return memsource_leave(s, s->fail_sync);
 }
 
 /* Filled as by live_fill() with that tag. */
@@ -154,18 +161,22 @@ static char memsource_path[4096];
 /* n pages, filled as by live_fill() with that tag. */
 static inline int live_file(size_t pages, uint64_t tag)
 {
-	char *bytes = malloc(pages * PG);
+	static char buf[256 * PG] __attribute__((aligned(8)));
 	int fd;
 
-	assert_non_null(bytes);
-	live_fill(bytes, 0, pages, tag);
 	snprintf(memsource_path, sizeof(memsource_path), "%s/live-file-%d", live_dir(),
 		 (int)getpid());
 	unlink(memsource_path);
 	fd = open(memsource_path, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	assert_true(fd >= 0);
-	assert_int_equal(pwrite(fd, bytes, pages * PG, 0), (ssize_t)(pages * PG));
-	free(bytes);
+	for (size_t at = 0; at < pages; at += 256) {
+		size_t n = pages - at < 256 ? pages - at : 256;
+
+		for (size_t i = 0; i < n; i++)
+			for (size_t k = 0; k < WORDS; k++)
+				live_page(buf, i)[k] = live_word(tag * 1000003 + at + i, k);
+		assert_int_equal(write(fd, buf, n * PG), (ssize_t)(n * PG));
+	}
 	return fd;
 }
 

@@ -4,133 +4,12 @@
  * eviction, read-ahead, write-back, as they are seen from outside.
  * test-mmap-conform.c has what mmap(2) promises.
  */
-#include "live.h"
+#include "memsource.h"
 
-#include <errno.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #define LIMIT (4 * MIB)
 #define LIMIT_PAGES (LIMIT / PG)
-
-/* ---- a source that the tests can look into and make fail ---- */
-
-struct store {
-	char *bytes;
-	size_t pages;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	unsigned reads, writes, syncs, most_pages;
-	unsigned inside, most_inside;	      /* calls under way */
-	int fail_read, fail_write, fail_sync; /* -errno */
-	size_t bad_page;		      /* that alone; SIZE_MAX: all */
-	unsigned bad_reads;		      /* of it */
-	bool held;			      /* reads wait */
-};
-
-static void enter(struct store *s, unsigned *calls, size_t length)
-{
-	pthread_mutex_lock(&s->lock);
-	(*calls)++;
-	if (length / PG > s->most_pages)
-		s->most_pages = (unsigned)(length / PG);
-	if (++s->inside > s->most_inside)
-		s->most_inside = s->inside;
-	pthread_cond_broadcast(&s->changed);
-}
-
-static int leave(struct store *s, int r)
-{
-	s->inside--;
-	pthread_mutex_unlock(&s->lock);
-	return r;
-}
-
-static bool meets_bad(const struct store *s, uint64_t offset, size_t length)
-{
-	return s->bad_page == SIZE_MAX ||
-	       (s->bad_page >= offset / PG && s->bad_page * PG < offset + length);
-}
-
-static int store_read(void *ctx, uint64_t offset, void *buf, size_t length)
-{
-	struct store *s = ctx;
-
-	enter(s, &s->reads, length);
-	while (s->held)
-		pthread_cond_wait(&s->changed, &s->lock);
-	if (s->fail_read != 0 && meets_bad(s, offset, length)) {
-		s->bad_reads++;
-		return leave(s, s->fail_read);
-	}
-	memcpy(buf, s->bytes + offset, length);
-	return leave(s, 0);
-}
-
-static int store_write(void *ctx, uint64_t offset, const void *buf, size_t length)
-{
-	struct store *s = ctx;
-
-	enter(s, &s->writes, length);
-	if (s->fail_write != 0 && meets_bad(s, offset, length))
-		return leave(s, s->fail_write);
-	memcpy(s->bytes + offset, buf, length);
-	return leave(s, 0);
-}
-
-static int store_sync(void *ctx)
-{
-	struct store *s = ctx;
-
-	enter(s, &s->syncs, 0);
-	return leave(s, s->fail_sync);
-}
-
-static struct store *store_new(size_t pages)
-{
-	struct store *s = calloc(1, sizeof(*s));
-
-	assert_non_null(s);
-	s->bytes = malloc(pages * PG);
-	assert_non_null(s->bytes);
-	s->pages = pages;
-	s->bad_page = SIZE_MAX;
-	pthread_mutex_init(&s->lock, NULL);
-	pthread_cond_init(&s->changed, NULL);
-	live_fill(s->bytes, 0, pages, 3);
-	return s;
-}
-
-static void store_end(struct store *s)
-{
-	free(s->bytes);
-	free(s);
-}
-
-static struct fl_backing *backing(struct fl *fl, struct store *s, unsigned threads)
-{
-	const struct fl_backing_ops ops = {
-		.size = sizeof(ops),
-		.read = store_read,
-		.write = store_write,
-		.sync = store_sync,
-		.threads = threads,
-	};
-	struct fl_backing *b;
-
-	assert_int_equal(fl_backing_open(fl, &b, &ops, s, s->pages * PG), 0);
-	return b;
-}
-
-static char *map_store(struct fl *fl, struct fl_backing *b, size_t pages, int type)
-{
-	char *p = fl_mmap_backing(fl, NULL, pages * PG, RW, type, b, 0);
-
-	assert_ptr_not_equal(p, FL_FAILED);
-	return p;
-}
 
 static struct fl *runtime_of(uint64_t limit, enum fl_engine engine, unsigned pagers)
 {
@@ -157,63 +36,9 @@ static struct fl *runtime(enum fl_engine engine, unsigned pagers)
 	return runtime_of(LIMIT, engine, pagers);
 }
 
-/* ---- touches that may raise SIGBUS ---- */
-
-static sigjmp_buf escape;
-
-static void on_bus(int sig)
-{
-	siglongjmp(escape, sig);
-}
-
-static bool bus(volatile char *p)
-{
-	struct sigaction sa = {.sa_handler = on_bus};
-	struct sigaction old;
-	volatile bool raised = true;
-
-	sigaction(SIGBUS, &sa, &old);
-	if (sigsetjmp(escape, 1) == 0) {
-		(void)*p;
-		raised = false;
-	}
-	sigaction(SIGBUS, &old, NULL);
-	return raised;
-}
-
-/* ---- files ---- */
-
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
-
-static char path[4096];
-
-static int make_file(size_t pages)
-{
-	static char buf[256 * PG];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/live-files-%d", live_dir(), (int)getpid());
-	unlink(path);
-	fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-	assert_true(fd >= 0);
-	for (size_t at = 0; at < pages; at += 256) {
-		size_t n = pages - at < 256 ? pages - at : 256;
-
-		for (size_t i = 0; i < n; i++)
-			for (size_t k = 0; k < WORDS; k++)
-				live_page(buf, i)[k] = live_word(3 * 1000003 + at + i, k);
-		assert_int_equal(write(fd, buf, n * PG), (ssize_t)(n * PG));
-	}
-	return fd;
-}
-
-static void end_file(int fd)
-{
-	close(fd);
-	unlink(path);
-}
 
 static char *map_fd(struct fl *fl, int fd, size_t pages, int prot, int type)
 {
@@ -223,20 +48,15 @@ static char *map_fd(struct fl *fl, int fd, size_t pages, int prot, int type)
 	return p;
 }
 
-static struct fl_stats stats(struct fl *fl)
-{
-	return live_stats(fl);
-}
-
 /* ---- sources ---- */
 
 static void a_source_is_read_and_written(void **state)
 {
 	const size_t n = 3 * LIMIT_PAGES;
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	struct store *s = store_new(n);
-	struct fl_backing *b = backing(fl, s, 1);
-	char *p = map_store(fl, b, n, MAP_SHARED);
+	struct memsource *s = memsource_new(n, 3);
+	struct fl_backing *b = memsource_open(fl, s, 1);
+	char *p = memsource_map(fl, b, n, MAP_SHARED);
 
 	(void)state;
 	live_check(p, 0, n, 3);
@@ -246,23 +66,23 @@ static void a_source_is_read_and_written(void **state)
 	assert_int_equal(fl_msync(fl, p, n * PG, MS_SYNC), 0);
 	assert_int_equal(live_wrong(s->bytes, 0, n, 4), 0);
 	assert_true(s->syncs > 0);
-	assert_int_equal(stats(fl).cache_dirty, 0);
-	assert_true(stats(fl).resident_max <= LIMIT_PAGES);
+	assert_int_equal(live_stats(fl).cache_dirty, 0);
+	assert_true(live_stats(fl).resident_max <= LIMIT_PAGES);
 	assert_int_equal(s->most_inside, 1);
 	assert_int_equal(fl_backing_close(b), -EBUSY);
 	assert_int_equal(fl_munmap(fl, p, n * PG), 0);
 	assert_int_equal(fl_backing_close(b), 0);
 	assert_int_equal(fl_close(fl), 0);
-	store_end(s);
+	memsource_end(s);
 }
 
 static void closing_writes_what_is_left(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	struct store *s = store_new(300), *t = store_new(300);
-	struct fl_backing *b = backing(fl, s, 2);
-	char *p = map_store(fl, b, 300, MAP_SHARED);
-	int fd = make_file(300);
+	struct memsource *s = memsource_new(300, 3), *t = memsource_new(300, 3);
+	struct fl_backing *b = memsource_open(fl, s, 2);
+	char *p = memsource_map(fl, b, 300, MAP_SHARED);
+	int fd = live_file(300, 3);
 	char *q = map_fd(fl, fd, 300, RW, MAP_SHARED);
 
 	(void)state;
@@ -271,8 +91,8 @@ static void closing_writes_what_is_left(void **state)
 	assert_int_equal(fl_backing_close(b), 0);
 	assert_int_equal(live_wrong(s->bytes, 0, 300, 5), 0);
 	/* the runtime's end does it for what is open and mapped */
-	b = backing(fl, t, 2);
-	p = map_store(fl, b, 300, MAP_SHARED);
+	b = memsource_open(fl, t, 2);
+	p = memsource_map(fl, b, 300, MAP_SHARED);
 	live_fill(p, 0, 300, 6);
 	live_fill(q, 0, 300, 7);
 	assert_int_equal(fl_close(fl), 0);
@@ -280,16 +100,16 @@ static void closing_writes_what_is_left(void **state)
 	q = mmap(NULL, 300 * PG, PROT_READ, MAP_SHARED, fd, 0);
 	assert_int_equal(live_wrong(q, 0, 300, 7), 0);
 	munmap(q, 300 * PG);
-	end_file(fd);
-	store_end(s);
-	store_end(t);
+	live_file_end(fd);
+	memsource_end(s);
+	memsource_end(t);
 }
 
 /* So does closing the backing of a file that nothing maps; and it tells what could not be. */
 static void closing_a_files_backing_writes(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(300);
+	int fd = live_file(300, 3);
 	struct rlimit was, none;
 	struct fl_backing *b;
 	char *p;
@@ -297,7 +117,7 @@ static void closing_a_files_backing_writes(void **state)
 	(void)state;
 	for (unsigned failing = 0; failing < 2; failing++) {
 		assert_int_equal(fl_backing_file(fl, &b, fd), 0);
-		p = map_store(fl, b, 300, MAP_SHARED);
+		p = memsource_map(fl, b, 300, MAP_SHARED);
 		live_fill(p, 0, 300, 5 + failing);
 		assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
 		none = (struct rlimit){failing ? 0 : was.rlim_cur, was.rlim_max};
@@ -312,16 +132,16 @@ static void closing_a_files_backing_writes(void **state)
 		munmap(p, 300 * PG);
 	}
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 static void private_pages_of_a_source_are_swapped(void **state)
 {
 	const size_t n = 3 * LIMIT_PAGES;
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	struct store *s = store_new(n);
-	struct fl_backing *b = backing(fl, s, 1);
-	char *p = map_store(fl, b, n, MAP_PRIVATE);
+	struct memsource *s = memsource_new(n, 3);
+	struct fl_backing *b = memsource_open(fl, s, 1);
+	char *p = memsource_map(fl, b, n, MAP_PRIVATE);
 
 	(void)state;
 	live_fill(p, n / 3, n / 3, 8);
@@ -336,35 +156,35 @@ static void private_pages_of_a_source_are_swapped(void **state)
 	assert_int_equal(s->writes, 0);
 	assert_int_equal(fl_verify(fl), 0);
 	assert_int_equal(fl_close(fl), 0);
-	store_end(s);
+	memsource_end(s);
 }
 
 static void reads_that_fail_raise_sigbus_once_each(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	struct store *s = store_new(64);
-	struct fl_backing *b = backing(fl, s, 1);
+	struct memsource *s = memsource_new(64, 3);
+	struct fl_backing *b = memsource_open(fl, s, 1);
 	const int type[] = {MAP_SHARED, MAP_PRIVATE};
 
 	(void)state;
 	for (unsigned t = 0; t < 2; t++) {
-		char *p = map_store(fl, b, 64, type[t]);
+		char *p = memsource_map(fl, b, 64, type[t]);
 
 		s->fail_read = -EIO;
 		s->bad_page = 20;
 		s->bad_reads = 0;
 		for (size_t i = 0; i < 64; i++)
-			assert_int_equal(bus(p + i * PG), i == 20);
+			assert_int_equal(live_bus(p + i * PG), i == 20);
 		assert_true(s->bad_reads >= 2); /* tried once more */
 		live_check(p, 0, 20, 3);
 		live_check(p, 21, 43, 3);
 		/* a later touch tries again */
 		s->fail_read = 0;
-		until(!bus(p + 20 * PG));
+		until(!live_bus(p + 20 * PG));
 		live_check(p, 0, 64, 3);
 		/* the cache is the backing's, and outlives the mapping */
 		assert_int_equal(fl_munmap(fl, p, 64 * PG), 0);
-		p = map_store(fl, b, 64, MAP_SHARED);
+		p = memsource_map(fl, b, 64, MAP_SHARED);
 		assert_int_equal(live_kind(fl, p), FL_PAGE_PRESENT);
 		assert_int_equal(fl_madvise(fl, p, 64 * PG, MADV_PAGEOUT), 0);
 		assert_int_equal(live_count(fl, p, 64, FL_PAGE_FILE), 64);
@@ -372,15 +192,15 @@ static void reads_that_fail_raise_sigbus_once_each(void **state)
 	}
 	assert_non_null(strstr(live_text, "SIGBUS"));
 	assert_int_equal(fl_close(fl), 0);
-	store_end(s);
+	memsource_end(s);
 }
 
 static void writes_that_fail_are_told_once_and_tried_again(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	struct store *s = store_new(64);
-	struct fl_backing *b = backing(fl, s, 1);
-	char *p = map_store(fl, b, 64, MAP_SHARED);
+	struct memsource *s = memsource_new(64, 3);
+	struct fl_backing *b = memsource_open(fl, s, 1);
+	char *p = memsource_map(fl, b, 64, MAP_SHARED);
 
 	(void)state;
 	live_fill(p, 0, 64, 9);
@@ -388,12 +208,12 @@ static void writes_that_fail_are_told_once_and_tried_again(void **state)
 	s->bad_page = 30;
 	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), -ENOSPC);
 	live_check(p, 0, 64, 9);
-	assert_true(stats(fl).cache_dirty > 0);
+	assert_true(live_stats(fl).cache_dirty > 0);
 	/* page by page now: all but the bad one are written */
 	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), -ENOSPC);
 	assert_int_equal(live_wrong(s->bytes, 0, 30, 9), 0);
 	assert_int_equal(live_wrong(s->bytes, 31, 33, 9), 0);
-	assert_int_equal(stats(fl).cache_dirty, 1);
+	assert_int_equal(live_stats(fl).cache_dirty, 1);
 	s->fail_write = -EDQUOT;
 	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), -EDQUOT);
 	/* what is not dirty has nothing to tell */
@@ -405,15 +225,15 @@ static void writes_that_fail_are_told_once_and_tried_again(void **state)
 	s->fail_sync = 0;
 	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), 0);
 	assert_int_equal(fl_close(fl), 0);
-	store_end(s);
+	memsource_end(s);
 }
 
 static void what_can_never_be_written_is_said(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	struct store *s = store_new(8);
-	struct fl_backing *b = backing(fl, s, 1);
-	char *p = map_store(fl, b, 8, MAP_SHARED);
+	struct memsource *s = memsource_new(8, 3);
+	struct fl_backing *b = memsource_open(fl, s, 1);
+	char *p = memsource_map(fl, b, 8, MAP_SHARED);
 
 	(void)state;
 	s->fail_write = -EIO;
@@ -422,7 +242,7 @@ static void what_can_never_be_written_is_said(void **state)
 	assert_int_equal(fl_backing_close(b), -EIO);
 	assert_non_null(strstr(live_text, "are lost"));
 	assert_int_equal(fl_close(fl), 0);
-	store_end(s);
+	memsource_end(s);
 }
 
 static void *touch_page(void *arg)
@@ -434,10 +254,10 @@ static void *touch_page(void *arg)
 static void one_read_serves_all(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	struct store *s = store_new(64);
-	struct fl_backing *b = backing(fl, s, 1);
-	char *p[3] = {map_store(fl, b, 64, MAP_SHARED), map_store(fl, b, 64, MAP_SHARED),
-		      map_store(fl, b, 64, MAP_PRIVATE)};
+	struct memsource *s = memsource_new(64, 3);
+	struct fl_backing *b = memsource_open(fl, s, 1);
+	char *p[3] = {memsource_map(fl, b, 64, MAP_SHARED), memsource_map(fl, b, 64, MAP_SHARED),
+		      memsource_map(fl, b, 64, MAP_PRIVATE)};
 	char *other = live_map(fl, 4);
 	pthread_t t[4];
 
@@ -447,17 +267,11 @@ static void one_read_serves_all(void **state)
 	s->held = true;
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(pthread_create(&t[i], NULL, touch_page, p[i % 3] + 40 * PG), 0);
-	pthread_mutex_lock(&s->lock);
-	while (s->reads == 0)
-		pthread_cond_wait(&s->changed, &s->lock);
-	pthread_mutex_unlock(&s->lock);
-	until(stats(fl).file_major >= 4);
+	memsource_await(s, &s->reads, 1);
+	until(live_stats(fl).file_major >= 4);
 	live_fill(other, 0, 4, 1);
 	live_check(other, 0, 4, 1);
-	pthread_mutex_lock(&s->lock);
-	s->held = false;
-	pthread_cond_broadcast(&s->changed);
-	pthread_mutex_unlock(&s->lock);
+	memsource_set(s, &s->held, false);
 	for (unsigned i = 0; i < 4; i++) {
 		void *word;
 
@@ -471,39 +285,33 @@ static void one_read_serves_all(void **state)
 	live_check(p[2], 41, 1, 3);
 	assert_int_equal(s->reads, 2);
 	assert_int_equal(fl_close(fl), 0);
-	store_end(s);
+	memsource_end(s);
 }
 
 /* Unmapped and closed while its read is under way. */
 static void a_mapping_may_go_while_it_is_read(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	struct store *s = store_new(64);
-	struct fl_backing *b = backing(fl, s, 1);
-	char *p = map_store(fl, b, 64, MAP_SHARED);
+	struct memsource *s = memsource_new(64, 3);
+	struct fl_backing *b = memsource_open(fl, s, 1);
+	char *p = memsource_map(fl, b, 64, MAP_SHARED);
 
 	(void)state;
 	s->held = true;
 	assert_int_equal(fl_madvise(fl, p, 64 * PG, MADV_WILLNEED), 0);
-	pthread_mutex_lock(&s->lock);
-	while (s->reads == 0)
-		pthread_cond_wait(&s->changed, &s->lock);
-	pthread_mutex_unlock(&s->lock);
+	memsource_await(s, &s->reads, 1);
 	assert_int_equal(fl_munmap(fl, p, 64 * PG), 0);
-	pthread_mutex_lock(&s->lock);
-	s->held = false;
-	pthread_cond_broadcast(&s->changed);
-	pthread_mutex_unlock(&s->lock);
+	memsource_set(s, &s->held, false);
 	assert_int_equal(fl_backing_close(b), 0);
 	assert_int_equal(fl_close(fl), 0);
-	store_end(s);
+	memsource_end(s);
 }
 
 static void arguments_of_sources_are_checked(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	struct fl_backing_ops ops = {.size = sizeof(ops), .read = store_read};
-	struct store *s = store_new(8);
+	struct fl_backing_ops ops = {.size = sizeof(ops), .read = memsource_read};
+	struct memsource *s = memsource_new(8, 3);
 	struct fl_backing *b;
 	int fds[2];
 
@@ -519,12 +327,12 @@ static void arguments_of_sources_are_checked(void **state)
 		fl_mmap_backing(fl, NULL, PG, PROT_READ, MAP_SHARED | FL_MAP_IN_THREAD, b, 0),
 		FL_FAILED);
 	assert_int_equal(errno, EINVAL);
-	live_check(map_store(fl, b, 8, MAP_PRIVATE), 0, 8, 3);
+	live_check(memsource_map(fl, b, 8, MAP_PRIVATE), 0, 8, 3);
 	ops.threads = 17;
 	assert_int_equal(fl_backing_open(fl, &b, &ops, s, 8 * PG), -EINVAL);
 	ops = (struct fl_backing_ops){.size = sizeof(ops)};
 	assert_int_equal(fl_backing_open(fl, &b, &ops, s, 8 * PG), -EINVAL);
-	ops = (struct fl_backing_ops){.size = 3, .read = store_read};
+	ops = (struct fl_backing_ops){.size = 3, .read = memsource_read};
 	assert_int_equal(fl_backing_open(fl, &b, &ops, s, 8 * PG), -EINVAL);
 	assert_int_equal(pipe(fds), 0);
 	assert_int_equal(fl_backing_file(fl, &b, fds[0]), -ENODEV);
@@ -533,7 +341,7 @@ static void arguments_of_sources_are_checked(void **state)
 	close(fds[1]);
 	assert_int_equal(fl_backing_file(fl, &b, fds[0]), -EBADF);
 	assert_int_equal(fl_close(fl), 0);
-	store_end(s);
+	memsource_end(s);
 }
 
 /* ---- files ---- */
@@ -547,7 +355,7 @@ static void engines_and_pagers_do_the_same(void **state)
 	for (unsigned e = 0; e < 2; e++) {
 		for (unsigned pagers = 1; pagers <= 4; pagers += 3) {
 			struct fl *fl = runtime(engine[e], pagers);
-			int fd = make_file(n);
+			int fd = live_file(n, 3);
 			char *p = map_fd(fl, fd, n, RW, MAP_SHARED);
 
 			live_check(p, 0, n, 3);
@@ -559,7 +367,7 @@ static void engines_and_pagers_do_the_same(void **state)
 			assert_int_equal(live_wrong(p, 0, n, 4), 0);
 			munmap(p, n * PG);
 			assert_int_equal(fl_close(fl), 0);
-			end_file(fd);
+			live_file_end(fd);
 		}
 	}
 }
@@ -567,8 +375,8 @@ static void engines_and_pagers_do_the_same(void **state)
 static void a_file_for_reading_becomes_one_for_writing(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(64);
-	int ro = open(path, O_RDONLY);
+	int fd = live_file(64, 3);
+	int ro = open(memsource_path, O_RDONLY);
 	char *p = map_fd(fl, ro, 64, PROT_READ, MAP_SHARED);
 	char *q;
 
@@ -581,19 +389,19 @@ static void a_file_for_reading_becomes_one_for_writing(void **state)
 	live_check(p, 40, 24, 3);
 	assert_int_equal(fl_close(fl), 0);
 	close(ro);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 /* A descriptor that may not be opened again: what it was opened for still holds. */
 static void a_file_that_is_no_longer_allowed(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(64);
+	int fd = live_file(64, 3);
 	char *p;
 
 	(void)state;
 	if (geteuid() == 0) {
-		assert_int_equal(chown(path, 65534, 65534), 0);
+		assert_int_equal(chown(memsource_path, 65534, 65534), 0);
 		assert_int_equal(fchmod(fd, 0), 0);
 	} else {
 		assert_int_equal(fchmod(fd, 0), 0);
@@ -603,14 +411,14 @@ static void a_file_that_is_no_longer_allowed(void **state)
 	live_fill(p, 0, 64, 4);
 	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), 0);
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 /* What others cut off does not come back when it leaves: the file stays as long as it is. */
 static void what_others_cut_off_is_not_written(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(16);
+	int fd = live_file(16, 3);
 	char *p = map_fd(fl, fd, 16, RW, MAP_SHARED);
 
 	(void)state;
@@ -622,7 +430,7 @@ static void what_others_cut_off_is_not_written(void **state)
 	live_check(p, 0, 4, 4);
 	assert_int_equal(fl_close(fl), 0);
 	assert_int_equal(lseek(fd, 0, SEEK_END), 4 * PG);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 /* Guards would be lost there: they are refused, also where a page that was protected has left. */
@@ -630,7 +438,7 @@ static void guards_are_refused(void **state)
 {
 	const int type[] = {MAP_SHARED, MAP_PRIVATE, MAP_SHARED | FL_MAP_HOLD};
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(16);
+	int fd = live_file(16, 3);
 
 	(void)state;
 	for (unsigned t = 0; t < 3; t++) {
@@ -642,16 +450,16 @@ static void guards_are_refused(void **state)
 		live_check(p, 0, 16, 3);
 	}
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 /* Descriptors may run out: that is what is told, and not that memory has. */
 static void no_more_descriptors(void **state)
 {
-	const struct fl_backing_ops ops = {.size = sizeof(ops), .read = store_read};
+	const struct fl_backing_ops ops = {.size = sizeof(ops), .read = memsource_read};
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	struct store *s = store_new(4);
-	struct fl_backing *b = backing(fl, s, 1);
+	struct memsource *s = memsource_new(4, 3);
+	struct fl_backing *b = memsource_open(fl, s, 1);
 	struct rlimit was, none;
 
 	(void)state;
@@ -662,13 +470,13 @@ static void no_more_descriptors(void **state)
 	assert_null(b);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
 	assert_int_equal(fl_close(fl), 0);
-	store_end(s);
+	memsource_end(s);
 }
 
 static void others_writes_are_seen_after_invalidation(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(16);
+	int fd = live_file(16, 3);
 	char *p = map_fd(fl, fd, 16, RW, MAP_SHARED);
 	uint64_t word = 12345;
 
@@ -680,7 +488,7 @@ static void others_writes_are_seen_after_invalidation(void **state)
 	assert_int_equal(live_page(p, 7)[0], word);
 	assert_int_equal(live_page(p, 2)[1], 1);
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 struct adder {
@@ -711,7 +519,7 @@ static void a_file_is_written_from_its_own_mapping(void **state)
 	(void)state;
 	for (unsigned both = 0; both < 2; both++) {
 		struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-		int fd = make_file(512);
+		int fd = live_file(512, 3);
 		char *p = map_fd(fl, fd, 512, RW, MAP_SHARED);
 		char *q = map_fd(fl, fd, 512, RW, MAP_PRIVATE);
 		struct adder a = {.word = &live_page(p, 500)[7]};
@@ -756,7 +564,7 @@ static void a_file_is_written_from_its_own_mapping(void **state)
 			}
 		}
 		assert_int_equal(fl_close(fl), 0);
-		end_file(fd);
+		live_file_end(fd);
 	}
 }
 
@@ -764,13 +572,13 @@ static void forward_reading_is_read_ahead(void **state)
 {
 	const size_t n = 4 * LIMIT_PAGES;
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(n);
+	int fd = live_file(n, 3);
 	char *p = map_fd(fl, fd, n, PROT_READ, MAP_SHARED);
 	struct fl_stats before, after;
 
 	(void)state;
 	live_check(p, 0, n, 3);
-	after = stats(fl);
+	after = live_stats(fl);
 	assert_int_equal(after.file_read_pages, n); /* nothing twice, nothing in vain */
 	assert_true(after.file_reads < n / 16);
 	assert_true(after.file_major + after.file_minor < n / 16);
@@ -778,17 +586,17 @@ static void forward_reading_is_read_ahead(void **state)
 	before = after;
 	for (size_t i = n; i-- > 0;)
 		assert_int_equal(live_wrong(p, i, 1, 3), 0);
-	after = stats(fl);
+	after = live_stats(fl);
 	assert_true(after.file_reads - before.file_reads < n / 8);
 	assert_true(after.file_read_pages - before.file_read_pages <= n + n / 8);
 	/* in strides */
 	before = after;
 	for (size_t i = 0; i < n; i += 11)
 		assert_int_equal(live_wrong(p, i, 1, 3), 0);
-	after = stats(fl);
+	after = live_stats(fl);
 	assert_true(after.readahead_hits - before.readahead_hits > n / 11 / 2);
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 /* With a window of one page asked for nothing is read that nobody touches. */
@@ -802,16 +610,16 @@ static void without_a_window_pages_are_read_alone(void **state)
 	o.readahead = PG;
 	for (unsigned t = 0; t < 2; t++) {
 		struct fl *fl = live_open(&o);
-		int fd = make_file(n);
+		int fd = live_file(n, 3);
 		char *p = map_fd(fl, fd, n, PROT_READ, type[t]);
 
 		live_check(p, 0, n / 2, 3);
 		for (size_t i = n; i-- > 3 * n / 4;)
 			assert_int_equal(live_wrong(p, i, 1, 3), 0);
-		assert_int_equal(stats(fl).file_reads, 3 * n / 4);
-		assert_int_equal(stats(fl).file_read_pages, 3 * n / 4);
+		assert_int_equal(live_stats(fl).file_reads, 3 * n / 4);
+		assert_int_equal(live_stats(fl).file_read_pages, 3 * n / 4);
 		assert_int_equal(fl_close(fl), 0);
-		end_file(fd);
+		live_file_end(fd);
 	}
 }
 
@@ -819,7 +627,7 @@ static void interleaved_streams_keep_theirs(void **state)
 {
 	const size_t n = 4 * LIMIT_PAGES, part = n / 4;
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(n);
+	int fd = live_file(n, 3);
 	char *p = map_fd(fl, fd, n, PROT_READ, MAP_SHARED);
 	struct fl_stats s;
 
@@ -827,11 +635,11 @@ static void interleaved_streams_keep_theirs(void **state)
 	for (size_t i = 0; i < part; i++)
 		for (size_t k = 0; k < 4; k++)
 			assert_int_equal(live_wrong(p, k * part + i, 1, 3), 0);
-	s = stats(fl);
+	s = live_stats(fl);
 	assert_true(s.file_reads < n / 8);
 	assert_true(s.file_read_pages <= n + n / 8);
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 /* A scan goes on with its window though pages at random are read for each page of it. */
@@ -839,7 +647,7 @@ static void a_stream_outlives_reading_at_random(void **state)
 {
 	const size_t limit = 8 * LIMIT_PAGES, scan = limit, rest = 2 * limit;
 	struct fl *fl = runtime_of(limit * PG, FL_ENGINE_AUTO, 1);
-	int fd = make_file(scan + rest);
+	int fd = live_file(scan + rest, 3);
 	char *p = map_fd(fl, fd, scan + rest, PROT_READ, MAP_SHARED);
 	uint64_t x = 1, random = 0, reads;
 
@@ -848,20 +656,20 @@ static void a_stream_outlives_reading_at_random(void **state)
 		assert_int_equal(live_wrong(p, i, 1, 3), 0);
 		if (i < scan / 8)
 			continue;
-		reads = stats(fl).file_reads;
+		reads = live_stats(fl).file_reads;
 		for (unsigned k = 0; k < 3; k++) {
 			x = x * 6364136223846793005U + 1442695040888963407U;
 			assert_int_equal(live_wrong(p, scan + (x >> 33) % rest, 1, 3), 0);
 		}
-		random += stats(fl).file_reads - reads;
+		random += live_stats(fl).file_reads - reads;
 	}
-	reads = stats(fl).file_reads - random;
+	reads = live_stats(fl).file_reads - random;
 	print_message("%zu pages in order: %lu reads; %lu at random\n", scan, (unsigned long)reads,
 		      (unsigned long)random);
 	assert_true(random > scan);
 	assert_true(reads <= scan / 64);
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 /* Two mappings of a file, one behind the other: where they part, each goes on. */
@@ -869,7 +677,7 @@ static void mappings_of_a_file_keep_their_streams(void **state)
 {
 	const size_t n = 4 * LIMIT_PAGES;
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(n);
+	int fd = live_file(n, 3);
 	char *p[2];
 	struct fl_stats before, s;
 
@@ -880,28 +688,28 @@ static void mappings_of_a_file_keep_their_streams(void **state)
 	for (size_t i = 0; i < n / 4; i++)
 		for (size_t k = 0; k < 2; k++)
 			assert_int_equal(live_wrong(p[(i / 100 + k) % 2], i, 1, 3), 0);
-	s = stats(fl);
+	s = live_stats(fl);
 	assert_true(s.file_reads <= n / 4 / 16);
 	assert_true(s.file_read_pages <= n / 4 + LIMIT_PAGES / 2);
 	/* one goes ahead by far, so that nothing of it is left for the other */
 	live_check(p[0], n / 4, 3 * n / 4, 3);
-	before = stats(fl);
+	before = live_stats(fl);
 	live_check(p[1], n / 4, n / 4, 3);
-	s = stats(fl);
+	s = live_stats(fl);
 	print_message("%zu pages again: %lu reads of %lu pages\n", n / 4,
 		      (unsigned long)(s.file_reads - before.file_reads),
 		      (unsigned long)(s.file_read_pages - before.file_read_pages));
 	assert_true(s.file_reads - before.file_reads <= n / 4 / 16);
 	assert_true(s.file_read_pages - before.file_read_pages <= n / 4 + LIMIT_PAGES / 4);
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 static void random_reading_reads_single_pages(void **state)
 {
 	const size_t n = 4 * LIMIT_PAGES;
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(n);
+	int fd = live_file(n, 3);
 	char *p = map_fd(fl, fd, n, PROT_READ, MAP_SHARED);
 	uint64_t x = 1;
 	struct fl_stats s;
@@ -911,10 +719,10 @@ static void random_reading_reads_single_pages(void **state)
 		x = x * 6364136223846793005U + 1442695040888963407U;
 		assert_int_equal(live_wrong(p, (x >> 33) % n, 1, 3), 0);
 	}
-	s = stats(fl);
+	s = live_stats(fl);
 	assert_true(s.file_read_pages < s.file_reads * 3 / 2);
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 #define WALKERS 4U
@@ -973,7 +781,7 @@ static void *walk(void *arg)
 static void single_pages_come_and_go_whole(void **state)
 {
 	struct fl *fl = runtime_of(WALK_LIMIT, FL_ENGINE_AUTO, 1);
-	int fd = make_file(WALK_PAGES);
+	int fd = live_file(WALK_PAGES, 3);
 	uint32_t *version = calloc(WALK_PAGES, sizeof(*version));
 	struct walker w[WALKERS];
 	uint64_t buf[WORDS];
@@ -992,7 +800,7 @@ static void single_pages_come_and_go_whole(void **state)
 		pthread_join(w[i].thread, NULL);
 		assert_int_equal(w[i].wrong, 0);
 	}
-	assert_true(stats(fl).file_dropped != 0);
+	assert_true(live_stats(fl).file_dropped != 0);
 	assert_int_equal(fl_msync(fl, map[0], WALK_PAGES * PG, MS_SYNC), 0);
 	for (size_t p = 0; p < WALK_PAGES; p++) {
 		memset(buf, 0, sizeof(buf));
@@ -1000,7 +808,7 @@ static void single_pages_come_and_go_whole(void **state)
 		assert_int_equal(walk_wrong(buf, p, version[p], true), 0);
 	}
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 	free(version);
 }
 
@@ -1009,7 +817,7 @@ static void a_scan_does_not_push_out_what_is_hot(void **state)
 {
 	const size_t hot = LIMIT_PAGES / 5, n = 10 * LIMIT_PAGES;
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(n + hot);
+	int fd = live_file(n + hot, 3);
 	char *p = map_fd(fl, fd, n + hot, PROT_READ, MAP_SHARED);
 	size_t touches = 0, misses = 0;
 
@@ -1022,9 +830,9 @@ static void a_scan_does_not_push_out_what_is_hot(void **state)
 		assert_int_equal(*live_page(p, i), live_word(3 * 1000003 + i, 0));
 		/* one touch of the hot part for each page of the scan; each 16th is looked at */
 		if (i % 16 == 0) {
-			before = stats(fl).file_major;
+			before = live_stats(fl).file_major;
 			assert_int_equal(*live_page(p, at), live_word(3 * 1000003 + at, 0));
-			misses += stats(fl).file_major != before;
+			misses += live_stats(fl).file_major != before;
 			touches++;
 		} else {
 			assert_int_equal(*live_page(p, at), live_word(3 * 1000003 + at, 0));
@@ -1033,28 +841,28 @@ static void a_scan_does_not_push_out_what_is_hot(void **state)
 	print_message("hot touches %zu, misses %zu\n", touches, misses);
 	assert_true(misses * 10 <= touches);
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 static void old_dirty_pages_are_written_unasked(void **state)
 {
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
-	int fd = make_file(64);
+	int fd = live_file(64, 3);
 	char *p = map_fd(fl, fd, 64, RW, MAP_SHARED);
 
 	(void)state;
 	live_fill(p, 0, 64, 4);
-	assert_true(stats(fl).cache_dirty > 0);
-	until(stats(fl).cache_dirty == 0 && stats(fl).cache_writeback == 0);
-	assert_true(stats(fl).file_writes < 8); /* neighbours together */
+	assert_true(live_stats(fl).cache_dirty > 0);
+	until(live_stats(fl).cache_dirty == 0 && live_stats(fl).cache_writeback == 0);
+	assert_true(live_stats(fl).file_writes < 8); /* neighbours together */
 	assert_true(live_state(fl, p) & FL_PAGE_WP);
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 static bool all_written(struct fl *fl)
 {
-	struct fl_stats s = stats(fl);
+	struct fl_stats s = live_stats(fl);
 
 	return s.cache_dirty == 0 && s.cache_writeback == 0;
 }
@@ -1065,7 +873,7 @@ static void a_short_age_is_waited_for(void **state)
 	double end = test_now() + HANG_SECONDS;
 	struct fl *usual = runtime(FL_ENGINE_AUTO, 1);
 	struct fl *fl = runtime_that_writes(250, 0);
-	int fds[2] = {make_file(8), make_file(8)};
+	int fds[2] = {live_file(8, 3), live_file(8, 3)};
 	char *q = map_fd(usual, fds[0], 8, RW, MAP_SHARED);
 	char *p = map_fd(fl, fds[1], 8, RW, MAP_SHARED);
 	unsigned times = 0;
@@ -1085,32 +893,32 @@ static void a_short_age_is_waited_for(void **state)
 	}
 	assert_int_equal(fl_close(fl), 0);
 	assert_int_equal(fl_close(usual), 0);
-	end_file(fds[0]);
-	end_file(fds[1]);
+	live_file_end(fds[0]);
+	live_file_end(fds[1]);
 }
 
 /* What failed is tried again after five seconds: what was stored before that waits on. */
 static void a_long_age_is_waited_for(void **state)
 {
 	struct fl *fl = runtime_that_writes(3600000, 0);
-	struct store *s = store_new(64);
-	struct fl_backing *b = backing(fl, s, 1);
-	char *p = map_store(fl, b, 64, MAP_SHARED);
+	struct memsource *s = memsource_new(64, 3);
+	struct fl_backing *b = memsource_open(fl, s, 1);
+	char *p = memsource_map(fl, b, 64, MAP_SHARED);
 
 	(void)state;
 	live_fill(p, 10, 20, 9);
 	live_fill(p, 40, 1, 9);
 	s->fail_write = -ENOSPC;
 	assert_int_equal(fl_msync(fl, p + 40 * PG, PG, MS_SYNC), -ENOSPC);
-	assert_int_equal(stats(fl).cache_dirty, 21);
+	assert_int_equal(live_stats(fl).cache_dirty, 21);
 	s->fail_write = 0;
-	until(stats(fl).cache_dirty < 21 && stats(fl).cache_writeback == 0);
-	assert_int_equal(stats(fl).cache_dirty, 20);
+	until(live_stats(fl).cache_dirty < 21 && live_stats(fl).cache_writeback == 0);
+	assert_int_equal(live_stats(fl).cache_dirty, 20);
 	assert_int_equal(live_wrong(s->bytes, 40, 1, 9), 0);
 	assert_int_equal(live_wrong(s->bytes, 10, 20, 3), 0);
 	assert_int_equal(fl_close(fl), 0);
 	assert_int_equal(live_wrong(s->bytes, 10, 20, 9), 0);
-	store_end(s);
+	memsource_end(s);
 }
 
 /*
@@ -1124,28 +932,28 @@ static void more_than_a_share_is_written(void **state)
 		size_t most;
 	} share[] = {
 		{50, LIMIT_PAGES / 2}, {0, LIMIT_PAGES * 12 / 100}, {2, LIMIT_PAGES * 2 / 100}};
-	struct store *s[3];
+	struct memsource *s[3];
 	struct fl *fl[3];
 	char *p[3];
 
 	(void)state;
 	for (unsigned i = 0; i < 3; i++) {
 		fl[i] = runtime_that_writes(3600000, share[i].option);
-		s[i] = store_new(share[i].most + 1);
-		p[i] = map_store(fl[i], backing(fl[i], s[i], 1), share[i].most + 1, MAP_SHARED);
+		s[i] = memsource_new(share[i].most + 1, 3);
+		p[i] = memsource_map(fl[i], memsource_open(fl[i], s[i], 1), share[i].most + 1, MAP_SHARED);
 		live_fill(p[i], 0, share[i].most, 9);
 	}
 	for (unsigned i = 3; i-- > 0;) {
 		const size_t n = share[i].most;
-		struct fl_stats now = stats(fl[i]);
+		struct fl_stats now = live_stats(fl[i]);
 
 		assert_int_equal(now.cache_dirty, n);
 		assert_int_equal(now.file_writes, 0);
 		live_fill(p[i], n, 1, 9);
-		until(stats(fl[i]).cache_dirty <= n / 2 && stats(fl[i]).cache_writeback == 0);
+		until(live_stats(fl[i]).cache_dirty <= n / 2 && live_stats(fl[i]).cache_writeback == 0);
 		assert_int_equal(fl_close(fl[i]), 0);
 		assert_int_equal(live_wrong(s[i]->bytes, 0, n + 1, 9), 0);
-		store_end(s[i]);
+		memsource_end(s[i]);
 	}
 }
 
@@ -1185,7 +993,7 @@ static void files_and_anonymous_memory_share_the_limit(void **state)
 {
 	const size_t n = 2 * LIMIT_PAGES;
 	struct fl *fl = runtime(FL_ENGINE_AUTO, 2);
-	int fd = make_file(n);
+	int fd = live_file(n, 3);
 	char *p = map_fd(fl, fd, n, RW, MAP_SHARED);
 	char *a = live_map(fl, n);
 	struct fl_stats s;
@@ -1203,12 +1011,12 @@ static void files_and_anonymous_memory_share_the_limit(void **state)
 	live_check(a, 0, n, 11);
 	live_check(p, 0, n, 21);
 	/* of one moment: from one to the next, pages go from one to another */
-	s = stats(fl);
+	s = live_stats(fl);
 	assert_true(s.cache_pages + s.resident + s.staged <= LIMIT_PAGES / 2);
 	assert_true(s.resident_max <= LIMIT_PAGES);
 	assert_int_equal(fl_verify(fl), 0);
 	assert_int_equal(fl_close(fl), 0);
-	end_file(fd);
+	live_file_end(fd);
 }
 
 int main(void)
