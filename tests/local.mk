@@ -87,7 +87,8 @@ tests_unit_test_options_LDADD = $(test_ldadd)
 test_programs += tests/unit/test-blkio
 unit_tests += tests/unit/test-blkio
 
-tests_unit_test_blkio_SOURCES = tests/unit/test-blkio.c tests/unit/test.h
+tests_unit_test_blkio_SOURCES = tests/unit/test-blkio.c tests/unit/rnd.h \
+	tests/unit/random.h tests/unit/test.h
 tests_unit_test_blkio_CPPFLAGS = $(test_cppflags)
 tests_unit_test_blkio_LDADD = $(test_ldadd)
 
@@ -101,7 +102,8 @@ tests_unit_test_zipf_LDADD = $(test_ldadd) -lm
 test_programs += tests/unit/test-swap-slot
 unit_tests += tests/unit/test-swap-slot
 
-tests_unit_test_swap_slot_SOURCES = tests/unit/test-swap-slot.c tests/unit/test.h
+tests_unit_test_swap_slot_SOURCES = tests/unit/test-swap-slot.c tests/unit/rnd.h \
+	tests/unit/random.h tests/unit/test.h
 tests_unit_test_swap_slot_CPPFLAGS = $(test_cppflags)
 tests_unit_test_swap_slot_LDADD = $(test_ldadd)
 
@@ -117,15 +119,18 @@ test_programs += tests/unit/test-region tests/unit/test-pte tests/unit/test-fill
 unit_tests += tests/unit/test-region tests/unit/test-pte tests/unit/test-fill \
 	tests/unit/test-readahead tests/unit/test-uffd tests/unit/test-zpool
 
-tests_unit_test_region_SOURCES = tests/unit/test-region.c tests/unit/test.h
+tests_unit_test_region_SOURCES = tests/unit/test-region.c tests/unit/rnd.h \
+	tests/unit/random.h tests/unit/test.h
 tests_unit_test_region_CPPFLAGS = $(test_cppflags)
 tests_unit_test_region_LDADD = $(test_ldadd) -lpthread
 
-tests_unit_test_pte_SOURCES = tests/unit/test-pte.c tests/unit/test.h
+tests_unit_test_pte_SOURCES = tests/unit/test-pte.c tests/unit/rnd.h \
+	tests/unit/random.h tests/unit/test.h
 tests_unit_test_pte_CPPFLAGS = $(test_cppflags)
 tests_unit_test_pte_LDADD = $(test_ldadd)
 
-tests_unit_test_fill_SOURCES = tests/unit/test-fill.c tests/unit/test.h
+tests_unit_test_fill_SOURCES = tests/unit/test-fill.c tests/unit/rnd.h \
+	tests/unit/random.h tests/unit/test.h
 tests_unit_test_fill_CPPFLAGS = $(test_cppflags)
 tests_unit_test_fill_LDADD = $(test_ldadd)
 
@@ -133,7 +138,8 @@ tests_unit_test_readahead_SOURCES = tests/unit/test-readahead.c tests/unit/test.
 tests_unit_test_readahead_CPPFLAGS = $(test_cppflags)
 tests_unit_test_readahead_LDADD = $(test_ldadd)
 
-tests_unit_test_zpool_SOURCES = tests/unit/test-zpool.c tests/unit/test.h
+tests_unit_test_zpool_SOURCES = tests/unit/test-zpool.c tests/unit/rnd.h \
+	tests/unit/random.h tests/unit/test.h
 tests_unit_test_zpool_CPPFLAGS = $(test_cppflags)
 tests_unit_test_zpool_LDADD = $(test_ldadd)
 

@@ -8,6 +8,7 @@
 #ifndef FL_FUZZ_H
 #define FL_FUZZ_H
 
+#include "../unit/random.h"
 #include "../unit/test.h"
 #include "target.h"
 
@@ -15,10 +16,7 @@ static uint64_t fuzz_state;
 
 static inline uint64_t fuzz_random(void)
 {
-	fuzz_state ^= fuzz_state << 13;
-	fuzz_state ^= fuzz_state >> 7;
-	fuzz_state ^= fuzz_state << 17;
-	return fuzz_state;
+	return xorshift(&fuzz_state);
 }
 
 static inline unsigned fuzz_below(unsigned n)

@@ -7,6 +7,7 @@
 #include "test.h"
 
 #include "crash.h"
+#include "random.h"
 #include "server.h"
 
 #include <dirent.h>
@@ -31,11 +32,7 @@ void begin_course(uint64_t seed)
 
 uint64_t next(void)
 {
-	uint64_t x = rng += 0x9e3779b97f4a7c15U;
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9U;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebU;
-	return x ^ x >> 31;
+	return splitmix(&rng);
 }
 
 /* --- what is known of the files --- */

@@ -9,6 +9,8 @@
  */
 #include "owner.h"
 
+#include "../unit/random.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -39,11 +41,7 @@ static __thread uint32_t at_turn; /* when that was begun which may fail */
 
 static uint64_t next(void)
 {
-	uint64_t x = rng += 0x9e3779b97f4a7c15U;
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9U;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebU;
-	return x ^ x >> 31;
+	return splitmix(&rng);
 }
 
 static _Noreturn void wrong(const char *what, uint64_t page, size_t i, uint64_t have)

@@ -10,6 +10,7 @@
 #include "mounted.h"
 
 #include "api.h"
+#include "random.h"
 #include "mmap.h"
 
 #include <errno.h>
@@ -32,6 +33,36 @@
 #define LIMIT (8UL << 20)
 #define PAGES 3000UL /* of the usual file: more than the usual cache holds */
 #define CACHE "cache=4M"
+
+/* --- what several processes see --- */
+
+static inline uint32_t get(const uint32_t *v)
+{
+	return __atomic_load_n(v, __ATOMIC_SEQ_CST);
+}
+
+static inline void set(uint32_t *v, uint32_t to)
+{
+	__atomic_store_n(v, to, __ATOMIC_SEQ_CST);
+}
+
+/* --- a random course --- */
+
+static uint64_t rng;
+
+static inline uint64_t next(void)
+{
+	return splitmix(&rng);
+}
+
+/* What the environment says, if anything. */
+static inline void number_of(const char *name, uint64_t *v)
+{
+	const char *text = getenv(name);
+
+	if (text != NULL && text[0] != '\0')
+		*v = strtoull(text, NULL, 10);
+}
 
 /* --- content --- */
 

@@ -40,15 +40,10 @@ static int end_within(void **state)
 	return r;
 }
 
-static void set(uint32_t *v, uint32_t to)
-{
-	__atomic_store_n(v, to, __ATOMIC_SEQ_CST);
-}
-
 /* Until it is more than that. */
 static void await_more(const uint32_t *v, uint32_t than)
 {
-	until(__atomic_load_n(v, __ATOMIC_SEQ_CST) > than);
+	until(get(v) > than);
 }
 
 static void clocks_are_ahead(uint64_t seconds)
@@ -101,7 +96,7 @@ static void push_out(const struct process *p, uint64_t page, uint64_t n)
 
 static void refuse(const struct process *p)
 {
-	uint32_t before = __atomic_load_n(&within->refusals, __ATOMIC_SEQ_CST);
+	uint32_t before = get(&within->refusals);
 
 	__atomic_store_n(&within->refused, p != NULL ? p->pid : 0, __ATOMIC_SEQ_CST);
 	if (p == NULL)
@@ -371,7 +366,7 @@ static void one_that_does_not_go(void **state)
 	assert_int_equal(hear(&p), 0);
 	/* and beside the next one */
 	lock(words, F_WRLCK);
-	asked = __atomic_load_n(&within->locks, __ATOMIC_SEQ_CST);
+	asked = get(&within->locks);
 	within_serve(base, SMALL);
 	tell(&p, (struct order){TOUCH, FAR, 0, 0, 0});
 	await_more(&within->locks, asked);
@@ -432,7 +427,7 @@ static void forked_while_it_is_taken(void **state)
 	start_some(&p, 1, SMALL);
 	OK(&p, STORE, 0, 10, 1, 2);
 	kill_server();
-	asked = __atomic_load_n(&within->locks, __ATOMIC_SEQ_CST);
+	asked = get(&within->locks);
 	set(&within->busy_locks, UINT32_MAX);
 	within_serve(base, SMALL);
 	await_more(&within->locks, asked);
@@ -466,7 +461,7 @@ static void one_that_brings_it_late(void **state)
 	kill_server();
 	OK(&w, STORE, 0, 10, 1, 2);
 	stop(&w);
-	asked = __atomic_load_n(&within->locks, __ATOMIC_SEQ_CST);
+	asked = get(&within->locks);
 	within_serve(base, SMALL);
 	await_more(&within->locks, asked);
 	tell(&r, (struct order){TOUCH, FAR, 0, 0, 0});
@@ -542,7 +537,7 @@ static void one_that_writes_from_its_mapping(void **state)
 /* It was not yet: one more page is wanted. */
 static bool was_killed(const struct process *reader, uint32_t before, uint64_t page)
 {
-	if (__atomic_load_n(&within->killed, __ATOMIC_SEQ_CST) != before)
+	if (get(&within->killed) != before)
 		return true;
 	DO(reader, TOUCH, page, 0, 0, 0);
 	return false;
@@ -551,7 +546,7 @@ static bool was_killed(const struct process *reader, uint32_t before, uint64_t p
 /* Have the server killed at the next punch of the page; one reads others until that was so. */
 static void kill_at_punch(const struct process *reader, uint32_t page, bool behind)
 {
-	uint32_t before = __atomic_load_n(&within->killed, __ATOMIC_SEQ_CST);
+	uint32_t before = get(&within->killed);
 	uint64_t i = 0;
 
 	set(&within->behind, behind);
@@ -632,7 +627,7 @@ static int64_t rewrite(uint64_t first, uint64_t before)
 
 	if (sigsetjmp(escape, 1) != 0)
 		return -EFAULT;
-	while (__atomic_load_n(&within->enough, __ATOMIC_SEQ_CST) == 0) {
+	while (get(&within->enough) == 0) {
 		version = version + 1;
 		for (uint64_t page = from; page < from + REWRITTEN; page++)
 			fill(at(page), page, version);
@@ -752,7 +747,7 @@ static int begin_to_map(struct process *p)
 
 	kill_server();
 	lock(words, F_RDLCK);
-	asked = __atomic_load_n(&within->locks, __ATOMIC_SEQ_CST);
+	asked = get(&within->locks);
 	within_serve(base, SMALL);
 	await_more(&within->locks, asked);
 	OK(p, OPEN, 0, 0, 0, 0);
@@ -931,13 +926,13 @@ static void await_next_second(time_t whole)
 /* The server is killed when it has written what is dirty, and nothing else; another one comes. */
 static void kill_when_written(const struct process *p, uint64_t version)
 {
-	uint32_t before = __atomic_load_n(&within->killed, __ATOMIC_SEQ_CST);
+	uint32_t before = get(&within->killed);
 
 	OK(p, STORE, 0, 50, 1, version);
 	set(&within->synced, 1);
 	assert_true(DO(p, SYNC, 0, PAGES, 0, 0) != 0);
 	within_wait();
-	assert_int_equal(__atomic_load_n(&within->killed, __ATOMIC_SEQ_CST), before + 1);
+	assert_int_equal(get(&within->killed), before + 1);
 	check_file("store/files/data", 0, 50, 1, version);
 	set(&within->synced, 0);
 	OK(p, STORE, 25, 25, 1, version + 1);
@@ -1153,7 +1148,7 @@ static void change_on_host(uint64_t page, uint64_t version)
 /* What it stored to the first five pages is not taken, and what others changed stays. */
 static void comes_too_late(struct process *p, uint64_t before, uint64_t changed)
 {
-	uint32_t asked = __atomic_load_n(&within->locks, __ATOMIC_SEQ_CST);
+	uint32_t asked = get(&within->locks);
 
 	refuse(NULL);
 	kill(p->pid, SIGCONT);

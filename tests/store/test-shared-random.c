@@ -25,27 +25,7 @@ struct shadow {
 };
 
 static struct shadow *shadow;
-static uint64_t rng;
 static int host_fd;
-
-static uint64_t next(void)
-{
-	uint64_t x = rng += 0x9e3779b97f4a7c15U;
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9U;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebU;
-	return x ^ x >> 31;
-}
-
-static uint32_t get(const uint32_t *v)
-{
-	return __atomic_load_n(v, __ATOMIC_SEQ_CST);
-}
-
-static void set(uint32_t *v, uint32_t to)
-{
-	__atomic_store_n(v, to, __ATOMIC_SEQ_CST);
-}
 
 static _Noreturn void wrong(const char *what, uint64_t page, uint64_t low, uint64_t high,
 			    uint64_t have)
@@ -247,14 +227,6 @@ static int64_t torture(uint64_t id, uint64_t seed)
 	}
 	close(host_fd);
 	return 0;
-}
-
-static void number_of(const char *name, uint64_t *v)
-{
-	const char *text = getenv(name);
-
-	if (text != NULL && text[0] != '\0')
-		*v = strtoull(text, NULL, 10);
 }
 
 static void begin_torture(struct process p[OWNERS], uint64_t *seed)

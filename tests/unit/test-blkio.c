@@ -9,6 +9,7 @@
  */
 #include "test.h"
 
+#include "rnd.h"
 #include "blkio.h"
 #include "sys.h"
 
@@ -50,16 +51,6 @@ static long inject(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint
 	assert_true(nattempts < ATTEMPTS_MAX);
 	attempts[nattempts++] = a;
 	return inject_rule != NULL ? inject_rule(&a, nattempts - 1) : 0;
-}
-
-static uint64_t seed;
-
-static uint32_t rnd(uint32_t below)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (uint32_t)((seed >> 16) % below);
 }
 
 static void *pages(size_t n)

@@ -5,25 +5,11 @@
  */
 #include "test.h"
 
+#include "rnd.h"
 #include "fill.h"
 #include "sys.h"
 
 #define WORDS 3000U
-
-static uint64_t seed;
-
-static uint64_t rnd64(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
-}
-
-static uint32_t rnd(uint32_t below)
-{
-	return (uint32_t)((rnd64() >> 16) % below);
-}
 
 static void words_are_kept_once_and_counted(void **state)
 {

@@ -6,6 +6,7 @@
  */
 #include "test.h"
 
+#include "rnd.h"
 #include "pte.h"
 #include "sys.h"
 
@@ -19,20 +20,6 @@ static struct pte_table table;
 static pte_t want[LEAVES][PTE_LEAF_PAGES];
 static vpn_t base[LEAVES]; /* ascending */
 static uint64_t came;	   /* entries that became PRESENT */
-static uint64_t seed;
-
-static uint64_t rnd64(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
-}
-
-static uint32_t rnd(uint32_t below)
-{
-	return (uint32_t)((rnd64() >> 16) % below);
-}
 
 static int by_value(const void *a, const void *b)
 {

@@ -6,6 +6,7 @@
  */
 #include "test.h"
 
+#include "rnd.h"
 #include "region.h"
 #include "sys.h"
 
@@ -28,16 +29,6 @@ struct want {
 static struct want map[PAGES];
 static struct region_users files[2];
 static struct region_tree tree;
-static uint64_t seed;
-
-static uint32_t rnd(uint32_t below)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (uint32_t)((seed >> 16) % below);
-}
-
 static uintptr_t at(unsigned page)
 {
 	return BASE + page * PG;

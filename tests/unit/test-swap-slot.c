@@ -7,6 +7,7 @@
  */
 #include "test.h"
 
+#include "rnd.h"
 #include "swap-slot.h"
 #include "sys.h"
 
@@ -20,21 +21,6 @@
 #include <unistd.h>
 
 #define CSUM(x) ((x) & (((uint64_t)1 << SLOT_CSUM_BITS) - 1))
-
-static uint64_t seed;
-
-static uint64_t rnd64(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
-}
-
-static uint32_t rnd(uint32_t below)
-{
-	return (uint32_t)((rnd64() >> 16) % below);
-}
 
 static struct slot_map *map_growing(uint32_t nslots, uint32_t max_slots)
 {

@@ -6,6 +6,7 @@
  */
 #include "test.h"
 
+#include "rnd.h"
 #include "sys.h"
 #include "zpool.h"
 
@@ -13,21 +14,6 @@
 
 #define OBJECTS 6000U
 #define POOL ((uint64_t)8 << 20)
-
-static uint64_t seed;
-
-static uint64_t rnd64(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
-}
-
-static uint32_t rnd(uint32_t below)
-{
-	return (uint32_t)((rnd64() >> 16) % below);
-}
 
 /* The oracle: what each owner's object should be; word 0 stands for all bytes. */
 static struct {
