@@ -167,7 +167,8 @@ tests_live_test_live_files_SOURCES = tests/live/test-live-files.c tests/live/mem
 tests_live_test_live_files_CPPFLAGS = $(live_cppflags)
 tests_live_test_live_files_LDADD = $(live_ldadd)
 
-tests_live_test_run_files_SOURCES = tests/live/test-run-files.c tests/live/subjects.h tests/unit/test.h
+tests_live_test_run_files_SOURCES = tests/live/test-run-files.c tests/live/subject-checks.h \
+	tests/live/subjects.h tests/unit/test.h
 tests_live_test_run_files_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
 tests_live_test_run_files_LDADD = $(CMOCKA_LIBS) -lpthread
 
@@ -301,11 +302,13 @@ tests_live_test_signals_SOURCES = tests/live/test-signals.c tests/live/subjects.
 tests_live_test_signals_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
 tests_live_test_signals_LDADD = $(CMOCKA_LIBS) -lpthread
 
-tests_live_test_fork_SOURCES = tests/live/test-fork.c tests/live/subjects.h tests/unit/test.h
+tests_live_test_fork_SOURCES = tests/live/test-fork.c tests/live/subject-checks.h \
+	tests/live/subjects.h tests/unit/test.h
 tests_live_test_fork_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
 tests_live_test_fork_LDADD = $(CMOCKA_LIBS)
 
-tests_live_test_intercept_SOURCES = tests/live/test-intercept.c tests/live/subjects.h tests/unit/test.h
+tests_live_test_intercept_SOURCES = tests/live/test-intercept.c tests/live/subject-checks.h \
+	tests/live/subjects.h tests/unit/test.h
 tests_live_test_intercept_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/tests/unit
 tests_live_test_intercept_LDADD = $(CMOCKA_LIBS)
 

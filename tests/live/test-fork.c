@@ -6,7 +6,7 @@
  * and with a subject's name as its argument; a subject checks by itself that
  * parent and children see what fork(2) says, byte for byte.
  */
-#include "subjects.h"
+#include "subject-checks.h"
 
 #include "mm.h"
 #include "publish.h"
@@ -30,14 +30,6 @@
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
-
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			dprintf(2, "line %d: %s (errno %d)\n", __LINE__, #cond, errno);            \
-			_exit(99);                                                                 \
-		}                                                                                  \
-	} while (0)
 
 /* ---- subjects ---- */
 
@@ -72,17 +64,6 @@ static void check_page(const uint64_t *mem, size_t page, uint64_t tag)
 				mem[page * WORDS + i], word_of(page, tag, i));
 			_exit(98);
 		}
-}
-
-static void reap(pid_t pid)
-{
-	int status;
-
-	CHECK(pid > 0);
-	CHECK(waitpid(pid, &status, 0) == pid);
-	if (status != 0)
-		dprintf(2, "child %d: wait status %x\n", pid, status);
-	CHECK(status == 0);
 }
 
 #define N 4096UL /* pages: 16 MiB, at a limit of 4 */

@@ -12,7 +12,7 @@
  *
  * runs any program so, and prints what escapes.
  */
-#include "subjects.h"
+#include "subject-checks.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -312,14 +312,6 @@ static void expect_none(const char *what, unsigned least)
 
 /* ---- subjects ---- */
 
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			dprintf(2, "subject, line %d: %s (errno %d)\n", __LINE__, #cond, errno);   \
-			_exit(1);                                                                  \
-		}                                                                                  \
-	} while (0)
-
 static char *map(size_t len)
 {
 	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -494,14 +486,6 @@ static void subject_signals(void)
 
 static void subject_true(void)
 {
-}
-
-static void reap(pid_t pid)
-{
-	int status;
-
-	CHECK(waitpid(pid, &status, 0) == pid);
-	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 static __attribute__((noinline)) void subject_vfork(char **argv)

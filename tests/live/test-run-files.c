@@ -7,7 +7,7 @@
  * subject checks by itself that memory is what mmap(2) and fork(2) say, byte for
  * byte; the same must hold both times.
  */
-#include "subjects.h"
+#include "subject-checks.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -39,14 +39,6 @@
 
 static char lib[4096];
 static const char *dir;
-
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			dprintf(2, "line %d: %s (errno %d)\n", __LINE__, #cond, errno);            \
-			_exit(99);                                                                 \
-		}                                                                                  \
-	} while (0)
 
 /* ---- what subjects share ---- */
 
@@ -114,17 +106,6 @@ static uint64_t *map(int fd, size_t pages, int prot, int flags)
 
 	CHECK(p != MAP_FAILED);
 	return p;
-}
-
-static void reap(pid_t pid)
-{
-	int status;
-
-	CHECK(pid > 0);
-	CHECK(waitpid(pid, &status, 0) == pid);
-	if (status != 0)
-		dprintf(2, "child %d: wait status %x\n", pid, status);
-	CHECK(status == 0);
 }
 
 /* ---- one process ---- */
