@@ -6,8 +6,7 @@
 #ifndef FL_FUZZ_CORPUS_H
 #define FL_FUZZ_CORPUS_H
 
-#include "../unit/test.h"
-#include "target.h"
+#include "fuzz.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -52,5 +51,43 @@ static inline void fuzz_corpus(const char *name)
 	closedir(dp);
 	assert_true(driven != 0);
 }
+
+#define FUZZ_INPUT_ROOM 1024U
+
+/* Inputs that make() writes, of which some are taken and some are refused. */
+static inline void fuzz_spoilt(size_t (*make)(uint8_t input[FUZZ_INPUT_ROOM]), unsigned long rounds)
+{
+	unsigned long taken = 0, refused = 0;
+	uint8_t input[FUZZ_INPUT_ROOM];
+
+	rounds = fuzz_number("FUZZ_ROUNDS", rounds);
+	fuzz_begin();
+	for (unsigned long i = 0; i < rounds; i++) {
+		LLVMFuzzerTestOneInput(input, make(input));
+		taken += target_outcome == TARGET_TAKEN;
+		refused += target_outcome == TARGET_REFUSED;
+	}
+	assert_int_equal(taken + refused, rounds);
+	assert_true(taken > rounds / 50);
+	assert_true(refused > rounds / 50);
+}
+
+/* The program of a target: its seeded test, and the inputs that are kept. */
+#define FUZZ_TESTS(which, seeded)                                                                  \
+	static void corpus(void **state)                                                           \
+	{                                                                                          \
+		(void)state;                                                                       \
+		fuzz_corpus(which);                                                                \
+	}                                                                                          \
+                                                                                                   \
+	int main(void)                                                                             \
+	{                                                                                          \
+		const struct CMUnitTest tests[] = {                                                \
+			cmocka_unit_test(seeded),                                                  \
+			cmocka_unit_test(corpus),                                                  \
+		};                                                                                 \
+                                                                                                   \
+		return cmocka_run_group_tests_name("fuzz-" which, tests, NULL, NULL);              \
+	}
 
 #endif

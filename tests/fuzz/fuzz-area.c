@@ -3,10 +3,10 @@
  * Areas whose header or length was changed at random, for target-area.c.
  */
 #include "corpus.h"
-#include "fuzz.h"
 
 #include "swap-area.h"
 
+#include <assert.h>
 #include <endian.h>
 
 #define FILE_SLOTS 64U
@@ -45,47 +45,28 @@ static void spoil(struct area_header *h, uint32_t *bytes)
 	}
 }
 
+static size_t spoilt_header(uint8_t input[FUZZ_INPUT_ROOM])
+{
+	struct area_header h = {.magic = AREA_MAGIC,
+				.version = htole32(1),
+				.page_size = htole32(4096),
+				.slots = htole64(FILE_SLOTS)};
+	uint32_t bytes = FILE_BYTES;
+
+	static_assert(sizeof(bytes) + sizeof(h) <= FUZZ_INPUT_ROOM, "an input has room");
+	for (unsigned k = 0; k < sizeof(h.uuid); k++)
+		h.uuid[k] = (uint8_t)fuzz_random();
+	spoil(&h, &bytes);
+	bytes = htole32(bytes);
+	memcpy(input, &bytes, sizeof(bytes));
+	memcpy(input + sizeof(bytes), &h, sizeof(h));
+	return sizeof(bytes) + sizeof(h);
+}
+
 static void spoilt_headers(void **state)
 {
-	unsigned long rounds = fuzz_number("FUZZ_ROUNDS", 4000), taken = 0, refused = 0;
-
 	(void)state;
-	fuzz_begin();
-	for (unsigned long i = 0; i < rounds; i++) {
-		struct area_header h = {.magic = AREA_MAGIC,
-					.version = htole32(1),
-					.page_size = htole32(4096),
-					.slots = htole64(FILE_SLOTS)};
-		uint32_t bytes = FILE_BYTES;
-		uint8_t input[sizeof(bytes) + sizeof(h)];
-
-		for (unsigned k = 0; k < sizeof(h.uuid); k++)
-			h.uuid[k] = (uint8_t)fuzz_random();
-		spoil(&h, &bytes);
-		bytes = htole32(bytes);
-		memcpy(input, &bytes, sizeof(bytes));
-		memcpy(input + sizeof(bytes), &h, sizeof(h));
-		LLVMFuzzerTestOneInput(input, sizeof(input));
-		taken += target_outcome == TARGET_TAKEN;
-		refused += target_outcome == TARGET_REFUSED;
-	}
-	assert_int_equal(taken + refused, rounds);
-	assert_true(taken > rounds / 50);
-	assert_true(refused > rounds / 50);
+	fuzz_spoilt(spoilt_header, 4000);
 }
 
-static void corpus(void **state)
-{
-	(void)state;
-	fuzz_corpus("area");
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(spoilt_headers),
-		cmocka_unit_test(corpus),
-	};
-
-	return cmocka_run_group_tests_name("fuzz-area", tests, NULL, NULL);
-}
+FUZZ_TESTS("area", spoilt_headers)

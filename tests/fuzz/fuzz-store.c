@@ -3,7 +3,6 @@
  * Stores whose version and lock were changed at random, for target-store.c.
  */
 #include "corpus.h"
-#include "fuzz.h"
 
 #define ROOM 255U
 
@@ -31,41 +30,21 @@ static size_t spoilt(uint8_t *to, const char *text)
 	return len;
 }
 
+static size_t spoilt_text(uint8_t input[FUZZ_INPUT_ROOM])
+{
+	size_t n, more;
+
+	memset(input, 0, FUZZ_INPUT_ROOM);
+	n = spoilt(input + 1, "faultline store 1\n");
+	input[0] = (uint8_t)n;
+	more = spoilt(input + 1 + n, "4711 /mnt/store\n");
+	return 1 + n + more;
+}
+
 static void spoilt_texts(void **state)
 {
-	unsigned long rounds = fuzz_number("FUZZ_ROUNDS", 10000), taken = 0, refused = 0;
-	uint8_t input[1 + 2 * ROOM];
-
 	(void)state;
-	fuzz_begin();
-	for (unsigned long i = 0; i < rounds; i++) {
-		size_t n, more;
-
-		memset(input, 0, sizeof(input));
-		n = spoilt(input + 1, "faultline store 1\n");
-		input[0] = (uint8_t)n;
-		more = spoilt(input + 1 + n, "4711 /mnt/store\n");
-		LLVMFuzzerTestOneInput(input, 1 + n + more);
-		taken += target_outcome == TARGET_TAKEN;
-		refused += target_outcome == TARGET_REFUSED;
-	}
-	assert_int_equal(taken + refused, rounds);
-	assert_true(taken > rounds / 50);
-	assert_true(refused > rounds / 50);
+	fuzz_spoilt(spoilt_text, 10000);
 }
 
-static void corpus(void **state)
-{
-	(void)state;
-	fuzz_corpus("store");
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(spoilt_texts),
-		cmocka_unit_test(corpus),
-	};
-
-	return cmocka_run_group_tests_name("fuzz-store", tests, NULL, NULL);
-}
+FUZZ_TESTS("store", spoilt_texts)

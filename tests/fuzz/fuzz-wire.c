@@ -4,7 +4,6 @@
  * target-wire.c; one that was not changed is taken.
  */
 #include "corpus.h"
-#include "fuzz.h"
 
 #include "faultline.h"
 #include "store-wire.h"
@@ -111,18 +110,4 @@ static void messages(void **state)
 	assert_true(taken > rounds / 10 && refused > rounds / 10);
 }
 
-static void corpus(void **state)
-{
-	(void)state;
-	fuzz_corpus("wire");
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(messages),
-		cmocka_unit_test(corpus),
-	};
-
-	return cmocka_run_group_tests_name("fuzz-wire", tests, NULL, NULL);
-}
+FUZZ_TESTS("wire", messages)
