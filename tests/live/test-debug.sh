@@ -103,7 +103,8 @@ done
 
 # --- a core dump ---
 
-crash() { # crash WHERE COMMAND...: the size of its core on disk, in KiB
+# crash WHERE COMMAND...: the size of its core on disk, in KiB, is in $work/WHERE/kib
+crash() (
 	mkdir "$work/$1"
 	cd "$work/$1"
 	shift
@@ -111,14 +112,15 @@ crash() { # crash WHERE COMMAND...: the size of its core on disk, in KiB
 	status=0
 	"$@" crash >/dev/null 2>"$work/err" || status=$?
 	[ "$status" -eq 134 ] || fail "$*: status $status instead of 134"
-	[ ! -e core ] || du -k core | cut -f 1
-}
+	[ -e core ] || fail "$*: no core"
+	du -k core | cut -f 1 >kib
+)
 if [ "$(cat /proc/sys/kernel/core_pattern)" != core ]; then
 	left_out "core dumps: this machine sends them elsewhere (kernel.core_pattern)"
 else
-	native=$(crash native "$work/subject")
-	paged=$(crash paged "$faultline" run --limit 8M -- "$work/subject")
-	[ -n "$native" ] || fail "no core natively"
-	[ "${paged:-0}" -gt 1000 ] || fail "no core of a paged program"
+	crash native "$work/subject"
+	crash paged "$faultline" run --limit 8M -- "$work/subject"
+	native=$(cat "$work/native/kib") paged=$(cat "$work/paged/kib")
+	[ "$paged" -gt 1000 ] || fail "no core of a paged program"
 	[ "$paged" -le $((native + 2048)) ] || fail "a core of $paged KiB, natively $native KiB"
 fi
