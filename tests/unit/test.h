@@ -61,7 +61,7 @@ static inline void test_yield(unsigned times)
 
 #define until(cond) until_within(HANG_SECONDS, cond)
 
-/* Of a case nothing can be tried here.  It counts as skipped: scripts/test fails then. */
+/* Nothing of this case can be tried here: it says why, and has not passed. */
 static inline void test_skip(const char *why)
 {
 	print_message("# skipped: %s\n", why);
