@@ -343,12 +343,14 @@ store_test_ldadd = src/store/libfaultline-store.la $(test_ldadd)
 test_programs += tests/store/test-peek
 store_tests += tests/store/test-peek
 
-tests_store_test_view_SOURCES = tests/store/test-view.c tests/store/mounted.h tests/live/live.h \
+tests_store_test_view_SOURCES = tests/store/test-view.c tests/store/spoil.h \
+	tests/store/mounted.h tests/live/live.h \
 	tests/unit/test.h lib/api.c lib/api-files.c lib/backing.c
 tests_store_test_view_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_view_LDADD = $(store_test_ldadd) -lpthread
 
-tests_store_test_runtimes_SOURCES = tests/store/test-runtimes.c tests/store/mounted.h \
+tests_store_test_runtimes_SOURCES = tests/store/test-runtimes.c tests/store/spoil.h \
+	tests/store/mounted.h \
 	tests/live/live.h tests/unit/test.h lib/api.c lib/api-files.c lib/backing.c
 tests_store_test_runtimes_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_runtimes_LDADD = $(store_test_ldadd) -lpthread

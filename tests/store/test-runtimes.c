@@ -6,11 +6,9 @@
  * Two processes beside the server: the program, which does what it is told, one
  * letter a time, and the test.
  */
-#include "../live/live.h"
-#include "mounted.h"
+#include "spoil.h"
 
 #include "clients.h"
-#include "peek.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -55,35 +53,6 @@ static const char *needle(unsigned i)
 	return i == 0 ? "the needle of the first" : "a needle of the second one";
 }
 
-/* Spoil a page's slot, and touch the page. */
-static void damage(struct fl *fl, char *page)
-{
-	uint64_t entry = 0, address[RUNTIMES];
-	int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
-	int area = open(in_base("store/swap/disk0"), O_WRONLY | O_CLOEXEC);
-	FILE *maps = fopen("/proc/self/maps", "re");
-	unsigned n = peek_find(mem, maps, address, RUNTIMES);
-
-	until(live_kind(fl, page) == FL_PAGE_SWAPPED);
-	for (unsigned i = 0; i < n; i++) {
-		struct peek_region r;
-		struct peek p;
-
-		assert_int_equal(peek_open(&p, mem, -1, address[i]), 0);
-		if (peek_region(&p, (uintptr_t)page, &r) != 1 || r.start > (uintptr_t)page)
-			continue;
-		assert_int_equal(peek_tell(&p, &r, (uintptr_t)page / PG, 1, &entry, NULL), 0);
-	}
-	assert_int_equal(FL_PAGE_KIND(entry), FL_PAGE_SWAPPED);
-	assert_int_equal(pwrite(area, "spoilt", 6, (off_t)PEEK_SLOT(entry) * (off_t)PG), 6);
-	assert_int_equal(fsync(area), 0);
-	close(area);
-	close(mem);
-	fclose(maps);
-	fl_madvise(fl, page, PG, MADV_POPULATE_READ);
-	until(live_kind(fl, page) == FL_PAGE_POISONED);
-}
-
 static void tell(void)
 {
 	for (unsigned i = 0; i < 2 && runtime[i] != NULL; i++) {
@@ -106,7 +75,7 @@ static void do_as_told(char c)
 		}
 		break;
 	case 'b':
-		damage(runtime[0], told->mem[0] + BAD_AT * PG);
+		spoil(runtime[0], told->mem[0] + BAD_AT * PG);
 		break;
 	case 'c':
 		assert_int_equal(fl_close(runtime[1]), 0);

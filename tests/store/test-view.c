@@ -6,8 +6,7 @@
  * Three processes: the viewed one, with a runtime whose area is in the store;
  * the server, which has it on its list of clients; and the test.
  */
-#include "../live/live.h"
-#include "mounted.h"
+#include "spoil.h"
 
 #include "clients.h"
 #include "peek-text.h"
@@ -51,32 +50,6 @@ static void tell(struct fl *fl)
 	assert_int_equal(fl_page_state(fl, told->mem, PAGES * PG, told->state), 0);
 }
 
-static void damage(struct fl *fl, char *page)
-{
-	uint64_t entry = 0;
-	struct peek_region r;
-	struct peek p;
-	int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
-	int area = open(in_base("store/swap/disk0"), O_WRONLY | O_CLOEXEC);
-	FILE *maps = fopen("/proc/self/maps", "re");
-	uint64_t address;
-
-	until(live_kind(fl, page) == FL_PAGE_SWAPPED);
-	assert_int_equal(peek_find(mem, maps, &address, 1), 1);
-	assert_int_equal(peek_open(&p, mem, -1, address), 0);
-	assert_int_equal(peek_region(&p, (uintptr_t)page, &r), 1);
-	assert_int_equal(peek_tell(&p, &r, (uintptr_t)page / PG, 1, &entry, NULL), 0);
-	assert_int_equal(FL_PAGE_KIND(entry), FL_PAGE_SWAPPED);
-	assert_int_equal(pwrite(area, "spoilt", 6, (off_t)PEEK_SLOT(entry) * (off_t)PG), 6);
-	assert_int_equal(fsync(area), 0);
-	close(area);
-	close(mem);
-	fclose(maps);
-	until(fl_madvise(fl, page, PG, MADV_POPULATE_READ) != 0 ||
-		   live_kind(fl, page) == FL_PAGE_POISONED);
-	until(live_kind(fl, page) == FL_PAGE_POISONED);
-}
-
 static void fill_content(char *mem)
 {
 	live_fill(mem, 0, FILLED_AT, 9);
@@ -105,7 +78,7 @@ static void be_viewed(void)
 	live_out(fl, told->mem + NEEDLE_AT * PG, 1);
 	live_out(fl, told->mem + BAD_AT * PG, 1);
 	live_out(fl, told->mem + FILLED_AT * PG, FILLED_N);
-	damage(fl, told->mem + BAD_AT * PG);
+	spoil(fl, told->mem + BAD_AT * PG);
 	live_check(told->mem, 20, 30, 9);
 	for (;;) {
 		tell(fl);
