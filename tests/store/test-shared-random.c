@@ -329,18 +329,13 @@ static void stored_is_kept(void **state)
 	number_of("FL_STORE_ROUNDS", &rounds);
 	for (uint64_t i = 0; i < rounds; i++) {
 		struct process p[OWNERS], holder;
-		siginfo_t stopped;
 
 		serve("cache=3M");
 		begin_torture(p, &seed);
 		start_mapped(&holder, 1, STEADY + TAIL);
 		poll(NULL, 0, (int)(next() % 500));
-		for (unsigned k = 0; k < OWNERS; k++) {
-			kill(p[k].pid, SIGSTOP);
-			assert_int_equal(
-				waitid(P_PID, (id_t)p[k].pid, &stopped, WSTOPPED | WNOWAIT), 0);
-			assert_int_equal(stopped.si_code, CLD_STOPPED);
-		}
+		for (unsigned k = 0; k < OWNERS; k++)
+			stop(&p[k]);
 		/* children of theirs may be reading */
 		set(&shadow->quiet, 1);
 		kill_server();
