@@ -460,7 +460,7 @@ static void registered_buffers(void **state)
 	io_uring_queue_exit(&ring);
 	/* given free, they leave like any other */
 	until((fl_madvise(e->fl, e->mem, PAGES * PG, MADV_PAGEOUT) == 0 &&
-		    live_is_out(e->fl, e->mem, PAGES)));
+	       live_is_out(e->fl, e->mem, PAGES)));
 	live_check(e->mem, 8, 8, 78);
 }
 

@@ -940,7 +940,8 @@ static void more_than_a_share_is_written(void **state)
 	for (unsigned i = 0; i < 3; i++) {
 		fl[i] = runtime_that_writes(3600000, share[i].option);
 		s[i] = memsource_new(share[i].most + 1, 3);
-		p[i] = memsource_map(fl[i], memsource_open(fl[i], s[i], 1), share[i].most + 1, MAP_SHARED);
+		p[i] = memsource_map(fl[i], memsource_open(fl[i], s[i], 1), share[i].most + 1,
+				     MAP_SHARED);
 		live_fill(p[i], 0, share[i].most, 9);
 	}
 	for (unsigned i = 3; i-- > 0;) {
@@ -950,7 +951,8 @@ static void more_than_a_share_is_written(void **state)
 		assert_int_equal(now.cache_dirty, n);
 		assert_int_equal(now.file_writes, 0);
 		live_fill(p[i], n, 1, 9);
-		until(live_stats(fl[i]).cache_dirty <= n / 2 && live_stats(fl[i]).cache_writeback == 0);
+		until(live_stats(fl[i]).cache_dirty <= n / 2 &&
+		      live_stats(fl[i]).cache_writeback == 0);
 		assert_int_equal(fl_close(fl[i]), 0);
 		assert_int_equal(live_wrong(s[i]->bytes, 0, n + 1, 9), 0);
 		memsource_end(s[i]);

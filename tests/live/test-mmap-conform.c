@@ -966,7 +966,7 @@ static void unmapping_writes(void **state)
 		assert_int_equal(live_page(q, i)[8], i);
 	s_munmap(q, 101 * PG);
 	until(word_of_file(fd, 100, 8) == 100 && word_of_file(fd, 0, 8) == 0 &&
-		   word_of_file(fd, 50, 8) == 50);
+	      word_of_file(fd, 50, 8) == 50);
 	assert_int_equal(size_of(fd), 100 * PG + 500);
 	end_file(fd);
 }

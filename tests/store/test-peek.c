@@ -464,7 +464,7 @@ static void damaged(void **state)
 
 	/* nor when it was lost to the process */
 	until(fl_madvise(fl, mem + 3 * PG, PG, MADV_POPULATE_READ) != 0 ||
-		   live_kind(fl, mem + 3 * PG) == FL_PAGE_POISONED);
+	      live_kind(fl, mem + 3 * PG) == FL_PAGE_POISONED);
 	until(live_kind(fl, mem + 3 * PG) == FL_PAGE_POISONED);
 	assert_int_equal(peek_tell(&p, &r, page_number(mem), 8, told, NULL), 0);
 	assert_int_equal(FL_PAGE_KIND(told[3]), FL_PAGE_POISONED);

@@ -60,7 +60,8 @@ static pid_t process(void (*fn)(char *), char *handle)
 		for (;;)
 			pause();
 	}
-	until(__atomic_load_n(said, __ATOMIC_ACQUIRE) != before || waitpid(pid, NULL, WNOHANG) != 0);
+	until(__atomic_load_n(said, __ATOMIC_ACQUIRE) != before ||
+	      waitpid(pid, NULL, WNOHANG) != 0);
 	assert_int_not_equal(__atomic_load_n(said, __ATOMIC_ACQUIRE), before);
 	return pid;
 }
