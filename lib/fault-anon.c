@@ -169,6 +169,7 @@ enum fault_result fault_filled_give(struct mm *mm, int fd, const struct fault *f
 	if (res == UFFD_OK || res == UFFD_EXIST) {
 		fill_put(&mm->fills, index);
 		pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG));
+		reclaim_came(mm, vpn);
 	}
 	if (res != UFFD_OK)
 		uffd_wake(fd, addr_of(vpn), PAGE_SIZE);

@@ -41,6 +41,7 @@ static void came(struct mm *mm, vpn_t vpn, bool keep, bool wp, bool alone)
 	pte_set(&mm->ptes, vpn,
 		pte_make(PTE_PRESENT, swp,
 			 PTE_YOUNG | (alone ? PTE_WARM : 0) | (keep && wp ? PTE_WP : 0)));
+	reclaim_came(mm, vpn);
 }
 
 /*

@@ -164,6 +164,7 @@ static void let_in(struct mm *mm, struct peer *peer, vpn_t vpn, uint64_t n, bool
 /* Pages were asked for: they are no longer what was only read ahead. */
 static void asked(struct pagecache *pc, uint64_t page, uint64_t n)
 {
+	struct mm *mm = pc->mm;
 	uint32_t ahead = 0;
 
 	for (uint64_t i = page; i < page + n; i++) {
@@ -172,14 +173,15 @@ static void asked(struct pagecache *pc, uint64_t page, uint64_t n)
 		if (w & CACHE_AHEAD) {
 			ahead++;
 			cache_set(pc, i, w & ~(CACHE_AHEAD | CACHE_IDLE | CACHE_PLACED));
+			workingset_came(&mm->ws, WS_FILES, cache_name(pc, i), mm_budget(mm));
 		} else if (w & CACHE_IDLE) {
 			cache_set(pc, i, (w & ~CACHE_IDLE) | CACHE_YOUNG);
-			pc->mm->files.again++;
+			workingset_stays(&mm->ws, WS_FILES, cache_name(pc, i), mm_budget(mm));
 		}
 	}
 	if (ahead != 0) {
 		file_stream_asked(&pc->streams, ahead);
-		stat_add(&pc->mm->stats.readahead_hits, ahead);
+		stat_add(&mm->stats.readahead_hits, ahead);
 	}
 }
 
@@ -271,9 +273,11 @@ static uint32_t copy_in(struct pager *p, const struct region *r, vpn_t vpn, uint
 				!write, &done);
 	}
 	got = (uint32_t)(done >> PAGE_SHIFT);
-	for (uint32_t i = 0; i < got; i++)
+	for (uint32_t i = 0; i < got; i++) {
 		pte_set(&mm->ptes, vpn + i,
 			pte_make(PTE_PRESENT, SWP_NONE, PTE_YOUNG | (write ? 0 : PTE_WP)));
+		reclaim_came(mm, vpn + i);
+	}
 	if (res == UFFD_NOMEM && got == 0)
 		return 0;
 	if (res != UFFD_OK) {
@@ -337,8 +341,11 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	io = pool_get(&mm->files.io_pool);
 	if (io == NULL)
 		return 0;
-	for (uint32_t i = 0; i < run; i++)
+	for (uint32_t i = 0; i < run; i++) {
 		cache_set(pc, page + i, CACHE_LOCKED | flags);
+		if (flags & CACHE_DEMAND)
+			workingset_came(&mm->ws, WS_FILES, cache_name(pc, page + i), mm_budget(mm));
+	}
 	io->pager = p;
 	io->pc = pc;
 	io->page = page;
@@ -383,11 +390,10 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	return run;
 }
 
-/* Whether so many more frames can be had without taking cached pages that are in use. */
+/* Whether so many more frames can be had without taking what is in use. */
 static bool is_room(const struct mm *mm, uint64_t n)
 {
-	return mm_frames(mm) + n <= mm_budget(mm) || mm->files.idle >= n ||
-	       mm->ptes.count[PTE_PRESENT] > mm_budget(mm) / 2;
+	return mm_frames(mm) + n <= mm_budget(mm) || mm->files.idle >= n || reclaim_spares(mm, n);
 }
 
 /* Read what is absent there, in pieces; how many pages were started. */

@@ -88,6 +88,7 @@ static uint32_t install(struct pager *p, uint32_t first, uint32_t n, bool write,
 			pte_make(PTE_PRESENT, swp,
 				 PTE_YOUNG | (warm ? PTE_WARM : 0) |
 					 (wp && swp != SWP_NONE ? PTE_WP : 0)));
+		reclaim_came(mm, vpn + i);
 		stage_buffer_put(mm, first + i);
 	}
 	if (got == n || res == UFFD_NOMEM)

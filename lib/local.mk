@@ -74,6 +74,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/uffd-abi.h \
 	lib/uffd.c lib/uffd.h \
 	lib/verify.c lib/verify.h \
+	lib/workingset.c lib/workingset.h \
 	lib/writeback.c \
 	lib/zpool.c lib/zpool.h
 # last: its 2 MiB of zeros would lie between variables that each process touches

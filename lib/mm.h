@@ -41,6 +41,7 @@
 #include "swap-area.h"
 #include "tier.h"
 #include "traits.h"
+#include "workingset.h"
 #include "uffd-abi.h"
 
 #include <stdbool.h>
@@ -213,6 +214,7 @@ struct mm {
 	/* large, and not touched before pagers start: the rest is two pages */
 	struct staging staging;
 	struct trail trail;
+	struct workingset ws;
 	struct fl_swap_spec spec[FL_SWAP_MAX]; /* areas to open then */
 	char spec_path[FL_SWAP_MAX][256];
 	struct fault defer[DEFER_MAX];

@@ -1653,16 +1653,15 @@ static uint64_t follow_lead(struct mm *mm, uint64_t want)
 			if (!(w & CACHE_IDLE) || !is_free_to_go(w & ~CACHE_RECENT) ||
 			    cache_is_locked(pc, page + n) || !cache_settled(pc, page + n))
 				break;
+			/* what nobody asked for says nothing of what is in use */
+			if (!(w & CACHE_AHEAD))
+				workingset_left(&mm->ws, WS_FILES, cache_name(pc, page + n),
+						mm_budget(mm));
 			n++;
 		}
 		f->tail_page += n != 0 ? n : 1;
 		if (n != 0 && cache_drop(pc, page, n))
 			left += n;
-	}
-	f->gone += (uint32_t)left;
-	if (f->gone + f->again > 4 * LEAD_BATCH) {
-		f->gone /= 2;
-		f->again /= 2;
 	}
 	return left;
 }

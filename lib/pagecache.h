@@ -227,8 +227,7 @@ struct files {
 	struct pagecache *lead, *tail;
 	uint64_t lead_page, tail_page;
 	uint64_t passed; /* hot pages since `lead` was at the beginning, of the server's */
-	/* what became of unmapped pages of late: touched again, or dropped; halved now and then */
-	uint32_t again, gone;
+	uint32_t owed;	    /* reclaim.c: parts of a page that are theirs to give */
 	uint64_t next_tick; /* when dirty pages are looked at, ns; 0: not */
 	uint64_t drained;   /* written in the background until so few are dirty */
 	bool behind;	    /* what is to be written waits for what is being written */
@@ -249,6 +248,12 @@ struct files {
 static inline struct pagecache *cache_of(const struct region *r)
 {
 	return (struct pagecache *)(void *)r->users;
+}
+
+/* What names a page among all of its kind (workingset.h). */
+static inline uint64_t cache_name(const struct pagecache *pc, uint64_t page)
+{
+	return (uint64_t)(uintptr_t)pc << 12 ^ page;
 }
 
 static inline uint64_t cache_pages(const struct pagecache *pc)

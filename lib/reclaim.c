@@ -34,6 +34,8 @@
 #define LEFT_TIMES 63U	     /* that an entry can tell of a page that left */
 #define TRAIL_PART 16U	     /* what streams brought last is this part of the frames, and stays; */
 #define TRAIL_LEAST 64U	     /* while frames are short this part alone */
+#define STREAM_PART 8U	     /* cached pages are not taken below this part of the frames, */
+#define LEAST_PART 16U	     /* and each kind gives that part of what it would if both were alike */
 #define SLICE 32U	     /* pages that leave while the one thread waits for a read */
 #define MOVES 8U /* runs that are moved before the pager looks for faults and ended reads */
 
@@ -42,6 +44,7 @@ struct drop_list {
 	struct iovec run[DROP_RUNS];
 	uint32_t n;
 	uint32_t moves; /* runs of others that may be moved yet */
+	bool tells;	/* what leaves is what memory gives: of what is in use it tells */
 	uint64_t pages;
 };
 
@@ -141,6 +144,21 @@ static void drop_add(struct mm *mm, struct drop_list *d, vpn_t vpn)
 	d->pages++;
 }
 
+/* Pages leave, or are about to. */
+static void leaves(struct mm *mm, const struct drop_list *d, vpn_t vpn, uint32_t n)
+{
+	if (!d->tells || mm->files.frames == 0)
+		return;
+	for (uint32_t i = 0; i < n; i++)
+		workingset_left(&mm->ws, WS_MEMORY, vpn + i, mm_budget(mm));
+}
+
+void reclaim_came(struct mm *mm, vpn_t vpn)
+{
+	if (mm->files.frames != 0)
+		workingset_came(&mm->ws, WS_MEMORY, vpn, mm_budget(mm));
+}
+
 static bool known_clean(struct mm *mm, const struct region *r, pte_t pte)
 {
 	if (!(pte & PTE_WP))
@@ -193,13 +211,17 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 			continue;
 		}
 		if (known_clean(mm, r, pte)) {
+			leaves(mm, d, vpn, 1);
 			drop_add(mm, d, vpn++);
 			*left += 1;
 			continue;
 		}
 		d->moves--;
 		if (!(r->prot & PROT_WRITE)) {
-			*left += stage_evict_readonly(mm, vpn++);
+			uint32_t moved = stage_evict_readonly(mm, vpn);
+
+			leaves(mm, d, vpn++, moved);
+			*left += moved;
 			continue;
 		}
 		for (run = 1; vpn + run < stop && run < want - *left; run++) {
@@ -211,6 +233,7 @@ static vpn_t visit(struct mm *mm, struct drop_list *d, const struct region *r, v
 		}
 		uint32_t moved = stage_evict(mm, vpn, run);
 
+		leaves(mm, d, vpn, moved);
 		*left += moved;
 		vpn += moved;
 		if (moved < run)
@@ -296,6 +319,7 @@ static uint64_t scan(struct mm *mm, uint64_t want, uint32_t moves)
 
 	if (mm->traits.cold != 0)
 		left = scan_cold(mm, &d, want);
+	d.tells = true;
 	while (left < want && d.moves != 0 && revolutions < REVOLUTIONS &&
 	       mm->ptes.count[PTE_PRESENT] != 0) {
 		vpn_t vpn = pte_next(&mm->ptes, mm->hand, VPN_MAX, 1U << PTE_PRESENT);
@@ -376,23 +400,49 @@ static uint64_t frames_coming(const struct mm *mm)
 	return s->frames - s->waiting - filling;
 }
 
+/* Cached pages that streams are to have at least. */
+static uint64_t stream_part(const struct mm *mm)
+{
+	return mm_budget(mm) / STREAM_PART;
+}
+
 /*
- * How many of n frames cached pages give: all while they are the most; of fewer
- * their part, and the less of it the more of those that were unmapped of late
- * were touched again.
+ * How many of n frames cached pages give; what is left memory gives.  Each kind gives by what
+ * it has that is not touched again, times what the other has that is: what is in use stays
+ * where the other is not, and where both are alike each gives its part.  While neither is in
+ * use cached pages give most, for that takes no write.  Each gives a little at least, to be
+ * told whether it still is as it was.
  */
 static uint64_t cached_part(struct mm *mm, uint64_t n)
 {
-	struct files *f = &mm->files;
-	uint64_t present = mm->ptes.count[PTE_PRESENT];
+	const uint64_t files = mm->files.frames, memory = mm->ptes.count[PTE_PRESENT];
+	const uint64_t files_again = workingset_again(&mm->ws, WS_FILES);
+	const uint64_t memory_again = workingset_again(&mm->ws, WS_MEMORY);
+	uint64_t least, by_files, by_memory, part, owed;
 
-	if (f->frames >= present)
-		return f->frames != 0 ? n : 0;
-	if (f->frames < present / 4)
+	if (files == 0 || memory == 0)
+		return files != 0 ? n : 0;
+	if (files <= stream_part(mm))
 		return 0;
-	/* what was touched again once is not so for ever */
-	f->again -= (f->again + 127) / 128;
-	return n * f->frames / present * (f->gone + 1) / (f->gone + f->again + 1) + n / 32;
+	by_files = files * (WS_ONE - files_again) * (memory_again + WS_ONE / 8);
+	by_memory = memory * (WS_ONE - memory_again) * (files_again + WS_ONE / 64);
+	part = by_files / ((by_files + by_memory) / WS_ONE + 1);
+	least = WS_ONE / LEAST_PART * files / (files + memory);
+	if (part < least)
+		part = least;
+	least = WS_ONE / LEAST_PART * memory / (files + memory);
+	if (part > WS_ONE - least)
+		part = WS_ONE - least;
+	owed = mm->files.owed + n * part;
+	mm->files.owed = (uint32_t)(owed % WS_ONE);
+	return owed / WS_ONE;
+}
+
+bool reclaim_spares(const struct mm *mm, uint64_t n)
+{
+	return mm->files.frames + n <= stream_part(mm) ||
+	       (mm->ptes.count[PTE_PRESENT] > mm_budget(mm) / 2 &&
+		workingset_again(&mm->ws, WS_MEMORY) < WS_ONE / 2);
 }
 
 /*
@@ -424,7 +474,6 @@ static bool work_towards(struct pager *p, uint64_t target, bool aside)
 		if (s->waiting > s->keep || (mm->swap_full && s->waiting != 0)) {
 			did = stage_writeout(p);
 		}
-		/* cached pages first; where they are not the most, each kind gives its part */
 		part = cached_part(mm, n);
 		if (!did && part != 0)
 			left = cache_shrink(p, part);

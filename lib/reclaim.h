@@ -67,6 +67,12 @@ void reclaim_trail(struct pager *p, uint64_t n);
  */
 bool reclaim_was_late(const struct mm *mm, pte_t pte);
 
+/* A page that is not there, or in staging, was touched, and has a frame again. */
+void reclaim_came(struct mm *mm, vpn_t vpn);
+
+/* Whether n more cached pages would take the place of what is not in use. */
+bool reclaim_spares(const struct mm *mm, uint64_t n);
+
 /* madvise(MADV_PAGEOUT): evict what can leave of [vpn, end), young or not. */
 void reclaim_range(struct pager *p, vpn_t vpn, vpn_t end);
 

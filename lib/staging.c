@@ -843,6 +843,7 @@ static void moved_back(struct mm *mm, vpn_t vpn, uint32_t index, pte_t bits)
 		swp = SWP_NONE;
 	}
 	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, bits));
+	reclaim_came(mm, vpn);
 	sp->state = STAGE_FREE;
 	frame_gone(&mm->staging, &mm->staging.block[index / STAGE_BLOCK]);
 }
@@ -941,6 +942,7 @@ bool stage_refault(struct pager *p, vpn_t vpn, pte_t pte, bool write)
 	else
 		sp->state = STAGE_DEAD;
 	pte_set(&mm->ptes, vpn, pte_make(PTE_PRESENT, swp, PTE_YOUNG | PTE_WARM));
+	reclaim_came(mm, vpn);
 	if (res == UFFD_EXIST)
 		uffd_wake(mm->uffd, addr_of(vpn), PAGE_SIZE);
 	return true;

@@ -143,6 +143,13 @@ tests_unit_test_zpool_SOURCES = tests/unit/test-zpool.c tests/unit/rnd.h \
 tests_unit_test_zpool_CPPFLAGS = $(test_cppflags)
 tests_unit_test_zpool_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-workingset
+unit_tests += tests/unit/test-workingset
+
+tests_unit_test_workingset_SOURCES = tests/unit/test-workingset.c tests/unit/test.h
+tests_unit_test_workingset_CPPFLAGS = $(test_cppflags)
+tests_unit_test_workingset_LDADD = $(test_ldadd)
+
 test_programs += tests/unit/test-choose
 unit_tests += tests/unit/test-choose
 
