@@ -161,6 +161,28 @@ static void let_in(struct mm *mm, struct peer *peer, vpn_t vpn, uint64_t n, bool
 	}
 }
 
+/* A stream brings pages. */
+static void brings(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	struct mm *mm = pc->mm;
+
+	for (uint64_t i = page; i < page + n; i++)
+		workingset_brought(&mm->ws, cache_name(pc, i), mm_budget(mm));
+}
+
+/* Whether most of what streams bring left a short time before: then it would fit, and is to stay. */
+static bool fits(const struct mm *mm)
+{
+	return workingset_again(&mm->ws, WS_STREAMS) >= WS_ONE / 2;
+}
+
+/* A stream has passed over pages: they leave for what is brought next. */
+static void passed(struct pagecache *pc, const struct file_window *w, uint64_t page)
+{
+	if (w->passed < page && !fits(pc->mm))
+		trail_add(&pc->mm->file_trail, pc, w->passed, page - w->passed);
+}
+
 /* Pages were asked for: they are no longer what was only read ahead. */
 static void asked(struct pagecache *pc, uint64_t page, uint64_t n)
 {
@@ -172,10 +194,10 @@ static void asked(struct pagecache *pc, uint64_t page, uint64_t n)
 
 		if (w & CACHE_AHEAD) {
 			ahead++;
-			cache_set(pc, i, w & ~(CACHE_AHEAD | CACHE_IDLE | CACHE_PLACED));
-			workingset_came(&mm->ws, WS_FILES, cache_name(pc, i), mm_budget(mm));
+			cache_set(pc, i, (w & ~(CACHE_AHEAD | CACHE_IDLE)) | CACHE_PLACED);
+			brings(pc, i, 1);
 		} else if (w & CACHE_IDLE) {
-			cache_set(pc, i, (w & ~CACHE_IDLE) | CACHE_YOUNG);
+			cache_set(pc, i, (w & ~(CACHE_IDLE | CACHE_PLACED)) | CACHE_YOUNG);
 			workingset_stays(&mm->ws, WS_FILES, cache_name(pc, i), mm_budget(mm));
 		}
 	}
@@ -188,8 +210,9 @@ static void asked(struct pagecache *pc, uint64_t page, uint64_t n)
 /* How many pages from `page` on, n at most, are cached alike: read ahead, and let in, or not. */
 static uint64_t cached_run(const struct pagecache *pc, uint64_t page, uint64_t n)
 {
-	const uint32_t alike = CACHE_AHEAD | CACHE_PLACED;
-	uint32_t ahead = cache_get(pc, page) & alike;
+	uint32_t ahead = cache_get(pc, page) & CACHE_AHEAD;
+	const uint32_t alike = CACHE_AHEAD | (ahead ? CACHE_PLACED : 0);
+	const uint32_t first = cache_get(pc, page) & alike;
 	uint64_t run = 1;
 
 	if (n > CHUNK_PAGES - page % CHUNK_PAGES)
@@ -198,7 +221,7 @@ static uint64_t cached_run(const struct pagecache *pc, uint64_t page, uint64_t n
 		uint32_t w = cache_get(pc, page + run);
 
 		if (!(w & CACHE_UPTODATE) || (w & (CACHE_GONE | CACHE_LEFT)) ||
-		    (w & alike) != ahead || (!ahead && (w & CACHE_IDLE)))
+		    (w & alike) != first || (!ahead && (w & CACHE_IDLE)))
 			break;
 		run++;
 	}
@@ -289,6 +312,43 @@ static uint32_t copy_in(struct pager *p, const struct region *r, vpn_t vpn, uint
 	return got;
 }
 
+/* Whether a shared mapping has pages of [page, page + n). */
+static bool is_shared(const struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	uint64_t part;
+	vpn_t vpn;
+
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
+		if ((r->flags & REGION_SHARED) && cache_part(r, page, n, &vpn, &part))
+			return true;
+	return false;
+}
+
+/*
+ * Copy in what a stream reads.  Copies leave for the next ones, as what is swapped in does; what
+ * was copied is there twice, and leaves where frames are short.
+ */
+static uint32_t copy_stream_in(struct pager *p, const struct region *r, vpn_t vpn, uint64_t n)
+{
+	struct pagecache *pc = cache_of(r);
+	uint64_t page = vpn + r->delta;
+	bool stays = fits(p->mm);
+	uint32_t got;
+
+	if (!stays)
+		reclaim_trail(p, n);
+	got = copy_in(p, r, vpn, n, false);
+	if (got == 0)
+		return 0;
+	asked(pc, page, got);
+	if (stays)
+		return got;
+	trail_add(&p->mm->trail, NULL, vpn, got);
+	if (!is_shared(pc, page, got))
+		cache_spare(pc, page, got, pc->users.count == 1 && reclaim_is_short(p->mm, n));
+	return got;
+}
+
 /* ---- reading ---- */
 
 /*
@@ -341,11 +401,12 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	io = pool_get(&mm->files.io_pool);
 	if (io == NULL)
 		return 0;
-	for (uint32_t i = 0; i < run; i++) {
+	for (uint32_t i = 0; i < run; i++)
 		cache_set(pc, page + i, CACHE_LOCKED | flags);
-		if (flags & CACHE_DEMAND)
-			workingset_came(&mm->ws, WS_FILES, cache_name(pc, page + i), mm_budget(mm));
-	}
+	if ((flags & CACHE_DEMAND) && run > 1)
+		brings(pc, page, run);
+	else if (flags & CACHE_DEMAND)
+		workingset_came(&mm->ws, WS_FILES, cache_name(pc, page), mm_budget(mm));
 	io->pager = p;
 	io->pc = pc;
 	io->page = page;
@@ -495,6 +556,7 @@ static struct file_reach reach_of(const struct mm *mm, const struct region *r)
 static uint64_t followed(struct pager *p, struct pagecache *pc, const struct region *r,
 			 uint64_t page, struct file_window *w)
 {
+	const uint32_t ahead = CACHE_AHEAD | CACHE_PLACED;
 	struct file_reach reach;
 
 	*w = (struct file_window){.from = page};
@@ -502,9 +564,10 @@ static uint64_t followed(struct pager *p, struct pagecache *pc, const struct reg
 		return 1;
 	reach = reach_of(p->mm, r);
 	file_stream_hit(&pc->streams, page, &reach, w);
+	passed(pc, w, page);
 	/* where what was let in does not begin with a page that is to be heard of */
 	for (uint64_t i = w->since; i < page; i++)
-		if (cache_get(pc, i) & CACHE_PLACED)
+		if ((cache_get(pc, i) & ahead) == ahead)
 			asked(pc, i, 1);
 	p->streaming |= w->n_ahead >= FILE_WINDOW_MIN;
 	return w->until > page && w->until - page < LET_IN_MAX ? w->until - page : LET_IN_MAX;
@@ -519,8 +582,10 @@ static enum fault_result fault_read(struct pager *p, const struct fault *f, cons
 	struct file_window w = {.from = page, .n = 1};
 	uint32_t first;
 
-	if (!(r->flags & REGION_RANDOM))
+	if (!(r->flags & REGION_RANDOM)) {
 		file_stream_miss(&pc->streams, page, &reach, r->flags & REGION_SEQUENTIAL, &w);
+		passed(pc, &w, page);
+	}
 	p->streaming |= w.n >= FILE_WINDOW_MIN;
 	/* the page that faulted first: it must not be in want of a frame for its neighbours */
 	first = read_run(p, pc, page, w.from + w.n - page, CACHE_DEMAND, HEARD_ALL, f);
@@ -554,8 +619,14 @@ static void deliver(struct pager *p, struct pagecache *pc, uint64_t page, uint64
 		if (!here && !many)
 			continue;
 		if (!(r->flags & REGION_SHARED)) {
-			if (here && pte_state(pte_get(&mm->ptes, io->vpn)) == PTE_NONE)
-				copy_in(p, r, io->vpn, vpn + part - io->vpn, io->write);
+			if (here && pte_state(pte_get(&mm->ptes, io->vpn)) == PTE_NONE) {
+				uint64_t most = vpn + part - io->vpn;
+
+				if (most > 1 && !io->write)
+					copy_stream_in(p, r, io->vpn, most);
+				else
+					copy_in(p, r, io->vpn, most, io->write);
+			}
 			uffd_wake(mm->uffd, addr_of(vpn), part * PAGE_SIZE);
 			continue;
 		}
@@ -734,6 +805,12 @@ static uint32_t lets_in_from(const struct file_io *io, const struct region *r)
 	return from;
 }
 
+/* What the word of a page says that was waited for: with others, it was a stream's window. */
+static uint32_t by_stream(const struct file_io *io)
+{
+	return io->t0 != 0 && io->n > 1 ? CACHE_PLACED : 0;
+}
+
 /* Pages that landed are cached; those from `from` on are let in, too, asked for or not. */
 static void placed_from(struct file_io *io, uint32_t from)
 {
@@ -747,7 +824,9 @@ static void placed_from(struct file_io *io, uint32_t from)
 		if (i < io->n)
 			cache_set(pc, page,
 				  CACHE_UPTODATE | (cache_get(pc, page) & CACHE_AHEAD) |
-					  (i < from || awaited ? 0 : CACHE_PLACED));
+					  (awaited    ? by_stream(io)
+					   : i < from ? 0
+						      : CACHE_PLACED));
 		if (awaited) {
 			run++;
 			continue;
@@ -884,7 +963,7 @@ static void read_done(struct file_io *io, int res)
 		uint32_t w = page < io->page + io->n ? cache_get(pc, page) : 0;
 
 		if ((w & CACHE_UPTODATE) && (w & CACHE_DEMAND)) {
-			cache_set(pc, page, w & ~(CACHE_DEMAND | CACHE_MANY));
+			cache_set(pc, page, (w & ~(CACHE_DEMAND | CACHE_MANY)) | by_stream(io));
 			run++;
 			continue;
 		}
@@ -924,16 +1003,20 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 	if (most > vpn_of(r->end) - vpn)
 		most = vpn_of(r->end) - vpn;
 	/* unmapped behind the cache's back, or a fault that was answered already: then so are others */
-	n = cached_run(pc, page, (was & CACHE_PLACED) && most > AROUND ? AROUND : most);
+	n = cached_run(pc, page, ahead && (was & CACHE_PLACED) && most > AROUND ? AROUND : most);
 	if (!(r->flags & REGION_SHARED)) {
-		n = copy_in(p, r, vpn, f->write ? 1 : n, f->write);
+		if (ahead && !f->write)
+			n = copy_stream_in(p, r, vpn, n);
+		else
+			n = copy_in(p, r, vpn, f->write ? 1 : n, f->write);
 		if (n == 0) {
 			/* what was to be read is found again */
 			if (ahead)
 				pc->streams = before;
 			return FAULT_DEFER;
 		}
-		asked(pc, page, n);
+		if (!ahead || f->write)
+			asked(pc, page, n);
 	} else {
 		asked(pc, page, n);
 		if (f->write) {

@@ -328,7 +328,7 @@ static void bring(struct pager *p, const struct stream *s, vpn_t vpn, vpn_t n)
 		return;
 	reclaim_trail(p, n);
 	if (vpn >= s->stays)
-		trail_add(&p->mm->trail, vpn, n);
+		trail_add(&p->mm->trail, NULL, vpn, n);
 }
 
 /*

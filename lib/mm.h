@@ -213,7 +213,8 @@ struct mm {
 
 	/* large, and not touched before pagers start: the rest is two pages */
 	struct staging staging;
-	struct trail trail;
+	struct trail trail;		       /* in memory, */
+	struct trail file_trail, file_waiting; /* in files: mapped, and not so any more */
 	struct workingset ws;
 	struct fl_swap_spec spec[FL_SWAP_MAX]; /* areas to open then */
 	char spec_path[FL_SWAP_MAX][256];

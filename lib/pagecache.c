@@ -8,6 +8,11 @@
  * page YOUNG.  The hand that follows drops what is still IDLE.  What is read
  * once by a scan thus leaves without having displaced what is touched again.
  *
+ * Before the hands go, what streams have passed over goes the same way, the oldest first
+ * (the trail): so a scan does not even have what is in use unmapped.  Its runs say
+ * where to look only: what a stream found there, or was touched again, is not PLACED and is
+ * left to the hands, and so is what the trail never comes to.
+ *
  * Taking over.  What is LOOSE may be stored to by a process that has not come: one that
  * is stopped, say.  Its page is put into a pipe, which refers to the frame and copies
  * nothing, and punched out of the memfd, which takes it from every mapping of every
@@ -49,6 +54,9 @@
 #define FRAME (CACHE_UPTODATE | CACHE_LOCKED)
 #define LEAD_BATCH 256U
 #define REVOLUTIONS 3U
+#define LOOK_PART 8U   /* of what leaves while there is a trail the clock gives that part */
+#define TRAIL_KEPT 64U /* this part of the frames, brought last, stays; twice that, */
+#define WAIT_MAX 1024U /* but not more, waits to be touched again */
 
 /* ---- words ---- */
 
@@ -412,6 +420,8 @@ void cache_free(struct pagecache *pc)
 		f->lead = NULL;
 	if (f->tail == pc)
 		f->tail = NULL;
+	trail_forget(&pc->mm->file_trail, pc);
+	trail_forget(&pc->mm->file_waiting, pc);
 	if (pc->left != 0)
 		peers_forget(pc);
 	/* the words stay: other processes may go on with what is in the memfd */
@@ -637,6 +647,8 @@ void files_forked(struct mm *mm)
 	f->frames = f->dirty = f->writeback = f->idle = f->recent = 0;
 	f->jobs = f->reading = 0;
 	f->lead = f->tail = NULL;
+	mm->file_trail.count = mm->file_waiting.count = 0;
+	mm->file_trail.pages = mm->file_waiting.pages = 0;
 	f->next_tick = f->drained = 0;
 	f->behind = false;
 	landing_forked(mm);
@@ -1550,6 +1562,31 @@ static bool hand_next(struct mm *mm, struct pagecache **pc, uint64_t *page, uint
 	}
 }
 
+/* Whether a stream brought it, and the trail may come to it. */
+static bool is_brought(uint32_t w)
+{
+	return (w & (CACHE_PLACED | CACHE_AHEAD)) == CACHE_PLACED;
+}
+
+/* Whether a page can be unmapped as it is. */
+static bool can_idle(struct pagecache *pc, uint64_t page)
+{
+	uint32_t w = cache_get(pc, page);
+
+	return (w & CACHE_UPTODATE) &&
+	       !(w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE | CACHE_DIRTY | CACHE_LEFT)) &&
+	       (!(pc->mm->flags & MM_SERVER) || cache_settled(pc, page)) &&
+	       !cache_is_locked(pc, page);
+}
+
+/* Pages are unmapped, to see whether they are touched again. */
+static void make_idle(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	cache_unmap(pc, page, n);
+	for (uint64_t i = page; i < page + n; i++)
+		cache_set(pc, i, (cache_get(pc, i) & ~(CACHE_YOUNG | CACHE_PLACED)) | CACHE_IDLE);
+}
+
 /*
  * Pass over [page, end), which is hot, or some of it; false: it is not to be.  What programs
  * share is hot by what one of them says: that is half of the cache at most.
@@ -1569,8 +1606,9 @@ static bool pass_hot(struct files *f, const struct pagecache *pc, uint64_t page,
 }
 
 /*
- * Unmap what is not young; start writing what is dirty.  False: nothing came of it.  To find out
- * what is hot goes over all mappings of a file: of many ranges of others some are passed at a time.
+ * Unmap what is not young; start writing what is dirty.  False: nothing came of it, nor will.
+ * To find out what is hot goes over all mappings of a file: of many ranges of others some are
+ * passed at a time.
  */
 static bool lead(struct pager *p)
 {
@@ -1601,6 +1639,14 @@ static bool lead(struct pager *p)
 		if ((w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE | CACHE_LEFT)) ||
 		    cache_is_locked(pc, page))
 			continue;
+		if (is_brought(w) && !(w & CACHE_DIRTY) && priority != FL_PRIORITY_COLD) {
+			/* the stream is to pass over it first, unless it has not done so in a round */
+			w ^= CACHE_YOUNG;
+			cache_set(pc, page, w);
+			any = true;
+			if (w & CACHE_YOUNG)
+				continue;
+		}
 		if ((w & CACHE_YOUNG) && priority != FL_PRIORITY_COLD) {
 			cache_set(pc, page, w & ~CACHE_YOUNG);
 			continue;
@@ -1615,25 +1661,52 @@ static bool lead(struct pager *p)
 		if ((mm->flags & MM_SERVER) && !cache_settled(pc, page))
 			continue;
 		while (n < LEAD_BATCH && page + n < end && !(w & CACHE_DIRTY) &&
-		       cache_next(pc, page + n, FRAME) == page + n) {
-			uint32_t q = cache_get(pc, page + n);
-
-			if ((q & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_IDLE | CACHE_YOUNG |
-				  CACHE_DIRTY | CACHE_LEFT)) ||
-			    ((mm->flags & MM_SERVER) && !cache_settled(pc, page + n)) ||
-			    cache_is_locked(pc, page + n))
-				break;
+		       can_idle(pc, page + n) && !(cache_get(pc, page + n) & CACHE_YOUNG) &&
+		       !is_brought(cache_get(pc, page + n)))
 			n++;
-		}
-		cache_unmap(pc, page, n);
-		for (uint64_t i = 0; i < n; i++)
-			cache_set(pc, page + i,
-				  (cache_get(pc, page + i) & ~CACHE_PLACED) | CACHE_IDLE);
+		make_idle(pc, page, n);
 		f->lead_page = page + n;
 		seen += (unsigned)n - 1;
 		any = true;
 	}
 	return any || passed == LEAD_BATCH;
+}
+
+/* Of `most` pages from there on those that were not touched again leave; up to which one. */
+static uint64_t drop_idle(struct pagecache *pc, uint64_t page, uint64_t most, uint64_t *left)
+{
+	struct mm *mm = pc->mm;
+	uint64_t n = 0;
+
+	while (n < most && n < CACHE_BLOCK) {
+		uint32_t w = cache_get(pc, page + n);
+
+		if (!(w & CACHE_IDLE) || !is_free_to_go(w & ~CACHE_RECENT) ||
+		    cache_is_locked(pc, page + n) || !cache_settled(pc, page + n))
+			break;
+		/* what nobody asked for says nothing of what is in use */
+		if (!(w & CACHE_AHEAD))
+			workingset_left(&mm->ws, WS_FILES, cache_name(pc, page + n), mm_budget(mm));
+		n++;
+	}
+	if (n != 0 && cache_drop(pc, page, n))
+		*left += n;
+	return page + (n != 0 ? n : 1);
+}
+
+void cache_spare(struct pagecache *pc, uint64_t page, uint64_t n, bool now)
+{
+	uint64_t end = page + n;
+	uint64_t left = 0;
+
+	for (uint64_t i = page; i < end; i++) {
+		uint32_t w = cache_get(pc, i);
+
+		if ((w & CACHE_UPTODATE) && !(w & CACHE_YOUNG))
+			cache_set(pc, i, w | CACHE_IDLE | CACHE_PLACED);
+	}
+	while (now && page < end)
+		page = drop_idle(pc, page, end - page, &left);
 }
 
 static uint64_t follow_lead(struct mm *mm, uint64_t want)
@@ -1642,26 +1715,58 @@ static uint64_t follow_lead(struct mm *mm, uint64_t want)
 	unsigned rounds = 0;
 	uint64_t left = 0;
 
-	while (left < want && hand_next(mm, &f->tail, &f->tail_page, CACHE_IDLE, &rounds)) {
-		struct pagecache *pc = f->tail;
-		uint64_t page = f->tail_page;
-		uint64_t n = 0;
+	while (left < want && hand_next(mm, &f->tail, &f->tail_page, CACHE_IDLE, &rounds))
+		f->tail_page = drop_idle(f->tail, f->tail_page, want - left, &left);
+	return left;
+}
 
-		while (n < want - left && n < CACHE_BLOCK) {
-			uint32_t w = cache_get(pc, page + n);
+/* The oldest of the trail, `most` pages of it, are unmapped and wait. */
+static void unmap_trail(struct mm *mm, uint64_t most)
+{
+	const struct trail_run *run = trail_oldest(&mm->file_trail);
+	struct pagecache *pc = run->of;
+	uint64_t page = run->page;
+	uint64_t n = 0, end;
 
-			if (!(w & CACHE_IDLE) || !is_free_to_go(w & ~CACHE_RECENT) ||
-			    cache_is_locked(pc, page + n) || !cache_settled(pc, page + n))
+	if (most > run->n)
+		most = run->n;
+	if (most > LEAD_BATCH)
+		most = LEAD_BATCH;
+	/* where private copies were made of it, it waits already */
+	while (n < most && is_brought(cache_get(pc, page + n)) &&
+	       ((cache_get(pc, page + n) & CACHE_IDLE) || can_idle(pc, page + n)) &&
+	       traits_cached(pc, page + n, &end) != FL_PRIORITY_HOT)
+		n++;
+	trail_cut(&mm->file_trail, n != 0 ? n : 1);
+	if (n == 0)
+		return;
+	make_idle(pc, page, n);
+	trail_add(&mm->file_waiting, pc, page, n);
+}
+
+/* What streams brought leaves, the oldest first, unless it is touched again; the last of it stays. */
+static uint64_t shrink_trail(struct mm *mm, uint64_t want)
+{
+	const uint64_t keep = mm_budget(mm) / TRAIL_KEPT;
+	const uint64_t wait = 2 * keep < WAIT_MAX ? 2 * keep : WAIT_MAX;
+	uint64_t left = 0;
+
+	while (left < want) {
+		const struct trail_run *run = trail_oldest(&mm->file_waiting);
+		uint64_t most = want - left;
+
+		if (run == NULL || mm->file_waiting.pages <= wait) {
+			if (mm->file_trail.pages <= keep)
 				break;
-			/* what nobody asked for says nothing of what is in use */
-			if (!(w & CACHE_AHEAD))
-				workingset_left(&mm->ws, WS_FILES, cache_name(pc, page + n),
-						mm_budget(mm));
-			n++;
+			unmap_trail(mm, mm->file_trail.pages - keep);
+			continue;
 		}
-		f->tail_page += n != 0 ? n : 1;
-		if (n != 0 && cache_drop(pc, page, n))
-			left += n;
+		if (most > mm->file_waiting.pages - wait)
+			most = mm->file_waiting.pages - wait;
+		if (most > run->n)
+			most = run->n;
+		trail_cut(&mm->file_waiting,
+			  drop_idle(run->of, run->page, most, &left) - run->page);
 	}
 	return left;
 }
@@ -1671,10 +1776,14 @@ uint64_t cache_shrink(struct pager *p, uint64_t want)
 	struct mm *mm = p->mm;
 	struct files *f = &mm->files;
 	uint64_t keep = mm->limit / 16;
-	uint64_t left = 0;
+	uint64_t left;
 
 	if (f->frames == 0)
 		return 0;
+	/* what is not of the trail is looked at now and then, too, for it may be in use no longer */
+	f->looks += want;
+	left = shrink_trail(mm, want - f->looks / LOOK_PART);
+	f->looks %= LOOK_PART;
 	if (keep > f->frames / 2)
 		keep = f->frames / 2;
 	for (unsigned tries = 0; left < want && tries < 16; tries++) {

@@ -48,6 +48,9 @@
  * begins to be, whose first pages are not let in.  It is a hint: a PLACED page that was unmapped
  * behind the cache's back faults like any that is cached.
  *
+ * Of what was asked for the same bit says that it came by a stream, and was not unmapped since.
+ * It is among the first to leave when the stream has passed over it (mm.h).
+ *
  * A read that was left behind (detour.h) stores into the pages' place in the alias,
  * or into the frames that it had there, when it ends; nobody is to see that.
  * So the pages get other frames, and that place other memory until then.  A LEFT
@@ -104,7 +107,7 @@ struct source;
 #define CACHE_LEFT 0x1000U     /* there, but its read was left behind and has not ended: below */
 #define CACHE_MANY 0x2000U     /* with DEMAND: others than who asked first wait, too, wherever */
 #define CACHE_LOOSE 0x4000U    /* may be stored to where it was never told: above */
-#define CACHE_PLACED 0x8000U   /* AHEAD, and in its mapping already: below */
+#define CACHE_PLACED 0x8000U   /* AHEAD: in its mapping already; else: a stream brought it; below */
 #define CACHE_TICK_SHIFT 16    /* when it became dirty; RECENT: when it was write-protected */
 
 #define CHUNK_PAGES ((uint64_t)1 << 18)
@@ -226,7 +229,8 @@ struct files {
 	/* the clock: pages are unmapped at `lead` and dropped at `tail`, which follows it */
 	struct pagecache *lead, *tail;
 	uint64_t lead_page, tail_page;
-	uint64_t passed; /* hot pages since `lead` was at the beginning, of the server's */
+	uint64_t passed;    /* hot pages since `lead` was at the beginning, of the server's */
+	uint64_t looks;	    /* pages that left since the clock last gave one beside the trail */
 	uint32_t owed;	    /* reclaim.c: parts of a page that are theirs to give */
 	uint64_t next_tick; /* when dirty pages are looked at, ns; 0: not */
 	uint64_t drained;   /* written in the background until so few are dirty */
@@ -369,6 +373,9 @@ void cache_resize(struct pagecache *pc, uint64_t size);
 void cache_grow(struct pagecache *pc, uint64_t size);
 /* Ask the file for its size. */
 void cache_look_at_size(struct pagecache *pc);
+
+/* Pages of which there are private copies are the next to be dropped; now: at once. */
+void cache_spare(struct pagecache *pc, uint64_t page, uint64_t n, bool now);
 
 /* Up to `want` frames leave; starts writes for what is dirty.  How many left. */
 uint64_t cache_shrink(struct pager *p, uint64_t want);

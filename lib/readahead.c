@@ -94,18 +94,18 @@ void stream_done(struct stream *s, uint64_t next)
 	s->next = next;
 }
 
-void trail_add(struct trail *t, uint64_t vpn, uint64_t n)
+void trail_add(struct trail *t, void *of, uint64_t page, uint64_t n)
 {
 	struct trail_run *last = &t->run[(t->first + t->count - 1) % TRAIL_RUNS];
 
 	t->pages += n;
-	if (t->count != 0 && last->vpn + last->n == vpn) {
+	if (t->count != 0 && last->of == of && last->page + last->n == page) {
 		last->n += n;
 		return;
 	}
 	if (t->count == TRAIL_RUNS)
 		trail_cut(t, t->run[t->first].n);
-	t->run[(t->first + t->count++) % TRAIL_RUNS] = (struct trail_run){vpn, n};
+	t->run[(t->first + t->count++) % TRAIL_RUNS] = (struct trail_run){of, page, n};
 }
 
 const struct trail_run *trail_oldest(const struct trail *t)
@@ -118,12 +118,27 @@ void trail_cut(struct trail *t, uint64_t n)
 	struct trail_run *r = &t->run[t->first];
 
 	t->pages -= n;
-	r->vpn += n;
+	r->page += n;
 	r->n -= n;
 	if (r->n == 0) {
 		t->first = (t->first + 1) % TRAIL_RUNS;
 		t->count--;
 	}
+}
+
+void trail_forget(struct trail *t, const void *of)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < t->count; i++) {
+		const struct trail_run r = t->run[(t->first + i) % TRAIL_RUNS];
+
+		if (r.of == of)
+			t->pages -= r.n;
+		else
+			t->run[(t->first + kept++) % TRAIL_RUNS] = r;
+	}
+	t->count = kept;
 }
 
 static void along_grow(struct along *a)
@@ -382,12 +397,14 @@ void file_stream_miss(struct file_streams *set, uint64_t page, const struct file
 	struct file_stream *near = NULL;
 	struct file_stream *on;
 
-	*w = (struct file_window){.from = page, .n = 1};
+	*w = (struct file_window){.from = page, .n = 1, .passed = page};
 	if (reach->window == 1)
 		return;
 	set->tick++;
 	on = stream_missed(set, page, reach->whose);
 	if (on != NULL) {
+		if (is_forward(on) && has_gone_on(set, on) && on->last < page)
+			w->passed = on->last;
 		/* asked for again, since there was no room: no longer than before */
 		if (page == on->last)
 			on->window /= 2;
@@ -456,7 +473,7 @@ void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_
 {
 	struct file_stream *met;
 
-	*w = (struct file_window){.from = page, .since = page};
+	*w = (struct file_window){.from = page, .passed = page, .since = page};
 	met = stream_met(set, page, reach->whose);
 	if (met != NULL) {
 		uint64_t left = met->ahead > page ? (met->ahead - page) / reach->ahead : 0;
@@ -464,6 +481,8 @@ void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_
 
 		met->used = ++set->tick;
 		w->since = met->next;
+		if (has_gone_on(set, met) && met->last < page)
+			w->passed = met->last;
 		met->window = window_of(set, met->window * 2, reach->window);
 		if (met->ahead < until)
 			met->ahead = until;

@@ -45,7 +45,8 @@ struct stream_set {
 #define TRAIL_RUNS 1024U
 
 struct trail_run {
-	uint64_t vpn;
+	void *of; /* a file's pages: its cache; NULL: memory */
+	uint64_t page;
 	uint64_t n;
 };
 
@@ -136,16 +137,17 @@ struct file_window {
 	uint64_t ahead; /* read ahead, not waited for: `count` pieces of n_ahead pages, */
 	uint32_t n_ahead;
 	uint32_t count;
-	int64_t step;	/* so far apart */
-	uint32_t every; /* at multiples of it windows begin, and where it is ahead; 0: none do */
-	uint64_t until; /* the touch of this page is to be heard of; 0: of none */
-	uint64_t since; /* the stream went on from there without being heard of, up to its page */
+	int64_t step;	 /* so far apart */
+	uint32_t every;	 /* at multiples of it windows begin, and where it is ahead; 0: none do */
+	uint64_t until;	 /* the touch of this page is to be heard of; 0: of none */
+	uint64_t passed; /* the stream has passed over what it read from there up to its page */
+	uint64_t since;	 /* the stream went on from there without being heard of, up to its page */
 };
 
 /* A fault at a page that is not there; `sequential`: as the program advised. */
 void file_stream_miss(struct file_streams *set, uint64_t page, const struct file_reach *reach,
 		      bool sequential, struct file_window *w);
-/* The first touch of a page that was read ahead: only the ahead part of *w, `until` and `since` are set. */
+/* The first touch of a page that was read ahead: only the ahead part of *w, `until`, `passed` and `since` are set. */
 void file_stream_hit(struct file_streams *set, uint64_t page, const struct file_reach *reach,
 		     struct file_window *w);
 /* The mapping faults at n pages that were asked for before: its stream may pass over them. */
@@ -163,11 +165,13 @@ uint32_t stream_fault(struct stream_set *set, uint64_t vpn, uint32_t max, struct
 /* How many streams go on together: they have what is read ahead in one buffer. */
 unsigned stream_going(const struct stream_set *set);
 
-void trail_add(struct trail *t, uint64_t vpn, uint64_t n);
+void trail_add(struct trail *t, void *of, uint64_t page, uint64_t n);
 /* The oldest run; NULL when there is none. */
 const struct trail_run *trail_oldest(const struct trail *t);
 /* Its first n pages are in it no longer. */
 void trail_cut(struct trail *t, uint64_t n);
+/* What it is of has no pages any more. */
+void trail_forget(struct trail *t, const void *of);
 
 /* The stream goes on at next. */
 void stream_done(struct stream *s, uint64_t next);

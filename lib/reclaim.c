@@ -640,6 +640,13 @@ static vpn_t drop_behind(struct mm *mm, struct drop_list *d, vpn_t vpn, vpn_t st
 	return vpn;
 }
 
+bool reclaim_is_short(const struct mm *mm, uint64_t n)
+{
+	uint64_t have = free_frames(mm);
+
+	return have + frames_coming(mm) < frames_ahead(mm) + n || have < n;
+}
+
 void reclaim_trail(struct pager *p, uint64_t n)
 {
 	struct mm *mm = p->mm;
@@ -651,16 +658,16 @@ void reclaim_trail(struct pager *p, uint64_t n)
 	uint64_t keep = mm_budget(mm) / (have < n ? TRAIL_LEAST : TRAIL_PART);
 	uint64_t left = 0;
 
-	if (have + frames_coming(mm) >= frames_ahead(mm) + n && have >= n)
+	if (!reclaim_is_short(mm, n))
 		return;
 	while (left < n && t->pages > keep && (run = trail_oldest(t)) != NULL) {
 		uint64_t most = t->pages - keep < run->n ? t->pages - keep : run->n;
-		vpn_t end = run->vpn + most;
-		vpn_t vpn = pte_next(&mm->ptes, run->vpn, end, 1U << PTE_PRESENT);
+		vpn_t end = run->page + most;
+		vpn_t vpn = pte_next(&mm->ptes, run->page, end, 1U << PTE_PRESENT);
 
 		if (vpn < end)
 			vpn = drop_behind(mm, &d, vpn, end, n, &left);
-		trail_cut(t, vpn - run->vpn);
+		trail_cut(t, vpn - run->page);
 		/* a page may be in several runs: what was gathered is PRESENT until this */
 		drop_flush(mm, &d);
 	}

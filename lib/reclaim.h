@@ -70,6 +70,9 @@ bool reclaim_was_late(const struct mm *mm, pte_t pte);
 /* A page that is not there, or in staging, was touched, and has a frame again. */
 void reclaim_came(struct mm *mm, vpn_t vpn);
 
+/* Whether frames are so few that what streams brought leaves for n that they bring next. */
+bool reclaim_is_short(const struct mm *mm, uint64_t n);
+
 /* Whether n more cached pages would take the place of what is not in use. */
 bool reclaim_spares(const struct mm *mm, uint64_t n);
 

@@ -15,7 +15,7 @@
 
 static uint64_t hash(enum ws_kind kind, uint64_t name)
 {
-	uint64_t x = name * WS_KINDS + kind;
+	uint64_t x = name * WS_STREAMS + kind;
 
 	x = (x ^ x >> 31) * 0x9e3779b97f4a7c15U;
 	x = (x ^ x >> 29) * 0xbf58476d1ce4e5b9U;
@@ -107,15 +107,34 @@ static bool was_late(struct workingset *ws, uint64_t h, uint64_t frames)
 	return false;
 }
 
+static bool came(struct workingset *ws, enum ws_kind kind, uint64_t h, uint64_t frames)
+{
+	if (!was_late(ws, h, frames))
+		return false;
+	if (ws->kind[kind].gone != 0)
+		ws->kind[kind].gone--;
+	count(ws, kind, &ws->kind[kind].again, frames);
+	return true;
+}
+
 void workingset_came(struct workingset *ws, enum ws_kind kind, uint64_t name, uint64_t frames)
 {
 	uint64_t h = hash(kind, name);
 
-	if (!is_sampled(h, frames) || !was_late(ws, h, frames))
+	if (is_sampled(h, frames))
+		came(ws, kind, h, frames);
+}
+
+void workingset_brought(struct workingset *ws, uint64_t name, uint64_t frames)
+{
+	uint64_t h = hash(WS_FILES, name);
+
+	if (!is_sampled(h, frames))
 		return;
-	if (ws->kind[kind].gone != 0)
-		ws->kind[kind].gone--;
-	count(ws, kind, &ws->kind[kind].again, frames);
+	count(ws, WS_STREAMS,
+	      came(ws, WS_FILES, h, frames) ? &ws->kind[WS_STREAMS].again
+					    : &ws->kind[WS_STREAMS].gone,
+	      frames);
 }
 
 uint32_t workingset_again(const struct workingset *ws, enum ws_kind kind)

@@ -10,6 +10,8 @@
  * again.  So does one that is touched while its clock waits to see whether it is.
  * All others are gone.
  *
+ * Of what streams bring of files, too, it is told how much had left so shortly before.
+ *
  * What is counted are pages: how long a page was away, how often anybody looked and
  * what a page takes to come back do not matter.  Of large memory it is a sample, which
  * is told by a hash of a page's name: who leaves and who comes back are counted alike.
@@ -26,7 +28,7 @@
 
 #include <stdint.h>
 
-enum ws_kind { WS_MEMORY, WS_FILES, WS_KINDS };
+enum ws_kind { WS_MEMORY, WS_FILES, WS_STREAMS, WS_KINDS };
 
 #define WS_ONE 1024U /* all of a kind */
 #define WS_SETS 2048U
@@ -35,7 +37,7 @@ enum ws_kind { WS_MEMORY, WS_FILES, WS_KINDS };
 
 /* All zeros: nothing left yet. */
 struct workingset {
-	uint64_t left; /* pages, of both kinds */
+	uint64_t left; /* pages, of all kinds */
 	struct {
 		uint32_t gone, again;
 	} kind[WS_KINDS];
@@ -51,6 +53,8 @@ void workingset_left(struct workingset *ws, enum ws_kind kind, uint64_t name, ui
 void workingset_stays(struct workingset *ws, enum ws_kind kind, uint64_t name, uint64_t frames);
 /* A page that is not there is touched, which may have left. */
 void workingset_came(struct workingset *ws, enum ws_kind kind, uint64_t name, uint64_t frames);
+/* The same of a page of a file that a stream brings. */
+void workingset_brought(struct workingset *ws, uint64_t name, uint64_t frames);
 /* How many of WS_ONE pages of a kind that leave are touched again. */
 uint32_t workingset_again(const struct workingset *ws, enum ws_kind kind);
 

@@ -123,6 +123,28 @@ static void it_comes_once(void **state)
 	assert_in_range(workingset_again(ws, WS_MEMORY), WS_ONE * 4 / 10, WS_ONE * 6 / 10);
 }
 
+static void bring(uint64_t from, uint64_t n, uint64_t frames)
+{
+	for (uint64_t i = from; i < from + n; i++)
+		workingset_brought(ws, i, frames);
+}
+
+/* What a stream brings is either new, or left a short time before; the files' count has that, too. */
+static void it_is_told_what_streams_bring(void **state)
+{
+	(void)state;
+	bring(0, 1000, 1000);
+	assert_int_equal(workingset_again(ws, WS_STREAMS), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		leave(WS_FILES, 0, 500, 1000);
+		bring(0, 500, 1000);
+	}
+	assert_true(workingset_again(ws, WS_STREAMS) > WS_ONE * 3 / 4);
+	assert_true(workingset_again(ws, WS_FILES) > WS_ONE * 3 / 4);
+	bring(5000, 500, 1000);
+	assert_true(workingset_again(ws, WS_STREAMS) < WS_ONE / 4);
+}
+
 /* What was in use leaves for good: half of what there are frames is enough to tell. */
 static void what_is_no_longer_so_is_forgotten(void **state)
 {
@@ -149,6 +171,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_touched_while_it_waits_counts, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(it_comes_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(it_is_told_what_streams_bring, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_no_longer_so_is_forgotten, setup, teardown),
 	};
 
