@@ -18,6 +18,7 @@
 struct shadow {
 	uint32_t stop;
 	uint32_t quiet; /* the server is about to be killed: what follows fails */
+	uint32_t child[OWNERS]; /* that looks around for its parent; 0: none */
 	struct {
 		uint32_t begun, done; /* versions */
 		uint32_t synced;
@@ -191,11 +192,16 @@ static void fork_one(uint64_t id)
 	if (pid < 0)
 		wrong("fork", 0, 0, 0, (uint64_t)-pid);
 	if (own_sock == spare_sock) {
+		/* pairs with end_all(), which is quiet first and looks for it then */
+		set(&shadow->child[id], (uint32_t)pid);
+		if (get(&shadow->quiet))
+			_exit(0);
 		look_around(id, 20);
 		_exit(0);
 	}
 	if (waitpid((pid_t)pid, &status, 0) != (pid_t)pid || status != 0)
 		wrong("a child", 0, 0, 0, (uint64_t)status);
+	set(&shadow->child[id], 0);
 }
 
 static int64_t torture(uint64_t id, uint64_t seed)
@@ -243,6 +249,29 @@ static void begin_torture(struct process p[OWNERS], uint64_t *seed)
 		start_mapped(&p[i], 1, STEADY + TAIL);
 		tell(&p[i], (struct order){RUN, i, 0, 0, next()});
 	}
+}
+
+/*
+ * With the server they all end, their children, too: these would bring what they have mapped to
+ * the next server, where the file is another one.
+ */
+static void end_all(struct process p[OWNERS])
+{
+	set(&shadow->quiet, 1);
+	kill_server();
+	for (unsigned k = 0; k < OWNERS; k++) {
+		pid_t child;
+
+		kill_it(&p[k]);
+		child = (pid_t)get(&shadow->child[k]);
+		/* ours now, unless its parent had waited for it */
+		if (child != 0 && waitpid(child, NULL, WNOHANG) == 0) {
+			kill(child, SIGKILL);
+			assert_int_equal(waitpid(child, NULL, 0), child);
+		}
+	}
+	/* what is not right from here on is said */
+	set(&shadow->quiet, 0);
 }
 
 /* What is on the host, when all is over. */
@@ -309,10 +338,7 @@ static void synced_is_kept(void **state)
 		serve("cache=3M");
 		begin_torture(p, &seed);
 		poll(NULL, 0, (int)(next() % 500));
-		set(&shadow->quiet, 1);
-		kill_server();
-		for (unsigned k = 0; k < OWNERS; k++)
-			kill_it(&p[k]);
+		end_all(p);
 		check_shadow("store/files/data", false);
 		munmap(shadow, sizeof(*shadow));
 		seed += 100;
@@ -337,10 +363,7 @@ static void stored_is_kept(void **state)
 		for (unsigned k = 0; k < OWNERS; k++)
 			stop(&p[k]);
 		/* children of theirs may be reading */
-		set(&shadow->quiet, 1);
-		kill_server();
-		for (unsigned k = 0; k < OWNERS; k++)
-			kill_it(&p[k]);
+		end_all(p);
 		serve("cache=3M");
 		finish(&holder);
 		check_shadow("mnt/files/data", true);
