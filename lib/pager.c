@@ -34,7 +34,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define PAGER_SLICE 100000U /* ns: the shortest that there is */
 #define PAGER_STACK ((size_t)256 << 10)
 #define PAGER_TLS_SPARE ((size_t)64 << 10)
 #define PAGER_TCB ((size_t)8192)
@@ -583,32 +582,6 @@ void pager_pump(struct pager *p)
 	round_trip(p, false);
 }
 
-/* sched_setattr(2): struct sched_attr as the kernel first had it, which some C libraries have */
-struct attr {
-	uint32_t size, policy;
-	uint64_t flags;
-	int32_t nice;
-	uint32_t priority;
-	uint64_t runtime, deadline, period;
-};
-
-/*
- * A pager works for some microseconds, and threads sleep until it did.  Where every CPU is in
- * use, one whose slices are short runs soon after it was woken; it gets no larger part of the
- * CPUs.  Best effort: before Linux 6.12 it changes nothing, and only SCHED_OTHER knows slices.
- */
-static void slice_short(void)
-{
-	struct attr a = {.size = sizeof(a)};
-
-	if (sys_err(sys_bare(SYS_sched_getattr, 0, (long)&a, sizeof(a), 0, 0, 0)) ||
-	    a.policy != SCHED_OTHER)
-		return;
-	a.size = sizeof(a);
-	a.runtime = PAGER_SLICE;
-	sys_bare(SYS_sched_setattr, 0, (long)&a, 0, 0, 0, 0);
-}
-
 /*
  * Where a thread ends the address sanitizer asks the C library for its stack,
  * and the C library does not know a pager.
@@ -630,7 +603,6 @@ UNKNOWN_THREAD static void pager_main(struct pager *p)
 {
 	struct mm *mm = p->mm;
 
-	slice_short();
 	/* each says by itself what it could not do */
 	if (p->index == 0)
 		p->err = fork_is_child(mm) ? fork_adopt(mm) : open_all(mm);
