@@ -424,6 +424,12 @@ static void windows_move_along(void **state)
 
 #define HOT_PAGES 200
 
+/* What is hot no longer leaves, though scans take what they brought themselves first. */
+static void crowd_out(const struct process *p)
+{
+	until((crowd(p), cached(p, 0, HOT_PAGES)) < HOT_PAGES);
+}
+
 /* While anybody wants it who has it mapped: whoever else crowds the cache. */
 static void what_is_hot_stays(void **state)
 {
@@ -449,15 +455,13 @@ static void what_is_hot_stays(void **state)
 	crowd(&p[1]);
 	assert_int_equal(cached(&c, 0, HOT_PAGES), HOT_PAGES);
 	kill_it(&c);
-	crowd(&p[1]);
-	assert_true(cached(&p[1], 0, HOT_PAGES) < HOT_PAGES);
+	crowd_out(&p[1]);
 	OK(&p[1], SET, 0, HOT_PAGES, 0, SET_HOT);
 	OK(&p[1], CHECK, 0, HOT_PAGES, 1, 1);
 	crowd(&p[1]);
 	assert_int_equal(cached(&p[1], 0, HOT_PAGES), HOT_PAGES);
 	OK(&p[1], SET, 0, HOT_PAGES, 0, SET_NULL);
-	crowd(&p[1]);
-	assert_true(cached(&p[1], 0, HOT_PAGES) < HOT_PAGES);
+	crowd_out(&p[1]);
 	for (unsigned i = 0; i < 2; i++)
 		finish(&p[i]);
 }
