@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,8 @@
 #include <unistd.h>
 
 #define END_SECONDS 30
+#define BUSY_TRIES 50U
+#define BUSY_MS 20
 
 static void usage_mount(void)
 {
@@ -261,6 +264,21 @@ static int await_end(const char *dir, struct why *why)
 	return err;
 }
 
+/*
+ * What a program that has just ended had open is closed in a moment, by the kernel where its ring
+ * had it, and by the server where it was sent that (aside.h): nobody is to try again for that.
+ */
+static int unmount(const char *mnt, bool lazy, struct why *why)
+{
+	int err = mounts_unmount(mnt, lazy, why);
+
+	for (unsigned tries = 0; err == -EBUSY && tries < BUSY_TRIES; tries++) {
+		poll(NULL, 0, BUSY_MS);
+		err = mounts_unmount(mnt, lazy, why);
+	}
+	return err;
+}
+
 int cmd_umount(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -299,7 +317,7 @@ int cmd_umount(int argc, char **argv)
 			err = why_set(&why, -EINVAL, "%s: no store is mounted there", mnt);
 	}
 	if (err == 0)
-		err = mounts_unmount(mnt, lazy, &why);
+		err = unmount(mnt, lazy, &why);
 	if (err == 0 && !lazy)
 		err = await_end(dir, &why);
 	if (err != 0)
