@@ -10,6 +10,7 @@
 #include "sys.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -92,6 +93,7 @@ void near_begin(struct mm *mm)
 void near_leave(struct mm *mm)
 {
 	struct near *near = &mm->near;
+	uint64_t all = ~(uint64_t)0, old;
 	uint32_t tid;
 
 	if (!near->wanted || near_waits(mm))
@@ -103,11 +105,15 @@ void near_leave(struct mm *mm)
 			sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 			continue;
 		}
-		if (!__atomic_compare_exchange_n(&near->bound, &tid, NEAR_BUSY, false,
-						 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-			continue;
-		give_back(near, tid);
-		__atomic_store_n(&near->bound, 0, __ATOMIC_SEQ_CST);
+		/* a handler that ran meanwhile could wait for a pager, which waits for us */
+		sys_bare(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&old, sizeof(old), 0,
+			 0);
+		if (__atomic_compare_exchange_n(&near->bound, &tid, NEAR_BUSY, false,
+						__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+			give_back(near, tid);
+			__atomic_store_n(&near->bound, 0, __ATOMIC_SEQ_CST);
+		}
+		sys_bare(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, sizeof(old), 0, 0);
 	}
 }
 

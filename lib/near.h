@@ -111,8 +111,8 @@ void near_apart(struct pager *p);
 bool near_binds(const struct pager *p);
 
 /*
- * On a thread of the program, signals held: nobody is bound, and whoever calls
- * the kernel next is not before it did.
+ * On a thread of the program: nobody is bound, and whoever calls the kernel next is not
+ * before it did.
  */
 void near_leave(struct mm *mm);
 
