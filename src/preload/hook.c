@@ -91,8 +91,8 @@ static int do_fork(struct hook_call *c, long nr)
 	bool alone = near_waits(hook_mm);
 	long r;
 
-	near_leave(hook_mm);
 	SYS4(sigprocmask, SIG_SETMASK, &all, &old, sizeof(old));
+	near_leave(hook_mm);
 	patch_fork_begin(alone);
 	r = mm_fork(hook_mm, nr, c->arg);
 	if (r == 0) {
