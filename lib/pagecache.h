@@ -159,6 +159,7 @@ struct pagecache {
 	uint64_t read_since; /* and when one last began alone, or ended, ns (detour.h) */
 	uint32_t direct_reads;	/* of these: not by way of the kernel's cache */
 	int direct_fd;		/* is to be rd.fd again when those have ended; -1: nothing is */
+	uint64_t write_next;	/* where write-back in the background goes on */
 	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
 	uint64_t frames, dirty, recent, loose;
 	uint64_t keep_until; /* processes that are not known may have the memfd, ns; 0: none */
@@ -234,7 +235,7 @@ struct files {
 	uint32_t owed;	    /* reclaim.c: parts of a page that are theirs to give */
 	uint64_t next_tick; /* when dirty pages are looked at, ns; 0: not */
 	uint64_t drained;   /* written in the background until so few are dirty */
-	bool behind;	    /* what is to be written waits for what is being written */
+	bool behind;	    /* some files were not looked through to their end */
 	bool unsettled;	    /* what was written is looked at in the next round, too */
 	bool closing;	    /* MM_SERVER, at its end: what was written stays RECENT */
 	/* pages that raise SIGBUS just now, and since when */

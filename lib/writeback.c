@@ -32,6 +32,7 @@
 #define RETRY_AGE 20U	   /* ticks: 5 s */
 #define IN_FLIGHT 4096U	   /* pages: no more are written at once in the background, */
 #define BESIDE_READS 8U	   /* and about so many while threads wait for reads */
+#define LOOK_PAGES 4096U   /* of a file that are looked through before anything else is done */
 #define READS_NS 10000000U /* after a read that may not have been the last */
 #define ORPHAN_TRIES 8U	   /* failed writes after which what nobody maps is given up */
 #define BUS_NS 5000000U	   /* how long a page raises SIGBUS before it is looked at again */
@@ -226,18 +227,30 @@ static bool draining(const struct mm *mm, uint64_t now)
 	return f->drained != 0 && (f->dirty > share_beside_reads(mm) || !reads_wait(f, now));
 }
 
+/* There is more to look at, and room in flight for what may be found. */
+static bool goes_on(const struct mm *mm, uint64_t now)
+{
+	return mm->files.behind && mm->files.writeback < most_in_flight(mm, now) / 2;
+}
+
+/*
+ * It goes on where it stopped, around the file, so that pages that are written to again and
+ * again are written no more often than others, and a fault never waits for all to be looked at.
+ */
 static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
 {
 	const uint32_t tick = (uint32_t)(now / FILE_TICK) & 0xffff;
+	const uint64_t most = most_in_flight(p->mm, now);
 	struct files *f = &p->mm->files;
+	uint64_t page = pc->write_next, stop = page + LOOK_PAGES;
 	bool young = draining(p->mm, now);
 
-	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE;) {
+	while ((page = cache_next_before(pc, page, stop, CACHE_DIRTY)) != CACHE_NONE) {
 		uint32_t n = 0;
 
-		if (f->writeback >= most_in_flight(p->mm, now)) {
-			f->behind = true;
-			return;
+		if (f->writeback >= most) {
+			stop = page;
+			break;
 		}
 		if (is_due(p->mm, cache_get(pc, page), tick, young) ||
 		    (pc->users.count == 0 && pc->handles == 0 &&
@@ -245,6 +258,9 @@ static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
 			n = cache_write(p, pc, page, WRITE_PAGES);
 		page += n != 0 ? n : 1;
 	}
+	page = cache_next(pc, stop, CACHE_DIRTY);
+	pc->write_next = page != CACHE_NONE ? page : 0;
+	f->behind |= page != CACHE_NONE;
 }
 
 /* Nobody maps it, as far as we know, and its writes fail: it is given up. */
@@ -379,7 +395,7 @@ uint64_t files_timeout(const struct mm *mm)
 	if (f->dirty == 0 && f->nbus == 0 && f->recent == 0)
 		return at;
 	now = sys_now();
-	if (f->unsettled && f->recent != 0)
+	if ((f->unsettled && f->recent != 0) || (f->dirty != 0 && goes_on(mm, now)))
 		return 1;
 	/* of what is locked there is nothing to wait for */
 	if ((f->dirty != 0 || (f->recent != 0 && now < f->recent_until + FILE_TICK)) &&
