@@ -1039,10 +1039,11 @@ int cache_note(struct pagecache *pc, uint64_t page, uint64_t n)
 	return 0;
 }
 
-bool cache_settled(struct pagecache *pc, uint64_t page)
+/* `now`: of after the last cache_note(), or what was written since would look old. */
+static bool settled_at(struct pagecache *pc, uint64_t page, uint64_t now)
 {
 	uint32_t w = cache_get(pc, page);
-	uint16_t age = (uint16_t)((uint32_t)(sys_now() / RECENT_TICK) - (w >> CACHE_TICK_SHIFT));
+	uint16_t age = (uint16_t)((uint32_t)(now / RECENT_TICK) - (w >> CACHE_TICK_SHIFT));
 
 	if (!(w & CACHE_RECENT))
 		return true;
@@ -1058,6 +1059,11 @@ bool cache_settled(struct pagecache *pc, uint64_t page)
 		return false;
 	cache_set(pc, page, w & ~(CACHE_RECENT | CACHE_LOOSE) & ((1U << CACHE_TICK_SHIFT) - 1));
 	return true;
+}
+
+bool cache_settled(struct pagecache *pc, uint64_t page)
+{
+	return settled_at(pc, page, sys_now());
 }
 
 void cache_look_again(struct pagecache *pc, uint64_t page, uint64_t stop)
@@ -1672,8 +1678,12 @@ static bool lead(struct pager *p)
 	return any || passed == LEAD_BATCH;
 }
 
-/* Of `most` pages from there on those that were not touched again leave; up to which one. */
-static uint64_t drop_idle(struct pagecache *pc, uint64_t page, uint64_t most, uint64_t *left)
+/*
+ * Of `most` pages from there on those that were not touched again leave; up to which one.
+ * `now` as for settled_at(): many are looked at for one that leaves where much is written.
+ */
+static uint64_t drop_idle(struct pagecache *pc, uint64_t page, uint64_t most, uint64_t now,
+			  uint64_t *left)
 {
 	struct mm *mm = pc->mm;
 	uint64_t n = 0;
@@ -1682,7 +1692,7 @@ static uint64_t drop_idle(struct pagecache *pc, uint64_t page, uint64_t most, ui
 		uint32_t w = cache_get(pc, page + n);
 
 		if (!(w & CACHE_IDLE) || !is_free_to_go(w & ~CACHE_RECENT) ||
-		    cache_is_locked(pc, page + n) || !cache_settled(pc, page + n))
+		    cache_is_locked(pc, page + n) || !settled_at(pc, page + n, now))
 			break;
 		/* what nobody asked for says nothing of what is in use */
 		if (!(w & CACHE_AHEAD))
@@ -1706,17 +1716,18 @@ void cache_spare(struct pagecache *pc, uint64_t page, uint64_t n, bool now)
 			cache_set(pc, i, w | CACHE_IDLE | CACHE_PLACED);
 	}
 	while (now && page < end)
-		page = drop_idle(pc, page, end - page, &left);
+		page = drop_idle(pc, page, end - page, sys_now(), &left);
 }
 
 static uint64_t follow_lead(struct mm *mm, uint64_t want)
 {
 	struct files *f = &mm->files;
+	uint64_t now = sys_now();
 	unsigned rounds = 0;
 	uint64_t left = 0;
 
 	while (left < want && hand_next(mm, &f->tail, &f->tail_page, CACHE_IDLE, &rounds))
-		f->tail_page = drop_idle(f->tail, f->tail_page, want - left, &left);
+		f->tail_page = drop_idle(f->tail, f->tail_page, want - left, now, &left);
 	return left;
 }
 
@@ -1766,7 +1777,7 @@ static uint64_t shrink_trail(struct mm *mm, uint64_t want)
 		if (most > run->n)
 			most = run->n;
 		trail_cut(&mm->file_waiting,
-			  drop_idle(run->of, run->page, most, &left) - run->page);
+			  drop_idle(run->of, run->page, most, sys_now(), &left) - run->page);
 	}
 	return left;
 }
