@@ -9,10 +9,13 @@
 #include "proc.h"
 #include "sys.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #define FOLLOW_AFTER 16U     /* faults in a row of one thread before the pager goes to its CPU */
 #define FOLLOW_EVERY 1024U   /* not bound: and looks where it is now */
@@ -24,6 +27,7 @@
 #define READS 64U /* after which it is known how long they take */
 #define TOOK_MAX_NS 1000000U
 #define TRIED_NS 30000000000U /* how long that holds */
+#define HELD_NS 50000U	      /* then it is seen whether near.bound is still held */
 
 static long affinity_get(uint32_t tid, struct cpu_mask *m)
 {
@@ -69,6 +73,36 @@ static void give_back(struct near *near, uint32_t tid)
 		affinity_set(tid, &near->mine);
 }
 
+static uint32_t holder(void)
+{
+	return NEAR_HELD | (uint32_t)sys_bare(SYS_gettid, 0, 0, 0, 0, 0, 0);
+}
+
+/* A process has ended that vfork(2) made: of ours no thread ends alone that holds it. */
+static bool has_ended(uint32_t pid)
+{
+	struct pollfd ended = {.events = POLLIN};
+	struct timespec now = {0};
+	long fd = sys_bare(SYS_pidfd_open, pid, 0, 0, 0, 0, 0);
+	bool yes;
+
+	if (sys_err(fd))
+		return fd == -ESRCH;
+	ended.fd = (int)fd;
+	yes = sys_bare(SYS_ppoll, (long)&ended, 1, (long)&now, 0, 0, 0) == 1;
+	sys_bare(SYS_close, fd, 0, 0, 0, 0, 0);
+	return yes;
+}
+
+/* Not a yield: who holds it may be of a lower priority, on this CPU. */
+static void wait_held(struct near *near, uint32_t held)
+{
+	futex_wait(&near->bound, held, HELD_NS);
+	if (__atomic_load_n(&near->bound, __ATOMIC_SEQ_CST) == held && has_ended(held & ~NEAR_HELD))
+		__atomic_compare_exchange_n(&near->bound, &held, near->whom, false,
+					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
 /* ---- threads of the program ---- */
 
 bool near_waits(const struct mm *mm)
@@ -94,22 +128,23 @@ void near_leave(struct mm *mm)
 {
 	struct near *near = &mm->near;
 	uint64_t all = ~(uint64_t)0, old;
-	uint32_t tid;
+	uint32_t tid, held;
 
 	if (!near->wanted || near_waits(mm))
 		return;
 	/* Sequentially consistent, as the load below: pairs with bind(). */
 	__atomic_add_fetch(&near->calls, 1, __ATOMIC_SEQ_CST);
 	while ((tid = __atomic_load_n(&near->bound, __ATOMIC_SEQ_CST)) != 0) {
-		if (tid == NEAR_BUSY) {
-			sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+		if (tid & NEAR_HELD) {
+			wait_held(near, tid);
 			continue;
 		}
 		/* a handler that ran meanwhile could wait for a pager, which waits for us */
 		sys_bare(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&old, sizeof(old), 0,
 			 0);
-		if (__atomic_compare_exchange_n(&near->bound, &tid, NEAR_BUSY, false,
-						__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+		held = holder();
+		if (__atomic_compare_exchange_n(&near->bound, &tid, held, false, __ATOMIC_SEQ_CST,
+						__ATOMIC_SEQ_CST)) {
 			give_back(near, tid);
 			__atomic_store_n(&near->bound, 0, __ATOMIC_SEQ_CST);
 		}
@@ -174,13 +209,14 @@ static bool bind_thread(struct pager *p, uint32_t tid)
 static uint32_t take(struct near *near)
 {
 	uint32_t tid = __atomic_load_n(&near->bound, __ATOMIC_SEQ_CST);
+	const uint32_t held = holder();
 
-	while (tid == NEAR_BUSY ||
-	       !__atomic_compare_exchange_n(&near->bound, &tid, NEAR_BUSY, false, __ATOMIC_SEQ_CST,
+	while ((tid & NEAR_HELD) ||
+	       !__atomic_compare_exchange_n(&near->bound, &tid, held, false, __ATOMIC_SEQ_CST,
 					    __ATOMIC_SEQ_CST)) {
-		if (tid != NEAR_BUSY)
+		if (!(tid & NEAR_HELD))
 			continue;
-		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+		wait_held(near, tid);
 		tid = __atomic_load_n(&near->bound, __ATOMIC_SEQ_CST);
 	}
 	return tid;
@@ -283,13 +319,16 @@ static uint32_t better(struct near_pager *n, const struct cpu_mask *m, uint32_t 
 /* Where a thread goes that is on cpu and may be on those of the mask. */
 static uint32_t choose(struct near_pager *n, const struct cpu_mask *m, uint32_t cpu, uint64_t now)
 {
+	const struct near_cpu *here;
 	uint32_t c;
 
 	if (now - n->tried_at > TRIED_NS) {
 		n->ntried = 0;
 		n->tried_at = now;
 	}
-	if (tried(n, cpu) != NULL && untried(n, m, cpu) != NEAR_CPUS)
+	/* another one may be busy: it is worth that where reads can be faster */
+	here = tried(n, cpu);
+	if (here != NULL && here->took != 0 && untried(n, m, cpu) != NEAR_CPUS)
 		c = untried(n, m, cpu);
 	else
 		c = better(n, m, cpu);
@@ -344,7 +383,8 @@ static void bind(struct pager *p, uint32_t tid, uint64_t now)
 		take(near);
 		near->one = one;
 		ok = bind_thread(p, tid);
-		release(near, ok ? tid : 0);
+		near->whom = ok ? tid : 0;
+		release(near, near->whom);
 		if (!ok) {
 			n->not_before = now + BOUND_NS;
 			return;
@@ -388,6 +428,10 @@ static bool still(struct pager *p, uint64_t now)
 	if (now - n->checked < CHECK_NS)
 		return true;
 	if (crowded(n, now)) {
+		struct near_cpu *here = tried(n, (uint32_t)n->cpu);
+
+		if (here != NULL)
+			here->took = TOOK_MAX_NS;
 		unbind(p);
 		n->not_before = now + n->pause;
 		n->pause = n->pause * 2 < PAUSE_MAX_NS ? n->pause * 2 : PAUSE_MAX_NS;
@@ -423,6 +467,7 @@ void near_fault(struct pager *p, uint32_t tid, bool waits, uint64_t now)
 	}
 	if (n->cpu >= 0 && tid != n->whom)
 		return;
+	n->faulted = now;
 	if (both && n->cpu >= 0) {
 		if (still(p, now))
 			n->waits = waits;
@@ -455,5 +500,11 @@ bool near_binds(const struct pager *p)
 void near_apart(struct pager *p)
 {
 	if (p->near.cpu >= 0)
+		unbind(p);
+}
+
+void near_idle(struct pager *p)
+{
+	if (near_binds(p) && sys_now() - p->near.faulted >= NEAR_IDLE_NS)
 		unbind(p);
 }

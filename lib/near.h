@@ -16,8 +16,10 @@
  * clone, fork, exec.  Where nothing is hooked (the API) it is asked for, and
  * each second at least all threads that have the binding lose it.
  *
- * Concurrency.  near.bound is taken (NEAR_BUSY) by who changes an affinity: the
- * pager, with the mm lock held, or a thread of the program in near_leave().
+ * Concurrency.  near.bound is taken (NEAR_HELD) by the thread that changes an affinity:
+ * the pager, with the mm lock held, or a thread of the program in near_leave(), of a
+ * process that vfork(2) made, too.  If that is killed meanwhile, who waits for it puts
+ * back what it took: to give back an affinity twice does no harm.
  * near.calls counts the latter: a pager binds a thread only after FOLLOW_AFTER
  * faults in a row of that thread alone during which the count stood still, and
  * looks at it again when it has taken near.bound; near_leave() counts first and
@@ -35,7 +37,7 @@ struct mm;
 struct pager;
 
 #define NEAR_CPUS 1024U
-#define NEAR_BUSY UINT32_MAX
+#define NEAR_HELD 0x80000000U /* with the number of the thread that holds it */
 #define NEAR_LATER 2U
 
 struct cpu_mask {
@@ -46,7 +48,8 @@ struct near {
 	bool wanted;	/* constant */
 	uint32_t off;	/* atomic: 0; 1: it can no more be hidden; NEAR_LATER: it cannot be yet */
 	uint32_t calls; /* atomic: near_leave() so far */
-	uint32_t bound; /* atomic: the thread's number, 0 or NEAR_BUSY; guards */
+	uint32_t bound; /* atomic: the thread's number, 0 or NEAR_HELD and who holds it; guards */
+	uint32_t whom;	/* the thread that was bound last */
 	struct cpu_mask mine; /* what its affinity was */
 	struct cpu_mask one;  /* and is */
 };
@@ -80,6 +83,7 @@ struct near_pager {
 	uint64_t delay[2];   /* as of */
 	uint64_t checked;    /* then, ns */
 	uint64_t since;	     /* when the binding began, ns */
+	uint64_t faulted;    /* when the thread that is bound last did, ns */
 	uint64_t not_before; /* ns: others use the CPU */
 	uint64_t pause;	     /* ns: for how long, the next time */
 };
@@ -100,12 +104,11 @@ void near_stream(struct pager *p);
 /* A read answered a fault of the thread that is bound, ns after it was taken. */
 void near_answered(struct pager *p, uint64_t ns);
 
-/*
- * Nobody is bound any more: no fault came for NEAR_IDLE_NS, the longest that a pager sleeps
- * that has bound a thread, or the pager has other work for a CPU of its own.
- */
-#define NEAR_IDLE_NS 20000000U
+/* Nobody is bound any more: the pager has other work for a CPU of its own, */
 void near_apart(struct pager *p);
+/* or no fault came for NEAR_IDLE_NS, the longest that a pager sleeps that has bound a thread. */
+#define NEAR_IDLE_NS 20000000U
+void near_idle(struct pager *p);
 
 /* Whether pager and thread share a CPU, so that the pager may not keep it for nothing. */
 bool near_binds(const struct pager *p);

@@ -568,8 +568,8 @@ static void sleep_until_event(struct pager *p, uint64_t most)
 	lock_take(&p->mm->lock);
 	p->readable = r & BLKIO_READABLE;
 	p->kin = r & BLKIO_ALSO;
-	if (r == 0 && timeout == NEAR_IDLE_NS)
-		near_apart(p);
+	if (!p->readable)
+		near_idle(p);
 }
 
 void pager_pump(struct pager *p)

@@ -143,6 +143,13 @@ tests_unit_test_zpool_SOURCES = tests/unit/test-zpool.c tests/unit/rnd.h \
 tests_unit_test_zpool_CPPFLAGS = $(test_cppflags)
 tests_unit_test_zpool_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-near
+unit_tests += tests/unit/test-near
+
+tests_unit_test_near_SOURCES = tests/unit/test-near.c tests/unit/test.h
+tests_unit_test_near_CPPFLAGS = $(test_cppflags)
+tests_unit_test_near_LDADD = $(test_ldadd)
+
 test_programs += tests/unit/test-workingset
 unit_tests += tests/unit/test-workingset
 
