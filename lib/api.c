@@ -98,6 +98,15 @@ API int fl_open(struct fl **out, const struct fl_options *options)
 	} else {
 		r = mm_open(&mm, &own, 0, why, sizeof(why));
 	}
+	if (r == 0) {
+		fl->mm = mm;
+		lock_init(&fl->lock, RANK_API);
+		r = at_exit_add(fl);
+		if (r != 0) {
+			log_format(why, sizeof(why), "no memory");
+			mm_close(mm);
+		}
+	}
 	if (r != 0) {
 		struct log_sink sink = {.level = FL_LOG_ERROR, .fn = own.log, .arg = own.log_arg};
 
@@ -105,8 +114,6 @@ API int fl_open(struct fl **out, const struct fl_options *options)
 		sys_mem_free(fl, sizeof(*fl));
 		return gate(r);
 	}
-	fl->mm = mm;
-	lock_init(&fl->lock, RANK_API);
 	*out = fl;
 	return 0;
 }
@@ -117,9 +124,12 @@ API int fl_close(struct fl *fl)
 
 	asker_end(fl);
 	backings_end(fl);
+	at_exit_remove(fl);
 	r = mm_close(fl->mm);
 	if (r == 0)
 		sys_mem_free(fl, sizeof(*fl));
+	else
+		at_exit_add(fl);
 	return gate(r);
 }
 

@@ -21,7 +21,12 @@ struct fl {
 	struct lock lock; /* RANK_API; guards */
 	struct fl_backing *backings;
 	struct source *asker; /* api-files.c: who asks about pages that cannot be read */
+	struct fl *next;      /* at-exit.c */
 };
+
+/* at-exit.c: what waits to be written to its files is, at exit(3).  0 or -ENOMEM. */
+int at_exit_add(struct fl *fl);
+void at_exit_remove(struct fl *fl);
 
 /* The errors that the manual names; anything else is a defect of ours, told as EIO. */
 int gate(long r);

@@ -81,7 +81,7 @@ lib_libfaultline_core_la_SOURCES = \
 lib_libfaultline_core_la_SOURCES += lib/fault-anon.c
 
 lib_LTLIBRARIES += lib/libfaultline.la
-lib_libfaultline_la_SOURCES = lib/api.c lib/api.h lib/api-files.c lib/backing.c
+lib_libfaultline_la_SOURCES = lib/api.c lib/api.h lib/api-files.c lib/at-exit.c lib/backing.c
 lib_libfaultline_la_CPPFLAGS = $(AM_CPPFLAGS) $(LIBURING_CFLAGS) $(LIBXXHASH_CFLAGS)
 lib_libfaultline_la_LIBADD = lib/libfaultline-core.la
 lib_libfaultline_la_LDFLAGS = $(AM_LDFLAGS) -version-info $(FL_LT_VERSION) \

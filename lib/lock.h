@@ -14,6 +14,7 @@
 /* Every lock of the project, in the order in which they may be taken. */
 enum lock_rank {
 	RANK_NONE = 0,
+	RANK_OPENED, /* at-exit.c: the runtimes that are open */
 	RANK_PATCH,  /* preload: the list of patched system-call sites */
 	RANK_FORK,   /* mm.h: one fork of an armed process at a time */
 	RANK_MM,     /* mm.h: a runtime's regions, page entries, staging, areas */

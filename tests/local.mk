@@ -359,17 +359,17 @@ store_tests += tests/store/test-peek
 
 tests_store_test_view_SOURCES = tests/store/test-view.c tests/store/spoil.h \
 	tests/store/mounted.h tests/live/live.h \
-	tests/unit/test.h lib/api.c lib/api-files.c lib/backing.c
+	tests/unit/test.h lib/api.c lib/at-exit.c lib/api-files.c lib/backing.c
 tests_store_test_view_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_view_LDADD = $(store_test_ldadd) -lpthread
 
 tests_store_test_runtimes_SOURCES = tests/store/test-runtimes.c tests/store/spoil.h \
 	tests/store/mounted.h \
-	tests/live/live.h tests/unit/test.h lib/api.c lib/api-files.c lib/backing.c
+	tests/live/live.h tests/unit/test.h lib/api.c lib/at-exit.c lib/api-files.c lib/backing.c
 tests_store_test_runtimes_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_runtimes_LDADD = $(store_test_ldadd) -lpthread
 
-tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/unit/test.h lib/api.c lib/api-files.c lib/backing.c
+tests_store_test_peek_SOURCES = tests/store/test-peek.c tests/live/live.h tests/unit/test.h lib/api.c lib/at-exit.c lib/api-files.c lib/backing.c
 tests_store_test_peek_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_peek_LDADD = $(store_test_ldadd) -lpthread
 
@@ -411,11 +411,11 @@ tests_store_test_store_files_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_store_files_LDADD = $(CMOCKA_LIBS) -lpthread
 
 tests_store_test_clients_SOURCES = tests/store/test-clients.c tests/store/mounted.h \
-	tests/store/owner.h tests/unit/test.h lib/api.c lib/api-files.c lib/backing.c
+	tests/store/owner.h tests/unit/test.h lib/api.c lib/at-exit.c lib/api-files.c lib/backing.c
 tests_store_test_clients_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_clients_LDADD = $(test_ldadd) -lpthread
 
-shared_test_sources = tests/store/shared.h tests/store/mounted.h tests/unit/test.h lib/api.c \
+shared_test_sources = tests/store/shared.h tests/store/mounted.h tests/unit/test.h lib/api.c lib/at-exit.c \
 	lib/api-files.c lib/backing.c
 tests_store_test_shared_SOURCES = tests/store/test-shared.c $(shared_test_sources)
 tests_store_test_shared_CPPFLAGS = $(store_test_cppflags)
@@ -450,7 +450,7 @@ tests_store_test_store_crash_SOURCES = tests/store/test-store-crash.c tests/stor
 	tests/store/crash.h tests/store/crash-clients.c tests/store/crash-clients.h \
 	tests/store/crash-course.h tests/store/crash-files.c tests/store/crash-memory.c \
 	tests/store/crash-world.c tests/store/crash-world.h tests/store/mounted.h tests/unit/test.h \
-	lib/api.c lib/api-files.c lib/backing.c
+	lib/api.c lib/at-exit.c lib/api-files.c lib/backing.c
 tests_store_test_store_crash_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_store_crash_LDFLAGS = $(AM_LDFLAGS) $(crash_wrapped:%=-Wl,--wrap=%)
 tests_store_test_store_crash_LDADD = $(store_test_ldadd) -lpthread
@@ -474,7 +474,7 @@ tests_store_test_confine_LDADD = $(store_test_ldadd)
 # The library's entry points are among what they share: they replace what is inside.
 tests_fault_libdrive_la_SOURCES = tests/fault/drive.c tests/fault/drive.h tests/fault/mapped.c \
 	tests/fault/mapped.h tests/fault/rows.c tests/fault/rows.h tests/unit/test.h \
-	lib/api.c lib/api-files.c lib/backing.c
+	lib/api.c lib/at-exit.c lib/api-files.c lib/backing.c
 tests_fault_libdrive_la_CPPFLAGS = $(test_cppflags)
 fault_ldadd = tests/fault/libdrive.la $(test_ldadd)
 fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-files tests/fault/test-fault-full tests/fault/test-fault-hold

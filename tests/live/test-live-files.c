@@ -105,6 +105,46 @@ static void closing_writes_what_is_left(void **state)
 	memsource_end(t);
 }
 
+/* A process that has two runtimes, and a child that may use neither. */
+static void store_and_exit(const int fds[2])
+{
+	pid_t pid;
+
+	test_child();
+	for (unsigned i = 0; i < 2; i++) {
+		struct fl *fl = runtime_that_writes(3600000, 50);
+
+		live_fill(map_fd(fl, fds[i], 300, RW, MAP_SHARED), 0, 300, 5 + i);
+		live_fill(map_fd(fl, fds[i], 300, RW, MAP_PRIVATE), 0, 300, 9);
+		assert_int_equal(live_stats(fl).cache_dirty, 300);
+	}
+	pid = fork();
+	if (pid == 0)
+		exit(0);
+	test_reap(pid);
+	exit(0);
+}
+
+static void exit_writes_what_is_left(void **state)
+{
+	const int fds[2] = {live_file(300, 3), live_file(300, 3)};
+	pid_t pid;
+
+	(void)state;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		store_and_exit(fds);
+	test_reap(pid);
+	for (unsigned i = 0; i < 2; i++) {
+		char *q = mmap(NULL, 300 * PG, PROT_READ, MAP_SHARED, fds[i], 0);
+
+		assert_int_equal(live_wrong(q, 0, 300, 5 + i), 0);
+		munmap(q, 300 * PG);
+		live_file_end(fds[i]);
+	}
+}
+
 /* So does closing the backing of a file that nothing maps; and it tells what could not be. */
 static void closing_a_files_backing_writes(void **state)
 {
@@ -1026,6 +1066,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_source_is_read_and_written),
 		cmocka_unit_test(closing_writes_what_is_left),
+		cmocka_unit_test(exit_writes_what_is_left),
 		cmocka_unit_test(closing_a_files_backing_writes),
 		cmocka_unit_test(private_pages_of_a_source_are_swapped),
 		cmocka_unit_test(reads_that_fail_raise_sigbus_once_each),

@@ -131,11 +131,11 @@ static void violations_abort(void **state)
 		void (*fn)(void *);
 		const char *says;
 	} cases[] = {
-		{take_falling, "faultline: lock rank 1 taken while 3 is held\n"},
-		{take_twice, "faultline: lock rank 1 taken while 1 is held\n"},
-		{drop_crossed, "faultline: lock rank 1 dropped out of order\n"},
-		{drop_free, "faultline: lock rank 1 dropped out of order\n"},
-		{assert_free, "faultline: lock rank 1 is not held\n"},
+		{take_falling, "faultline: lock rank 2 taken while 4 is held\n"},
+		{take_twice, "faultline: lock rank 2 taken while 2 is held\n"},
+		{drop_crossed, "faultline: lock rank 2 dropped out of order\n"},
+		{drop_free, "faultline: lock rank 2 dropped out of order\n"},
+		{assert_free, "faultline: lock rank 2 is not held\n"},
 	};
 
 	(void)state;
