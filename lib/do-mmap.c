@@ -70,7 +70,7 @@ static bool overcommitted(const struct mm *mm, uint64_t pages, int flags)
 	total = swap_total(&mm->swap);
 	used = swap_used(&mm->swap);
 	slots = (total > used ? total - used : 0) + (mm_tiered(mm) ? tier_room(mm) : 0);
-	if (mm->swap_full && slots < pages && mm_frames(mm) + pages > mm_budget(mm))
+	if (mm->swap_full && slots < pages && mm_frames(mm) + pages > grant_budget_most(mm))
 		return true;
 	return !(flags & MAP_NORESERVE) && pages > grant_limit_most(mm) + slots;
 }

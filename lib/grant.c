@@ -18,6 +18,7 @@
 #include "pager.h"
 #include "reclaim.h"
 #include "sys.h"
+#include "tier.h"
 
 #include <errno.h>
 #include <string.h>
@@ -65,6 +66,7 @@ static void set_limit(struct mm *mm, uint64_t pages)
 {
 	mm->limit = pages;
 	staging_resize(mm);
+	tier_resize(mm);
 	trim_spares(mm);
 }
 

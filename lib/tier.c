@@ -161,9 +161,13 @@ void tier_resize(struct mm *mm)
 	uint64_t own = own_pages(t) + mm->staging.buffer_pages;
 	uint64_t rest = mm->limit > own ? mm->limit - own : 0;
 	uint64_t spans = rest / 4 * 3 / ZPOOL_SPAN_PAGES;
+	uint32_t bound = t->pool.bound;
 
-	if (t->on)
-		zpool_set_bound(&t->pool, spans < UINT32_MAX ? (uint32_t)spans : UINT32_MAX);
+	if (!t->on)
+		return;
+	zpool_set_bound(&t->pool, spans < UINT32_MAX ? (uint32_t)spans : UINT32_MAX);
+	if (t->pool.bound > bound)
+		mm->swap_full = false;
 }
 
 static void object_forked(void *arg, zobj_t o)

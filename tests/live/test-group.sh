@@ -104,6 +104,23 @@ awk '/most held/ && $3 < 15 { exit 1 }' "$work/stats" ||
 	fail "who works has not got what the idle one does not need"
 rm -f "$work/in" "$work/said"
 
+# --- compressed, without an area ---
+
+# of the only process the pool may have as much of the limit as without a group
+group 0 24M --compress=lz4,18M --swap none -- perl -e 'my (@a, $x); my ($s, $n) = (1, 0);
+	for (1..100) {
+		$x = "";
+		for (1..16384) {
+			$s = ($s * 1103515245 + 12345) % 2147483648;
+			$x .= pack("L", $s) . "." x 26;
+		}
+		push @a, $x;
+		$n += unpack("%32L*", $x);
+	}
+	$n -= unpack("%32L*", $_) for @a;
+	exit($n != 0)'
+quiet compressed
+
 # --- no room ---
 
 group 0 4M -- "$tree" hold 3 4 </dev/null
