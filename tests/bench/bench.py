@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One table: what paging costs natively, by kernel swap and by faultline.
 
-The sides take turns within each round, and the order turns from round to
-round, so that a machine whose speed drifts drifts for all of them.  A cell is
+The sides take turns within each round, in another order in each (sides.in_turn),
+so that a machine whose speed drifts drifts for all of them.  A cell is
 the median over the rounds and half the distance from the least to the
 greatest, in per cent of it.  A ratio is the same of the rounds' ratios: both of
 its sides are from the same round.  So is a difference, but for the per cent.
@@ -127,6 +127,9 @@ MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS,
 PAGED_BY_US = (sides.Api, sides.Run)
 SIDES = (*sides.ALL, device.Device)
 STARTUP_GOAL = 0.005  # seconds more
+# What a side used in its whole run.
+USED = [(("peak", "MiB"), "peak memory, MiB"), (("CPU", "s"), "CPU time, s")]
+USED_UNITS = {"need": "MiB", "peak": "MiB", "CPU": "CPU s"}
 
 
 class Setup:
@@ -276,6 +279,9 @@ def able_sides(setup, wanted, results):
         except sides.NotMeasured as e:
             results.why[side.key] = str(e)
             say(f"{side.title}: not measured: {e}")
+        except sides.Failed as e:
+            results.failed[side.key] = str(e)
+            say(f"{side.title}: FAILED: {e}")
     return able
 
 
@@ -283,13 +289,13 @@ def measure_sides(setup, wanted, rounds, results, suffix=""):
     """Rounds of what wanted measure; suffix: behind the names of rows."""
     able = able_sides(setup, wanted, results)
     for r in rounds():
-        turn = r % len(able) if able else 0
-        for side in able[turn:] + able[:turn]:
+        for side in sides.in_turn(able, r):
             if side.key in results.failed:
                 continue
             say(f"round {r + 1}{suffix}: {side.title}")
+            os.sync()  # what one side has to write is not the next one's burden
             try:
-                out, peak = side.measure(r + 1)
+                out, used = side.measure(r + 1)
             except (sides.Failed, sides.NotMeasured) as e:
                 results.failed[side.key] = str(e)
                 say(f"{side.title}: FAILED: {e}")
@@ -302,8 +308,10 @@ def measure_sides(setup, wanted, rounds, results, suffix=""):
                                 float(line[3]))
                 elif line[0] == "stat" and not suffix:
                     results.add(("stat", line[1]), side.key, r, float(line[2]))
-            if peak and not suffix:
-                results.add(("peak", "MiB"), side.key, r, peak / MIB)
+            if used and not suffix:
+                results.add(("CPU", "s"), side.key, r, used.cpu)
+            if used and used.peak and not suffix:
+                results.add(("peak", "MiB"), side.key, r, used.peak / MIB)
     for side in able:
         side.end()
 
@@ -399,9 +407,8 @@ def memory_table(results, wanted, works):
             missed += miss
             rows[-1] += texts
     if works not in (LIMITS, WIDE):
-        rows.append(["peak memory, MiB",
-                     *[cell(results.of(("peak", "MiB"), k.key)) for k in wanted],
-                     *[""] * (len(rows[0]) - 1 - len(wanted))])
+        rows += [[title, *[cell(results.of(row, k.key)) for k in wanted],
+                  *[""] * (len(rows[0]) - 1 - len(wanted))] for row, title in USED]
     return layout(rows), missed
 
 
@@ -426,6 +433,9 @@ def files_table(results, one_copy):
         text, miss = goal_text([copies], files.MEMORY_GOAL)
         text = f"{times(copies)} of one copy {text}"
     rows.append(["peak memory, MiB", *[cell(results.of(("peak", "MiB"), k)) for k in titles], text])
+    # of the store's side it would be without the server's
+    rows.append(["CPU time, s", *[cell(results.of(("CPU", "s"), k) if k != files.Stored.key else {})
+                                  for k in titles], ""])
     return layout(rows), missed + miss
 
 
@@ -448,8 +458,13 @@ def paged_table(results, titles):
     fast = sum(x <= 1 / PAGED_FAST for x in told.values())
     wanted = math.ceil(len(titles) * PAGED_FAST_PART)
     rows, miss = layout(rows), bool(told) and fast < wanted
-    return [*rows, "", f"at least {PAGED_FAST} times as fast as kernel swap on a file: {fast} of "
-            f"{len(titles)} (goal: ≥ {wanted}{verdict(told, miss)})"], missed + miss
+    used = [["of the whole run", *shown.values()]]
+    for (what, _), head in USED:
+        used += [[f"{title}: {head}", *[cell(results.of((title, what), k)) for k in shown]]
+                 for title in titles]
+    return [*rows, "", f"{fast} of {len(titles)} programs at least {PAGED_FAST} times as fast as "
+            f"kernel swap on a file (goal: ≥ {wanted}{verdict(told, miss)})", "",
+            *layout(used)], missed + miss
 
 
 def micro_table(results, head, names, columns):
@@ -518,7 +533,8 @@ def measure_programs(setup, todo, rounds, results):
         try:
             p.seconds([])  # warms up
             for r in each():
-                for side in sorted(prefixes, reverse=r % 2 == 1):
+                for side in sides.in_turn(list(prefixes), r):
+                    os.sync()  # what one side has to write is not the next one's burden
                     results.add(p.title, side, r, p.seconds(prefixes[side]))
         except sides.Failed as e:
             results.failed[p.title] = str(e)
@@ -605,13 +621,13 @@ def units(part, row, side):
     if part in MEMORY_PARTS or part == "files":
         if row[0] == "stat":
             return row[1], "", "count"
-        if row[0] == "peak":
-            return "peak", "", "MiB"
-        if row[0].startswith("misses"):
+        if row[0] in ("peak", "CPU"):
+            return row[0], "", USED_UNITS[row[0]]
+        if " of " in row[0]:
             return row[0], row[1], "an operation"
         return row[0], row[1], "us"
     if part in paged.NAMES and isinstance(row, tuple):
-        return f"{row[0]}, need", "", "MiB"
+        return f"{row[0]}, {row[1]}", "", USED_UNITS[row[1]]
     if part == "unarmed":
         return row, "", unarmed.ROWS[row][1]
     if part == "micro":
@@ -821,9 +837,11 @@ def show(args, measured, wanted, todo):
             for of, to in ((r.values, quarter.values), (r.why, quarter.why),
                            (r.failed, quarter.failed)):
                 to.update(of)
+            quarter.lines += r.lines
             names.append(paged.TITLES[part])
     if names:
         add(*paged_table(quarter, names), quarter)
+        text += quarter.lines
     if "micro" in measured:
         for head, rows, columns in (("ns a fault", micro.FAULTS, micro.PLACES),
                                     ("ns a page", micro.IOCTLS, micro.CPUS),

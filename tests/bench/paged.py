@@ -2,14 +2,16 @@
 """Programs that get a quarter of the memory that they need.
 
 What a program needs is what it takes when nobody pages.  It then runs natively, with a quarter
-of that in a memory control group with kernel swap, and under `faultline run`.  zram's memory is not
-its group's, while a pool is of the limit: who has a pool and no area gets half of the need.  What
-is timed is the whole process; of redis-server, the time that redis-benchmark takes against it, and
-that of a BGSAVE.
+of that in a memory control group with kernel swap, and under `faultline run`, where all of its
+processes share the limit, too (--limit-group).  zram's memory is not its group's, while a pool is
+of the limit: who has a pool and no area gets half of the need.  What is timed is the whole process;
+of redis-server, the time that redis-benchmark takes against it, and that of a BGSAVE.  Whoever pages,
+a control group says what the program's processes took at most.
 """
 
 import base64
 import copy
+import os
 import sys
 
 import programs
@@ -17,6 +19,7 @@ import sides
 
 PART = 4  # of its need a program gets one such part
 PART_NOSWAP = 2
+GROUP = "--limit-group"
 SIDES = {
     "native": "native",
     "file": "kernel swap, file",
@@ -108,12 +111,14 @@ class Kernel:
         self.swap.prepare()
 
     def seconds(self, program):
+        """(seconds, sides.Used)."""
         self.swap.on()
         try:
             group = sides.Cgroup(self.work.name, self.limit)
             try:
                 with group.kept_fresh():
-                    return program.seconds([], group)
+                    took, used = program.seconds([], group), program.used
+                    return took, used._replace(peak=used.peak + self.swap.beside())
             finally:
                 self.stops += group.stops
                 group.remove()
@@ -129,14 +134,19 @@ class Plain:
 
     stops = 0
 
-    def __init__(self, key, prefix):
-        self.key, self.prefix = key, prefix
+    def __init__(self, key, setup, prefix):
+        self.key, self.work, self.prefix = key, setup.work, prefix
 
     def prepare(self):
         pass
 
     def seconds(self, program):
-        return program.seconds(self.prefix)
+        group = sides.counting_group(self.work.name)
+        try:
+            return program.seconds(self.prefix, group), program.used
+        finally:
+            if group:
+                group.remove()
 
     def end(self):
         pass
@@ -171,11 +181,11 @@ def measure(setup, name, scale, wanted, results, rounds, say):
     pool = f"--compress=lz4,{noswap * 3 // 4 // sides.MIB}M"
     results.add((title, "need"), "native", 0, bytes_ / sides.MIB)
     able = []
-    for side in (Plain("native", []), Kernel(sides.KernelFile, setup, limit, bytes_),
+    for side in (Plain("native", setup, []), Kernel(sides.KernelFile, setup, limit, bytes_),
                  Kernel(sides.KernelZram, setup, limit, bytes_),
-                 Plain("run", setup.faultline_run(limit)),
-                 NoArea("noswap", setup.faultline_run(noswap, pool, "--swap", "none")),
-                 Plain("both", setup.faultline_run(limit, "--compress=lz4"))):
+                 Plain("run", setup, setup.faultline_run(limit, GROUP)),
+                 NoArea("noswap", setup, setup.faultline_run(noswap, GROUP, pool, "--swap", "none")),
+                 Plain("both", setup, setup.faultline_run(limit, GROUP, "--compress=lz4"))):
         if side.key not in wanted:
             continue
         try:
@@ -183,15 +193,21 @@ def measure(setup, name, scale, wanted, results, rounds, say):
             able.append(side)
         except sides.NotMeasured as e:
             results.why[f"{title}, {side.key}"] = str(e)
+        except sides.Failed as e:
+            results.failed[f"{title}, {side.key}"] = str(e)
     for r in rounds() if able else ():
-        turn = r % len(able)
-        for side in able[turn:] + able[:turn]:
+        for side in sides.in_turn(able, r):
             if f"{title}, {side.key}" in {**results.failed, **results.why}:
                 continue
             say(f"{title}, round {r + 1}: {side.key}, of {bytes_ // sides.MIB} MiB "
                 f"{limit // sides.MIB}")
+            os.sync()  # what one side has to write is not the next one's burden
             try:
-                results.add(title, side.key, r, side.seconds(program))
+                took, used = side.seconds(program)
+                results.add(title, side.key, r, took)
+                results.add((title, "CPU"), side.key, r, used.cpu)
+                if used.peak:
+                    results.add((title, "peak"), side.key, r, used.peak / sides.MIB)
             except DoesNotFit as e:
                 results.why[f"{title}, {side.key}"] = str(e)
             except (sides.Failed, sides.NotMeasured) as e:

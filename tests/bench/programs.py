@@ -51,9 +51,10 @@ select count(*) from t where v = zeroblob(200);
 
 
 def timed(command, group=None):
+    """(seconds, standard output, sides.Used) of one process."""
     start = time.monotonic()
-    out, _ = sides.run(command, group)
-    return time.monotonic() - start, out
+    out, used = sides.run(command, group)
+    return time.monotonic() - start, out, used
 
 
 def most_resident(pid):
@@ -66,6 +67,7 @@ def most_resident(pid):
 
 class Program:
     needs = ()
+    used = None  # by the last run: sides.Used
 
     def __init__(self, setup, scale):
         self.setup, self.scale = setup, scale
@@ -76,7 +78,7 @@ class Program:
                 raise sides.NotMeasured(f"{name} is not installed")
 
     def seconds(self, prefix, group=None):
-        took, out = timed([*prefix, *self.command()], group)
+        took, out, self.used = timed([*prefix, *self.command()], group)
         self.checked(out)
         return took
 
@@ -136,6 +138,7 @@ class Redis(Program):
         return self.benchmark(socket, "set,get")
 
     def seconds(self, prefix, group=None):
+        """What is timed is what ask() does; what is used, by the server all the time."""
         socket = self.setup.work / "redis"
         command = [*prefix, "redis-server", "--port", "0", "--unixsocket", socket,
                    "--save", "", "--appendonly", "no", "--dir", self.setup.work]
@@ -155,8 +158,11 @@ class Redis(Program):
                 self.peak = most_resident(server.pid)
                 self.cli(socket, "shutdown", "nosave")
                 server.stdout.read()
+                before = sides.cpu_of_ended()
                 if server.wait(60):
                     raise sides.Failed(f"redis-server: exit {server.returncode}")
+                self.used = sides.Used(group.peak() if group else None,
+                                       sides.cpu_of_ended() - before)
                 return took
             finally:
                 server.kill()

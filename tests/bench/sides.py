@@ -7,11 +7,13 @@ its owner lives.  It is given back when the benchmark ends, whatever way; what
 a killed one left is found by the next start, in sweep().
 """
 
+import collections
 import contextlib
 import fcntl
 import mmap
 import os
 import pathlib
+import resource
 import select
 import shutil
 import signal
@@ -23,6 +25,7 @@ MIB = 1 << 20
 LOOK = 0.005  # seconds from one look at a group to the next
 STOPS_MAX = 2000  # looks that find a program stopped, until that is its end
 WORKER_TIMEOUT = 1800  # seconds; a hang is a failure, not a wait
+REFUSALS = (1, 125)  # exit status of a worker, and of `faultline run`, that could not begin
 
 
 class NotMeasured(Exception):
@@ -31,6 +34,12 @@ class NotMeasured(Exception):
 
 class Failed(Exception):
     """A side ran and was wrong; the text says how."""
+
+    refused = False  # one of our programs ended with its one line, before anything was done
+
+
+# Bytes that a process, and what it started, took at most (None: nobody counted), and seconds of CPUs.
+Used = collections.namedtuple("Used", "peak cpu")
 
 
 def read(path, default=""):
@@ -154,6 +163,14 @@ class Cgroup:
             self.dir.rmdir()
 
 
+def counting_group(token):
+    """A control group without a limit, for the peak; None where there can be none."""
+    try:
+        return Cgroup(token, 0)
+    except NotMeasured:
+        return None
+
+
 # What is to be cleaned up.
 
 def swaps():
@@ -231,9 +248,15 @@ def clean_env():
     return env
 
 
+def cpu_of_ended():
+    """Seconds of CPUs, of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def run(command, group=None, env=None):
-    """Run one process to its end: (standard output, peak bytes or None)."""
-    enter = group.enter if group else None
+    """Run one process to its end: (standard output, Used)."""
+    enter, cpu = group.enter if group else None, cpu_of_ended()
     try:
         p = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -250,9 +273,20 @@ def run(command, group=None, env=None):
             raise
     if p.returncode:
         lines = err.strip().splitlines()
+        last = lines[-1] if lines else "no message"
         how = f"signal {-p.returncode}" if p.returncode < 0 else f"exit {p.returncode}"
-        raise Failed(f"{how}: {lines[-1] if lines else 'no message'}")
-    return out, group.peak() if group else None
+        e = Failed(f"{how}: {last}")
+        e.refused = p.returncode in REFUSALS and last.startswith("faultline: ")
+        raise e
+    return out, Used(group.peak() if group else None, cpu_of_ended() - cpu)
+
+
+def in_turn(those, round_):
+    """The order of a round: each begins with another one, every second goes backwards, so that
+    nobody always comes behind the same one."""
+    turn = round_ // 2 % len(those) if those else 0
+    order = [*those[turn:], *those[:turn]]
+    return order[::-1] if round_ % 2 else order
 
 
 def warm(size):
@@ -275,12 +309,14 @@ class Side:
         self.setup_ = setup  # bench.Setup: sizes, directories, programs, options
 
     def prepare(self):
-        """Once, before the first round; raises NotMeasured."""
+        """Once, before the first round; raises NotMeasured, or Failed."""
         if self.rooted and os.geteuid():
             raise NotMeasured("needs root (control groups and swapon)")
         try:
             run(self.command())  # nothing to do: memory is opened and closed
         except Failed as e:
+            if not e.refused:
+                raise
             raise NotMeasured(str(e)) from e
 
     def command(self, *args):
@@ -297,12 +333,7 @@ class Side:
 
     def measure(self, seed):
         s = self.setup_
-        try:
-            group = Cgroup(s.work.name, s.limit if self.limited else 0)
-        except NotMeasured:
-            if self.limited:
-                raise
-            group = None
+        group = Cgroup(s.work.name, s.limit) if self.limited else counting_group(s.work.name)
         try:
             self.on()
             warm(s.size)
@@ -320,6 +351,10 @@ class KernelFile(Side):
     key, title = "file", "kernel swap, file"
     limited = rooted = True
     device = None
+
+    def beside(self):
+        """Bytes that its swap took at most, which are not its control group's."""
+        return 0
 
     def prepare(self):
         super().prepare()
@@ -356,11 +391,16 @@ class KernelZram(KernelFile):
     key, title = "zram", "kernel swap, zram"
     sys = None
 
-    def measure(self, seed):
-        """zram's memory is not the control group's: it is added to the peak."""
+    def on(self):
         write(self.sys / "mem_used_max", 0)
-        out, peak = super().measure(seed)
-        return out, peak + int(read(self.sys / "mm_stat").split()[4])
+        super().on()
+
+    def beside(self):
+        return int(read(self.sys / "mm_stat").split()[4])
+
+    def measure(self, seed):
+        out, used = super().measure(seed)
+        return out, used._replace(peak=used.peak + self.beside())
 
     def prepare(self):
         Side.prepare(self)
