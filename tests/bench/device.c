@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * device.c - what the disk under a directory gives: the rows that stand for
- * fio(1) where that is not installed.
+ * device.c - what the disk under a directory gives: the rows that fio(1) cannot
+ * tell, and those that stand for it where it is not installed.
  *
  *	bench-device FILE MIB SECONDS JOB...
  *
  * writes FILE of MIB, unless it is there and as large, then reads it with O_DIRECT
  * through io_uring for SECONDS each: "randread-N", 4 KiB at random places with N in
- * flight; "seqread", 1 MiB in sequence with 4 in flight.  Prints "row JOB
+ * flight; "randread-N-polled", the same by a thread that never sleeps; "seqread",
+ * 1 MiB in sequence with 4 in flight, into huge pages where the kernel has them: of
+ * scattered pages a disk takes each one as a piece of its own.  Prints "row JOB
  * MICROSECONDS MIB/s" for each.
  */
 #ifndef _GNU_SOURCE
@@ -21,12 +23,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define DEPTH_MAX 32U
 #define BIG (1U << 20)
+#define BUFFER (4 * (size_t)BIG)
+#define HUGE_PAGE ((size_t)2 << 20)
 
 static _Noreturn void die(const char *what, int err)
 {
@@ -67,9 +72,9 @@ static int make_file(const char *path, uint64_t bytes, char *buf)
 }
 
 static void probe(const char *name, int fd, uint64_t bytes, char *buf, unsigned size,
-		  unsigned depth, int random, double seconds)
+		  unsigned depth, int random, int polled, double seconds)
 {
-	uint64_t seed = 88172645463325252ULL, next = 0, ended = 0;
+	uint64_t seed, next = 0, ended = 0;
 	struct io_uring ring;
 	double start, end;
 	int err = io_uring_queue_init(DEPTH_MAX, &ring, 0);
@@ -79,6 +84,8 @@ static void probe(const char *name, int fd, uint64_t bytes, char *buf, unsigned 
 		die("io_uring", -err);
 	start = now_s();
 	end = start + seconds;
+	/* Other places each time: a host may keep what it has read before. */
+	seed = (uint64_t)(start * 1e9) | 1;
 	do {
 		struct io_uring_cqe *cqe;
 
@@ -96,9 +103,11 @@ static void probe(const char *name, int fd, uint64_t bytes, char *buf, unsigned 
 			}
 			io_uring_prep_read(sqe, fd, to, size, at % (bytes / size) * size);
 		}
-		err = io_uring_submit_and_wait(&ring, 1);
+		err = io_uring_submit_and_wait(&ring, polled ? 0 : 1);
 		if (err < 0)
 			die("io_uring_enter", -err);
+		while (polled && !io_uring_cq_ready(&ring))
+			;
 		while (!io_uring_peek_cqe(&ring, &cqe)) {
 			if (cqe->res != (int)size)
 				die("read", cqe->res < 0 ? -cqe->res : EIO);
@@ -124,19 +133,27 @@ int main(int argc, char **argv)
 		fputs("usage: bench-device FILE MIB SECONDS JOB...\n", stderr);
 		return 2;
 	}
-	if (posix_memalign(&buf, 4096, 4 * (size_t)BIG))
+	if (posix_memalign(&buf, HUGE_PAGE, BUFFER))
 		die("memory", ENOMEM);
+	/* A kernel without huge pages refuses, and reads into small ones. */
+	madvise(buf, BUFFER, MADV_HUGEPAGE);
+	memset(buf, 0, BUFFER);
 	fd = make_file(argv[1], bytes, buf);
 	for (int i = 4; i < argc; i++) {
 		unsigned depth = 0;
+		int end = 0, polled;
 
-		if (!strcmp(argv[i], "seqread"))
-			probe(argv[i], fd, bytes, buf, BIG, 4, 0, seconds);
-		else if (sscanf(argv[i], "randread-%u", &depth) == 1 && depth >= 1 &&
-			 depth <= DEPTH_MAX)
-			probe(argv[i], fd, bytes, buf, 4096, depth, 1, seconds);
-		else
+		if (!strcmp(argv[i], "seqread")) {
+			probe(argv[i], fd, bytes, buf, BIG, 4, 0, 0, seconds);
+			continue;
+		}
+		if (sscanf(argv[i], "randread-%u%n", &depth, &end) != 1 || depth < 1 ||
+		    depth > DEPTH_MAX)
 			die(argv[i], EINVAL);
+		polled = !strcmp(argv[i] + end, "-polled");
+		if (!polled && argv[i][end])
+			die(argv[i], EINVAL);
+		probe(argv[i], fd, bytes, buf, 4096, depth, 1, polled, seconds);
 	}
 	close(fd);
 	free(buf);

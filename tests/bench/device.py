@@ -9,10 +9,13 @@ import sides
 
 TITLES = {
     "randread-1": "4 KiB random read, depth 1",
+    "randread-1-polled": "4 KiB random read, depth 1, polled (built-in probe)",
     "randread-8": "4 KiB random read, depth 8",
     "randread-32": "4 KiB random read, depth 32",
-    "seqread": "1 MiB sequential read",
+    "seqread": "1 MiB sequential read, into huge pages (built-in probe)",
 }
+# fio reads into small pages, and sleeps until a read ends.
+PROBED = ("seqread", "randread-1-polled")
 
 
 def mounted_on(path):
@@ -61,13 +64,12 @@ def machine(work):
 
 
 def fio(path, mib, seconds, names):
-    """Rows (name, microseconds an operation, MiB/s) by fio(1)."""
+    """Rows (name, microseconds an operation, MiB/s) of random reads by fio(1)."""
     rows = []
     for name in names:
-        how = (("--rw=read", "--bs=1m", "--iodepth=4") if name == "seqread" else
-               ("--rw=randread", "--bs=4k", f"--iodepth={name.split('-')[1]}"))
         out, _ = sides.run(["fio", f"--name={name}", f"--filename={path}", f"--size={mib}m",
-                            "--direct=1", "--ioengine=io_uring", *how, "--time_based",
+                            "--direct=1", "--ioengine=io_uring", "--rw=randread", "--bs=4k",
+                            f"--iodepth={name.split('-')[1]}", "--time_based",
                             f"--runtime={seconds * 1000:.0f}ms", "--randrepeat=0",
                             "--output-format=json"])
         job = json.loads(out[out.index("{"):])["jobs"][0]["read"]
@@ -88,14 +90,16 @@ def who():
 
 def measure(setup, path, mib, seconds, names):
     """Rows of these names; the file is made where there is none and stays."""
-    if who() == "fio":
-        return fio(path, mib, seconds, names)
-    return probe(setup.program("bench-device"), path, mib, seconds, names)
+    by_fio = [n for n in names if who() == "fio" and n not in PROBED]
+    ours = [n for n in names if n not in by_fio]
+    rows = probe(setup.program("bench-device"), path, mib, seconds, ours) if ours else []
+    rows += fio(path, mib, seconds, by_fio)
+    return sorted(rows, key=lambda row: list(names).index(row[0]))
 
 
 class Device(sides.Side):
     """Nobody's paging: what the disk gives to who reads a file as large as the memory, with
-    as many reads in flight as there are threads."""
+    as many reads in flight as there are threads; by one thread also polled, as a pager does."""
 
     key, title = "device", "device, O_DIRECT"
 
@@ -112,6 +116,8 @@ class Device(sides.Side):
             name, _, threads = work.partition(":")
             if name == "randread":
                 names[f"randread-{threads}"] = f"row randread {threads}"
+                if f"randread-{threads}-polled" in PROBED:
+                    names[f"randread-{threads}-polled"] = f"row randread-polled {threads}"
             elif name == "seqread" and threads in ("", "1"):
                 names["seqread"] = "row seqread 1"
         if not names:

@@ -114,6 +114,16 @@ uint64_t mem_misses(void)
 	return s.faults_major;
 }
 
+uint64_t mem_reads(void)
+{
+	struct fl_stats s;
+	int err = fl_stats(fl, &s, sizeof(s));
+
+	if (err)
+		die("fl_stats: %s", strerror(-err));
+	return s.read_pages;
+}
+
 void mem_close(void)
 {
 	int err = fl_close(fl);

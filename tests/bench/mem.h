@@ -32,6 +32,7 @@ void *mem_map(size_t bytes, int noreserve);
 void mem_unmap(void *p, size_t bytes);
 void mem_report(void);	   /* lines "stat NAME VALUE", if there is anything to say */
 uint64_t mem_misses(void); /* faults that waited for I/O, until now */
+uint64_t mem_reads(void);  /* pages read, until now */
 void mem_close(void);
 
 _Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

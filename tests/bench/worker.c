@@ -23,7 +23,7 @@
  * An operation touches one page; what is printed is elapsed microseconds for one
  * operation, all threads together.  The same seed does the same operations,
  * whoever pages.  A worker that knows of its faults (mem.h) also prints how many of
- * them an operation waited for I/O.
+ * them an operation waited for I/O, and how many pages were read for it.
  *
  * Each page proves its own content: word 0 says which page it is, word 1 which
  * write of that page was the last.  The number of writes of each page is kept
@@ -255,14 +255,17 @@ static double run_random(int write, int zipf, unsigned threads, uint64_t ops, ui
 
 static void row(const char *work, unsigned threads, double us, uint64_t ops)
 {
-	static uint64_t misses;
+	static uint64_t misses, reads;
 
 	printf("row %s %u %.4f\n", work, threads, us / (double)ops);
 	if (mem_takes_options) {
-		uint64_t now = mem_misses();
+		uint64_t missed = mem_misses(), read = mem_reads();
 
-		printf("misses %s %u %.4f\n", work, threads, (double)(now - misses) / (double)ops);
-		misses = now;
+		printf("misses %s %u %.4f\n", work, threads,
+		       (double)(missed - misses) / (double)ops);
+		printf("reads %s %u %.4f\n", work, threads, (double)(read - reads) / (double)ops);
+		misses = missed;
+		reads = read;
 	}
 	fflush(stdout);
 }
