@@ -9,7 +9,8 @@ greatest, in per cent of it.  A ratio is the same of the rounds' ratios: both of
 its sides are from the same round.  So is a difference, but for the per cent.
 
 A side or a program that cannot run here is named with the reason; one that
-runs and is wrong makes the exit status 1, as does, with --check, a missed goal.
+crashes or is wrong makes the exit status 1, as does, with --check, a goal that is
+missed, or that a side could not be measured for.
 """
 
 import argparse
@@ -99,7 +100,7 @@ GOALS = {
     ("randwrite", 8): 0.90,
     **{(f"zipf{what}", n): 0.80 for what in ("read", "write") for n in (1, 8)},
 }
-# What the API takes beside the device is of each of these: a work, and what the worker counts of it.
+# What the API takes beside the device is of each of these: a work, what the worker counts of it.
 DEVICE_PER = [
     ("seqread", "reads", " a page read"),
     ("randread", "misses", " a miss"),
@@ -132,6 +133,9 @@ MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS,
 PAGED_BY_US = (sides.Api, sides.Run)
 SIDES = (*sides.ALL, device.Device)
 STARTUP_GOAL = 0.005  # seconds more
+BOOKKEEPING_GOAL = 16  # bytes a touched page
+RESERVE = "a 1 TiB region that is not touched"
+RESERVE_GOAL = 1000  # microseconds until it is mapped
 # What a side used in its whole run.
 USED = [(("peak", "MiB"), "peak memory, MiB"), (("CPU", "s"), "CPU time, s")]
 USED_UNITS = {"need": "MiB", "peak": "MiB", "CPU": "CPU s"}
@@ -346,26 +350,42 @@ def measure_wide(setup, wanted, rounds, results):
         works = setup.doing([((w, n), "") for w in ("randread", "randwrite")])
         works.size, works.limit, works.spread = size, limit // MIB * MIB, spread
         measure_sides(works, wanted, rounds, results, suffix)
+
+
+def wide_lines(results, wanted):
+    """(lines, missed goals)."""
+    lines, missed = [], 0
     for work in ("randread", "randwrite"):
         for side in wanted:
             ratios = results.ratios((f"{work}@wide", 16), side.key, side.key, (f"{work}@near", 4))
-            if ratios:
-                text, _ = goal_text([ratios], WIDE_GOAL if side in PAGED_BY_US else None)
-                results.lines.append(
-                    f"{work}, wide ÷ near, {side.title}: {times(ratios)} {text}".rstrip())
+            text, miss = goal_text([ratios], WIDE_GOAL if side in PAGED_BY_US else None)
+            missed += miss
+            if ratios or miss:
+                lines.append(f"{work}, wide ÷ near, {side.title}: {times(ratios)} {text}".rstrip())
+    return lines, missed
 
 
 def verdict(known, missed):
     return "" if not known else " missed" if missed else " met"
 
 
-def goal_text(several, goal):
+def judge(several, goal, asked=True):
+    """(verdict, is it missed?): of a goal that each of several lists has to meet by its median.
+    One that was asked for and is without values is not met."""
+    known = [statistics.median(x) for x in several if x]
+    if any(x > goal for x in known):
+        return " missed", True
+    if asked and len(known) < len(several):
+        return " not measured", True
+    return verdict(known, False), False
+
+
+def goal_text(several, goal, asked=True):
     """(text, is it missed?): of a goal that each of several lists of ratios has to meet."""
     if goal is None:
         return "", False
-    known = [statistics.median(x) for x in several if x]
-    missed = any(x > goal for x in known)
-    return f"≤ {goal:.2f}{verdict(known, missed)}", missed
+    text, missed = judge(several, goal, asked)
+    return f"≤ {goal:.2f}{text}", missed
 
 
 def beside_device(results, row):
@@ -379,9 +399,8 @@ def beside_device(results, row):
     if row in OVERHEAD_GOALS:
         device_ = results.of((f"{work}-polled", threads), "device")
         extra = [took[r] - device_[r] for r in took if r in device_]
-        goal = OVERHEAD_GOALS[row]
-        missed = bool(extra) and statistics.median(extra) > goal
-        return more(extra, 1, f"µs{each}"), f"≤ +{goal} µs{verdict(extra, missed)}", missed
+        text, missed = judge([extra], OVERHEAD_GOALS[row])
+        return more(extra, 1, f"µs{each}"), f"≤ +{OVERHEAD_GOALS[row]} µs{text}", missed
     ratios = [took[r] / device_[r] for r in took if r in device_]
     return times(ratios, what=each), *goal_text([ratios], DEVICE_GOALS.get(row))
 
@@ -399,7 +418,7 @@ def memory_table(results, wanted, works):
     missed = 0
     for row, title in works:
         ratios = [results.ratios(row, k.key, "file") for k in ours]
-        goal, miss = goal_text(ratios, GOALS.get(row))
+        goal, miss = goal_text(ratios, GOALS.get(row), sides.KernelFile in wanted)
         missed += miss
         rows.append([title, *[cell(results.of(row, k.key)) for k in wanted],
                      *[times(x) for x in ratios],
@@ -424,7 +443,8 @@ def memory_table(results, wanted, works):
     return layout(rows), missed
 
 
-def files_table(results, one_copy):
+def files_table(results, keys, one_copy):
+    """keys: of the sides that were asked for."""
     titles = {k.key: k.title for k in files.ALL}
     rows = [["µs a page", *titles.values(), "goal"]]
     missed = 0
@@ -434,16 +454,14 @@ def files_table(results, one_copy):
             if what != row:
                 continue
             ratios = results.ratios(row, side, base, base_row)
-            text, miss = goal_text([ratios], most)
+            text, miss = goal_text([ratios], most, {side, base} <= keys)
             missed += miss
             name = base if base_row == row else "of threads"
             goals.append(f"{times(ratios)} {name} {text}")
         rows.append([title, *[cell(results.of(row, k)) for k in titles], ", ".join(goals)])
     copies = [v / one_copy for v in results.of(("peak", "MiB"), "store").values()]
-    text, miss = "", False
-    if copies:
-        text, miss = goal_text([copies], files.MEMORY_GOAL)
-        text = f"{times(copies)} of one copy {text}"
+    text, miss = goal_text([copies], files.MEMORY_GOAL, files.Stored.key in keys)
+    text = f"{times(copies)} of one copy {text}" if copies or miss else ""
     rows.append(["peak memory, MiB", *[cell(results.of(("peak", "MiB"), k)) for k in titles], text])
     # of the store's side it would be without the server's
     rows.append(["CPU time, s", *[cell(results.of(("CPU", "s"), k) if k != files.Stored.key else {})
@@ -451,7 +469,9 @@ def files_table(results, one_copy):
     return layout(rows), missed + miss
 
 
-def paged_table(results, titles):
+def paged_table(results, keys, titles):
+    """keys: of the sides that were asked for."""
+    asked = {"run", "file"} <= set(keys)
     shown = {k: t for k, t in paged.SIDES.items()
              if k in ("native", "file", "run") or any(results.of(t_, k) for t_ in titles)}
     more_ = [(k, b) for k, b in (("both", "file"), ("noswap", "zram")) if {k, b} <= set(shown)]
@@ -460,7 +480,7 @@ def paged_table(results, titles):
     missed = 0
     for title in titles:
         ratios = results.ratios(title, "run", "file")
-        goal, miss = goal_text([ratios], PAGED_GOAL)
+        goal, miss = goal_text([ratios], PAGED_GOAL, asked)
         missed += miss
         rows.append([title + ", s", cell(results.of((title, "need"), "native")),
                      *[cell(results.of(title, k)) for k in shown], times(ratios), goal,
@@ -469,13 +489,13 @@ def paged_table(results, titles):
     told = {t: statistics.median(x) for t in titles if (x := results.ratios(t, "run", "file"))}
     fast = sum(x <= 1 / PAGED_FAST for x in told.values())
     wanted = math.ceil(len(titles) * PAGED_FAST_PART)
-    rows, miss = layout(rows), bool(told) and fast < wanted
+    rows, miss = layout(rows), bool(asked or told) and fast < wanted
     used = [["of the whole run", *shown.values()]]
     for (what, _), head in USED:
         used += [[f"{title}: {head}", *[cell(results.of((title, what), k)) for k in shown]]
                  for title in titles]
     return [*rows, "", f"{fast} of {len(titles)} programs at least {PAGED_FAST} times as fast as "
-            f"kernel swap on a file (goal: ≥ {wanted}{verdict(told, miss)})", "",
+            f"kernel swap on a file (goal: ≥ {wanted}{verdict(told or miss, miss)})", "",
             *layout(used)], missed + miss
 
 
@@ -483,12 +503,10 @@ def micro_table(results, head, names, columns):
     rows, missed = [[head, *columns.values(), "goal"]], 0
     for row, title in names.items():
         goals = {c: MICRO_GOALS[row, c] for c in columns if (row, c) in MICRO_GOALS}
-        late = [c for c in goals if (results.spread(row, c) or (0,))[0] > goals[c]]
-        missed += len(late)
-        known = any(results.of(row, c) for c in goals)
-        goal = ", ".join(f"{c} ≤ {goals[c]}" for c in goals)
+        judged = {c: judge([results.of(row, c).values()], goals[c]) for c in goals}
+        missed += sum(miss for _, miss in judged.values())
         rows.append([title, *[cell(results.of(row, c)) for c in columns],
-                     goal + (" missed" if late else " met" if known else "")])
+                     ", ".join(f"{c} ≤ {goals[c]}{text}" for c, (text, _) in judged.items())])
     return layout(rows), missed
 
 
@@ -507,21 +525,29 @@ def notes(results, titles):
     return lines
 
 
-def bookkeeping_lines(setup, results):
-    """What the runtime says of its own memory; nothing when it could not be measured."""
-    used = results.of(("stat", "bookkeeping"), "api")
-    if not used:
-        return []
-    per_page = statistics.median(used.values()) / (setup.size // 4096)
-    lines = [f"bookkeeping: {per_page:.1f} bytes a touched page (goal: ≤ 16)"]
+def measure_reserve(setup, results):
     try:
         out, _ = sides.run(sides.Api(setup).command("--reserve-gib", 1024))
     except sides.Failed as e:
-        return lines + [f"a 1 TiB region that is not touched: FAILED: {e}"]
-    told = {tuple(f[:2]): f[-1] for f in map(str.split, out.splitlines())}
-    return lines + [f"a 1 TiB region that is not touched: mapped in "
-                    f"{float(told['row', 'reserve']):.0f} µs (goal: < 1000), "
-                    f"{told['stat', 'bookkeeping']} bytes of bookkeeping"]
+        results.failed[RESERVE] = str(e)
+        say(f"{RESERVE}: FAILED: {e}")
+        return
+    told = {tuple(f[:2]): float(f[-1]) for f in map(str.split, out.splitlines())}
+    results.add(("reserve", "us a call"), "api", 0, told["row", "reserve"])
+    results.add(("reserve", "bytes"), "api", 0, told["stat", "bookkeeping"])
+
+
+def bookkeeping_lines(mib, results):
+    """(lines, missed goals): what the runtime says of its own memory."""
+    used = [v / (mib * MIB // 4096) for v in results.of(("stat", "bookkeeping"), "api").values()]
+    took = results.of(("reserve", "us a call"), "api").values()
+    touched, miss = judge([used], BOOKKEEPING_GOAL)
+    reserved, miss_too = judge([took], RESERVE_GOAL)
+    lines = [f"bookkeeping: {times(used, 1)} bytes a touched page (goal: ≤ {BOOKKEEPING_GOAL}"
+             f"{touched})",
+             f"{RESERVE}: mapped in {times(took, 0)} µs (goal: < {RESERVE_GOAL}{reserved}), "
+             f"{cell(results.of(('reserve', 'bytes'), 'api'))} bytes of bookkeeping"]
+    return lines, miss + miss_too
 
 
 def measure_programs(setup, todo, rounds, results):
@@ -530,8 +556,8 @@ def measure_programs(setup, todo, rounds, results):
     try:
         sides.run([*prefixes["run"], setup.program("bench-empty")])
     except sides.Failed as e:
-        results.why["run"] = str(e)
-        say(f"faultline run: not measured: {e}")
+        (results.why if e.refused else results.failed)["run"] = str(e)
+        say(f"faultline run: {'not measured' if e.refused else 'FAILED'}: {e}")
         del prefixes["run"]
     for p in todo:
         try:
@@ -560,8 +586,8 @@ def programs_table(results, todo):
         native, run = results.of(p.title, "native"), results.of(p.title, "run")
         if isinstance(p, programs.Empty):
             extra = [run[r] - native[r] for r in run if r in native]
-            miss = bool(extra) and statistics.median(extra) > STARTUP_GOAL
-            goal = f"≤ +{STARTUP_GOAL * 1e3:.0f} ms{verdict(extra, miss)}"
+            text, miss = judge([extra], STARTUP_GOAL)
+            goal = f"≤ +{STARTUP_GOAL * 1e3:.0f} ms{text}"
             shown = [cell({r: v * 1e3 for r, v in x.items()}) for x in (native, run)]
             rows.append([p.title + ", ms", *shown,
                          more([x * 1e3 for x in extra], 2, "ms"), goal])
@@ -597,10 +623,10 @@ def unarmed_table(results, before):
         else:
             extra = [run[r] - native[r] for r in run if r in native]
             text, limit = more(extra, 0, unit), f"≤ +{goal} {unit}"
-        miss = bool(extra) and statistics.median(extra) > goal
+        judged, miss = judge([extra], goal)
         missed += miss
         rows.append([f"{title}, {unit}", *[cell(results.of(row, s)) for s in shown], text,
-                     limit + verdict(extra, miss)])
+                     limit + judged])
     return layout(rows), missed
 
 
@@ -608,7 +634,7 @@ def measure_device(setup, mib, seconds, results):
     try:
         rows = device.measure(setup, setup.work / "device", mib, seconds, device.TITLES)
     except sides.Failed as e:
-        results.why["disk"] = str(e)
+        (results.why if e.refused else results.failed)["disk"] = str(e)
         return
     finally:
         (setup.work / "device").unlink(missing_ok=True)
@@ -633,6 +659,8 @@ def units(part, row, side):
     if part in MEMORY_PARTS or part == "files":
         if row[0] == "stat":
             return row[1], "", "count"
+        if row[0] == "reserve":
+            return row[0], "", row[1]
         if row[0] in ("peak", "CPU"):
             return row[0], "", USED_UNITS[row[0]]
         if " of " in row[0]:
@@ -745,7 +773,8 @@ def arguments():
     p.add_argument("--wp", choices=["auto", "sync", "off"], default="auto")
     p.add_argument("--pagers", type=int, default=0, help="pager threads (default: faultline's)")
     p.add_argument("--csv", help="write every single value to this file")
-    p.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
+    p.add_argument("--check", action="store_true", help="exit 1 when a goal is missed, "
+                   "or cannot be judged since what was asked for could not be measured")
     a = p.parse_args()
     a.build = a.build.resolve()
     a.mib = a.mib or (256 if a.quick else 2048)
@@ -779,7 +808,8 @@ def measure_part(part, args, setup, wanted, todo):
     longer = Rounds(args.program_rounds, args.part_seconds)
     if part == "memory":
         measure_sides(setup.doing(WORKS), wanted, rounds, results)
-        results.lines = bookkeeping_lines(setup, results)
+        if results.of(("stat", "bookkeeping"), "api"):
+            measure_reserve(setup, results)
     elif part == "limits":
         measure_limits(setup, wanted, rounds, results)
     elif part == "sequential":
@@ -836,9 +866,16 @@ def show(args, measured, wanted, todo):
         add(*memory_table(measured[part], wanted, works), measured[part],
             f"{mib} MiB of anonymous memory, {limit}, at most {args.rounds} rounds, "
             f"{args.ops} random operations, content: {args.content}")
-        text += measured[part].lines
+        lines, miss = [], 0
+        if part == "wide":
+            lines, miss = wide_lines(measured[part], wanted)
+        elif part == "memory" and sides.Api in wanted:
+            lines, miss = bookkeeping_lines(args.mib, measured[part])
+        text += lines
+        missed += miss
     if "files" in measured:
-        add(*files_table(measured["files"], files.one_copy(
+        keys = {k.key for k in files.wanted(args.sides)}
+        add(*files_table(measured["files"], keys, files.one_copy(
             args.mib * MIB, args.limit_mib * MIB, args.ops)), measured["files"],
             f"a mapped file of {args.mib} MiB, {args.limit_mib} MiB limit, "
             f"{args.ops} random operations")
@@ -852,7 +889,7 @@ def show(args, measured, wanted, todo):
             quarter.lines += r.lines
             names.append(paged.TITLES[part])
     if names:
-        add(*paged_table(quarter, names), quarter)
+        add(*paged_table(quarter, args.sides, names), quarter)
         text += quarter.lines
     if "micro" in measured:
         for head, rows, columns in (("ns a fault", micro.FAULTS, micro.PLACES),

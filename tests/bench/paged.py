@@ -5,8 +5,8 @@ What a program needs is what it takes when nobody pages.  It then runs natively,
 of that in a memory control group with kernel swap, and under `faultline run`, where all of its
 processes share the limit, too (--limit-group).  zram's memory is not its group's, while a pool is
 of the limit: who has a pool and no area gets half of the need.  What is timed is the whole process;
-of redis-server, the time that redis-benchmark takes against it, and that of a BGSAVE.  Whoever pages,
-a control group says what the program's processes took at most.
+of redis-server, the time that redis-benchmark takes against it, and that of a BGSAVE.  Whoever
+pages, a control group says what the program's processes took at most.
 """
 
 import base64
@@ -184,7 +184,8 @@ def measure(setup, name, scale, wanted, results, rounds, say):
     for side in (Plain("native", setup, []), Kernel(sides.KernelFile, setup, limit, bytes_),
                  Kernel(sides.KernelZram, setup, limit, bytes_),
                  Plain("run", setup, setup.faultline_run(limit, GROUP)),
-                 NoArea("noswap", setup, setup.faultline_run(noswap, GROUP, pool, "--swap", "none")),
+                 NoArea("noswap", setup,
+                        setup.faultline_run(noswap, GROUP, pool, "--swap", "none")),
                  Plain("both", setup, setup.faultline_run(limit, GROUP, "--compress=lz4"))):
         if side.key not in wanted:
             continue

@@ -38,7 +38,7 @@ class Failed(Exception):
     refused = False  # one of our programs ended with its one line, before anything was done
 
 
-# Bytes that a process, and what it started, took at most (None: nobody counted), and seconds of CPUs.
+# Bytes that a process and what it started took at most (None: nobody counted); seconds of CPUs.
 Used = collections.namedtuple("Used", "peak cpu")
 
 
