@@ -3,7 +3,9 @@
 
 import json
 import os
+import pathlib
 import shutil
+import subprocess
 
 import sides
 
@@ -34,23 +36,62 @@ def chosen(text):
     return text[text.find("[") + 1:text.find("]")] if "[" in text else text or "?"
 
 
+def cpu_info(what):
+    """A line of the last CPU."""
+    lines = [line for line in sides.read("/proc/cpuinfo").splitlines() if line.startswith(what)]
+    return lines[-1].split(":", 1)[1].strip() if lines else ""
+
+
+def virtualisation():
+    """Whose machine this one is, when it is none by itself."""
+    told = "none"
+    if shutil.which("systemd-detect-virt"):
+        told = subprocess.run(["systemd-detect-virt", "--vm"], stdout=subprocess.PIPE, text=True,
+                              check=False).stdout.strip()
+    if told != "none":
+        return told
+    inside = "some" if "hypervisor" in cpu_info("flags").split() else "none"
+    return sides.read("/sys/hypervisor/type") or inside
+
+
+def disk_queue(device):
+    """Where sysfs has the queue of a disk; that of a partition is its disk's."""
+    path = pathlib.Path("/sys/class/block", os.path.basename(os.path.realpath(device))).resolve()
+    return (path.parent if (path / "partition").exists() else path) / "queue"
+
+
+def group_version():
+    try:
+        return f"version {sides.cgroup_root()[0]}"
+    except sides.NotMeasured:
+        return "none"
+
+
+class Machine:
+    """What stays as it is while the machine runs; what: without its disk."""
+
+    def __init__(self, work):
+        total = int(sides.read("/proc/meminfo", "MemTotal: 0").split()[1]) >> 10
+        device, kind = mounted_on(str(work))
+        queue = disk_queue(device)
+        self.what = (f"{os.cpu_count()} CPUs ({cpu_info('model name') or '?'}), {total} MiB of "
+                     f"memory, Linux {os.uname().release}, virtualisation {virtualisation()}")
+        self.disk = (f"{device}, {kind}, scheduler {chosen(sides.read(queue / 'scheduler'))}, "
+                     f"rotational {sides.read(queue / 'rotational', '?')}, "
+                     f"read_ahead_kb {sides.read(queue / 'read_ahead_kb', '?')}; "
+                     f"areas below {work.parent}")
+
+
 def machine(work):
     """Lines that say where the figures are from."""
-    cpu = "?"
-    for line in sides.read("/proc/cpuinfo").splitlines():
-        if line.startswith("model name"):
-            cpu = line.split(":", 1)[1].strip()
-    total = int(sides.read("/proc/meminfo", "MemTotal: 0").split()[1]) >> 10
-    device, kind = mounted_on(str(work))
-    name = os.path.basename(os.path.realpath(device))
-    scheduler = chosen(sides.read(f"/sys/class/block/{name}/queue/scheduler"))
     vm = "/sys/kernel/mm/transparent_hugepage/enabled"
-    on = sides.swaps()
+    on, known = sides.swaps(), Machine(work)
     lines = [
-        f"machine: {os.cpu_count()} CPUs ({cpu}), {total} MiB of memory, "
-        f"Linux {os.uname().release}",
-        f"disk: {device}, {kind}, scheduler {scheduler}; areas below {work.parent}",
-        f"kernel: transparent huge pages {chosen(sides.read(vm))}, "
+        f"machine: {known.what}",
+        f"disk: {known.disk}",
+        f"kernel: memory control groups {group_version()}, "
+        f"MGLRU {sides.read('/sys/kernel/mm/lru_gen/enabled', 'none')}, "
+        f"transparent huge pages {chosen(sides.read(vm))}, "
         f"page-cluster {sides.read('/proc/sys/vm/page-cluster')}, "
         f"swappiness {sides.read('/proc/sys/vm/swappiness')}, "
         f"zswap {sides.read('/sys/module/zswap/parameters/enabled', 'N')}, "
