@@ -16,6 +16,7 @@ missed, or that a side could not be measured for.
 import argparse
 import copy
 import csv
+import hashlib
 import json
 import math
 import os
@@ -130,6 +131,11 @@ PARTS = ["memory", "patterns", "threads", "sequential", "strided", "wide", "limi
 # Those whose sides are the ones of --sides, with what the worker does in them.
 MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS,
                 "sequential": SEQUENTIAL, "strided": STRIDED, "wide": WIDE, "limits": LIMITS}
+# What kept values depend on: files of the build (some are libtool's scripts), and options.
+BUILT = ("src/cli/faultline", "src/cli/.libs/faultline", "lib/.libs/libfaultline.so",
+         "src/preload/.libs/libfaultline-preload.so", "tests/bench/bench-*")
+OF_VALUES = ("mib", "limit_mib", "ops", "content", "sides", "quick", "rounds", "program_rounds",
+             "engine", "wp", "pagers")
 PAGED_BY_US = (sides.Api, sides.Run)
 SIDES = (*sides.ALL, device.Device)
 STARTUP_GOAL = 0.005  # seconds more
@@ -765,7 +771,8 @@ def arguments():
                    help="begin no round of a part that would end later (default: no bound)")
     p.add_argument("--state", type=pathlib.Path,
                    help="keep each part's values in this directory, and do not measure again what "
-                   "it has: a run that was ended goes on where it was")
+                   "it has of this build, machine and options: a run that was ended goes on where "
+                   "it was")
     p.add_argument("--svg", type=pathlib.Path, help="write a chart of each table to this directory")
     p.add_argument("--before", type=pathlib.Path,
                    help="another build's preload library, for the unarmed part")
@@ -796,6 +803,7 @@ def arguments():
         for name in given:
             if name not in known:
                 p.error(f"'{name}' is none of {', '.join(known)}")
+    a.sides = [k for k in keys if k in a.sides]
     if a.limit_mib < 2 or a.limit_mib > a.mib or a.ops < 64 or min(a.rounds, a.program_rounds) < 1:
         p.error("the limit is at least 2 MiB and at most the memory, --ops at least 64, "
                 "and there is at least one round")
@@ -909,20 +917,37 @@ def show(args, measured, wanted, todo):
     return text, missed
 
 
-def kept(directory, part):
+def fingerprint(args, work):
+    """What values are of: those of another one are not to be shown in one table with them."""
+    build = hashlib.sha256()
+    for path in sorted(q for p_ in BUILT for q in args.build.glob(p_) if q.is_file()):
+        build.update(path.name.encode() + b"\0" + path.read_bytes())
+    machine = device.Machine(work)
+    return {"build": build.hexdigest(), "machine": machine.what, "disk": machine.disk,
+            **{f"--{name.replace('_', '-')}": getattr(args, name) for name in OF_VALUES},
+            "--before": str(args.before)}
+
+
+def kept(directory, part, of):
     """What an earlier run measured of a part, or None."""
     path = directory / f"{part}.json" if directory else None
     if path is None or not path.exists():
         return None
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    was = saved.get("of", {})
+    others = [what for what in of if was.get(what) != of[what]]
+    if others:
+        say(f"{part}: measured anew, since {path} is of another {', '.join(others)}")
+        return None
     say(f"{part}: measured before")
-    return Results.loaded(json.loads(path.read_text(encoding="utf-8")))
+    return Results.loaded(saved)
 
 
-def keep(directory, part, results):
+def keep(directory, part, of, results):
     if directory:
         directory.mkdir(parents=True, exist_ok=True)
         new = directory / f"{part}.new"
-        new.write_text(json.dumps(results.saved()), encoding="utf-8")
+        new.write_text(json.dumps({"of": of, **results.saved()}), encoding="utf-8")
         new.replace(directory / f"{part}.json")
 
 
@@ -931,11 +956,12 @@ def measure(args, work):
     wanted = [k for k in SIDES if k.key in args.sides]
     text, measured = device.machine(work), {}
     todo = programs.all_programs(setup, args.scale, args.startups)
+    of = fingerprint(args, work)
     for part in args.parts:
-        measured[part] = kept(args.state, part)
+        measured[part] = kept(args.state, part, of)
         if measured[part] is None:
             measured[part] = measure_part(part, args, setup, wanted, todo)
-            keep(args.state, part, measured[part])
+            keep(args.state, part, of, measured[part])
     lines, missed = show(args, measured, wanted, todo)
     small = [*text, *device_table(measured["disk"])] if "disk" in measured else text
     text += lines
