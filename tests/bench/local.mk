@@ -28,6 +28,7 @@ CLEANFILES += bench.csv bench-store.csv
 EXTRA_DIST += \
 	docs/performance.md \
 	tests/bench/bench.py \
+	tests/bench/checks.py \
 	tests/bench/device.py \
 	tests/bench/files.py \
 	tests/bench/micro.py \

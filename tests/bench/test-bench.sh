@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # The benchmark itself, in small: its own sides run to the end, no page is
-# wrong, no row is empty, and nothing is left behind.
+# wrong, no row is empty, and nothing is left behind.  First, what it makes of
+# failures and of goals, which is checks.py.
 set -eu
 
 dir=$(mktemp -d "${TMPDIR:-/var/tmp}/faultline-test-bench.XXXXXX")
@@ -26,6 +27,8 @@ rows() {
 	}
 }
 
+TMPDIR=$dir python3 "$FL_SRC/tests/bench/checks.py"
+
 bench --mib 32 --ops 512 --content soft --sides native,api,compressed,noswap,both,run,device \
 	--parts memory,programs,unarmed
 for side in native api compressed noswap both run; do
@@ -35,7 +38,22 @@ for side in native api compressed noswap both run; do
 	}
 done
 rows '^memory,[a-z]*,[128],device,.*,us$' 4 'the device by itself'
+rows '^memory,randread-polled,1,device,.*,us$' 1 'the device, polled'
 rows '^memory,misses of [a-z]*,[128],api,.*,an operation$' 9 'faults that waited'
+rows '^memory,reads of [a-z]*,[128],api,.*,an operation$' 9 'pages read'
+rows '^memory,CPU,,[a-z]*,1,.*,CPU s$' 6 'CPU time'
+rows '^memory,reserve,,api,1,.*,us a call$' 1 'a terabyte mapped'
+awk -F , '$2 == "reads of seqread" && $6 > 0.1 && $6 < 1.1 { found = 1 } END { exit !found }' \
+	"$dir/csv" || {
+	echo "faultline: bench: a sequential read did not read about each page once" >&2
+	exit 1
+}
+for line in 'random read, 1 thread, polled ' 'CPU time, s ' 'bookkeeping: '; do
+	grep -q "^$line" "$dir/table" || {
+		echo "faultline: bench: the table has no line '$line'" >&2
+		exit 1
+	}
+done
 for program in sort python3 sqlite3 '"sqlite3, lookups and updates"' redis-server \
 	'"redis-server, BGSAVE"' 'breadth-first search' PageRank stream; do
 	[ "$(grep -c "^programs,$program," "$dir/csv")" -eq 2 ] || {
@@ -109,6 +127,7 @@ bench --sides native,run,both --parts paged
 for program in sort python3 sqlite3 btree redis bgsave bfs pagerank stream; do
 	rows "^paged-$program,.*,run,1,.*,s\$" 1 "$program with a quarter of its need"
 	rows "^paged-$program,.*,both,1,.*,s\$" 1 "$program with a pool and an area"
+	rows "^paged-$program,.*, CPU\",,[a-z]*,1,.*,CPU s\$" 3 "the CPU time of $program"
 done
 bench --sides native,noswap --parts paged-bfs
 rows '^paged-bfs,.*,noswap,1,.*,s$' 1 'a search with a pool and no area'
