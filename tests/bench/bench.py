@@ -323,7 +323,8 @@ def measure_sides(setup, wanted, rounds, results, suffix=""):
                                 float(line[3]))
                 elif line[0] == "stat" and not suffix:
                     results.add(("stat", line[1]), side.key, r, float(line[2]))
-            if used and not suffix:
+            # of a store's side it would be without the server's
+            if used and not suffix and not isinstance(side, files.Stored):
                 results.add(("CPU", "s"), side.key, r, used.cpu)
             if used and used.peak and not suffix:
                 results.add(("peak", "MiB"), side.key, r, used.peak / MIB)
@@ -469,9 +470,7 @@ def files_table(results, keys, one_copy):
     text, miss = goal_text([copies], files.MEMORY_GOAL, files.Stored.key in keys)
     text = f"{times(copies)} of one copy {text}" if copies or miss else ""
     rows.append(["peak memory, MiB", *[cell(results.of(("peak", "MiB"), k)) for k in titles], text])
-    # of the store's side it would be without the server's
-    rows.append(["CPU time, s", *[cell(results.of(("CPU", "s"), k) if k != files.Stored.key else {})
-                                  for k in titles], ""])
+    rows.append(["CPU time, s", *[cell(results.of(("CPU", "s"), k)) for k in titles], ""])
     return layout(rows), missed + miss
 
 

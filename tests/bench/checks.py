@@ -7,6 +7,8 @@ import contextlib
 import io
 import os
 import pathlib
+import signal
+import subprocess
 import sys
 import tempfile
 import types
@@ -250,6 +252,25 @@ class Used(Case):
         self.assertIn("woken again, 7 times", text)
         self.assertRegex(text, r"\nsort: CPU time, s +\d")
         self.assertRegex(text, r"\nsort: peak memory, MiB +5")
+
+
+    def test_a_program_that_fails(self):
+        """What it leaves in its group is ended, so that the next side has one."""
+        child = self.enterContext(subprocess.Popen(["sleep", "1000"]))
+        group = sides.Cgroup.__new__(sides.Cgroup)
+        group.dir = self.dir / "group"
+        group.dir.mkdir()
+        (group.dir / "cgroup.procs").write_text(f"{child.pid}\n", encoding="utf-8")
+        group.end_all()
+        self.assertEqual(child.wait(), -signal.SIGKILL)
+        group.end_all()  # of who is gone already
+        program = mock.Mock(**{"seconds.side_effect": sides.Failed("no")})
+        plain = paged.Plain("run", self.setup_of(), [])
+        group = mock.Mock()
+        with mock.patch.object(sides, "counting_group", lambda _: group), \
+                self.assertRaises(sides.Failed):
+            plain.seconds(program)
+        self.assertEqual(group.mock_calls, [mock.call.end_all(), mock.call.remove()])
 
 
 class Kept(Case):

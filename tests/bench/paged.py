@@ -119,6 +119,9 @@ class Kernel:
                 with group.kept_fresh():
                     took, used = program.seconds([], group), program.used
                     return took, used._replace(peak=used.peak + self.swap.beside())
+            except sides.Failed:
+                group.end_all()
+                raise
             finally:
                 self.stops += group.stops
                 group.remove()
@@ -144,6 +147,10 @@ class Plain:
         group = sides.counting_group(self.work.name)
         try:
             return program.seconds(self.prefix, group), program.used
+        except sides.Failed:
+            if group:
+                group.end_all()
+            raise
         finally:
             if group:
                 group.remove()

@@ -158,6 +158,15 @@ class Cgroup:
         name = "memory.peak" if self.version == 2 else "memory.max_usage_in_bytes"
         return int(read(self.dir / name, "0"))
 
+    def end_all(self):
+        """Kill whom a failure has left in it, and wait until they are gone."""
+        for pid in map(int, read(self.dir / "cgroup.procs").split()):
+            with contextlib.suppress(ProcessLookupError):
+                fd = os.pidfd_open(pid)
+                with open(fd, "rb", buffering=0):
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                    select.select([fd], [], [])
+
     def remove(self):
         with contextlib.suppress(FileNotFoundError):
             self.dir.rmdir()
