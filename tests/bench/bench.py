@@ -903,7 +903,8 @@ def show(args, measured, wanted, todo):
                                     ("ns a page", micro.IOCTLS, micro.CPUS),
                                     ("ns", micro.OTHER, {"native": "native", "run": "faultline"})):
             add(*micro_table(measured["micro"], head, rows, columns), Results())
-        text += notes(measured["micro"], {k: k for k in measured["micro"].failed})
+        micros = measured["micro"]
+        text += notes(micros, {k: k for k in (*micros.why, *micros.failed)})
     if "pause" in measured:
         add(pause_table(measured["pause"]), 0, measured["pause"],
             f"a snapshot of {args.mib // 2} MiB in memory while another thread writes")

@@ -11,7 +11,8 @@
  * Prints "row NAME NANOSECONDS".  Faults are touches of single pages, without
  * windows around them; each is timed, and the median told.  "same": the pager
  * is on the CPU of the thread that faults; "other": on another one; then a
- * second thread faults now and then, or the pager would follow the first.
+ * second thread faults now and then, or the pager would follow the first.  A row
+ * whose pager was found elsewhere is not told: "astray NAME" is instead.
  * "in-thread": of memory that is served by the thread itself; "kernel": of
  * memory that nobody pages.  Kinds of faults are told apart by what the runtime
  * says of the pages before they are touched, and counted by what it says after.
@@ -51,7 +52,8 @@
 #define MIB ((size_t)1 << 20)
 #define TOUCHES 2048U
 #define LIMIT (64 * MIB)
-#define OTHERS_EVERY 8U
+#define OTHERS_EVERY 8U /* a pager follows who faults 16 times in a row */
+#define PAGERS_MAX 16U
 
 static _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *fmt, ...)
 {
@@ -142,6 +144,41 @@ static void *other_main(void *arg)
 
 static int with_other;
 
+/* Before page i is touched: nobody faults often enough in a row for a pager to follow. */
+static void other_in_turn(size_t i)
+{
+	if (!with_other || i % OTHERS_EVERY != 0)
+		return;
+	pthread_barrier_wait(&other.turn);
+	pthread_barrier_wait(&other.turn);
+}
+
+/* The pagers, and the one CPU that each has to be bound to. */
+static struct {
+	pid_t tid[PAGERS_MAX];
+	unsigned n;
+	int cpu;
+} pagers;
+
+static int pagers_in_place(void)
+{
+	for (unsigned i = 0; i < pagers.n; i++) {
+		cpu_set_t may;
+
+		if (sched_getaffinity(pagers.tid[i], sizeof(may), &may)) {
+			/* one of the runtime before, which was ending */
+			if (errno == ESRCH)
+				continue;
+			die("a pager cannot be looked at: %s", strerror(errno));
+		}
+		if (CPU_COUNT(&may) != 1 || !CPU_ISSET(pagers.cpu, &may))
+			return 0;
+	}
+	return 1;
+}
+
+static int astray; /* a pager was, while touch() went on */
+
 static char *map(size_t bytes, int flags)
 {
 	char *p =
@@ -169,6 +206,7 @@ static uint64_t touch(volatile char *p, size_t n, int kind, int write)
 
 	if (!state)
 		die("out of memory");
+	astray = 0;
 	memset(state, 0, n);
 	if (kind >= 0 && fl_page_state(fl, (void *)(uintptr_t)p, n * PAGE, state))
 		die("fl_page_state failed");
@@ -177,10 +215,10 @@ static uint64_t touch(volatile char *p, size_t n, int kind, int write)
 
 		if (kind >= 0 && FL_PAGE_KIND(state[i]) != (enum fl_page_kind)kind)
 			continue;
-		if (with_other && done % OTHERS_EVERY == 0) {
-			pthread_barrier_wait(&other.turn);
-			pthread_barrier_wait(&other.turn);
-		}
+		/* the last of a row of touches is when a pager would have followed */
+		if (done % OTHERS_EVERY == 0)
+			astray |= !pagers_in_place();
+		other_in_turn(done);
 		start = now_ns();
 		if (write)
 			p[i * PAGE] = (char)i;
@@ -188,23 +226,29 @@ static uint64_t touch(volatile char *p, size_t n, int kind, int write)
 			sum = (char)(sum + p[i * PAGE]);
 		took[done++] = now_ns() - start;
 	}
+	astray |= !pagers_in_place();
 	free(state);
 	return done >= TOUCHES / 16 ? median(took, done) : 0;
 }
 
+/* What touch() gave. */
 static void tell(const char *name, uint64_t ns)
 {
-	if (ns)
+	if (astray)
+		printf("astray %s\n", name);
+	else if (ns)
 		row(name, ns);
 }
 
 /* Bytes of which no page is like another, nor of one word. */
 static void distinct(char *p, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		other_in_turn(i);
 		for (size_t k = 0; k < 8; k++)
 			memcpy(p + i * PAGE + k * 64,
 			       &(uint64_t){(i << 8 | k) * 0x9e3779b97f4a7c15U}, 8);
+	}
 }
 
 static size_t count_kind(const char *p, size_t n, enum fl_page_kind kind)
@@ -249,20 +293,28 @@ static void open_runtime(const char *dir, enum fl_compress compress)
 		die("fl_open: %s", strerror(-err));
 }
 
-/* All threads but this one and the other are pagers. */
-static void bind_pagers(int cpu, pid_t but)
+/* All threads but this one are pagers. */
+static void find_pagers(int cpu)
 {
 	DIR *d = opendir("/proc/self/task");
 	struct dirent *e;
 
-	while (d && (e = readdir(d)) != NULL) {
+	if (!d)
+		die("/proc/self/task: %s", strerror(errno));
+	pagers.n = 0;
+	pagers.cpu = cpu;
+	while ((e = readdir(d)) != NULL) {
 		pid_t tid = (pid_t)atoi(e->d_name);
 
-		if (tid > 0 && tid != gettid() && tid != but)
-			bind_thread(tid, cpu);
+		if (tid <= 0 || tid == gettid())
+			continue;
+		if (pagers.n == PAGERS_MAX)
+			die("there are more than %u pagers", PAGERS_MAX);
+		pagers.tid[pagers.n++] = tid;
 	}
-	if (d)
-		closedir(d);
+	closedir(d);
+	if (pagers.n == 0)
+		die("there is no pager");
 }
 
 static void fault_kinds(void)
@@ -272,8 +324,8 @@ static void fault_kinds(void)
 	char *q = map(n * PAGE, map_flags);
 	char *more;
 
-	row("zero", touch(p, n, -1, 0));
-	row("anon", touch(q, n, -1, 1));
+	tell("zero", touch(p, n, -1, 0));
+	tell("anon", touch(q, n, -1, 1));
 	if (!fl)
 		return;
 	distinct(p, n);
@@ -282,8 +334,10 @@ static void fault_kinds(void)
 	tell("wp", touch(p, n, FL_PAGE_PRESENT, 1));
 	page_out(p, n, FL_PAGE_SWAPPED);
 	tell("swap-write", touch(p, n, FL_PAGE_SWAPPED, 1));
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		other_in_turn(i);
 		memset(q + i * PAGE, 0x42, PAGE);
+	}
 	page_out(q, n, FL_PAGE_FILLED);
 	tell("filled", touch(q, n, FL_PAGE_FILLED, 1));
 	/* more than there are frames: some wait in staging when the last has been touched */
@@ -317,10 +371,10 @@ static void file_kinds(const char *dir)
 		die("%s: %s", dir, strerror(errno));
 	free(buf);
 	p = map_file(fd, n * PAGE, MAP_SHARED);
-	row("file-read", touch(p, n, -1, 0));
-	row("file-cached", touch(map_file(fd, n * PAGE, MAP_SHARED), n, -1, 0));
-	row("file-dirty", touch(p, n, -1, 1));
-	row("file-copy", touch(map_file(fd, n * PAGE, MAP_PRIVATE), n, -1, 1));
+	tell("file-read", touch(p, n, -1, 0));
+	tell("file-cached", touch(map_file(fd, n * PAGE, MAP_SHARED), n, -1, 0));
+	tell("file-dirty", touch(p, n, -1, 1));
+	tell("file-copy", touch(map_file(fd, n * PAGE, MAP_PRIVATE), n, -1, 1));
 	close(fd);
 }
 
@@ -346,16 +400,22 @@ static void end_other(void)
 	with_other = 0;
 }
 
-/* A runtime that pages, with its pagers where they are wanted. */
+/*
+ * A runtime that pages, with its pagers where they are wanted.  They are made on the
+ * CPU that is to be theirs: that is where one returns to that followed somebody.
+ */
 static void begin(const char *dir, enum fl_compress compress, const char *place, const int cpu[2])
 {
+	int theirs = cpu[!strcmp(place, "other")];
+
+	bind_thread(0, theirs);
 	open_runtime(dir, compress);
 	/* more than the limit: armed */
 	*map(2 * LIMIT, MAP_NORESERVE) = 1;
-	if (!strcmp(place, "other")) {
-		bind_pagers(cpu[1], 0);
+	find_pagers(theirs);
+	bind_thread(0, cpu[0]);
+	if (theirs != cpu[0])
 		begin_other(cpu[0]);
-	}
 }
 
 static void end(void)
@@ -363,6 +423,7 @@ static void end(void)
 	int err;
 
 	end_other();
+	pagers.n = 0;
 	err = fl_close(fl);
 	if (err)
 		die("fl_close: %s", strerror(-err));

@@ -47,8 +47,11 @@ def measure(setup, results, round_):
         except sides.Failed as e:
             results.failed[column] = str(e)
             return
-        for line in map(str.split, out.splitlines()):
-            results.add(line[1], column, round_, float(line[2]))
+        for what, row, *value in map(str.split, out.splitlines()):
+            if what == "row":
+                results.add(row, column, round_, float(value[0]))
+            else:
+                results.why[f"{row}, {column}, round {round_ + 1}"] = "its pager was elsewhere"
 
     for place in sorted(PLACES, reverse=round_ % 2 == 1):
         add(place, micro, "faults", place, setup.work)
