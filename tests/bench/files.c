@@ -19,8 +19,8 @@
  * Each begins with nothing cached, and prints "row WORK THREADS MICROSECONDS", of one
  * page; also "stat WORK:THREADS:COUNTER VALUE": how
  * long the msync(2) took, and what faultline counted.  "direct" is what the
- * device gives: O_DIRECT through io_uring, 1 MiB at a time with 4 in flight in
- * order, else 4 KiB with as many in flight as there are threads (32 for writes).
+ * device gives: O_DIRECT through io_uring, into huge pages, 1 MiB at a time with 4 in
+ * flight in order, else 4 KiB with as many in flight as there are threads (32 for writes).
  *
  * With --store the file is one of a store's, whose server pages it.
  *
@@ -53,6 +53,7 @@
 
 #define PAGE 4096U
 #define BIG (1U << 20)
+#define HUGE ((size_t)2 << 20)
 #define THREADS_MAX 8U
 #define WRITE_DEPTH 32U
 #define ZIPF_S 0.99
@@ -116,6 +117,19 @@ static void *buffer(size_t size)
 
 	if (posix_memalign(&p, PAGE, size))
 		die("out of memory");
+	return p;
+}
+
+/* In huge pages where there are any: a request of the device's is a few segments then. */
+static void *huge_buffer(size_t size)
+{
+	void *p;
+
+	size = (size + HUGE - 1) / HUGE * HUGE;
+	if (posix_memalign(&p, HUGE, size))
+		die("out of memory");
+	madvise(p, size, MADV_HUGEPAGE);
+	memset(p, 0, size);
 	return p;
 }
 
@@ -365,16 +379,18 @@ static double run_processes(unsigned n, uint64_t ops, uint64_t seed)
 
 /* ---- by the device ---- */
 
-static void run_direct(const char *path, int write, int random, unsigned size, unsigned depth,
-		       uint64_t ops, uint64_t seed)
+/* How long it took from the first request to the end of the last. */
+static double run_direct(const char *path, int write, int random, unsigned size, unsigned depth,
+			 uint64_t ops, uint64_t seed)
 {
 	int direct = open(path, O_RDWR | O_DIRECT);
-	char *buf = buffer((size_t)size * depth);
+	char *buf = huge_buffer((size_t)size * depth);
 	uint64_t at[WRITE_DEPTH];
 	unsigned idle[WRITE_DEPTH];
 	unsigned nidle = depth;
 	uint64_t begun = 0, ended = 0;
 	struct io_uring ring;
+	double took;
 
 	if (direct < 0)
 		die("%s: %s", path, strerror(errno));
@@ -383,6 +399,7 @@ static void run_direct(const char *path, int write, int random, unsigned size, u
 	for (unsigned i = 0; i < depth; i++)
 		idle[i] = i;
 	seed = mix(seed, 0);
+	took = -now_us();
 	while (ended < ops) {
 		struct io_uring_cqe *cqe;
 		int err;
@@ -421,9 +438,11 @@ static void run_direct(const char *path, int write, int random, unsigned size, u
 	}
 	if (write && fdatasync(direct))
 		die("%s: %s", path, strerror(errno));
+	took += now_us();
 	io_uring_queue_exit(&ring);
 	free(buf);
 	close(direct);
+	return took;
 }
 
 /* ---- the works ---- */
@@ -452,12 +471,12 @@ static void work(const char *path, const char *name, unsigned threads, uint64_t 
 		start = 0;
 		end = run_processes(threads, ops, seed);
 	} else if (by == BY_DIRECT) {
-		start = now_us();
+		start = 0;
 		if (in_order)
-			run_direct(path, 0, 0, BIG, 4, npages / (BIG / PAGE), seed);
+			end = run_direct(path, 0, 0, BIG, 4, npages / (BIG / PAGE), seed);
 		else
-			run_direct(path, write, 1, PAGE, write ? WRITE_DEPTH : threads, ops, seed);
-		end = now_us();
+			end = run_direct(path, write, 1, PAGE, write ? WRITE_DEPTH : threads, ops,
+					 seed);
 	} else {
 		map_begin(in_order);
 		start = now_us();
