@@ -36,7 +36,7 @@ void mem_open(const struct mem_options *o)
 		.engine = (enum fl_engine)choice("engine", o->engine, engines),
 		.wp = (enum fl_wp)choice("wp mode", o->wp, wps),
 		.pagers = o->pagers,
-		.near = 1,
+		.near = o->near,
 		.compress = o->pool ? FL_COMPRESS_LZ4 : FL_COMPRESS_NONE,
 		.pool = o->pool,
 		.no_swap = o->no_swap,

@@ -21,6 +21,7 @@ struct mem_options {
 	uint64_t pool;	      /* bytes of compressed pages, of the limit's; 0: none */
 	int no_swap;	      /* what does not fit there has nowhere to go */
 	int in_thread;	      /* faults are answered in the thread that takes them */
+	unsigned near;	      /* a pager and a thread that pages alone may be bound to one CPU */
 };
 
 /* True when the options above mean something to this build. */

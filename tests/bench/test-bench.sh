@@ -85,6 +85,13 @@ awk -F , '$2 == "read_pages" && $4 == "both" && $6 > 0 { both = 1 }
 	exit 1
 }
 
+# Thread and pager may be bound, or not.
+for near in 0 1; do
+	"$FL_BUILD/tests/bench/bench-worker-faultline" --near $near --mib 16 --limit-mib 4 \
+		--swap-dir "$dir" --ops 128 --works fill,randread >"$dir/table"
+	grep -q '^row randread 1 ' "$dir/table"
+done
+
 # The other parts, kept: what was measured is not measured again.
 bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,sequential,strided,wide,limits,files,micro,pause \
 	--state "$dir/state" --svg "$dir/charts"
