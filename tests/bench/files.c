@@ -24,6 +24,8 @@
  *
  * With --store the file is one of a store's, whose server pages it.
  *
+ * A work touches the same pages on every side, whatever others are in the list.
+ *
  * Every page that is read is checked; and after the writes the whole file is, by
  * read(2) with O_DIRECT, which caches nothing that would count as this program's
  * memory: each page that was written holds the last of its words.
@@ -459,6 +461,15 @@ static void uncache(void)
 		die("cannot drop what is cached: %s", strerror(errno));
 }
 
+/* A work's own in each round: none takes the same pages in the same order as another. */
+static uint64_t seed_of(uint64_t seed, const char *name, unsigned threads)
+{
+	seed = mix(seed, threads);
+	for (; *name; name++)
+		seed = mix(seed, (unsigned char)*name);
+	return seed;
+}
+
 static void work(const char *path, const char *name, unsigned threads, uint64_t ops, uint64_t seed)
 {
 	int write = !strcmp(name, "randwrite");
@@ -471,6 +482,7 @@ static void work(const char *path, const char *name, unsigned threads, uint64_t 
 		die("--works: no work is named '%s'", name);
 	if (zipf && by == BY_DIRECT)
 		die("the device has no '%s'", name);
+	seed = seed_of(seed, name, threads);
 	uncache();
 	zipf_init(&z, npages / threads, ZIPF_S);
 	if (!strcmp(name, "procread") && by != BY_DIRECT) {
@@ -538,7 +550,7 @@ static int run_works(const char *path, char *works, uint64_t ops, uint64_t seed)
 			*colon = '\0';
 		if (threads < 1 || threads > THREADS_MAX)
 			die("--works: a work is done by 1 to %u threads", THREADS_MAX);
-		work(path, w, (unsigned)threads, ops, seed++);
+		work(path, w, (unsigned)threads, ops, seed);
 		writes |= !strcmp(w, "randwrite");
 	}
 	return writes;

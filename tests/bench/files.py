@@ -114,18 +114,28 @@ class Stored(Faultline):
                 self.mnt / "files/file"]
 
     def measure(self, seed):
-        """Its group counts what server and processes have together: a page of one memfd once."""
-        s = self.setup_
+        """Each work by a server of its own, for nobody else can empty a server's cache.  The work
+        that is second may gain by what the disk has kept of the first: they take turns."""
         name = self.kept / "files/file"
         if not name.exists():
-            sides.os.link(s.work / "file", name)
+            sides.os.link(self.setup_.work / "file", name)
+        turn = 1 if seed % 2 else -1
+        told = [self.measure_one(work, seed) for work in self.works.split(",")[::turn]]
+        return "".join(out for out, _ in told), max(peak for _, peak in told)
+
+    def measure_one(self, work, seed):
+        """Its group counts what server and processes have together: a page of one memfd once."""
+        s = self.setup_
+        with open(s.work / "file", "rb") as f:
+            # what the host has cached, which emptying a client's cache leaves
+            sides.os.posix_fadvise(f.fileno(), 0, 0, sides.os.POSIX_FADV_DONTNEED)
         sides.warm(s.limit)
         group = sides.Cgroup(s.work.name, 0)
         try:
             sides.run([s.build / "src/cli/faultline", "mount", "-o",
                        f"cache={s.limit // sides.MIB}M", self.kept, self.mnt], group)
             try:
-                return sides.run(self.command("--seed", seed), group)
+                return sides.run(self.command("--works", work, "--seed", seed), group)
             finally:
                 self.faultline("umount", "--lazy", self.mnt)
                 # until its server has ended, nobody else serves it
