@@ -155,6 +155,7 @@ class Setup:
         self.build = args.build
         self.size, self.limit = args.mib * MIB, args.limit_mib * MIB
         self.ops, self.content, self.last_part = args.ops, args.content, args.last_part
+        self.file_ops = args.file_ops
         self.engine, self.wp, self.pagers = args.engine, args.wp, args.pagers
         self.works = None  # of the worker
         self.device_seconds = args.device_seconds
@@ -758,7 +759,8 @@ def arguments():
     p.add_argument("--program-rounds", type=int, help="of the programs (default: 9; quick: 3)")
     p.add_argument("--mib", type=int, help="memory to work on (default: 2048; quick: 256)")
     p.add_argument("--limit-mib", type=int, help="limit (default: a quarter of the memory)")
-    p.add_argument("--ops", type=int, help="random operations (default: 65536; quick: 4096)")
+    p.add_argument("--ops", type=int, help="random operations (default: 65536; quick: 4096; on a "
+                   "mapped file: as many as touch twice the limit)")
     p.add_argument("--content", choices=["word", "soft", "whole"], default="word",
                    help="fill one word of a page, or all, in a form that compresses or does not")
     usual = ",".join(k.key for k in SIDES if k not in sides.MORE)
@@ -785,6 +787,7 @@ def arguments():
     a.build = a.build.resolve()
     a.mib = a.mib or (256 if a.quick else 2048)
     a.limit_mib = a.limit_mib or a.mib // 4
+    given_ops = a.ops
     a.ops = a.ops or (4096 if a.quick else 65536)
     a.rounds = a.rounds or (2 if a.quick else 5)
     a.program_rounds = a.program_rounds or (3 if a.quick else 9)
@@ -806,6 +809,7 @@ def arguments():
     if a.limit_mib < 2 or a.limit_mib > a.mib or a.ops < 64 or min(a.rounds, a.program_rounds) < 1:
         p.error("the limit is at least 2 MiB and at most the memory, --ops at least 64, "
                 "and there is at least one round")
+    a.file_ops = files.Ops(a.mib * MIB, a.limit_mib * MIB, given_ops, a.quick)
     return a
 
 
@@ -882,10 +886,8 @@ def show(args, measured, wanted, todo):
         missed += miss
     if "files" in measured:
         keys = {k.key for k in files.wanted(args.sides)}
-        add(*files_table(measured["files"], keys, files.one_copy(
-            args.mib * MIB, args.limit_mib * MIB, args.ops)), measured["files"],
-            f"a mapped file of {args.mib} MiB, {args.limit_mib} MiB limit, "
-            f"{args.ops} random operations")
+        add(*files_table(measured["files"], keys, args.file_ops.one_copy()), measured["files"],
+            f"a mapped file of {args.mib} MiB, {args.limit_mib} MiB limit, {args.file_ops}")
     quarter, names = Results(), []
     for part in paged.NAMES:
         if part in measured:

@@ -3,8 +3,8 @@
  * files.c - the work that `make bench` times on a mapped file.
  *
  *	bench-files --make FILE MIB
- *	bench-files --by mmap|faultline|direct FILE --ops N --seed N [--limit-mib N]
- *		[--store MNT] [--works WORK:THREADS,...]
+ *	bench-files --by mmap|faultline|direct FILE --ops N --seed N [--zipf-ops N]
+ *		[--limit-mib N] [--store MNT] [--near 0|1] [--unadvised] [--works WORK:THREADS,...]
  *
  * The first writes a file whose pages say which they are.  The second maps it,
  * by mmap(2) (advised MADV_RANDOM where that is so) or by fl_mmap(), and does its
@@ -66,6 +66,7 @@ enum by { BY_MMAP, BY_FAULTLINE, BY_DIRECT };
 static unsigned by; /* enum by */
 static int fd;
 static uint64_t npages, limit;
+static uint64_t zipf_ops; /* of zipfread */
 static uint32_t *written; /* writes of each page */
 static const char *store; /* its mount; NULL: none */
 static struct fl *fl;
@@ -300,14 +301,21 @@ static void hear_from(int from, const char *who)
 
 static _Noreturn void process(struct job *j, unsigned n, uint64_t seed, int tell, int hear)
 {
+	uint64_t most = limit / PAGE / n;
+
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	map_begin(0);
 	tell_one(tell);
 	hear_from(hear, "the first process");
 	job_thread(j);
 	tell_one(tell);
-	/* what the others have read, too: each has all of it, and there is one copy, or are n */
+	/*
+	 * What the others have read, too, as much as the limit holds: each has all of it, and
+	 * there is one copy, or are n.
+	 */
 	hear_from(hear, "the first process");
+	if (most != 0 && j->ops > most)
+		j->ops = most;
 	for (unsigned i = 0; i < n; i++) {
 		j->seed = mix(seed, i);
 		job_thread(j);
@@ -484,6 +492,8 @@ static void work(const char *path, const char *name, unsigned threads, uint64_t 
 		die("the device has no '%s'", name);
 	seed = seed_of(seed, name, threads);
 	uncache();
+	if (zipf)
+		ops = zipf_ops;
 	zipf_init(&z, npages / threads, ZIPF_S);
 	if (!strcmp(name, "procread") && by != BY_DIRECT) {
 		start = 0;
@@ -562,6 +572,7 @@ int main(int argc, char **argv)
 		{"make", required_argument, NULL, 'm'},
 		{"by", required_argument, NULL, 'b'},
 		{"ops", required_argument, NULL, 'o'},
+		{"zipf-ops", required_argument, NULL, 'z'},
 		{"seed", required_argument, NULL, 's'},
 		{"limit-mib", required_argument, NULL, 'l'},
 		{"near", required_argument, NULL, 'n'},
@@ -593,6 +604,9 @@ int main(int argc, char **argv)
 		case 'o':
 			ops = strtoull(optarg, NULL, 10);
 			break;
+		case 'z':
+			zipf_ops = strtoull(optarg, NULL, 10);
+			break;
 		case 's':
 			seed = strtoull(optarg, NULL, 10);
 			break;
@@ -620,7 +634,9 @@ int main(int argc, char **argv)
 	if (fd < 0 || fstat(fd, &st))
 		die("%s: %s", argv[optind], strerror(errno));
 	npages = (uint64_t)st.st_size / BIG * (BIG / PAGE);
-	if (npages == 0 || ops < THREADS_MAX)
+	if (zipf_ops == 0)
+		zipf_ops = ops;
+	if (npages == 0 || ops < THREADS_MAX || zipf_ops < THREADS_MAX)
 		die("the file has a MiB at least, --ops is at least %u", THREADS_MAX);
 	written = calloc(npages, sizeof(*written));
 	if (!written)

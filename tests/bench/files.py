@@ -28,11 +28,60 @@ GOALS = [
 ]
 MEMORY_GOAL = 1.5  # server and 4 processes together, of one copy of what they have read
 
+PAGE = 4096
+ZIPF_S = 0.99  # files.c
+# What a random work touches, where nobody says how much it does: of the limit, and at most of
+# the file.  A 20th more than twice, since how many pages are different is left to chance.
+TOUCHED, TOUCHED_QUICK, TOUCHED_MOST = 2.05, 1.25, 0.75
 
-def one_copy(size, limit, ops):
-    """MiB: of random pages so many are different ones."""
-    pages = size / 4096
-    return min(limit, size * (1 - math.exp(-ops / pages))) / sides.MIB
+
+def touched(pages, ops, s):
+    """How many different ones of so many pages are touched by operations of which page k (from 1)
+    gets a share in proportion to k^-s: 0 is at random.  Page numbers that are near each other are
+    taken together: a thousand groups."""
+    starts = sorted({int((pages + 1) ** (i / 1000)) for i in range(1000)} | {pages + 1})
+    groups = [(end - start, ((start + end - 1) / 2) ** -s)
+              for start, end in zip(starts, starts[1:])]
+    whole = sum(n * weight for n, weight in groups)
+    return sum(n * -math.expm1(-ops * weight / whole) for n, weight in groups)
+
+
+class Ops:
+    """How many random operations a work does: as many as are given, or else enough of them that
+    the pages that they touch do not fit the limit, however few get most of a zipf work's."""
+
+    def __init__(self, size, limit, given, quick):
+        self.pages, self.limit, self.given = size // PAGE, limit // PAGE, given
+        want = min((TOUCHED_QUICK if quick else TOUCHED) * self.limit, TOUCHED_MOST * self.pages)
+        self.even, self.zipf = (given or self.least(want, s) for s in (0, ZIPF_S))
+
+    def least(self, want, s):
+        """How many touch so many pages."""
+        low, high = 0, 64
+        while touched(self.pages, high, s) < want:
+            low, high = high, high * 2
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = ((middle, high) if touched(self.pages, middle, s) < want else
+                         (low, middle))
+        return high
+
+    def mib_touched(self, s=0):
+        return touched(self.pages, self.zipf if s else self.even, s) * PAGE / sides.MIB
+
+    def one_copy(self):
+        """MiB of the pages that are in memory when all have touched theirs."""
+        return min(self.limit * PAGE / sides.MIB, self.mib_touched())
+
+    def options(self, part=1):
+        """For the program."""
+        if self.given:
+            return ["--ops", self.given]
+        return ["--ops", self.even // part, "--zipf-ops", self.zipf // part]
+
+    def __str__(self):
+        return (f"{self.even} random operations, on {self.mib_touched():.0f} MiB, or {self.zipf} "
+                f"by zipf, on {self.mib_touched(ZIPF_S):.0f} MiB")
 
 
 class Mmap(sides.Side):
@@ -42,6 +91,7 @@ class Mmap(sides.Side):
     limited = rooted = True
     way = "mmap"
     works = "seqread,randread:1,randread:8,zipfread,randwrite,randread:4,procread:4"
+    part = 1
 
     def prepare(self):
         if self.rooted and sides.os.geteuid():
@@ -56,7 +106,7 @@ class Mmap(sides.Side):
     def command(self, *args):
         s = self.setup_
         return [s.program("bench-files"), "--by", self.way, "--limit-mib", s.limit // sides.MIB,
-                "--ops", s.ops, "--works", self.works, *args, s.work / "file"]
+                *s.file_ops.options(self.part), "--works", self.works, *args, s.work / "file"]
 
     def measure(self, seed):
         group = self.group()
@@ -110,8 +160,7 @@ class Stored(Faultline):
     def command(self, *args):
         s = self.setup_
         return [s.program("bench-files"), "--by", self.way, "--limit-mib", s.limit // sides.MIB,
-                "--ops", s.ops, "--works", self.works, "--store", self.mnt, *args,
-                self.mnt / "files/file"]
+                *s.file_ops.options(), "--store", self.mnt, *args, self.mnt / "files/file"]
 
     def measure(self, seed):
         """Each work by a server of its own, for nobody else can empty a server's cache.  The work
