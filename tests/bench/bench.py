@@ -453,7 +453,7 @@ def memory_table(results, wanted, works):
 
 def files_table(results, keys, one_copy):
     """keys: of the sides that were asked for."""
-    titles = {k.key: k.title for k in files.ALL}
+    titles = files.titles(results)
     rows = [["µs a page", *titles.values(), "goal"]]
     missed = 0
     for row, title in files.ROWS:
@@ -715,7 +715,7 @@ def write_charts(directory, measured, small, paged_titles):
                 measured[part], rows, all_sides)
     if "files" in measured:
         one("files", "a mapped file", "µs a page", measured["files"], files.ROWS,
-            [(k.key, k.title) for k in files.ALL])
+            list(files.titles(measured["files"]).items()))
     quarter = Results()
     for part in paged.NAMES:
         if part in measured:
@@ -801,7 +801,7 @@ def arguments():
                                             paged.NAMES if p_ == "paged" else [p_])]
     a.parts.sort(key=lambda q: PARTS.index(q) if q in PARTS else -1)
     a.sides = keys if a.sides == "all" else a.sides.split(",")
-    for given, known in ((a.sides, keys), (a.parts, PARTS)):
+    for given, known in ((a.sides, [*keys, files.MmapNormal.key]), (a.parts, PARTS)):
         for name in given:
             if name not in known:
                 p.error(f"'{name}' is none of {', '.join(known)}")

@@ -4,11 +4,12 @@
  *
  *	bench-files --make FILE MIB
  *	bench-files --by mmap|faultline|direct FILE --ops N --seed N [--zipf-ops N]
- *		[--limit-mib N] [--store MNT] [--near 0|1] [--unadvised] [--works WORK:THREADS,...]
+ *		[--limit-mib N] [--store MNT] [--near 0|1] [--unadvised]
+ *		[--works WORK:THREADS,...]
  *
  * The first writes a file whose pages say which they are.  The second maps it,
- * by mmap(2) (advised MADV_RANDOM where that is so) or by fl_mmap(), and does its
- * works:
+ * by mmap(2) (advised MADV_RANDOM for what is random, unless --unadvised) or by
+ * fl_mmap(), and does its works:
  *
  *	seqread    reads all in order
  *	randread   reads random pages
@@ -69,6 +70,7 @@ static uint64_t npages, limit;
 static uint64_t zipf_ops; /* of zipfread */
 static uint32_t *written; /* writes of each page */
 static const char *store; /* its mount; NULL: none */
+static int unadvised;
 static struct fl *fl;
 /*
  * fl_open()'s default is 0, since a binding shows: in sched_getaffinity(2), and in the threads
@@ -174,7 +176,7 @@ static void map_begin(int in_order)
 	if (by == BY_MMAP) {
 		pages = mmap(NULL, npages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		/* or each page comes with as much around it as the disk's read_ahead_kb says */
-		if ((void *)pages != MAP_FAILED && !in_order)
+		if ((void *)pages != MAP_FAILED && !in_order && !unadvised)
 			madvise(pages, npages * PAGE, MADV_RANDOM);
 	} else {
 		err = fl_open(&fl, &o);
@@ -577,6 +579,7 @@ int main(int argc, char **argv)
 		{"limit-mib", required_argument, NULL, 'l'},
 		{"near", required_argument, NULL, 'n'},
 		{"store", required_argument, NULL, 'S'},
+		{"unadvised", no_argument, NULL, 'u'},
 		{"works", required_argument, NULL, 'W'},
 		{0},
 	};
@@ -620,6 +623,9 @@ int main(int argc, char **argv)
 			break;
 		case 'S':
 			store = optarg;
+			break;
+		case 'u':
+			unadvised = 1;
 			break;
 		case 'W':
 			works = optarg;

@@ -118,6 +118,17 @@ class Mmap(sides.Side):
                 group.remove()
 
 
+class MmapNormal(Mmap):
+    """The same, without MADV_RANDOM: with read-around, and with the recency of what is mapped."""
+
+    key, title = "mmap-normal", "mmap(2), unadvised"
+    works = "randread:1,randread:8,zipfread,randwrite,randread:4,procread:4"
+    part = 32  # of the operations: a miss brings so many pages, the kernel's default, or more
+
+    def command(self, *args):
+        return super().command("--unadvised", *args)
+
+
 class Faultline(Mmap):
     key, title, way = "api", "faultline API", "faultline"
     limited = rooted = False
@@ -206,13 +217,19 @@ class Direct(Mmap):
         return None
 
 
-ALL = (Mmap, Faultline, Stored, Direct)
+ALL = (Mmap, MmapNormal, Faultline, Stored, Direct)
 
 
 def wanted(keys):
-    """Those that go with the sides of anonymous memory that are asked for."""
+    """Those that go with the sides of anonymous memory that are asked for, or are by name."""
     return [k for k in ALL if k.key in ("direct", *keys) or (k is Mmap and "file" in keys) or
             (k is Stored and "api" in keys)]
+
+
+def titles(results):
+    """By key; the one that is measured by name only, if it was."""
+    return {k.key: k.title for k in ALL
+            if k is not MmapNormal or any(side == k.key for _, side in results.values)}
 
 
 @contextlib.contextmanager

@@ -130,6 +130,25 @@ cmp "$dir/csv" "$dir/before" || {
 }
 rm -r "$dir/state" "$dir/charts" "$dir/before"
 
+# A file, with as many operations as its limit asks for: what they touch does not fit.
+bench --mib 64 --sides file,api,mmap-normal --parts files
+rows '^files,.*,us$' 26 'a file, and of it unadvised'
+rows '^files,[a-z]*,[148],mmap-normal,.*,us$' 6 'a file by mmap(2), unadvised'
+for work in randread:1 randread:8 zipfread:1 randwrite:1 randread:4; do
+	awk -F , -v row="$work:file_dropped" '$2 == row && $4 == "api" && $6 > 0 { found = 1 }
+		END { exit !found }' "$dir/csv" || {
+		echo "faultline: bench: nothing left memory in $work of a file" >&2
+		exit 1
+	}
+done
+for side in mmap mmap-normal api store; do
+	awk -F , -v side=$side '$2 == "peak" && $4 == side && $6 > 0 { found = 1 }
+		END { exit !found }' "$dir/csv" || {
+		echo "faultline: bench: it is not known what memory a file took by $side" >&2
+		exit 1
+	}
+done
+
 bench --sides native,run,both --parts paged
 for program in sort python3 sqlite3 btree redis bgsave bfs pagerank stream; do
 	rows "^paged-$program,.*,run,1,.*,s\$" 1 "$program with a quarter of its need"
