@@ -495,14 +495,16 @@ def paged_table(results, keys, titles):
     told = {t: statistics.median(x) for t in titles if (x := results.ratios(t, "run", "file"))}
     fast = sum(x <= 1 / PAGED_FAST for x in told.values())
     wanted = math.ceil(len(titles) * PAGED_FAST_PART)
-    rows, miss = layout(rows), bool(asked or told) and fast < wanted
+    goal, miss = [], False
+    if asked or told:
+        miss = fast < wanted
+        goal = [f"{fast} of {len(titles)} programs at least {PAGED_FAST} times as fast as kernel "
+                f"swap on a file (goal: ≥ {wanted}{verdict(True, miss)})", ""]
     used = [["of the whole run", *shown.values()]]
     for (what, _), head in USED:
         used += [[f"{title}: {head}", *[cell(results.of((title, what), k)) for k in shown]]
                  for title in titles]
-    return [*rows, "", f"{fast} of {len(titles)} programs at least {PAGED_FAST} times as fast as "
-            f"kernel swap on a file (goal: ≥ {wanted}{verdict(told or miss, miss)})", "",
-            *layout(used)], missed + miss
+    return [*layout(rows), "", *goal, *layout(used)], missed + miss
 
 
 def micro_table(results, head, names, columns):

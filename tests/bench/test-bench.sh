@@ -155,8 +155,9 @@ for program in sort python3 sqlite3 btree redis bgsave bfs pagerank stream; do
 	rows "^paged-$program,.*,both,1,.*,s\$" 1 "$program with a pool and an area"
 	rows "^paged-$program,.*, CPU\",,[a-z]*,1,.*,CPU s\$" 3 "the CPU time of $program"
 done
-bench --sides native,noswap --parts paged-bfs
-rows '^paged-bfs,.*,noswap,1,.*,s$' 1 'a search with a pool and no area'
+bench --sides native,noswap --parts paged-bgsave,paged-stream
+rows '^paged-bgsave,.*,noswap,1,.*,s$' 1 'a server and its child with a pool and no area'
+rows '^paged-stream,.*,noswap,1,.*,s$' 1 'a stream with a pool and no area'
 
 rm "$dir/csv" "$dir/table"
 rmdir "$dir" || {
