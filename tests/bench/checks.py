@@ -275,6 +275,19 @@ class Used(Case):
         self.assertEqual(group.mock_calls, [mock.call.end_all(), mock.call.remove()])
 
 
+    def test_a_server_that_does_not_fit(self):
+        """Its own line says why it ended; who asks it only sees that it has."""
+        script(self.dir / "redis-server", "echo Ready to accept connections\n"
+               "echo faultline: out of memory: 2 MiB\nsleep 1000 & wait")
+        script(self.dir / "redis-benchmark", "echo closed >&2; exit 1")
+        path = f"{self.dir}:{os.environ['PATH']}"
+        with mock.patch.dict(os.environ, {"PATH": path}), \
+                mock.patch.object(sides, "counting_group", lambda _: None), \
+                self.assertRaises(paged.DoesNotFit):
+            setup = self.setup_of()
+            paged.NoArea("noswap", setup, []).seconds(programs.Redis(setup, 1))
+
+
 class Kept(Case):
     def state(self, *words):
         """Two runs, the second with words: how often there was something to measure."""

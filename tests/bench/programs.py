@@ -7,9 +7,11 @@ time that redis-benchmark takes against it.
 """
 
 import base64
+import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -144,7 +146,7 @@ class Redis(Program):
                    "--save", "", "--appendonly", "no", "--dir", self.setup.work]
         with subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              env=sides.clean_env(),
+                              env=sides.clean_env(), start_new_session=True,
                               preexec_fn=group.enter if group else None) as server:
             try:
                 last = "no message"
@@ -164,8 +166,18 @@ class Redis(Program):
                 self.used = sides.Used(group.peak() if group else None,
                                        sides.cpu_of_ended() - before)
                 return took
+            except sides.Failed as e:
+                self.kill(server)
+                told = [line.strip() for line in server.stdout if line.startswith("faultline: ")]
+                raise sides.Failed("; ".join([str(e), *told[-1:]])) from e
             finally:
-                server.kill()
+                self.kill(server)
+
+    @staticmethod
+    def kill(server):
+        """With the child that may be saving for it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
 
 
 class Save(Redis):
