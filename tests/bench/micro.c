@@ -126,7 +126,8 @@ static int map_flags;
 static struct {
 	pthread_t thread;
 	pthread_barrier_t turn;
-	char *at; /* NULL: the end */
+	char *at;   /* NULL: the end */
+	char *ours; /* the same for us */
 } other;
 
 static void *other_main(void *arg)
@@ -144,13 +145,18 @@ static void *other_main(void *arg)
 
 static int with_other;
 
-/* Before page i is touched: nobody faults often enough in a row for a pager to follow. */
+/*
+ * Before page i is touched: nobody faults often enough in a row for a pager to follow.  We
+ * fault, too, for what is touched in between may be there, and the other would be alone.
+ */
 static void other_in_turn(size_t i)
 {
 	if (!with_other || i % OTHERS_EVERY != 0)
 		return;
 	pthread_barrier_wait(&other.turn);
 	pthread_barrier_wait(&other.turn);
+	*other.ours = 1;
+	other.ours += PAGE;
 }
 
 /* The pagers, and the one CPU that each has to be bound to. */
@@ -384,6 +390,7 @@ static void begin_other(int cpu)
 
 	where = cpu;
 	other.at = map(LIMIT, 0);
+	other.ours = map(LIMIT, 0);
 	pthread_barrier_init(&other.turn, NULL, 2);
 	if (pthread_create(&other.thread, NULL, other_main, &where))
 		die("cannot start a thread");
