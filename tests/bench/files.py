@@ -122,7 +122,7 @@ class MmapNormal(Mmap):
     """The same, without MADV_RANDOM: with read-around, and with the recency of what is mapped."""
 
     key, title = "mmap-normal", "mmap(2), unadvised"
-    works = "randread:1,randread:8,zipfread,randwrite,randread:4,procread:4"
+    works = "randread:1,randread:8,zipfread,randwrite,randread:4"
     part = 32  # of the operations: a miss brings so many pages, the kernel's default, or more
 
     def command(self, *args):
