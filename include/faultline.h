@@ -212,7 +212,7 @@ int fl_ftruncate(struct fl *fl, int fd, off_t length);
 int fl_sync(struct fl *fl, void *addr, size_t length);
 
 /** Start reading a range; adds 1 to the eventfd (-1: none) when all of it came, or failed. */
-int fl_prefetch(struct fl *fl, const void *addr, size_t length, int eventfd);
+int fl_prefetch(struct fl *fl, const void *addr, size_t length, int event_fd);
 /** 0: no touch of the range would wait for a read; -EAGAIN: one would. */
 int fl_try(struct fl *fl, const void *addr, size_t length);
 

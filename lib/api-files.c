@@ -122,11 +122,11 @@ API int fl_sync(struct fl *fl, void *addr, size_t length)
 	return gate(mm_hold_sync(fl->mm, (uintptr_t)addr, length));
 }
 
-API int fl_prefetch(struct fl *fl, const void *addr, size_t length, int eventfd)
+API int fl_prefetch(struct fl *fl, const void *addr, size_t length, int event_fd)
 {
 	if (bad_range(addr, length))
 		return -EINVAL;
-	return gate(mm_prefetch(fl->mm, (uintptr_t)addr, length, eventfd));
+	return gate(mm_prefetch(fl->mm, (uintptr_t)addr, length, event_fd));
 }
 
 API int fl_try(struct fl *fl, const void *addr, size_t length)

@@ -256,9 +256,9 @@ static bool all_came(struct mm *mm, struct prefetch *f)
 
 static void finish(struct prefetch *f)
 {
-	if (f->eventfd >= 0) {
-		event_tell(f->eventfd);
-		SYS1(close, f->eventfd);
+	if (f->event_fd >= 0) {
+		event_tell(f->event_fd);
+		SYS1(close, f->event_fd);
 	}
 	sys_mem_free(f, sizeof(*f));
 }
@@ -303,14 +303,14 @@ long do_prefetch(struct pager *p, struct prefetch *f)
 {
 	struct mm *mm = p->mm;
 	struct prefetch **link = &mm->prefetch;
-	long fd = f->eventfd;
+	long fd = f->event_fd;
 
 	if (fd >= 0) {
 		fd = mm->pidfd < 0 ? -ENOSYS : SYS3(pidfd_getfd, mm->pidfd, fd, 0);
 		if (sys_err(fd))
 			return fd;
 	}
-	f->eventfd = (int)fd;
+	f->event_fd = (int)fd;
 	f->left = file_prefetch_most(mm);
 	f->there = UINT64_MAX;
 	/* the round that this call is served in begins it */
@@ -423,20 +423,20 @@ long mm_try(struct mm *mm, uintptr_t addr, size_t len)
 
 /* ---- on an application thread ---- */
 
-long mm_prefetch(struct mm *mm, uintptr_t addr, size_t len, int eventfd)
+long mm_prefetch(struct mm *mm, uintptr_t addr, size_t len, int event_fd)
 {
 	struct prefetch *f;
 	long r;
 
-	r = event_check(eventfd);
+	r = event_check(event_fd);
 	if (r != 0)
 		return r;
 	if (!region_overlaps(&mm->regions, addr, addr + page_up(len)))
 		return -ENOMEM;
 	if (!mm_armed(mm)) {
 		/* nothing is away */
-		if (eventfd >= 0)
-			event_tell(eventfd);
+		if (event_fd >= 0)
+			event_tell(event_fd);
 		return 0;
 	}
 	f = sys_mem_alloc(sizeof(*f));
@@ -446,7 +446,7 @@ long mm_prefetch(struct mm *mm, uintptr_t addr, size_t len, int eventfd)
 		.at = vpn_of(addr),
 		.seen = vpn_of(addr),
 		.end = vpn_of(addr + page_up(len)),
-		.eventfd = eventfd,
+		.event_fd = event_fd,
 	};
 	r = hop_call(mm, HOP_PREFETCH, (long)f, 0, 0, 0, 0, 0, 0);
 	if (r != 0)

@@ -41,7 +41,7 @@ struct prefetch {
 	uint64_t there; /* and how many by the store's server, */
 	uint64_t full_since,
 		ask_at; /* which has had no room since, and is asked again, ns; 0: has */
-	int eventfd;	/* the program's; then the pagers'; -1: nobody waits */
+	int event_fd;	/* the program's; then the pagers'; -1: nobody waits */
 	uint64_t wait;	/* ns until it is looked at again, if nothing happens */
 };
 
@@ -61,7 +61,7 @@ void prefetch_close(struct mm *mm);
 long do_try(struct mm *mm, uintptr_t start, uintptr_t end);
 
 /* On an application thread. */
-long mm_prefetch(struct mm *mm, uintptr_t addr, size_t len, int eventfd);
+long mm_prefetch(struct mm *mm, uintptr_t addr, size_t len, int event_fd);
 long mm_try(struct mm *mm, uintptr_t addr, size_t len);
 
 #endif
