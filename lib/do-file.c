@@ -643,18 +643,20 @@ long do_backing_open(struct mm *mm, struct map_file *m)
 
 long do_backing_close(struct pager *p, struct pagecache *pc)
 {
-	int err;
+	int err = 0;
 
 	if (pc->source == NULL) {
-		err = pc->users.count == 0 ? cache_write_all(p, pc) : 0;
+		if (pc->users.count == 0)
+			err = cache_write_all(p, pc);
 		pc->handles--;
-		return err;
+	} else {
+		if (pc->users.count != 0)
+			return -EBUSY;
+		err = cache_flush(p, pc);
+		cache_free(pc);
 	}
-	if (pc->users.count != 0)
-		return -EBUSY;
-	err = cache_flush(p, pc);
-	cache_free(pc);
-	return err;
+	/* that says that it is mapped, and stays open */
+	return err == -EBUSY ? -EIO : err;
 }
 
 long do_source_done(struct pager *p, struct file_io *io, int res)
