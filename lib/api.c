@@ -362,17 +362,29 @@ API int fl_swapoff(struct fl *fl, const char *path)
 	return path != NULL ? swap_call(fl, HOP_SWAPOFF, &spec) : -EINVAL;
 }
 
+static long set_limit(struct mm *mm, uint64_t pages)
+{
+	return hop_call(mm, HOP_SET_LIMIT, (long)pages, 0, 0, 0, 0, 0, 0);
+}
+
 API int fl_set_limit(struct fl *fl, uint64_t limit)
 {
+	struct mm *mm = fl->mm;
+	uint64_t was;
 	long r;
 
 	if (limit < FL_LIMIT_MIN)
 		return -EINVAL;
-	r = need_pagers(fl->mm);
-	if (r == 0)
-		r = hop_call(fl->mm, HOP_SET_LIMIT, (long)(limit >> PAGE_SHIFT), 0, 0, 0, 0, 0, 0);
-	if (r == 0)
-		r = mm_arm_if_tight(fl->mm);
+	r = need_pagers(mm);
+	if (r != 0)
+		return gate(r);
+	was = __atomic_load_n(&mm->limit, __ATOMIC_RELAXED);
+	r = set_limit(mm, limit >> PAGE_SHIFT);
+	if (r == 0) {
+		r = mm_arm_if_tight(mm);
+		if (r != 0)
+			set_limit(mm, was);
+	}
 	return gate(r);
 }
 

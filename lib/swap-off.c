@@ -250,7 +250,8 @@ long do_set_limit(struct pager *p, uint64_t pages)
 	uint64_t old = mm->limit;
 	unsigned idle = 0;
 
-	if (mm->armed && mm->regions.locked_pages > pages - pages / 4)
+	if ((mm->armed || mm->regions.open_pages > pages) &&
+	    mm->regions.locked_pages > pages - pages / 4)
 		return -ENOMEM;
 	mm->limit = pages;
 	staging_resize(mm);

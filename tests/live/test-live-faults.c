@@ -924,6 +924,37 @@ static void the_limit_changes(void **state)
 	munmap(mem, 8192 * PG);
 }
 
+/* Of a runtime that such a limit has to arm. */
+static void a_limit_that_cannot_be_kept_is_not_set(void **state)
+{
+	const size_t n = 2048;
+
+	(void)state;
+	for (unsigned locked = 0; locked < 2; locked++) {
+		struct fl_options o = live_options(16 * MIB);
+		struct fl *fl;
+		char *mem;
+
+		/* nothing that is random can leave */
+		o.compress = FL_COMPRESS_LZ4;
+		o.no_swap = 1;
+		fl = live_open(&o);
+		live_to_slots();
+		mem = live_map(fl, n);
+		live_fill(mem, 0, n, 12);
+		if (locked)
+			assert_int_equal(fl_mlock(fl, mem, n / 2 * PG), 0);
+		assert_int_equal(fl_set_limit(fl, FL_LIMIT_MIN), -ENOMEM);
+		assert_int_equal(live_stats(fl).limit, 16 * MIB / PG);
+		assert_int_equal(live_stats(fl).armed, !locked);
+		live_check(mem, 0, n, 12);
+		assert_int_equal(fl_set_limit(fl, 12 * MIB), 0);
+		live_check(mem, 0, n, 12);
+		assert_int_equal(fl_close(fl), 0);
+		munmap(mem, n * PG);
+	}
+}
+
 static void two_runtimes_side_by_side(void **state)
 {
 	const size_t n = 3 * LIMIT_PAGES;
@@ -1319,6 +1350,7 @@ int main(void)
 		cmocka_unit_test(the_limit_is_hard),
 		cmocka_unit_test(frames_used_again_are_zero),
 		cmocka_unit_test(the_limit_changes),
+		cmocka_unit_test(a_limit_that_cannot_be_kept_is_not_set),
 		cmocka_unit_test(two_runtimes_side_by_side),
 		cmocka_unit_test(registered_memory),
 		cmocka_unit_test(registered_behind_many_mappings),
