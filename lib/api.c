@@ -290,8 +290,11 @@ API int fl_register(struct fl *fl, void *addr, size_t length)
 	r = need_pagers(fl->mm);
 	if (r == 0)
 		r = hop_call(fl->mm, HOP_REGISTER, (long)start, (long)end, prot, 0, 0, 0, 0);
-	if (r == 0)
+	if (r == 0) {
 		r = mm_arm_if_tight(fl->mm);
+		if (r != 0)
+			hop_call(fl->mm, HOP_UNREGISTER, (long)start, (long)end, 0, 0, 0, 0, 0);
+	}
 	return gate(r);
 }
 

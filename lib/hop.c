@@ -284,7 +284,15 @@ static long serve(struct pager *p, struct hop_slot *s)
 		return do_forget(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
 	case HOP_REGISTER:
 		r = do_register(mm, (uintptr_t)a[0], (uintptr_t)a[1], (int)a[2]);
-		return r != 0 ? r : do_set_limit(p, mm->limit);
+		if (r != 0)
+			return r;
+		r = do_set_limit(p, mm->limit);
+		if (r == 0)
+			return 0;
+		/* one may have begun meanwhile */
+		snapshot_settle(p, (uintptr_t)a[0], (uintptr_t)a[1]);
+		do_unregister(p, (uintptr_t)a[0], (uintptr_t)a[1]);
+		return r;
 	case HOP_UNREGISTER:
 		return do_unregister(p, (uintptr_t)a[0], (uintptr_t)a[1]);
 	case HOP_SWAPON:

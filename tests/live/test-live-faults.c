@@ -1047,6 +1047,42 @@ static void registered_memory(void **state)
 	munmap(hole, 8 * PG);
 }
 
+/* It finds no place beside the limit: it is the program's as before. */
+static void memory_that_does_not_fit_is_not_registered(void **state)
+{
+	const size_t n = 4 * LIMIT_PAGES;
+
+	(void)state;
+	for (unsigned armed = 0; armed < 2; armed++) {
+		struct fl_options o = live_options(LIMIT);
+		char *mem = mmap(NULL, n * PG, RW, ANON, -1, 0);
+		struct fl *fl;
+		size_t mapped;
+
+		assert_ptr_not_equal(mem, MAP_FAILED);
+		/* nothing that is random can leave */
+		o.compress = FL_COMPRESS_LZ4;
+		o.no_swap = 1;
+		fl = live_open(&o);
+		live_to_slots();
+		if (armed)
+			live_arm(fl);
+		mapped = live_stats(fl).mapped;
+		live_fill(mem, 0, n, 13);
+		assert_int_equal(fl_register(fl, mem, n * PG), -ENOMEM);
+		assert_int_equal(live_count(fl, mem, n, FL_PAGE_UNMANAGED), n);
+		assert_int_equal(live_stats(fl).mapped, mapped);
+		assert_int_equal(rss(mem, n), n);
+		live_check(mem, 0, n, 13);
+		/* a part that fits does not suffer from that */
+		assert_int_equal(fl_register(fl, mem, 16 * PG), 0);
+		live_check(mem, 0, n, 13);
+		assert_int_equal(fl_close(fl), 0);
+		live_check(mem, 0, n, 13);
+		munmap(mem, n * PG);
+	}
+}
+
 /* /proc/self/maps has a megabyte of lines before that of the memory. */
 static void registered_behind_many_mappings(void **state)
 {
@@ -1353,6 +1389,7 @@ int main(void)
 		cmocka_unit_test(a_limit_that_cannot_be_kept_is_not_set),
 		cmocka_unit_test(two_runtimes_side_by_side),
 		cmocka_unit_test(registered_memory),
+		cmocka_unit_test(memory_that_does_not_fit_is_not_registered),
 		cmocka_unit_test(registered_behind_many_mappings),
 		cmocka_unit_test(system_calls_touch_it),
 		cmocka_unit_test(signals_come_in_the_middle),
