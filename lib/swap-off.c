@@ -174,8 +174,9 @@ long do_swapoff(struct pager *p, const char *path)
 	bool was_on;
 	int r;
 
-	if (found < 0)
-		return -EINVAL; /* as swapoff(2) for what is not a swap area */
+	/* as swapoff(2) for what is not a swap area, or is being taken off by another call */
+	if (found < 0 || mm->swap.area[found]->leaving)
+		return -EINVAL;
 	a = mm->swap.area[found];
 	was_on = a->on; /* too many errors may have ended that */
 	a->on = false;

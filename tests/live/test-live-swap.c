@@ -285,6 +285,66 @@ static void off_needs_room(void **state)
 	assert_int_equal(fl_close(fl), 0);
 }
 
+struct taker {
+	struct fl *fl;
+	const char *path;
+	pthread_barrier_t *start;
+	pthread_t thread;
+	int result;
+};
+
+static void *take_off(void *arg)
+{
+	struct taker *t = arg;
+
+	pthread_barrier_wait(t->start);
+	t->result = fl_swapoff(t->fl, t->path);
+	return NULL;
+}
+
+/* By two pagers at once: the other finds no such area. */
+static void one_of_two_takes_an_area_off(void **state)
+{
+	struct fl_swap_spec areas[] = {
+		{.path = blank("first", 8193), .prio = 2},
+		{.path = blank("last", 8193), .prio = 1},
+	};
+	const size_t n = 3 * LIMIT_PAGES;
+	struct fl_options o = live_options(LIMIT);
+	pthread_barrier_t start;
+	struct fl *fl;
+	char *mem;
+
+	(void)state;
+	o.areas = areas;
+	o.nareas = 2;
+	o.pagers = 2;
+	fl = live_armed(&o);
+	live_to_slots();
+	mem = live_map(fl, n);
+	assert_int_equal(pthread_barrier_init(&start, NULL, 2), 0);
+	for (unsigned round = 0; round < 10; round++) {
+		struct taker t[2];
+
+		live_fill(mem, 0, n, round);
+		live_out(fl, mem, n);
+		for (unsigned i = 0; i < 2; i++) {
+			t[i] = (struct taker){.fl = fl, .path = areas[0].path, .start = &start};
+			assert_int_equal(pthread_create(&t[i].thread, NULL, take_off, &t[i]), 0);
+		}
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(pthread_join(t[i].thread, NULL), 0);
+		assert_int_equal(t[0].result + t[1].result, -EINVAL);
+		assert_int_equal(live_stats(fl).slots_total, 8192);
+		live_check(mem, 0, n, round);
+		assert_int_equal(fl_swapon(fl, &areas[0]), 0);
+	}
+	pthread_barrier_destroy(&start);
+	assert_int_equal(fl_close(fl), 0);
+	live_check(mem, 0, n, 9);
+	munmap(mem, n * PG);
+}
+
 /* ---- refusals ---- */
 
 static void what_is_refused(void **state)
@@ -646,6 +706,7 @@ int main(void)
 		cmocka_unit_test(thirty_two_areas),
 		cmocka_unit_test(areas_go_and_come_while_threads_work),
 		cmocka_unit_test(off_needs_room),
+		cmocka_unit_test(one_of_two_takes_an_area_off),
 		cmocka_unit_test(what_is_refused),
 		cmocka_unit_test(a_file_may_be_removed_while_it_is_on),
 		cmocka_unit_test(a_damaged_slot_poisons_its_page),
