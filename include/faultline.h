@@ -8,17 +8,43 @@
  * they follow; each has a manual page in section 3 that lists every
  * difference.  faultline(7) explains the terms.
  *
- * Return values.  Functions that return int or ssize_t return 0 (or a count)
- * on success and -errno on failure; errno itself is left alone.  fl_mmap()
- * and fl_mremap() return an address, or FL_FAILED with errno set, as mmap(2).
+ * What follows holds for every function; the comment at each says what is
+ * special about it.
+ *
+ * Return values.  Functions that return int return 0 (or a count) on success
+ * and -errno on failure; errno itself is left alone.  fl_mmap(),
+ * fl_mmap_backing() and fl_mremap() return an address, or FL_FAILED with errno
+ * set, as mmap(2).  An error of the system that this library does not know is
+ * returned as EIO.
+ *
+ * Ranges.  A range begins at a multiple of 4096.  Its length is in bytes, not 0,
+ * and rounded up to pages.
+ *
+ * Ownership.  Strings and structures are copied, and descriptors duplicated,
+ * within the call; they stay the caller's.  Pointers that are kept are named.
  *
  * Threads.  Every function may be called from any thread, concurrently, and
- * on the same runtime, except fl_close(), which must be the last call on it.
- * None may be called from a signal handler.
+ * on the same runtime.  fl_close() must be the last call on a runtime, and
+ * fl_backing_close() on a backing, with none in progress.  No function may be
+ * called from a signal handler or a log function, and none on the same runtime
+ * by the functions of a source or by on_error.  A call that is done by a pager
+ * waits for it with all signals blocked, and for other calls that came first; one
+ * about mappings that a store's server pages waits for its answer.  What else a
+ * call waits for is said there.
  *
- * fork(2).  A child does not inherit managed memory that is armed (see
- * faultline(7)): it is unmapped there, and a touch raises SIGSEGV, never
- * reads zeros.  A child must not use a runtime that it inherited.
+ * Starting pagers.  The first call that needs a pager starts them, and may fail
+ * for that: -EACCES, -EPERM, -ENOENT or -ENOSYS where userfaultfd(2) cannot be
+ * used, -EAGAIN, -EFBIG, -EMFILE, -ENFILE or -ENOMEM for want of resources.  The
+ * same goes for the call that arms the runtime, which may have to make a private
+ * swap area, and waits until frames are within the limit.  Below this is "as pagers
+ * are started"; fl_open(3) has all of it.
+ *
+ * fork(2) and execve(2).  A child must not use a runtime or a backing that it
+ * inherited, not even to close it; it may open a runtime of its own.  Managed
+ * memory of an armed runtime (see faultline(7)) is unmapped in the child: a touch
+ * raises SIGSEGV, and never reads zeros.  Memory of a runtime that is not armed is
+ * copied, as fork(2) does.  The parent's runtime is as before.  An exec ends the
+ * runtime as an exit does: what was not yet written to files is lost.
  */
 #ifndef FAULTLINE_H
 #define FAULTLINE_H
@@ -40,7 +66,7 @@ extern "C" {
 /** A runtime.  Opaque; made by fl_open(), ended by fl_close(). */
 struct fl;
 
-/** How pages that were written since they were read in are told apart. */
+/** How pages that were written since they were read in are distinguished. */
 enum fl_wp {
 	FL_WP_AUTO = 0, /**< write-protect where it pays, else compare checksums */
 	FL_WP_SYNC = 1, /**< a synchronous write-protect fault for each first write */
@@ -69,10 +95,10 @@ enum fl_log_level {
 };
 
 /**
- * Receives one log line, without a newline.  Called on the thread that has
- * something to say, often a pager: it must not use descriptors, locks,
- * thread-local variables or standard I/O, must not touch managed memory and
- * must not call faultline; fl_open(3) says what it may.
+ * Receives one log line, without a newline.  Called on the thread that logs,
+ * often a pager's: it must not use descriptors, locks, thread-local variables or
+ * standard I/O, must not touch managed memory and must not call faultline;
+ * fl_open(3) says what it may.
  */
 typedef void (*fl_log_fn)(void *arg, enum fl_log_level level, const char *line);
 
@@ -89,7 +115,7 @@ struct fl_swap_spec {
  * fl_options), then what you need: every zero means its default.
  */
 struct fl_options {
-	size_t size;	/**< sizeof(struct fl_options): tells what the header knows */
+	size_t size;	/**< sizeof(struct fl_options): which fields the header has */
 	uint64_t limit; /**< bytes of frames, FL_LIMIT_MIN or more; 0: 3/4 of RAM */
 	const struct fl_swap_spec *areas; /**< swap areas to start with */
 	unsigned nareas;       /**< how many; 0: one private area, made when first needed */
@@ -123,9 +149,9 @@ struct fl_options {
 
 /**
  * A program's own source of pages, for fl_backing_open().  The functions are
- * called on threads of the runtime's own, several at once if `threads` says so;
- * they may block and use the C library.  They must not touch mappings of the
- * same source.  Each returns 0 or -errno.
+ * called on threads of the runtime's own, with all signals blocked, several at once
+ * if `threads` says so; they may block and use the C library.  They must touch no
+ * mapping of the same source, and call nothing on its runtime.  Each returns 0 or -errno.
  */
 struct fl_backing_ops {
 	size_t size; /**< sizeof(struct fl_backing_ops), as in struct fl_options */
@@ -157,76 +183,155 @@ struct fl_backing;
  */
 #define FL_MAP_IN_THREAD 0x40000000
 
-/*
- * Ranges begin at a multiple of 4096; lengths are bytes, and rounded up to pages.
- * Descriptors stay the caller's, and may be closed as soon as the call has returned.
+/**
+ * Make a runtime, and *out, which is the caller's until fl_close().  options NULL: all defaults.
+ * Of what they point to only log and log_arg are kept, until fl_close().  Waits for I/O, and for a
+ * store's server, if areas or a store are given; pagers are started then.  0, -E2BIG, -EINVAL,
+ * -ENAMETOOLONG or -ENOMEM; with areas those of fl_swapon(), with a store -EACCES, -EBUSY,
+ * -ENODEV, -ENOENT or -ENOTCONN; as pagers are started.  On failure *out is NULL, and one line
+ * was logged.  A child after fork may call it.
  */
-
-/** Make a runtime; options NULL: all defaults.  *out is the caller's, for fl_close(). */
 int fl_open(struct fl **out, const struct fl_options *options);
-/** End it; anonymous memory stays, with its content.  -ENOMEM: that does not fit; it goes on. */
+/**
+ * End a runtime and its backings: write and unmap mappings of files and sources, drop what is held,
+ * bring back anonymous memory, which stays mapped and is the kernel's.  Waits for all that.  0;
+ * or -ENOMEM: anonymous memory does not fit, and the runtime goes on without its mappings of
+ * files, and without its backings.  What could not be written is only logged.
+ */
 int fl_close(struct fl *fl);
 
-/** mmap(2); what the runtime does not manage the kernel maps.  offset: bytes, whole pages. */
+/**
+ * Map memory, as mmap(2), and manage it if it is private and anonymous, or an ordinary file on
+ * storage; all else the kernel maps.  offset: bytes, a multiple of 4096.  A mapping of a file arms
+ * the runtime.  The address, or FL_FAILED and errno: those of mmap(2), EAGAIN, EINVAL, ENOMEM,
+ * ENOTCONN, EOPNOTSUPP and EOVERFLOW among them; as pagers are started, but ENOMEM for anonymous
+ * memory.  Waits for reads with MAP_POPULATE and MAP_LOCKED only.
+ */
 void *fl_mmap(struct fl *fl, void *addr, size_t length, int prot, int flags, int fd, off_t offset);
-/** munmap(2); use this one for managed memory. */
+/**
+ * Unmap all of [addr, addr + length), managed or not, as munmap(2), and give its frames and slots
+ * back.  What a last mapping of a file has still to write is written in the background.  0,
+ * -EINVAL or -ENOMEM.  Waits only for a snapshot of the range.  munmap(2) itself must not be used
+ * on managed memory.
+ */
 int fl_munmap(struct fl *fl, void *addr, size_t length);
-/** mremap(2); new_addr with MREMAP_FIXED only. */
+/**
+ * Grow, shrink or move a mapping, as mremap(2), with its content and states; sizes in bytes.
+ * new_addr is there with MREMAP_FIXED only.  The address, or FL_FAILED and errno: those of
+ * mremap(2), EFAULT, EINVAL and ENOMEM among them.  Waits only for a snapshot of the range.
+ */
 void *fl_mremap(struct fl *fl, void *old_addr, size_t old_size, size_t new_size, int flags,
 		... /* void *new_addr */);
 /**
- * remap_file_pages(2), of a shared or held mapping: it goes on with its file's pages from `pgoff`,
- * in pages, on.  prot: 0.  No other thread may touch the range meanwhile.
+ * Have `size` bytes at addr, both rounded down to pages, map their file's pages from pgoff (in
+ * pages) on, as remap_file_pages(2): of a shared or held mapping, prot 0, flags 0 or MAP_NONBLOCK.
+ * 0, -EINVAL, -ENOMEM or -EOVERFLOW.  Without MAP_NONBLOCK it waits for reads.  No other thread
+ * may touch the range meanwhile.  What was held there is dropped.
  */
 int fl_remap_file_pages(struct fl *fl, void *addr, size_t size, int prot, size_t pgoff, int flags);
-/** mprotect(2). */
+/**
+ * Change the protection of [addr, addr + length), managed or not, as mprotect(2); a length of 0
+ * changes nothing.  0, -EACCES, -EINVAL or -ENOMEM; on failure what comes before the page that it
+ * failed for may have been changed.  Waits for no I/O.
+ */
 int fl_mprotect(struct fl *fl, void *addr, size_t length, int prot);
-/** madvise(2); MADV_PAGEOUT evicts now. */
+/**
+ * Give advice, as madvise(2); a length of 0 does nothing.  MADV_PAGEOUT evicts now.  0, -EACCES,
+ * -EFAULT, -EINVAL, -EIO, -ENOMEM, -EOPNOTSUPP and others of madvise(2); with -ENOMEM what is
+ * mapped of the range was treated.  Waits for reads with MADV_POPULATE_*, for I/O in the range
+ * with MADV_REMOVE, and, where it drops pages, for a snapshot of the range.
+ */
 int fl_madvise(struct fl *fl, void *addr, size_t length, int advice);
-/** mlock(2): bring the pages in and keep them, of the limit's frames.  Any addr. */
+/**
+ * Bring pages into frames, which count against the limit, and keep them there, as mlock(2); the
+ * range is rounded out to pages.  Locks do not nest.  0, -EAGAIN, -EINVAL, -ENOMEM or -EPERM.
+ * Waits for reads.
+ */
 int fl_mlock(struct fl *fl, const void *addr, size_t length);
-/** mlock2(2): flags 0 or MLOCK_ONFAULT. */
+/** The same, as mlock2(2): flags 0, or MLOCK_ONFAULT, which brings nothing and does not wait. */
 int fl_mlock2(struct fl *fl, const void *addr, size_t length, unsigned flags);
-/** munlock(2). */
+/**
+ * Let the pages of a range, rounded out to pages, be evicted again, as munlock(2).  0, -EINVAL or
+ * -ENOMEM; with -ENOMEM a part may have been unlocked.  Waits for no I/O.
+ */
 int fl_munlock(struct fl *fl, const void *addr, size_t length);
 
 /**
- * A source of `length` bytes.  *ops is copied; ctx goes to its functions and must outlive
- * the backing, which is the caller's until fl_backing_close() or fl_close().
+ * Make a backing of `length` bytes, up to 128 TiB, from a program's functions, and *out, which is
+ * the caller's until fl_backing_close() or fl_close().  *ops is copied; ctx goes to its functions,
+ * and must live as long as the backing.  Starts ops->threads threads.  0, -E2BIG, -EAGAIN,
+ * -EINVAL or -ENOMEM; as pagers are started.  On failure *out is NULL.
  */
 int fl_backing_open(struct fl *fl, struct fl_backing **out, const struct fl_backing_ops *ops,
 		    void *ctx, uint64_t length);
-/** The file behind fd, its pages cached while nothing maps them. */
+/**
+ * Make a backing of the ordinary file behind fd, open for reading, which keeps its pages cached
+ * while nothing maps them; ownership as fl_backing_open().  0, -EACCES, -EBADF, -ENODEV or
+ * -ENOMEM; as pagers are started.  On failure *out is NULL.
+ */
 int fl_backing_file(struct fl *fl, struct fl_backing **out, int fd);
-/** Write what is to be written, and end it.  -EBUSY: a source that is mapped, which stays open. */
+/**
+ * Write what is to be written, wait for it, and end a backing and its threads; the last call on it.
+ * 0; -EBUSY: a source that is mapped, which stays open; or an error of writing, after which it is
+ * closed all the same.  A mapped file is not written by this.
+ */
 int fl_backing_close(struct fl_backing *backing);
-/** Map a backing: MAP_SHARED or MAP_PRIVATE, and flags of fl_mmap(). */
+/**
+ * Map `length` bytes of a backing of this runtime from offset (bytes, a multiple of 4096) on, with
+ * MAP_SHARED or MAP_PRIVATE among flags, and those of fl_mmap() but for MAP_ANONYMOUS and
+ * FL_MAP_IN_THREAD.  The address, or FL_FAILED and errno: EACCES, EAGAIN, EEXIST, EINVAL, ENOMEM,
+ * EOVERFLOW or EPERM.  Waits as fl_mmap() does.
+ */
 void *fl_mmap_backing(struct fl *fl, void *addr, size_t length, int prot, int flags,
 		      struct fl_backing *backing, off_t offset);
-/** msync(2). */
+/**
+ * Write shared mappings to their files, or read them anew, as msync(2): MS_SYNC waits for the
+ * writes and makes them durable; a length of 0 does nothing.  An error of writing is reported
+ * once.  0, -EBUSY, -EINVAL, -EIO, -ENOMEM, or another error of writing.
+ */
 int fl_msync(struct fl *fl, void *addr, size_t length, int flags);
-/** ftruncate(2), of a file that may be mapped here. */
+/**
+ * Set the length of the file behind fd to `length` bytes, as ftruncate(2), and let mappings of the
+ * runtime follow.  0, -EBADF, -EFBIG, -EINVAL, -EMFILE, -ENFILE and others of ftruncate(2).  Waits
+ * for writes beyond a new end.
+ */
 int fl_ftruncate(struct fl *fl, int fd, off_t length);
 
-/** Write what held mappings of the range hold, make it durable, hold it no longer. */
+/**
+ * Write the changed pages of held mappings (FL_MAP_HOLD) of a range to their file, make them
+ * durable and hold them no longer.  0, -EINVAL, -EIO, -ENOMEM, or another error of writing; after
+ * an error all stay held.  Waits for that I/O, with all signals blocked, and for other calls of
+ * its kind: one works at a time in a runtime.
+ */
 int fl_sync(struct fl *fl, void *addr, size_t length);
 
-/** Start reading a range; adds 1 to the eventfd (-1: none) when all of it came, or failed. */
+/**
+ * Start reading the pages of a range that are away, and return; when all have come, or could not
+ * be read, 1 is added to the eventfd event_fd (-1: none), which may be closed before.  One call
+ * brings a quarter of the limit at most.  0, -EBADF, -EINVAL, -EMFILE, -ENFILE, or -ENOMEM:
+ * nothing of the range is managed.  Waits for no I/O.
+ */
 int fl_prefetch(struct fl *fl, const void *addr, size_t length, int event_fd);
-/** 0: no touch of the range would wait for a read; -EAGAIN: one would. */
+/**
+ * Ask whether a touch of some page of a range would wait for a read.  0: none would; -EAGAIN: one
+ * would; -EINVAL; or -ENOMEM: not all of it is managed.  The answer is of a moment that may have
+ * passed.  Takes no lock; asks a pager only about memory that is not there, and about what a
+ * store's server pages.
+ */
 int fl_try(struct fl *fl, const void *addr, size_t length);
 
-/** What becomes of a page that cannot be read. */
+/** The fate of a page that cannot be read. */
 enum fl_error_choice {
-	FL_ERROR_SIGBUS = 0, /**< who touches it gets SIGBUS */
+	FL_ERROR_SIGBUS = 0, /**< a touch raises SIGBUS */
 	FL_ERROR_RETRY = 1,  /**< it is read once more */
 	FL_ERROR_PAGE = 2,   /**< the 4096 bytes that the function put into *page are the page's */
 };
 
 /**
- * Asked about a page at addr, `offset` in its file or source, that could not be
- * read: `error` is negative.  Called on a thread of the runtime's own, one call at
- * a time; it may block and use the C library, but touch no mapping of that file.
+ * Asked about a page at addr, `offset` bytes into its file or source, that could not be
+ * read: `error` is -errno, and `page` has room for 4096 bytes.  Called on a thread of the
+ * runtime's own, with all signals blocked, one call at a time; it may block and use the C
+ * library, but must touch no mapping of that file, and call nothing on this runtime.
  */
 typedef enum fl_error_choice (*fl_error_fn)(void *arg, void *addr, uint64_t offset, int error,
 					    void *page);
@@ -248,23 +353,49 @@ struct fl_region_options {
 	void *error_arg;      /**< first argument of on_error */
 };
 
-/** Set these for a range; NULL: the defaults. */
+/**
+ * Say what a managed range is to be, in place of what earlier calls said; options NULL: the
+ * defaults.  *options is copied; error_arg is kept as long as the range has it.  0, -E2BIG,
+ * -EAGAIN, -EINVAL, -EOPNOTSUPP, or -ENOMEM: not all of it is managed, no memory, or too many
+ * different sets; as pagers are started.  Waits for no I/O.
+ */
 int fl_region_set(struct fl *fl, void *addr, size_t length,
 		  const struct fl_region_options *options);
 
-/** Manage private anonymous memory that the caller mapped, with what it holds. */
+/**
+ * Manage private anonymous memory of one protection that the caller mapped, with what it holds;
+ * it stays mapped by the caller.  0, -EBUSY, -EEXIST, -EINVAL or -ENOMEM; as pagers are started.
+ * On failure nothing of it is managed.  Waits for evictions where the limit asks for them.
+ */
 int fl_register(struct fl *fl, void *addr, size_t length);
-/** Give it back to the kernel, all pages in frames. */
+/**
+ * Give managed memory back to the kernel, all its pages in frames; no mappings of files.  0,
+ * -EINVAL, or -ENOMEM: not all of it is managed, or it does not fit; as pagers are started.  On
+ * failure all of it stays managed.  Waits for reads.
+ */
 int fl_unregister(struct fl *fl, void *addr, size_t length);
 
-/** Add an area; *spec is copied. */
+/**
+ * Add a swap area, as swapon(2); *spec is copied.  The file is open until fl_swapoff() or
+ * fl_close().  0, -EACCES, -EBUSY, -EINVAL, -EIO, -EISDIR, -EMFILE, -ENAMETOOLONG, -ENFILE,
+ * -ENOENT, -ENOMEM, -ENOSPC, -EPERM or -EROFS, and one line was logged; as pagers are started.
+ * Waits for reads of a file that has no header.
+ */
 int fl_swapon(struct fl *fl, const struct fl_swap_spec *spec);
-/** Remove it, by the path that was given; its pages come back or go to other areas first. */
+/**
+ * Remove a swap area, by the path that was given, as swapoff(2): its pages come back or go to
+ * other areas first, which is waited for.  0, -EINVAL: there is none, or it is being removed
+ * already, -EIO or -ENOMEM, after which it stays on; as pagers are started.
+ */
 int fl_swapoff(struct fl *fl, const char *path);
-/** Another limit, in bytes of frames, at least FL_LIMIT_MIN; a lower one holds on return. */
+/**
+ * Set another limit, in bytes of frames, rounded down to pages, at least FL_LIMIT_MIN.  A lower one
+ * holds on return: evictions are waited for.  0, -EINVAL or -ENOMEM; as pagers are started.  On
+ * failure the limit is as before.
+ */
 int fl_set_limit(struct fl *fl, uint64_t limit);
 
-/** State of one page, as fl_page_state() tells it. */
+/** State of one page, as fl_page_state() reports it. */
 enum fl_page_kind {
 	FL_PAGE_UNMANAGED = 0,	/**< no region of this runtime */
 	FL_PAGE_NONE = 1,	/**< never touched, or dropped: reads as zeros */
@@ -286,18 +417,28 @@ enum fl_page_kind {
 #define FL_PAGE_WP 0x40	  /**< write-protected: not written since it came in or was written out */
 #define FL_PAGE_BUSY 0x80 /**< I/O in flight */
 
-/** The state of each page of a range, a byte each, into vec; none is touched. */
+/**
+ * Store the state of each page of a range in vec, a byte each, as mincore(2); none is touched, and
+ * memory that is not managed or not mapped has a state, too.  0, -EINVAL or -ENOMEM.  The answer
+ * is of a moment that may have passed.  Waits for no I/O.
+ */
 int fl_page_state(struct fl *fl, const void *addr, size_t length, unsigned char *vec);
 
-/** Do not make the image durable before telling that it is done. */
+/** Do not make the image durable before reporting that it is done. */
 #define FL_SNAPSHOT_NOSYNC 1
 
 /**
- * Begin an image of a range (NULL and 0: of all), as of one instant in the call, in the empty
- * file fd.  One at a time; adds 1 to the eventfd event_fd (-1: none) at its end.
+ * Begin an image of a managed range (NULL and 0: of all memory), as of one instant in the call, in
+ * the empty ordinary file fd; both descriptors may be closed then.  flags: 0 or
+ * FL_SNAPSHOT_NOSYNC.  At its end 1 is added to the eventfd event_fd (-1: none).  One at a time.
+ * 0, -EBADF, -EBUSY, -EEXIST, -EFBIG, -EINVAL, -EMFILE, -ENFILE or -ENOMEM; as pagers are started.
+ * Arms the runtime.  Waits for the instant, and for evictions that make room for its buffer.
  */
 int fl_snapshot(struct fl *fl, const void *addr, size_t length, int fd, int flags, int event_fd);
-/** Wait for the end of the last one: how many of its pages were lost before, or -errno. */
+/**
+ * Wait for the end of the snapshot that was begun last: how many of its pages were lost before, or
+ * -errno of writing it; -ENOENT: none was begun.  Several threads may wait, and wait again.
+ */
 int fl_snapshot_wait(struct fl *fl);
 
 /** Buckets of the fault-latency histogram: bucket i counts faults of [2^i, 2^(i+1)) nanoseconds. */
@@ -371,10 +512,18 @@ struct fl_stats {
 	uint64_t snapshot_early;    /**< writes to pages that were protected before the instant */
 };
 
-/** Copy the counters; size is sizeof(struct fl_stats).  Stops nothing, waits for nobody. */
+/**
+ * Copy the counters to *out; size is sizeof(struct fl_stats), and what this library does not know
+ * of it is 0.  0, or -EINVAL: size is 0.  Takes no lock and waits for nothing; each counter is
+ * right by itself, at a time of its own.
+ */
 int fl_stats(struct fl *fl, struct fl_stats *out, size_t size);
 
-/** Compare the regions with what the kernel has mapped: the number of differences. */
+/**
+ * Compare the regions with what /proc/self/smaps has, for tests: the number of differences, which
+ * are logged at level FL_LOG_WARN; or -EACCES, -EIO, -EMFILE, -ENFILE, -ENOENT or -ENOMEM.
+ * Other calls wait meanwhile, for milliseconds.
+ */
 int fl_verify(struct fl *fl);
 
 #ifdef __cplusplus
