@@ -20,10 +20,8 @@
  * All of them are XXH3, 64 bits, without a seed; that of the sums is made in parts of
  * IMAGE_SUM_BYTES, each but the first with that of the part before as its seed.
  *
- * A change after which a reader of before would take wrong bytes for good ones, or
- * tell them damaged, is another version; readers know all versions up to their own.  Version 1 had
- * no mappings of files: IMAGE_FILE was no word of its sums, and a checksum was
- * raised by 2 only, where it was below 2.
+ * A change after which a reader would take wrong bytes for good ones, or call them
+ * damaged, is another version; a reader knows its own only.
  */
 #ifndef FL_IMAGE_H
 #define FL_IMAGE_H

@@ -72,7 +72,7 @@ static int check_footer(const struct image_footer *f, uint64_t size, char *why, 
 {
 	if (memcmp(f->magic, IMAGE_MAGIC, sizeof(f->magic)) != 0)
 		return refuse(why, why_size, -EINVAL, "not an image, or not a complete one");
-	if (f->version == 0 || f->version > IMAGE_VERSION || f->page_size != IMAGE_PAGE)
+	if (f->version != IMAGE_VERSION || f->page_size != IMAGE_PAGE)
 		return refuse(why, why_size, -EPROTO, "an image of another version (%u)",
 			      f->version);
 	if (f->footer_sum != XXH3_64bits(f, offsetof(struct image_footer, footer_sum)))
@@ -100,7 +100,7 @@ static bool ranges_fit(const struct image *im)
 		if (r->start < last || r->start >= r->end ||
 		    r->end > (linear ? f->end : ADDRESS_MAX) ||
 		    (r->start | r->end) % IMAGE_PAGE != 0 || r->first != pages ||
-		    (r->flags & ~(f->version > 1 ? IMAGE_RANGE_FILE : 0U)) != 0)
+		    (r->flags & ~IMAGE_RANGE_FILE) != 0)
 			return false;
 		pages += (r->end - r->start) / IMAGE_PAGE;
 		if (pages > f->pages ||
@@ -159,8 +159,8 @@ static const char *line_name(const char *line, uint64_t *from, uint64_t *to, uin
 }
 
 /*
- * The mappings of files that the text tells of; before version 2 offsets were not told.  The
- * writer's lines ascend: what does not is of no writer of ours, and passed over.
+ * The mappings of files that the text names.  The writer's lines ascend: one that does not is of
+ * no writer of ours, and passed over.
  */
 static int find_files(struct image *im)
 {
@@ -168,8 +168,6 @@ static int find_files(struct image *im)
 	size_t lines = 0;
 	uint64_t last = 0;
 
-	if (im->footer.version < 2)
-		return 0;
 	for (line = im->maps; (end = strchr(line, '\n')) != NULL; line = end + 1)
 		lines++;
 	im->file = malloc(lines * sizeof(*im->file) + 1);
@@ -246,11 +244,9 @@ void image_close(struct image *im)
 }
 
 /* A checksum is no word of another meaning. */
-static uint64_t raised(const struct image *im, uint64_t h)
+static uint64_t raised(uint64_t h)
 {
-	uint64_t words = im->footer.version > 1 ? IMAGE_FILE + 1 : IMAGE_LOST + 1;
-
-	return h >= words ? h : h + words;
+	return h > IMAGE_FILE ? h : h + IMAGE_FILE + 1;
 }
 
 static const struct image_range *find(const struct image *im, uint64_t addr)
@@ -324,7 +320,7 @@ int image_page(const struct image *im, uint64_t addr, void *page, enum image_pag
 	} else {
 		uint64_t h = XXH3_64bits(page, IMAGE_PAGE);
 
-		if (raised(im, h) != sum)
+		if (raised(h) != sum)
 			*what = IMAGE_PAGE_TORN;
 	}
 	return 0;

@@ -8,6 +8,7 @@
 
 #include "image-read.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -51,8 +52,8 @@ static void seal(struct file *f)
 	foot->footer_sum = sum(foot, offsetof(struct image_footer, footer_sum));
 }
 
-/* Not linear: one range is of a file, from version 2 on. */
-static void make(bool linear, uint32_t version)
+/* Not linear: one range is of a file. */
+static void make(bool linear)
 {
 	struct image_footer *foot = (struct image_footer *)(void *)good.footer;
 	struct image_range *r = (struct image_range *)(void *)good.ranges;
@@ -69,7 +70,7 @@ static void make(bool linear, uint32_t version)
 			.offset = linear ? start - 0x10000 : page * IMAGE_PAGE,
 			.first = page,
 			.prot = 3,
-			.flags = i == FILE_RANGE && !linear && version > 1 ? IMAGE_RANGE_FILE : 0,
+			.flags = i == FILE_RANGE && !linear ? IMAGE_RANGE_FILE : 0,
 		};
 		for (unsigned k = 0; k < n; k++) {
 			char *data = good.data[r[i].offset / IMAGE_PAGE + k];
@@ -85,7 +86,7 @@ static void make(bool linear, uint32_t version)
 	}
 	memcpy(good.maps, MAPS, sizeof(MAPS) - 1);
 	*foot = (struct image_footer){
-		.version = version,
+		.version = IMAGE_VERSION,
 		.page_size = IMAGE_PAGE,
 		.file_size = sizeof(good),
 		.flags = linear ? IMAGE_LINEAR : 0,
@@ -211,15 +212,45 @@ static void files_of_good(const struct image *im)
 	}
 }
 
-static void spoilt_images(void **state)
+static int nameless_file(void)
 {
-	unsigned long rounds = fuzz_number("FUZZ_ROUNDS", 20000), taken = 0, refused = 0;
 	char name[] = "/var/tmp/faultline-fuzz.XXXXXX";
 	int fd = mkstemp(name);
 
-	(void)state;
 	assert_true(fd >= 0);
 	unlink(name);
+	return fd;
+}
+
+static void images_of_other_versions(void **state)
+{
+	static const uint32_t versions[] = {0, IMAGE_VERSION - 1, IMAGE_VERSION + 1};
+	struct image_footer *foot = (struct image_footer *)(void *)bad.footer;
+	int fd = nameless_file();
+
+	(void)state;
+	fuzz_begin();
+	make(false);
+	for (unsigned i = 0; i < 3; i++) {
+		char why[128] = "";
+		struct image im;
+
+		bad = good;
+		foot->version = versions[i];
+		seal(&bad);
+		assert_int_equal(pwrite(fd, &bad, sizeof(bad), 0), sizeof(bad));
+		assert_int_equal(image_open(&im, fd, why, sizeof(why)), -EPROTO);
+		assert_non_null(strstr(why, "another version"));
+	}
+	close(fd);
+}
+
+static void spoilt_images(void **state)
+{
+	unsigned long rounds = fuzz_number("FUZZ_ROUNDS", 20000), taken = 0, refused = 0;
+	int fd = nameless_file();
+
+	(void)state;
 	fuzz_begin();
 	for (unsigned long i = 0; i < rounds; i++) {
 		char why[128] = "";
@@ -228,7 +259,7 @@ static void spoilt_images(void **state)
 		int r;
 
 		if (i % 500 == 0)
-			make(i % 1000 == 0, 1 + i / 1000 % IMAGE_VERSION);
+			make(i % 1000 == 0);
 		bad = good;
 		if (i % 500 != 0)
 			spoil();
@@ -249,7 +280,7 @@ static void spoilt_images(void **state)
 			continue;
 		}
 		taken++;
-		if (i % 500 == 0 && im.footer.version > 1) {
+		if (i % 500 == 0) {
 			char page[IMAGE_PAGE];
 			enum image_page what;
 
@@ -273,6 +304,7 @@ static void spoilt_images(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(images_of_other_versions),
 		cmocka_unit_test(spoilt_images),
 	};
 
