@@ -318,15 +318,6 @@ static void note_changed(const struct pagecache *pc)
 	     WORDS_OF_AT + offsetof(struct words_of, changed));
 }
 
-int cache_leave_to_nobody(const struct pagecache *pc)
-{
-	static const struct words_of none;
-
-	return SYS4(pwrite, pc->state_fd, &none, sizeof(none), WORDS_OF_AT) == (long)sizeof(none)
-		       ? 0
-		       : -ENOMEM;
-}
-
 /* Without its memfds. */
 static struct pagecache *make_bare(struct mm *mm)
 {

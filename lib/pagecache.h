@@ -292,11 +292,6 @@ int cache_take(struct mm *mm, int fd, bool write, const struct cache_before *bef
 	       struct pagecache **out);
 /* Whether that one is the file's: so nothing is to be given back. */
 bool cache_has(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t memfd_ino);
-/*
- * No server takes it over, of which somebody has descriptors who does not know of the lock and
- * of marks: he will let pages in and store to them as he likes.  0 or -ENOMEM.
- */
-int cache_leave_to_nobody(const struct pagecache *pc);
 /* For so long, though nobody maps it: who has the memfd may come. */
 void cache_keep(struct pagecache *pc, uint64_t ns);
 /* Whether it is for that that it is kept just now. */

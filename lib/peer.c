@@ -640,16 +640,13 @@ static long copy_fd(const struct mm *mm, int fd, bool write)
 	return SYS4(openat, mm->proc_fd, path, O_RDONLY | O_CLOEXEC, 0);
 }
 
-int peer_descriptors(const struct peer *peer, uint32_t file, bool marks, int fds[3])
+int peer_descriptors(const struct peer *peer, uint32_t file, int fds[3])
 {
 	const struct peer_file *f = file_of(peer, file);
-	const unsigned n = marks ? 3 : 2;
 
 	if (f == NULL)
 		return -EPROTO;
-	if (!marks && cache_leave_to_nobody(f->pc) != 0)
-		return -ENOMEM;
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = 0; i < 3; i++) {
 		int fd = i == 0 ? f->pc->memfd : i == 1 ? f->pc->state_fd : f->pc->marks_fd;
 		long copy = copy_fd(peer->mm, fd, f->write && i != 1);
 

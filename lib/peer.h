@@ -107,8 +107,8 @@ void peer_end(struct peer *peer);
 long peer_open(struct peer *peer, int fd, bool write);
 /* The same of one of which a server before us has left memfds (pagecache.h). */
 long peer_take(struct peer *peer, int fd, bool write, const struct cache_before *before);
-/* Copies of its memfds for the peer, the last where it wants marks: what it may not write it gets for reading. */
-int peer_descriptors(const struct peer *peer, uint32_t file, bool marks, int fds[3]);
+/* Copies of its memfds for the peer: what it may not write it gets for reading. */
+int peer_descriptors(const struct peer *peer, uint32_t file, int fds[3]);
 void peer_close(struct peer *peer, uint32_t file);
 /* WIRE_MAP. */
 int peer_map(struct peer *peer, const struct wire_msg *m);

@@ -58,9 +58,7 @@ struct link {
 	bool up;	   /* the server reads the faults; else they are ours */
 	uint32_t requests; /* asked so far */
 	bool pending;	   /* messages may wait */
-	bool cleans;	   /* the server tells when it has protected what we may store to, */
-	bool cleaned;	   /* and has done so */
-	bool wants;	   /* the last one took what fl_region_set() said */
+	bool cleaned;	   /* the server has protected something that we may store to */
 	bool faults;	   /* not up: faults may wait */
 	struct {
 		uint32_t request;
@@ -290,12 +288,7 @@ static int say_hello(struct mm *mm, struct link *l, uint32_t again)
 	r = ask(mm, l, &m, &l->uffd, 1, got, &n);
 	for (unsigned i = 0; r == 0 && i < n; i++)
 		SYS1(close, got[i]);
-	/* one of before may be there, though we are newer */
-	if (r == 0 && !(m.flags & WIRE_TAKES))
-		r = -EPROTONOSUPPORT;
-	l->cleans = l->cleaned = r == 0 && (m.flags & WIRE_CLEANS);
-	if (r == 0)
-		l->wants = m.flags & WIRE_WANTS;
+	l->cleaned = r == 0; /* it is yet to be asked for that: keep_robust() */
 	if (r == 0)
 		r = fork_watch(mm, l->sock, true);
 	l->pending = r == 0;
@@ -372,7 +365,7 @@ static int fetch(struct mm *mm, struct share_file *f, int fd)
 	int r;
 
 	wire_init(&m, WIRE_FILE);
-	m.flags = WIRE_MARKS | (f->write ? WIRE_WRITE : 0);
+	m.flags = f->write ? WIRE_WRITE : 0;
 	m.member = f->number;
 	r = ask(mm, mm->share->link, &m, &fd, fd >= 0, got, &n);
 	if (r != 0)
@@ -796,18 +789,13 @@ long share_advise(struct mm *mm, uintptr_t start, uintptr_t end, enum wire_advic
 	return err;
 }
 
-bool share_takes_wishes(const struct mm *mm)
-{
-	return mm->share->link->wants;
-}
-
 long share_want(struct mm *mm, uintptr_t start, uintptr_t end)
 {
 	const struct region *r;
 	uintptr_t s, e;
 	long err = 0;
 
-	if (mm->share == NULL || mm->share->link == NULL || !mm->share->link->wants)
+	if (mm->share == NULL || mm->share->link == NULL)
 		return 0;
 	for (uintptr_t at = start; (r = next_remote(mm, at, end, &s, &e)) != NULL; at = e) {
 		struct wire_msg m;

@@ -74,8 +74,6 @@ uint64_t share_pages(struct mm *mm, uintptr_t start, uintptr_t end);
 /* Whether a shared mapping of the file would be; on an application thread. */
 bool share_would(const struct mm *mm, int fd);
 
-/* Whether the server knows what share_want() tells. */
-bool share_takes_wishes(const struct mm *mm);
 /* Tell what fl_region_set() has said of a range, as its regions have it: 0 or the first -errno. */
 long share_want(struct mm *mm, uintptr_t start, uintptr_t end);
 

@@ -290,6 +290,8 @@ static const char *unreachable(int err)
 		return "its server does not answer in time";
 	case -EACCES:
 		return "permission denied: its directory and socket are not open to this user";
+	case -EPROTONOSUPPORT:
+		return "its server is of another version of faultline";
 	default:
 		return log_strerror(err);
 	}
@@ -298,7 +300,8 @@ static const char *unreachable(int err)
 /* As functions of the library return it. */
 static int known_error(int err)
 {
-	return err == -ECONNREFUSED || err == -ECONNRESET || err == -ETIMEDOUT || err == -EPIPE
+	return err == -ECONNREFUSED || err == -ECONNRESET || err == -ETIMEDOUT || err == -EPIPE ||
+			       err == -EPROTONOSUPPORT
 		       ? -ENOTCONN
 		       : err;
 }

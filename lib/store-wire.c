@@ -122,7 +122,7 @@ static bool sound(const struct wire_msg *m, unsigned nfds)
 	case WIRE_LIMIT:
 		return m->bytes >= WIRE_LIMIT_MIN && m->bytes <= UINT64_MAX / 4;
 	case WIRE_FILE:
-		return (m->flags & ~(WIRE_WRITE | WIRE_MARKS)) == 0;
+		return (m->flags & ~WIRE_WRITE) == 0;
 	case WIRE_TAKE:
 		return (m->flags & ~WIRE_WRITE) == 0 && (nfds == 1 || nfds == 4);
 	case WIRE_MAP:

@@ -27,7 +27,7 @@
  *	                  ◀──────────── ATTACHED, or ERROR
  *	FILE   a descriptor, or the number of a
  *	       file that it has ──────────────▶
- *	                  ◀──────────── ANSWER    its number; memfd, its pages' words
+ *	                  ◀──────────── ANSWER    its number; memfd, its pages' words, marks
  *	MAP, UNMAP  a range ──────────────────▶
  *	                  ◀──────────── ANSWER
  *	ADVISE a range, and what of it ───────▶
@@ -67,7 +67,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION 1U
+#define WIRE_VERSION 2U
 #define WIRE_NAME_MAX 256U /* terminator included */
 #define WIRE_FDS_MAX 4U
 #define WIRE_AREAS_MAX 32U
@@ -109,12 +109,8 @@ enum wire_type {
 #define WIRE_FILES 16U /* but for the next alone: a connection for shared mappings of files */
 #define WIRE_AGAIN 32U /* of a process that has such mappings: faults are not read before GO */
 
-/* Of ATTACHED, on a connection for shared mappings. */
-#define WIRE_TAKES 1U  /* it goes on with what a server before it left: MARKS, TAKE, GO */
-#define WIRE_CLEANS 2U /* it knows STORE */
-#define WIRE_WANTS 4U  /* and what MAP and WANT say in prio and count */
-/* On another one. */
-#define WIRE_LOOKS 2U /* it wants BACKING, to read what the process has mapped */
+/* Of ATTACHED, but for a connection for shared mappings. */
+#define WIRE_LOOKS 1U /* it wants BACKING, to read what the process has mapped */
 
 /*
  * With what a file is opened to be named in TAKE or RETURN; nobody else has use for all of
@@ -125,8 +121,6 @@ enum wire_type {
 
 /* Of FILE and TAKE. */
 #define WIRE_WRITE 1U /* it is to be written, too */
-/* Of FILE. */
-#define WIRE_MARKS 2U /* the memfd of marks is wanted, too */
 
 /* Of FAULT: what it was. */
 #define WIRE_STORES 1U

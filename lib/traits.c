@@ -159,11 +159,6 @@ static bool is_ours_alone(const struct fl_region_options *o)
 	return o != NULL && (o->limit != 0 || o->on_error != NULL);
 }
 
-static bool is_wish(const struct fl_region_options *o)
-{
-	return o != NULL && (o->priority != FL_PRIORITY_NORMAL || o->readahead != 0);
-}
-
 long do_region_set(struct mm *mm, uintptr_t start, uintptr_t end, const struct fl_region_options *o)
 {
 	struct traits *t;
@@ -172,8 +167,7 @@ long do_region_set(struct mm *mm, uintptr_t start, uintptr_t end, const struct f
 
 	if (!all_managed(mm, start, end))
 		return -ENOMEM;
-	if (share_has(mm, start, end) &&
-	    (is_ours_alone(o) || (is_wish(o) && !share_takes_wishes(mm))))
+	if (is_ours_alone(o) && share_has(mm, start, end))
 		return -EOPNOTSUPP;
 	if (o != NULL) {
 		n = take_set(mm);

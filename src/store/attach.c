@@ -295,7 +295,6 @@ static void greet_files(struct conn *c, const int *fds, bool again)
 	c->flags = WIRE_FILES;
 	nstrangers--;
 	wire_init(&m, WIRE_ATTACHED);
-	m.flags = WIRE_TAKES | WIRE_CLEANS | WIRE_WANTS;
 	send_msg(c, &m, NULL, 0);
 }
 
@@ -458,7 +457,7 @@ static void take(struct conn *c, const void *buf, size_t len, const int *fds, un
 	}
 	give_up_fds(c, fds, nfds);
 	refuse(c, err,
-	       err == -EPROTONOSUPPORT ? "this server speaks version 1 of its protocol only"
+	       err == -EPROTONOSUPPORT ? "this server is of another version of faultline"
 	       : err == -EMSGSIZE      ? "a message of another length"
 				       : "a message that is not understood");
 }

@@ -363,7 +363,7 @@ static long do_open(struct pager *p, void *arg)
 	(void)p;
 	if (sys_err(file))
 		return file;
-	err = peer_descriptors(o->peer, (uint32_t)file, (o->m->flags & WIRE_MARKS) != 0, o->out);
+	err = peer_descriptors(o->peer, (uint32_t)file, o->out);
 	if (err != 0 && o->fd >= 0)
 		peer_close(o->peer, (uint32_t)file);
 	return err != 0 ? err : file;
@@ -483,7 +483,7 @@ static int take_file(struct order *o, struct wire_msg *m, const int *fds, unsign
 	if (o->fd >= 0)
 		close(o->fd);
 	m->member = r >= 0 ? (uint32_t)r : 0;
-	*nout = r < 0 ? 0 : (m->flags & WIRE_MARKS) != 0 ? 3 : 2;
+	*nout = r < 0 ? 0 : 3;
 	return r < 0 ? (int)r : 0;
 }
 

@@ -92,7 +92,7 @@ static bool allowed(const struct wire_msg *m, size_t len, unsigned nfds, bool fr
 	case WIRE_FAULT:
 		return nfds == 0 && m->flags < 8 && is_range(m->mm_addr, m->bytes);
 	case WIRE_FILE:
-		return nfds <= 1 && m->flags <= (WIRE_WRITE | WIRE_MARKS);
+		return nfds <= 1 && m->flags <= WIRE_WRITE;
 	case WIRE_BACKING:
 		return nfds <= 2 && (m->mm_addr != 0 || nfds == 0);
 	case WIRE_ANSWER:

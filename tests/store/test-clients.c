@@ -1447,6 +1447,51 @@ static void a_server_that_is_slow(void **state)
 	clean();
 }
 
+/* Nobody goes on with one whose messages mean something else, and one line says why. */
+static void a_server_of_another_version(void **state)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	pid_t other, parent = getpid();
+	struct program p;
+	int text[2];
+
+	(void)state;
+	serve("");
+	assert_int_equal(mkdir(in_base("other"), 0755), 0);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%.64s/other/listener", base);
+	assert_int_equal(symlink(at.sun_path, in_base("other/socket")), 0);
+	assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(listen(listener, 8), 0);
+	assert_int_equal(pipe2(text, O_CLOEXEC), 0);
+	other = fork();
+	assert_true(other >= 0);
+	if (other == 0) {
+		struct wire_msg m;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		wire_init(&m, WIRE_ERROR);
+		m.version = WIRE_VERSION + 1;
+		m.error = -EPROTONOSUPPORT;
+		wire_convert(&m);
+		for (;;)
+			post(accept4(listener, NULL, NULL, SOCK_CLOEXEC), &m, sizeof(m), NULL, 0);
+	}
+	errors = text[1];
+	start(&p, in_base("other"), "6M", 24, 5);
+	await_text(text[0], "its server is of another version of faultline");
+	errors = -1;
+	assert_true(finish(&p) != 0);
+	kill(other, SIGKILL);
+	assert_int_equal(waitpid(other, NULL, 0), other);
+	close(listener);
+	close(text[0]);
+	close(text[1]);
+	clean();
+}
+
 /* --- all at once --- */
 
 static struct shadow *shadow;
@@ -1685,6 +1730,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(a_member_that_spoils_the_map, begin, end),
 		cmocka_unit_test_setup_teardown(descriptors_that_cannot_be_closed, begin, end),
 		cmocka_unit_test_setup_teardown(a_server_that_is_slow, begin, end),
+		cmocka_unit_test_setup_teardown(a_server_of_another_version, begin, end),
 		cmocka_unit_test_setup_teardown(strangers_keep_nobody_out, begin, end),
 		cmocka_unit_test_setup_teardown(swapoff_waits_for_a_slow_device, begin, end),
 		cmocka_unit_test_setup_teardown(another_user, begin, end),
