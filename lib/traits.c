@@ -178,7 +178,9 @@ long do_region_set(struct mm *mm, uintptr_t start, uintptr_t end, const struct f
 			.used = true,
 			.priority = o->priority,
 			.limit = o->limit >> PAGE_SHIFT,
-			.readahead = (uint32_t)(o->readahead >> PAGE_SHIFT),
+			.readahead = o->readahead < FL_WINDOW_MAX * PAGE_SIZE
+					     ? (uint32_t)(o->readahead >> PAGE_SHIFT)
+					     : FL_WINDOW_MAX,
 			.on_error = o->on_error,
 			.error_arg = o->error_arg,
 			.start = vpn_of(start),
