@@ -22,7 +22,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
-#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -341,13 +340,6 @@ static bool set_group(void)
 	return setenv(GROUP_VARIABLE, handle, 1) == 0;
 }
 
-static const char *user_name(void)
-{
-	const struct passwd *pw = getpwuid(getuid());
-
-	return pw != NULL ? pw->pw_name : "USER";
-}
-
 /* That the store can be attached to; *device: a userfaultfd's that it would give us, or -1. */
 static bool check_store(int *device)
 {
@@ -385,11 +377,6 @@ static bool check_machine(int given)
 	if (fd == -ENOSYS)
 		cli_error("Linux 6.8 or later is needed, this is %s (see 'faultline doctor')",
 			  u.release);
-	else if (fd == -EACCES || fd == -EPERM)
-		cli_error("no access to /dev/userfaultfd: %s; 'sudo usermod -aG faultline %s' and "
-			  "a new "
-			  "login give it (see 'faultline doctor')",
-			  strerror((int)-fd), user_name());
 	else
 		cli_error("no access to /dev/userfaultfd: %s (see 'faultline doctor')",
 			  strerror((int)-fd));

@@ -98,8 +98,14 @@ inside setpriv --reuid "$user" --regid "$user" --clear-groups --inh-caps=-all --
 [ "$status" -eq 125 ] || fail "a user without access: status $status"
 [ ! -s "$work/out" ] || fail "a user without access: the program ran"
 [ "$(wc -l <"$work/err")" -eq 1 ] || fail "a user without access: not one line: $(cat "$work/err")"
-grep -q "^faultline: no access to /dev/userfaultfd: .*usermod -aG faultline" "$work/err" ||
-	fail "a user without access: is not told how to get it: $(cat "$work/err")"
+grep -q "^faultline: no access to /dev/userfaultfd: .*'faultline doctor'" "$work/err" ||
+	fail "a user without access: is not told whom to ask: $(cat "$work/err")"
+status=0
+inside setpriv --reuid "$user" --regid "$user" --clear-groups --inh-caps=-all --bounding-set=-all \
+	"$prefix/bin/faultline" doctor --swap-dir "$work/swap" >"$work/out" 2>&1 || status=$?
+[ "$status" -eq 1 ] || fail "doctor, a user without access: status $status"
+grep -q "mend: .*groupadd .*faultline; usermod -aG faultline " "$work/out" ||
+	fail "a user without access: doctor does not tell how to get it: $(cat "$work/out")"
 
 "$work/habits" listed 24 >"$work/native" </dev/null
 inside setpriv --reuid "$user" --regid "$user" --groups "$group" --inh-caps=-all --bounding-set=-all \
