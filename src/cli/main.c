@@ -135,7 +135,7 @@ int main(int argc, char **argv)
 		show_help(stderr);
 		return EXIT_USAGE;
 	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+	if (strcmp(argv[1], "--help") == 0) {
 		show_help(stdout);
 		return EXIT_OK;
 	}

@@ -41,6 +41,7 @@ run 2
 grep -q '^usage: faultline' "$work/err" || fail "no usage without a command"
 
 refuses "unknown option '-x'" -x
+refuses "unknown option '-h'" -h
 refuses "unknown option '--bogus'" --bogus
 refuses "no command 'bogus'" bogus
 refuses "no command 'bogus'" help bogus
