@@ -18,6 +18,16 @@ say() {
 	echo "==> $*"
 }
 
+# End before anything is installed where the kernel is too old.
+need_kernel() {
+	release=$(uname -r)
+	major=${release%%.*}
+	minor=${release#*.}
+	minor=${minor%%[!0-9]*}
+	[ "$major" -gt 6 ] || { [ "$major" -eq 6 ] && [ "$minor" -ge 8 ]; } ||
+		die "Linux 6.8 or later is needed, this is $release; README.md tells how Debian 12 gets it"
+}
+
 # Go on as root: packages are to be installed and /dev/userfaultfd to be opened.
 become_root() {
 	[ "$(id -u)" -eq 0 ] && return
