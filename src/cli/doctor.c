@@ -66,7 +66,9 @@ static enum check_state check_kernel(struct check_result *res)
 	check_found(res, "%s %s; %u.%u or later is needed", u.sysname, u.release, KERNEL_MAJOR,
 		    KERNEL_MINOR);
 	check_mend(res,
-		   "sudo apt-get install -t bookworm-backports linux-image-amd64, then reboot");
+		   "sudo sh -c 'echo deb http://deb.debian.org/debian bookworm-backports main "
+		   ">/etc/apt/sources.list.d/backports.list; apt-get update; apt-get install -t "
+		   "bookworm-backports linux-image-amd64', then reboot (Debian 12)");
 	return CHECK_MISSING;
 }
 
