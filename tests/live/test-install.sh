@@ -53,7 +53,7 @@ if find "$root" -name '*test*' -o -name '*measure*' | grep .; then
 	exit 1
 fi
 
-sed -n '/^## In a C program/,/^Built with/s/^    //p' "$FL_SRC/README.md" >"$work/prog.c"
+sed -n '/^## In a C program/,/^Build it with/s/^    //p' "$FL_SRC/README.md" >"$work/prog.c"
 grep -q fl_mmap "$work/prog.c" || {
 	echo "README.md has no program"
 	exit 1
