@@ -3,10 +3,12 @@
  * verify.h - what the kernel has mapped, held against what we know of it.
  *
  * Two questions about the address space are answered by one walk over
- * /proc/self/smaps: does every region lie in private anonymous mappings of its
- * own protection, registered when armed; and what is all the memory that is not
- * managed?  In a program that was not written for faultline (MM_PRELOAD) private
- * writable anonymous memory must be managed, or not be for a reason.
+ * /proc/self/smaps: does every region lie in private anonymous mappings (a shared
+ * mapping of a file: in mappings of its page cache's memfd) of its own protection,
+ * registered when armed; and what is all the memory that is not managed?  Regions
+ * that are just being replaced (REGION_HELD) are passed over.  In a program that was
+ * not written for faultline (MM_PRELOAD) private writable anonymous memory must be
+ * managed, or not be for a reason.
  *
  * Reasons that the kernel does not tell are kept while the program runs, when
  * somebody will ask (MM_LEFT): mm->left holds what was there before us, what
