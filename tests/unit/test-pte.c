@@ -68,7 +68,7 @@ static enum pte_state next_state(enum pte_state from)
 		[PTE_PRESENT] = 1U << PTE_NONE | 1U << PTE_PRESENT | 1U << PTE_STAGED |
 				1U << PTE_SWAPPED | 1U << PTE_COMPRESSED,
 		[PTE_STAGED] = ALL_STATES,
-		[PTE_SWAPPED] = 1U << PTE_NONE | 1U << PTE_STAGED | 1U << PTE_POISONED,
+		[PTE_SWAPPED] = 1U << PTE_NONE | 1U << PTE_STAGED,
 		[PTE_FILLED] = 1U << PTE_NONE | 1U << PTE_PRESENT,
 		[PTE_POISONED] = 1U << PTE_NONE,
 		[PTE_COMPRESSED] = ALL_STATES & ~(1U << PTE_STAGED | 1U << PTE_FILLED),
@@ -340,6 +340,7 @@ static void an_illegal_transition_ends_the_process(void **state)
 		{PTE_PRESENT, PTE_FILLED},     {PTE_PRESENT, PTE_POISONED},
 		{PTE_COMPRESSED, PTE_STAGED},  {PTE_COMPRESSED, PTE_FILLED},
 		{PTE_SWAPPED, PTE_COMPRESSED}, {PTE_FILLED, PTE_COMPRESSED},
+		{PTE_SWAPPED, PTE_POISONED},
 	};
 
 	(void)state;
