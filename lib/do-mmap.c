@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * do-mmap.c - mapping, unmapping, moving and protecting managed memory; see do.h.
+ *
+ * Invariants, when a call returns:
+ * - While the mm is armed every region is registered and MADV_DONTFORK.
+ * - A page outside of every region has no entry, so it holds no slot, word or object.
+ * - What is new and cannot be registered or noted, for want of memory, is unmapped again
+ *   (-ENOMEM).  What was moved cannot be moved back: registering it is tried again for a
+ *   while, then the process ends with one line.
+ *
+ * Locks: the mm lock, held by the caller.
  */
 #include "do.h"
 

@@ -1,7 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * hold.c - fl_sync(): the changed pages of held mappings go to their file; see
- * hold.h.
+ * hold.h, which also says what is accepted.
+ *
+ * A call is a job that goes through enum hold_phase, once for each file.  Every step is
+ * a hop of SLICE pages or so, that faults may be answered in between; where one has to
+ * wait, the application's thread sleeps on files.event.
+ *
+ * Invariants.
+ * - A bit of job->taken is set from gather_run() until run_end(): for so long the page
+ *   of job->bytes is in use, and the cache's word of the page is LOCKED and WRITEBACK.
+ * - The page cache of job->pc counts the job as a handle from next_part() to settle(),
+ *   so it outlives the job's I/O.
+ * - A job that ends leaves no PTE_SYNC behind in its range: settle() takes each mark
+ *   away, or makes its page clean.
+ *
+ * Locks.  All but mm_hold_sync() runs on a pager with the mm lock held.  mm->holding is
+ * the job whose turn it is.
  */
 #include "hold.h"
 

@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * hop.c - calls handed to a pager by touching a doorbell; see hop.h.
+ *
+ * ring() is the calling thread's half, serve_slot() the pager's.  What serve() does
+ * not finish (HOP_LATER, and a HOP_FAULT whose page is pending) stays RUNNING until
+ * hop_late() or hop_serve_faults() answers it.
+ *
+ * Invariants: hop.h; h->later counts the HOP_FAULTs that are RUNNING between two rounds.
+ *
+ * Locks.  The thread's half takes none.  The pager's runs with the mm lock held, but
+ * for hop_answer_faults(): a thread that is woken takes that lock at its next fault.
  */
 #include "hop.h"
 

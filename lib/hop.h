@@ -21,11 +21,17 @@
  * Threads thus make no system call for want of a doorbell: a strict seccomp
  * filter might not let them.
  *
- * A slot's state is its lock: FREE to OWNED by the thread that takes it
- * (compare and exchange, acquire), OWNED to POSTED (release; pairs with the
- * pager's acquire), POSTED to DONE by the pager (release; pairs with the
- * thread's acquire), DONE to RUNG by the thread, RUNG to FREE by whoever
- * empties the doorbell.
+ * A slot's state is its lock; "exchange" is a compare and exchange, acquire and
+ * release:
+ *
+ *   FREE ──▶ OWNED       the thread that takes it, by exchange
+ *   OWNED ──▶ POSTED     that thread (release; pairs with the next)
+ *   POSTED ──▶ RUNNING   a pager, by exchange: several messages for a touch make one call
+ *   RUNNING ──▶ DONE     a pager, at once or, of HOP_LATER and HOP_FAULT, in a later round
+ *                        (release; pairs with the thread's acquire)
+ *   DONE ──▶ RUNG        the thread, which has the result (release; pairs with the next)
+ *   RUNG ──▶ EMPTYING    a pager, by exchange, before it empties the doorbell
+ *   EMPTYING ──▶ FREE    that pager; to RUNG again where madvise(2) refused
  */
 #ifndef FL_HOP_H
 #define FL_HOP_H

@@ -1,6 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * near.c - a pager and the thread that pages alone, on one CPU; see near.h.
+ *
+ * bind() and unbind() are the pager's, near_leave() and near_end() the program's.
+ *
+ * Invariants.
+ * - While near.bound names a thread, that thread's affinity is near.one, unless somebody
+ *   else has changed it; near.mine is what it gets back, and only if nobody has.
+ * - near.one and near.mine are written by whoever has set near.bound to NEAR_BUSY.
+ * - A pager is bound exactly while its `cpu` is not -1.
+ * - No binding begins while a snapshot is being taken.
+ *
+ * Locks: the pager's half runs with the mm lock held; near.h has the order between it
+ * and the program's half, which takes no lock.
  */
 #include "near.h"
 

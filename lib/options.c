@@ -5,6 +5,13 @@
  * It runs in the constructor of the preload library, before the program and
  * perhaps before the C library is set up, hence no strtoull(3), no errno and
  * no getenv(3).
+ *
+ * Invariants.
+ * - A pointer in struct options is NULL, a constant, or into its own text[0..text_len),
+ *   which only grows: what an earlier option kept stays valid.
+ * - A function that fails has written one line to `why`.
+ *
+ * Locks: none; a struct options belongs to one thread.
  */
 #include "options.h"
 

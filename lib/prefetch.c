@@ -1,6 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * prefetch.c - pages are brought before they are touched; see prefetch.h.
+ *
+ * A job is looked at after each round: begin() starts what room allows, all_came() sees
+ * whether that has come.
+ *
+ * Invariants.
+ * - seen <= at <= end: what lies before `seen` is waited for no more, and `at` is begun
+ *   next.  When no more is to be begun, `end` is moved back to `at`.
+ * - A job on the list owns its eventfd, the pagers' copy; one that do_prefetch() refused
+ *   is its caller's, as is that eventfd.
+ *
+ * Locks.  All runs on a pager with the mm lock held, but for mm_prefetch() and mm_try():
+ * these take no lock, and mm_try() keeps the words that it looks at by files.lookers
+ * (pairs with cache_free()).
  */
 #include "prefetch.h"
 

@@ -1,7 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * readahead.c - windows for first touches, swap-ins and first writes; see
- * readahead.h.
+ * readahead.c - windows for first touches, swap-ins, first writes and pages of files;
+ * see readahead.h, which describes streams and trails.
+ *
+ * Nothing here reads a page or an entry: positions go in, windows come out.
+ *
+ * Invariants.
+ * - A stream is unused, or `next` is where it is expected; its window is at most what
+ *   its last caller allowed.
+ * - The counts of a struct along are of the pages since its last decision.
+ * - A trail's `pages` is the sum of its runs; adjacent pages of one cache are one run.
+ *
+ * Locks: the caller's mm lock guards every structure that is passed in.
  */
 #include "readahead.h"
 

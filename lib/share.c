@@ -4,6 +4,20 @@
  *
  * What is asked on a connection is answered in order, but for syncs; what comes
  * unasked in between is done at once.
+ *
+ * Invariants.
+ * - Every REGION_REMOTE region is registered with the link's userfaultfd, which is the
+ *   same for as long as the process lives, whatever servers come.
+ * - The faults have one reader: the server while the link is `up`, else this process.
+ *   lose() takes them over, connect_again() hands them back.
+ * - A file is `stranded` from the loss of its server until another has taken it.  A page
+ *   of a stranded file is let in with its words locked for reading, and a page that may
+ *   be stored to is marked before that (lock_words(), mark()).
+ * - A file is kept while a region uses it, or while something that was stored in it is
+ *   still to be given back (`waits`).
+ *
+ * Locks: the mm lock, but for share_would(), which takes none.  The file lock of a file's
+ * words is tried, never waited for.
  */
 #include "share.h"
 

@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * tier.c - compressed pages; see tier.h.
+ *
+ * Invariants: tier.h, and
+ * - What a page holds is exchanged in object_moved(), for the object's new place, and in
+ *   write_done(), for a slot; elsewhere it is only released.
+ * - An object's tag is 0, or that of the write that is under way for it.  write_done()
+ *   gives a slot to the owner of an object that still has the tag, and frees it otherwise.
+ * - A slot is busy from write_through() until write_done(), and for good if it failed.
+ *
+ * Locks: the mm lock, which also guards the memory that pages are packed and unpacked in.
+ * On pagers, but for tier_keeps() and tier_unpack(), which a thread that answers its own
+ * faults calls as well (in-thread.h).
  */
 #include "tier.h"
 

@@ -12,8 +12,9 @@
  *
  * Locks: a directory's position (files.c) and a watch (view-proc.c) come before
  * all others: the table of nodes (node.c), the ring's submission side (io.c), names
- * of areas (view.c), areas (areas.c), jobs (attach.c), clients (clients.c), and files
- * that may be cached (shared.c).  None of those is held while another is taken.
+ * of areas (view.c), areas (areas.c), jobs (attach.c), clients (clients.c), what is
+ * behind their mapped files (mapped.c), descriptors to be closed (aside.c), and files that
+ * may be cached (shared.c).  None of those is held while another is taken.
  */
 #ifndef FL_SERVER_H
 #define FL_SERVER_H

@@ -1,6 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * shared.c - one page cache for all clients; see shared.h.
+ *
+ * The server's side of a runtime (lib/) that has one pager and no areas.  Whatever
+ * touches its page cache is a function that run() or hop_run() has the pager call;
+ * workers and attach.c's thread wait for that, and then do what needs no cache.
+ *
+ * Invariants.
+ * - A file of which anything is cached is in the table, from before its first page until
+ *   after its last (note(), forget()).  So who does not find it may go to the host's file.
+ * - `mm`, `mount_dev` and `started` are constant once shared_start() has returned.
+ * - all_returned has each file to which a memfd's stores were given back (RETURN), once:
+ *   with that memfd, the only one that is still taken, and the file's time of change.
+ *
+ * Locks: table_lock guards the table; it is not held during a hop.  `ncached` is atomic,
+ * so that nobody takes the lock while nothing is cached.  all_returned and the static
+ * buffers are attach.c's thread's alone.
  */
 #include "shared.h"
 
