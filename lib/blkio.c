@@ -16,8 +16,8 @@
  * Memory.  Everything is mapped by blkio_open(); the iovecs of a merged
  * submission take memory only when they are first used.
  *
- * Simplifications.  A conflict holds up what was queued after it, conflicting
- * or not: callers do not queue conflicts but by mistake.  Bytes that an
+ * Accepted: a conflict holds up what was queued after it, conflicting or
+ * not: callers do not queue conflicts but by mistake.  Bytes that an
  * attempt moved past the last multiple of 512 are moved again, because direct
  * I/O cannot go on there.
  */

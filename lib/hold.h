@@ -25,8 +25,8 @@
  * An error ends it before that step, and every page of the range stays changed.
  * One call at a time works in a runtime; others wait for their turn.
  *
- * Accepted simplification: a device that writes into a page (direct I/O of the
- * application) is not noticed, as in shared mappings of files.
+ * Accepted: a device that writes into a page (direct I/O of the application) is
+ * not noticed, as in shared mappings of files.
  */
 #ifndef FL_HOLD_H
 #define FL_HOLD_H

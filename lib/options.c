@@ -7,9 +7,9 @@
  * no getenv(3).
  *
  * Invariants.
- * - A pointer in struct options is NULL, a constant, or into its own text[0..text_len),
- *   which only grows: what an earlier option kept stays valid.
- * - A function that fails has written one line to `why`.
+ * - A pointer in struct options is NULL, a constant, or into that struct.  Its text only
+ *   grows, so what an earlier option kept stays valid.
+ * - A function that takes `why` and fails has written one line there.
  *
  * Locks: none; a struct options belongs to one thread.
  */

@@ -34,8 +34,8 @@
  * are compared by checksum with those that were written.  Where they differ it is
  * dirty.  A page that is locked stays RECENT until it is not.
  *
- * Accepted simplifications.  What lasts longer than RECENT_MAX (less, in a small
- * cache: recent_ns()), and ends in a page that is not locked, is not noticed.
+ * Accepted: what lasts longer than RECENT_MAX (less, in a small cache:
+ * recent_ns()), and ends in a page that is not locked, is not noticed.
  * Who waits for the last page while others append to the file waits for one more read
  * each time that its end is seen to have moved meanwhile.
  * What others write to the file is seen when a page is read the next time.

@@ -60,7 +60,7 @@
  * memory: of the other pages it says that they are the file's, and which file that is.
  * So these have no bit, and may be dropped and brought in again.
  *
- * Accepted simplifications.  A device that writes into a pinned frame is not noticed.
+ * Accepted: a device that writes into a pinned frame is not noticed.
  * A kernel access that cannot wait for a pager (FUTEX_WAKE_OP, FUTEX_LOCK_PI) fails with
  * EFAULT on a page that is not saved yet, as on one that is away.
  */

@@ -168,10 +168,12 @@ uint32_t stage_evict(struct mm *mm, vpn_t vpn, uint32_t n);
 
 /*
  * The same for one page of a mapping that is not writable, by copy: the kernel
- * moves frames of writable mappings only.  Accepted simplifications: a device
- * that still writes into the frame, by I/O from before the mapping was made
- * read-only, is not noticed; and mappings that are writable and executable at
- * once (their protection differs from staging's) are not evicted at all.
+ * moves frames of writable mappings only.
+ *
+ * Accepted: a device that still writes into the frame, by I/O from before the
+ * mapping was made read-only, is not noticed; and mappings that are writable
+ * and executable at once (their protection differs from staging's) are not
+ * evicted at all.
  */
 bool stage_evict_readonly(struct mm *mm, vpn_t vpn);
 

@@ -20,7 +20,7 @@
  * and the file is at most twice as large as what was in it, and a step.
  * Without a size it takes no more than half of what the disk has free.
  *
- * Simplifications.  An area has one extent, the file itself: the filesystem
+ * Accepted: an area has one extent, the file itself: the filesystem
  * maps slots to blocks.  A path is compared by name, and by inode when the
  * file is still there.
  *

@@ -12,7 +12,7 @@
  * setfsgid(2) of this thread, capabilities kept, since membership in further
  * groups is known to the kernel's check only.
  *
- * Simplifications.  flock(2) and fcntl(2) locks are kept by the kernel, for all
+ * Accepted: flock(2) and fcntl(2) locks are kept by the kernel, for all
  * users of the mount; those who open DIR/files directly do not see them.
  * O_DIRECT tells the kernel to keep nothing; the host's page cache is used all
  * the same, so that nothing needs alignment.  A default ACL is applied by the

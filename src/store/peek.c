@@ -28,11 +28,11 @@
  * is not cached the file has the bytes: whatever becomes of it from then on, the file
  * never has older ones.  Which file that is the region says, which is looked at again last.
  *
- * Simplifications.  While a file is cut by the process itself its pages beyond the new end
- * are shown as the file has them until that is cut, too.  The tree of regions is read without its lock: a process that
- * changes it all the time, or was stopped in the middle of a change, may show a
- * region too few.  A page is given up, with EIO, when it was on the move in
- * PASSES passes, which take about a second.
+ * Accepted: while a file is cut by the process itself its pages beyond the new end
+ * are shown as the file has them until that is cut, too.  The tree of regions is read
+ * without its lock: a process that changes it all the time, or was stopped in the
+ * middle of a change, may show a region too few.  A page is given up, with EIO, when it
+ * was on the move in PASSES passes, which take about a second.
  */
 #include "peek.h"
 
