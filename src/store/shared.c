@@ -8,7 +8,7 @@
  *
  * Invariants.
  * - A file of which anything is cached is in the table, from before its first page until
- *   after its last (note(), forget()).  So who does not find it may go to the host's file.
+ *   after its last (note(), forget()).  A file that is not there is the host's alone.
  * - `mm`, `mount_dev` and `started` are constant once shared_start() has returned.
  * - all_returned has each file to which a memfd's stores were given back (RETURN), once:
  *   with that memfd, the only one that is still taken, and the file's time of change.
