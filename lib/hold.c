@@ -4,7 +4,7 @@
  * hold.h, which also says what is accepted.
  *
  * A call is a job that goes through enum hold_phase, once for each file.  Every step is
- * a hop of SLICE pages or so, that faults may be answered in between; where one has to
+ * a hop of SLICE pages or so, so that faults are answered in between; where one has to
  * wait, the application's thread sleeps on files.event.
  *
  * Invariants.

@@ -8,8 +8,8 @@
  * Invariants.
  * - A stream is unused, or `next` is where it is expected; its window is at most what
  *   its last caller allowed.
- * - The counts of a struct along are of the pages since its last decision.
- * - A trail's `pages` is the sum of its runs; adjacent pages of one cache are one run.
+ * - `read` and `hits` of a struct along are of the pages since its last decision.
+ * - A trail's `pages` is the sum of its runs.
  *
  * Locks: the caller's mm lock guards every structure that is passed in.
  */

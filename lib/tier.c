@@ -3,7 +3,7 @@
  * tier.c - compressed pages; see tier.h.
  *
  * Invariants: tier.h, and
- * - What a page holds is exchanged in object_moved(), for the object's new place, and in
+ * - An object that a page holds is exchanged in object_moved(), for its new place, and in
  *   write_done(), for a slot; elsewhere it is only released.
  * - An object's tag is 0, or that of the write that is under way for it.  write_done()
  *   gives a slot to the owner of an object that still has the tag, and frees it otherwise.
