@@ -406,11 +406,7 @@ long do_sync_range(struct pager *p, uintptr_t addr, size_t len, struct sync_wait
 			sync_start(p, cache_of(r), wait);
 		last = cache_of(r);
 	}
-	for (uintptr_t at = addr; (r = region_next(&p->mm->regions, at)) != NULL && r->start < end;
-	     at = r->end)
-		if (r->flags & REGION_REMOTE)
-			share_sync(p->mm, r, r->start > at ? r->start : at,
-				   r->end < end ? r->end : end, wait);
+	share_sync(p->mm, addr, end, wait);
 	return 0;
 }
 

@@ -75,10 +75,15 @@ struct map_file {
 	} wait;
 };
 
-/* Who waits for fsync(2) of one file. */
+/* Who waits for fsync(2) of files. */
 struct sync_wait {
-	uint32_t pending; /* futex: files */
+	uint32_t pending; /* futex: files, ranges that a server was asked for, and `ask` */
 	int err;
+	/* of share_sync(): what the server is still to be asked for; the mm lock */
+	struct {
+		struct sync_wait *next;
+		uintptr_t at, end;
+	} ask;
 };
 
 /*

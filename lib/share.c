@@ -77,7 +77,8 @@ struct link {
 	struct {
 		uint32_t request;
 		struct sync_wait *wait; /* NULL: free */
-	} sync[SYNCS_MAX];
+	} sync[SYNCS_MAX];		/* more would not fit the socket, */
+	struct sync_wait *waiting;	/* so these wait for others to end */
 };
 
 struct share_file {
@@ -123,16 +124,29 @@ static struct share_file *file_of(const struct region *r)
 
 /* ---- connections ---- */
 
-static void sync_ends(struct link *l, unsigned i, int err)
+static void part_ends(struct sync_wait *wait, int err)
 {
-	struct sync_wait *wait = l->sync[i].wait;
-
-	l->sync[i].wait = NULL;
 	if (err != 0)
 		wait->err = err;
 	/* Release: pairs with the acquire load of who waits. */
 	__atomic_fetch_sub(&wait->pending, 1, __ATOMIC_RELEASE);
 	futex_wake(&wait->pending, 1);
+}
+
+static void sync_ends(struct link *l, unsigned i, int err)
+{
+	struct sync_wait *wait = l->sync[i].wait;
+
+	l->sync[i].wait = NULL;
+	part_ends(wait, err);
+}
+
+static void waiting_ends(struct link *l, int err)
+{
+	struct sync_wait *wait = l->waiting;
+
+	l->waiting = wait->ask.next;
+	part_ends(wait, err);
 }
 
 /* Who waits for an answer asks again. */
@@ -184,6 +198,8 @@ static void lose(struct mm *mm, struct link *l)
 	for (unsigned i = 0; i < SYNCS_MAX; i++)
 		if (l->sync[i].wait != NULL)
 			sync_ends(l, i, -EIO);
+	while (l->waiting != NULL)
+		waiting_ends(l, -EIO);
 	for (struct share_file *f = mm->share->files; f != NULL; f = f->next) {
 		mapped |= f->users.count != 0;
 		f->stranded = true;
@@ -211,6 +227,7 @@ static void lose(struct mm *mm, struct link *l)
 }
 
 static void answer(struct mm *mm, uintptr_t addr, uint32_t what);
+static void ask_syncs(struct mm *mm, struct link *l);
 
 /* What comes unasked, and the ends of syncs. */
 static void hear(struct mm *mm, struct link *l, const struct wire_msg *m)
@@ -235,6 +252,7 @@ static void hear(struct mm *mm, struct link *l, const struct wire_msg *m)
 	for (unsigned i = 0; m->type == WIRE_ANSWER && i < SYNCS_MAX; i++)
 		if (l->sync[i].wait != NULL && l->sync[i].request == m->request)
 			sync_ends(l, i, m->error);
+	ask_syncs(mm, l);
 }
 
 /*
@@ -877,31 +895,80 @@ long share_relock(struct mm *mm, uintptr_t start, uintptr_t end)
 	return err;
 }
 
-void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_t end,
-		struct sync_wait *wait)
+/*
+ * The next range from `at` on in which all that the server pages may be stored to here: it goes
+ * over what else is there.  What may only be read is for others to write.
+ */
+static bool next_span(struct mm *mm, struct sync_wait *wait, uintptr_t *start, uintptr_t *end)
 {
-	struct link *l = mm->share->link;
-	bool lost = file_of(r)->stranded;
-	struct wire_msg m;
+	const struct region *r;
+	uintptr_t s, e;
+
+	*start = *end = 0;
+	for (uintptr_t at = wait->ask.at; (r = next_remote(mm, at, wait->ask.end, &s, &e)) != NULL;
+	     at = e) {
+		if (!file_of(r)->write) {
+			if (*end != 0)
+				break;
+			continue;
+		}
+		if (file_of(r)->stranded) {
+			wait->err = -EIO;
+			continue;
+		}
+		if (*end == 0)
+			*start = s;
+		*end = e;
+	}
+	wait->ask.at = *end;
+	return *end != 0;
+}
+
+/* As many of those that wait as there is room for. */
+static void ask_syncs(struct mm *mm, struct link *l)
+{
 	unsigned i = 0;
 
-	if (!file_of(r)->write)
-		return;
-	while (i < SYNCS_MAX && l->sync[i].wait != NULL)
-		i++;
-	if (lost || i == SYNCS_MAX) {
-		wait->err = lost ? -EIO : -ENOMEM;
-		return;
+	while (l->waiting != NULL) {
+		struct wire_msg m;
+		uintptr_t start, end;
+
+		while (i < SYNCS_MAX && l->sync[i].wait != NULL)
+			i++;
+		if (i == SYNCS_MAX)
+			return;
+		if (!next_span(mm, l->waiting, &start, &end)) {
+			waiting_ends(l, 0);
+			continue;
+		}
+		wire_init(&m, WIRE_SYNC);
+		m.request = ++l->requests;
+		m.mm_addr = start;
+		m.bytes = end - start;
+		l->sync[i].request = m.request;
+		l->sync[i].wait = l->waiting;
+		__atomic_fetch_add(&l->waiting->pending, 1, __ATOMIC_RELAXED);
+		if (stored_send(l->sock, &m, NULL, 0) != 0)
+			lose(mm, l);
 	}
-	wire_init(&m, WIRE_SYNC);
-	m.request = ++l->requests;
-	m.mm_addr = start;
-	m.bytes = end - start;
-	l->sync[i].request = m.request;
-	l->sync[i].wait = wait;
+}
+
+void share_sync(struct mm *mm, uintptr_t start, uintptr_t end, struct sync_wait *wait)
+{
+	struct sync_wait **last;
+	struct link *l;
+
+	if (!share_has(mm, start, end))
+		return;
+	l = mm->share->link;
+	for (last = &l->waiting; *last != NULL; last = &(*last)->ask.next)
+		;
+	*last = wait;
+	wait->ask.next = NULL;
+	wait->ask.at = start;
+	wait->ask.end = end;
 	__atomic_fetch_add(&wait->pending, 1, __ATOMIC_RELAXED);
-	if (stored_send(l->sock, &m, NULL, 0) != 0)
-		lose(mm, l);
+	ask_syncs(mm, l);
 }
 
 /* ---- in rounds ---- */
@@ -1634,6 +1701,7 @@ int share_forked(struct mm *mm, int sock)
 		return (int)r;
 	for (unsigned i = 0; i < SYNCS_MAX; i++)
 		l->sync[i].wait = NULL;
+	l->waiting = NULL;
 	l->uffd = (int)r;
 	l->sock = sock;
 	l->faults = true;

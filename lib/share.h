@@ -84,9 +84,8 @@ void share_madvise(struct mm *mm, uintptr_t start, uintptr_t end, int advice);
 /* Tell which parts are locked, as their regions say: 0 or the first -errno. */
 long share_relock(struct mm *mm, uintptr_t start, uintptr_t end);
 
-/* Write and make durable what is dirty of [start, end) of a region; counts in wait. */
-void share_sync(struct mm *mm, const struct region *r, uintptr_t start, uintptr_t end,
-		struct sync_wait *wait);
+/* Write and make durable what is dirty of [start, end); counts in wait. */
+void share_sync(struct mm *mm, uintptr_t start, uintptr_t end, struct sync_wait *wait);
 
 /* The word of a cached page (pagecache.h). */
 uint32_t share_word(const struct region *r, uint64_t page);

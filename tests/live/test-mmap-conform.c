@@ -813,6 +813,81 @@ static void errors_of_msync(void **state)
 	end_file(fd);
 }
 
+/* Parts that may be written lie between others that may not, more than are synced at one time. */
+static void many_parts_are_synced(void **state)
+{
+	const size_t n = 400;
+	int fd = make_file(n, 0);
+	int ro = open(path, O_RDONLY);
+	char *p = map_file(n * PG, RW, MAP_SHARED, fd, 0);
+
+	(void)state;
+	for (unsigned round = 1; round <= 2; round++) {
+		for (size_t i = 0; i < n; i += 2)
+			live_page(p, i)[3] = round * 1000 + i;
+		/* one mapping for each page; then every other one may only be read */
+		for (size_t i = 1; i < n; i += 2) {
+			char *at = p + i * PG;
+
+			if (round == 1)
+				assert_int_equal(s_mprotect(at, PG, PROT_READ), 0);
+			else
+				assert_int_equal(s_mmap(at, PG, PROT_READ, MAP_SHARED | MAP_FIXED,
+							ro, (off_t)(i * PG)),
+						 (long)at);
+		}
+		assert_int_equal(s_msync(p, n * PG, MS_SYNC), 0);
+		for (size_t i = 0; i < n; i++)
+			assert_int_equal(word_of_file(fd, i, 3),
+					 i % 2 == 0 ? round * 1000 + i : expected(i, 3));
+	}
+	s_munmap(p, n * PG);
+	close(ro);
+	end_file(fd);
+}
+
+#define SYNCERS 200U
+#define SYNC_ROUNDS 3U
+static pthread_barrier_t sync_start;
+static char *sync_base;
+
+static void *sync_page(void *arg)
+{
+	size_t i = (size_t)arg;
+
+	pthread_barrier_wait(&sync_start);
+	for (unsigned round = 1; round <= SYNC_ROUNDS; round++) {
+		int r;
+
+		live_page(sync_base, i)[3] = round * 1000 + i;
+		r = s_msync(sync_base + i * PG, PG, MS_SYNC);
+		if (r != 0)
+			return (void *)(long)r;
+	}
+	return NULL;
+}
+
+static void many_threads_sync(void **state)
+{
+	int fd = make_file(SYNCERS, 0);
+	pthread_t t[SYNCERS];
+	void *r;
+
+	(void)state;
+	sync_base = map_file(SYNCERS * PG, RW, MAP_SHARED, fd, 0);
+	assert_int_equal(pthread_barrier_init(&sync_start, NULL, SYNCERS), 0);
+	for (size_t i = 0; i < SYNCERS; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, sync_page, (void *)i), 0);
+	for (size_t i = 0; i < SYNCERS; i++) {
+		assert_int_equal(pthread_join(t[i], &r), 0);
+		assert_int_equal((long)r, 0);
+		assert_int_equal(word_of_file(fd, i, 3), SYNC_ROUNDS * 1000 + i);
+	}
+	pthread_barrier_destroy(&sync_start);
+	s_munmap(sync_base, SYNCERS * PG);
+	end_file(fd);
+}
+
 static void advice_keeps_the_content(void **state)
 {
 	const int advice[] = {MADV_NORMAL, MADV_SEQUENTIAL, MADV_RANDOM,  MADV_WILLNEED,
@@ -974,7 +1049,7 @@ static void unmapping_writes(void **state)
 
 static void pages_can_be_rearranged(void **state)
 {
-	const size_t n = 64;
+	const size_t n = 300;
 	int fd = make_file(n, 0);
 	char *p = map_file(n * PG, RW, MAP_SHARED, fd, 0);
 	char *q = map_file(n * PG, PROT_READ, MAP_SHARED, fd, 0);
@@ -1547,6 +1622,8 @@ int main(int argc, char **argv)
 		BOTH(moving_keeps_what_was_written),
 		BOTH(parts_can_be_unmapped),
 		BOTH(errors_of_msync),
+		BOTH(many_parts_are_synced),
+		BOTH(many_threads_sync),
 		BOTH(advice_keeps_the_content),
 		BOTH(removed_pages_are_zeros),
 		BOTH(removing_passes_by_a_gap),
