@@ -1108,12 +1108,21 @@ static void sync_done(struct file_io *io, int res)
 	job_ends(mm, job, res);
 }
 
-/* All is written: to the disk with it. */
+/* Whether another range of the file is still to be written for the same call. */
+static bool is_followed(const struct mm *mm, const struct sync_job *job)
+{
+	for (const struct sync_job *j = mm->peers.jobs; j != NULL; j = j->next)
+		if (j != job && j->call == job->call && j->pc == job->pc && !j->durable)
+			return true;
+	return false;
+}
+
+/* All is written: to the disk with it, of several ranges of a file with the last. */
 static void make_durable(struct pager *p, struct sync_job *job)
 {
 	struct file_io *io;
 
-	if (!job->pc->writable || job->call->written) {
+	if (!job->pc->writable || job->call->written || is_followed(p->mm, job)) {
 		job_ends(p->mm, job, 0);
 		return;
 	}
