@@ -19,7 +19,6 @@
 #include "share.h"
 #include "source.h"
 #include "sys.h"
-#include "uffd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -251,19 +250,6 @@ long do_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, uint64_t pag
 
 /* ---- msync ---- */
 
-/* Whether something of the range is not mapped at all. */
-static bool has_gap(struct mm *mm, uintptr_t at, uintptr_t end)
-{
-	uintptr_t s, e;
-
-	while (at < end) {
-		if (!uffd_vma_next(mm->maps_fd, at, &s, &e) || s > at)
-			return true;
-		at = e;
-	}
-	return false;
-}
-
 /* The first shared region in [at, end) that is ours: its part of the range, by pages of its file. */
 static const struct region *next_shared(struct mm *mm, uintptr_t at, uintptr_t end, uint64_t *page,
 					uint64_t *stop)
@@ -349,8 +335,6 @@ long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned r
 	}
 	if (first != 0)
 		return (long)first;
-	if (has_gap(mm, addr, end))
-		return -ENOMEM;
 	return round == 0 && !any;
 }
 

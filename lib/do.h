@@ -96,7 +96,7 @@ long do_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, uint64_t pag
 long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 		      uintptr_t new_addr);
 /*
- * One step of msync(2).  Round 0 checks and starts.  An address: what is to be
+ * One step of msync(2), of what is ours.  Round 0 checks and starts.  An address: what is to be
  * written of the range from there on is not yet, call again for that when
  * files.event has grown; 0: done; 1: done, and there was no shared mapping.
  */

@@ -766,15 +766,18 @@ static long sync_range(struct mm *mm, uintptr_t addr, size_t len)
 
 long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags)
 {
+	/*
+	 * The kernel writes what is its own of the range, and says what is wrong with the call, or
+	 * not mapped.  What is ours is anonymous or of memfds to it: there is nothing to write.
+	 */
+	const long kernel = sys_bare(SYS_msync, (long)addr, (long)len, flags, 0, 0, 0);
 	uintptr_t at = addr;
 	unsigned round = 0;
-	long err;
 	long r;
 
-	if ((addr & ~PAGE_MASK) || len == 0 || addr + page_up(len) < addr || !mm_armed(mm) ||
-	    (flags & ~(MS_ASYNC | MS_SYNC | MS_INVALIDATE)) ||
-	    (flags & (MS_ASYNC | MS_SYNC)) == (MS_ASYNC | MS_SYNC) || !ours(mm, addr, len))
-		return sys_bare(SYS_msync, (long)addr, (long)len, flags, 0, 0, 0);
+	if (kernel == -EINVAL || kernel == -EBUSY || len == 0 || addr + page_up(len) < addr ||
+	    !mm_armed(mm) || !ours(mm, addr, len))
+		return kernel;
 	for (;;) {
 		/* Acquire: pairs with the release in writeback.c; an end that comes later is seen by the wait. */
 		uint32_t event = __atomic_load_n(&mm->files.event, __ATOMIC_ACQUIRE);
@@ -786,15 +789,12 @@ long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags)
 		at = (uintptr_t)r;
 		futex_wait(&mm->files.event, event, EVENT_PATIENCE);
 	}
-	if (r == 1) /* of no file, or private: nothing to write */
-		return 0;
-	/* what is not mapped may lie before where the last step began */
-	if (r == 0 && at != addr)
-		r = hop_call(mm, HOP_MSYNC, (long)addr, (long)page_up(len), 0, round, 0, 0, 0);
-	if ((r != 0 && r != -ENOMEM) || !(flags & MS_SYNC))
-		return r;
-	err = sync_range(mm, addr, len);
-	return err != 0 ? err : r;
+	/* 1: of no file, or private: nothing to write */
+	if (r == 0 && (flags & MS_SYNC))
+		r = sync_range(mm, addr, len);
+	if (kernel != 0 && kernel != -ENOMEM)
+		return kernel;
+	return r < 0 ? r : kernel;
 }
 
 long mm_ftruncate(struct mm *mm, int fd, long len)

@@ -813,6 +813,68 @@ static void errors_of_msync(void **state)
 	end_file(fd);
 }
 
+/* Of the mapping that begins there what is not written, by /proc/self/smaps. */
+static size_t dirty_kb(const char *at)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	unsigned long start, end, kb;
+	bool there = false;
+	size_t dirty = 0;
+	char line[512];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) != NULL) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			there = start == (unsigned long)at;
+		else if (there && (sscanf(line, "Shared_Dirty: %lu", &kb) == 1 ||
+				   sscanf(line, "Private_Dirty: %lu", &kb) == 1))
+			dirty += kb;
+	}
+	fclose(f);
+	return dirty;
+}
+
+/* A mapping that is the kernel's, since its file is not chosen and it is made by the kernel's call. */
+static void msync_writes_what_is_beside(void **state)
+{
+	char name[] = "/var/tmp/conform-XXXXXX";
+	int fd = make_file(12, 0);
+	char *p = map_file(12 * PG, RW, MAP_SHARED, fd, 0), *q = p + 4 * PG;
+	int other = mkstemp(name);
+
+	(void)state;
+	assert_true(other >= 0);
+	assert_int_equal(unlink(name), 0);
+	assert_int_equal(ftruncate(other, 4 * PG), 0);
+	assert_int_equal(s_munmap(q, 4 * PG), 0);
+	assert_ptr_equal(mmap(q, 4 * PG, RW, MAP_SHARED | MAP_FIXED_NOREPLACE, other, 0), q);
+	for (size_t i = 0; i < 12; i++)
+		live_page(p, i)[3] = 600 + i;
+	assert_int_not_equal(dirty_kb(q), 0);
+	assert_int_equal(s_msync(p, 12 * PG, MS_SYNC), 0);
+	assert_int_equal(dirty_kb(q), 0);
+	for (size_t i = 0; i < 12; i++)
+		if (i < 4 || i >= 8)
+			assert_int_equal(word_of_file(fd, i, 3), 600 + i);
+	/* what the kernel has to say of it is the answer */
+	assert_int_equal(s_mlock(q, PG), 0);
+	assert_int_equal(s_msync(p, 12 * PG, MS_INVALIDATE), -EBUSY);
+	assert_int_equal(s_munlock(q, PG), 0);
+	assert_int_equal(s_msync(p, 12 * PG, MS_INVALIDATE), 0);
+	/* with a gap all that is mapped is written */
+	live_page(p, 1)[3] = live_page(p, 9)[3] = live_page(q, 3)[3] = 700;
+	assert_int_equal(s_munmap(q, PG), 0);
+	q += PG;
+	assert_int_not_equal(dirty_kb(q), 0);
+	assert_int_equal(s_msync(p, 12 * PG, MS_SYNC), -ENOMEM);
+	assert_int_equal(dirty_kb(q), 0);
+	assert_int_equal(word_of_file(fd, 1, 3), 700);
+	assert_int_equal(word_of_file(fd, 9, 3), 700);
+	s_munmap(p, 12 * PG);
+	close(other);
+	end_file(fd);
+}
+
 /* Parts that may be written lie between others that may not, more than are synced at one time. */
 static void many_parts_are_synced(void **state)
 {
@@ -1622,6 +1684,7 @@ int main(int argc, char **argv)
 		BOTH(moving_keeps_what_was_written),
 		BOTH(parts_can_be_unmapped),
 		BOTH(errors_of_msync),
+		BOTH(msync_writes_what_is_beside),
 		BOTH(many_parts_are_synced),
 		BOTH(many_threads_sync),
 		BOTH(advice_keeps_the_content),
