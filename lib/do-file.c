@@ -180,9 +180,10 @@ long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_l
 	uint64_t page = vpn_of(old) + found->delta;
 	size_t from = page_up(old_len);
 	size_t to = page_up(new_len);
+	size_t kept = from < to ? from : to;
 	bool move = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
 	struct region r;
-	long at;
+	long at = 0;
 
 	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) || to == 0 ||
 	    ((move || from == 0) && !(flags & MREMAP_MAYMOVE)) ||
@@ -191,32 +192,35 @@ long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_l
 	if ((flags & MREMAP_FIXED) &&
 	    ((new_addr & ~PAGE_MASK) || (old < new_addr + to && new_addr < old + from)))
 		return -EINVAL;
-	found = old + from >= old ? last_part(mm, found, old + from) : NULL;
+	/* what stays where it is, and what is cut off, may be of several mappings */
+	if (!move && from != 0 && to <= from) {
+		if (to < from)
+			at = do_munmap(mm, old + to, from - to);
+		return sys_err(at) ? at : (long)old;
+	}
+	found = old + kept >= old ? last_part(mm, found, old + kept) : NULL;
 	if (found == NULL)
 		return -EFAULT;
 	r = *found;
 	if (!move && from != 0) {
-		if (to < from)
-			at = do_munmap(mm, old + to, from - to);
-		else
-			at = to == from ? 0 : -ENOMEM;
-		if (to > from && old + from == r.end)
+		at = -ENOMEM;
+		if (old + from == r.end)
 			at = map_again(mm, &r, old + from, to - from, MAP_FIXED_NOREPLACE,
 				       page + (from >> PAGE_SHIFT));
 		if (!sys_err(at))
 			return (long)old;
-		if (to < from || !(flags & MREMAP_MAYMOVE))
-			return to < from ? at : -ENOMEM;
+		if (!(flags & MREMAP_MAYMOVE))
+			return -ENOMEM;
 	}
 	at = map_again(mm, &r, flags & MREMAP_FIXED ? new_addr : 0, to,
 		       flags & MREMAP_FIXED ? MAP_FIXED : 0, page);
-	if (!sys_err(at) &&
-	    copy_traits(mm, old, old + (from < to ? from : to), (uintptr_t)at) != 0) {
+	if (sys_err(at))
+		return at;
+	if (copy_traits(mm, old, old + kept, (uintptr_t)at) != 0 ||
+	    (from != 0 && !(flags & MREMAP_DONTUNMAP) && sys_err(do_munmap(mm, old, from)))) {
 		do_munmap(mm, (uintptr_t)at, to);
-		at = -ENOMEM;
+		return -ENOMEM;
 	}
-	if (!sys_err(at) && from != 0 && !(flags & MREMAP_DONTUNMAP))
-		do_munmap(mm, old, from);
 	return at;
 }
 

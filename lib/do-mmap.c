@@ -357,9 +357,14 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 		SYS3(madvise, old, from_len, MADV_DOFORK);
 	if (flags & MREMAP_FIXED)
 		share_leave(mm, new_addr, new_addr + to_len);
+	/* what is cut off may be of any mappings */
+	if (to_len < from_len)
+		share_leave(mm, old + to_len, old + from_len);
 	r = SYS5(mremap, old, old_len, new_len, flags, new_addr);
 	if ((flags & MREMAP_FIXED) && sys_err(r))
 		share_return(mm, new_addr, new_addr + to_len);
+	if (to_len < from_len && sys_err(r))
+		share_return(mm, old + to_len, old + from_len);
 	if (mm->armed && (flags & MREMAP_MAYMOVE) && from_len != 0 &&
 	    (sys_err(r) || r == (long)old || (flags & MREMAP_DONTUNMAP)))
 		SYS3(madvise, old, from_len, MADV_DONTFORK);
@@ -426,45 +431,67 @@ long do_brk(struct mm *mm, uintptr_t addr)
 }
 
 /*
- * A range of several kernel mappings.  A kernel that moves such a range does
- * so one by one, keeps the gaps between them, and stops in the middle at the
- * first that is registered with a userfaultfd: so that we know how far it came,
- * they are moved one by one here.  Only a move to a given place, without a
- * change of size, takes several at all; the answer to all else is the kernel's.
+ * A range of several mappings, of the kernel's or of ours.  A kernel that moves such a range does
+ * so one by one, keeps the gaps between them, and refuses those that are registered with a
+ * userfaultfd; and shared ones of ours are mapped anew.  So they are moved one by one here, up to
+ * the first that cannot be.
  */
-long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
-	       uintptr_t new_addr)
+static long move_parts(struct mm *mm, uintptr_t old, size_t len, int flags, uintptr_t new_addr)
 {
-	const int move = MREMAP_MAYMOVE | MREMAP_FIXED;
-	uintptr_t len = page_up(old_len);
-	uintptr_t at = old;
-	uintptr_t start = old;
-	uintptr_t end = mm->armed && len != 0 ? uffd_vma_end(mm->maps_fd, old) : 0;
-	const struct region *r = region_find(&mm->regions, old);
+	uintptr_t at = old, start, end, to;
 
-	if (r != NULL && (r->flags & REGION_SHARED))
-		return do_mremap_shared(mm, old, old_len, new_len, flags, new_addr);
-	if (end == 0 || end >= old + len || (flags & ~MREMAP_DONTUNMAP) != move ||
-	    page_up(new_len) != len || (new_addr & ~PAGE_MASK))
-		return move_mapping(mm, old, old_len, new_len, flags, new_addr);
 	if (old < new_addr + len && new_addr < old + len)
 		return -EINVAL;
-	do {
+	while (at < old + len && uffd_vma_next(mm->maps_fd, at, &start, &end) &&
+	       start < old + len) {
+		const struct region *r;
+		bool shared;
 		long err;
 
 		/* what was moved may have been merged with what comes next */
 		if (start < at)
 			start = at;
+		r = region_find(&mm->regions, start);
+		shared = r != NULL && (r->flags & REGION_SHARED);
+		if (shared)
+			end = r->end;
 		if (end > old + len)
 			end = old + len;
-		err = move_mapping(mm, start, end - start, end - start, flags,
-				   new_addr + (start - old));
+		to = new_addr + (start - old);
+		err = shared ? do_mremap_shared(mm, start, end - start, end - start, flags, to)
+			     : move_mapping(mm, start, end - start, end - start, flags, to);
 		if (sys_err(err))
 			return err;
 		at = end;
-	} while (at < old + len && uffd_vma_next(mm->maps_fd, at, &start, &end) &&
-		 start < old + len);
+	}
+	/* the kernel did not say what comes next */
+	if (at < old + len && region_overlaps(&mm->regions, at, old + len))
+		return -ENOMEM;
 	return (long)new_addr;
+}
+
+/*
+ * Only a move to a given place, without a change of size, takes several mappings at all; the answer
+ * to all else is the kernel's.
+ */
+long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
+	       uintptr_t new_addr)
+{
+	const int move = MREMAP_MAYMOVE | MREMAP_FIXED;
+	const struct region *r = region_find(&mm->regions, old);
+	bool shared = r != NULL && (r->flags & REGION_SHARED);
+	uintptr_t len = page_up(old_len);
+	uintptr_t end = 0; /* of the first one; 0: there is none */
+
+	if (shared)
+		end = r->end;
+	else if (mm->armed && len != 0)
+		end = uffd_vma_end(mm->maps_fd, old);
+	if (end != 0 && end < old + len && (flags & ~MREMAP_DONTUNMAP) == move &&
+	    page_up(new_len) == len && !(new_addr & ~PAGE_MASK))
+		return move_parts(mm, old, len, flags, new_addr);
+	return shared ? do_mremap_shared(mm, old, old_len, new_len, flags, new_addr)
+		      : move_mapping(mm, old, old_len, new_len, flags, new_addr);
 }
 
 long do_register(struct mm *mm, uintptr_t start, uintptr_t end, int prot)

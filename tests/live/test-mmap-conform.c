@@ -132,6 +132,26 @@ static int make_file(size_t n, size_t tail)
 	return fd;
 }
 
+/* Another one, without a name, whose pages' third words are 9000 and so on. */
+static int make_other(size_t n)
+{
+	char name[sizeof(path) + 8];
+	int fd;
+
+	snprintf(name, sizeof(name), "%s-other", path);
+	fd = open(name, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t w = 9000 + i;
+
+		assert_int_equal(pwrite(fd, &w, sizeof(w), (off_t)(i * PG + 2 * sizeof(w))),
+				 sizeof(w));
+	}
+	assert_int_equal(ftruncate(fd, (off_t)(n * PG)), 0);
+	unlink(name);
+	return fd;
+}
+
 static void end_file(int fd)
 {
 	close(fd);
@@ -761,6 +781,199 @@ static void moving_keeps_what_was_written(void **state)
 		s_munmap(room, 64 * PG);
 		end_file(fd);
 	}
+}
+
+/* Of the kernel's calls: it moves several mappings at once since Linux 6.17. */
+static void need_moves_of_several(void)
+{
+	const int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+	char *p;
+	long r;
+
+	if (fl != NULL)
+		return;
+	p = map_file(4 * PG, RW, ANON, -1, 0);
+	assert_int_equal(s_mprotect(p, PG, PROT_READ), 0);
+	r = s_mremap(p, 2 * PG, 2 * PG, flags, p + 2 * PG);
+	s_munmap(p, 4 * PG);
+	if (r == -EFAULT)
+		test_skip("this kernel moves one mapping at a time");
+	assert_true(r > 0);
+}
+
+#define PARTS 6U
+#define PART_PAGES 8U
+#define PART (PART_PAGES * PG)
+
+/* Memory, the file's pages, a gap, and three times its pages. */
+static void map_parts(char *p, int fd, int ro)
+{
+	const int fixed = MAP_FIXED;
+
+	assert_int_equal(s_mmap(p, PART, RW, ANON | fixed, -1, 0), (long)p);
+	p += PART;
+	assert_int_equal(s_mmap(p, PART, RW, MAP_SHARED | fixed, fd, 0), (long)p);
+	p += PART;
+	assert_int_equal(s_munmap(p, PART), 0);
+	p += PART;
+	assert_int_equal(s_mmap(p, PART, RW, MAP_PRIVATE | fixed, fd, PART), (long)p);
+	p += PART;
+	assert_int_equal(s_mmap(p, PART, RW, MAP_SHARED | fixed, fd, 2 * PART), (long)p);
+	assert_int_equal(s_mprotect(p + PART / 2, PART / 2, PROT_READ), 0);
+	p += PART;
+	assert_int_equal(s_mmap(p, PART, PROT_READ, MAP_SHARED | fixed, ro, 3 * PART), (long)p);
+}
+
+/* In the parts from `first` on, of which the last one and a half may only be read. */
+#define WRITABLE (4 * PART_PAGES + PART_PAGES / 2)
+
+static void store_in_parts(char *p, unsigned first)
+{
+	for (size_t i = first * PART_PAGES; i < WRITABLE; i++)
+		if (i / PART_PAGES != 2 && i % 3 == 0)
+			live_page(p, i)[5] = 7000 + i;
+}
+
+static void check_parts(char *p, unsigned first)
+{
+	for (size_t i = first * PART_PAGES; i < PARTS * PART_PAGES; i++) {
+		size_t page = i - (i < 2 * PART_PAGES ? PART_PAGES : 2 * PART_PAGES);
+		bool stored = i % 3 == 0 && i < WRITABLE;
+		bool anon = i < PART_PAGES;
+
+		if (i / PART_PAGES == 2) {
+			assert_int_equal(touch(p + i * PG, false), SIGSEGV);
+			continue;
+		}
+		if (stored)
+			assert_int_equal(live_page(p, i)[5], 7000 + i);
+		else
+			assert_int_equal(live_page(p, i)[5], anon ? 0 : expected(page, 5));
+		assert_int_equal(live_page(p, i)[6], anon ? 0 : expected(page, 6));
+	}
+	for (size_t i = WRITABLE; i < PARTS * PART_PAGES; i++)
+		assert_int_equal(touch(p + i * PG, true), SIGSEGV);
+	assert_int_equal(s_mprotect(p + 5 * PART, PG, RW), -EACCES);
+}
+
+static void several_mappings_move_at_once(void **state)
+{
+	const int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+
+	(void)state;
+	need_moves_of_several();
+	for (unsigned first = 0; first < 2; first++) {
+		int fd = make_file(4 * PART_PAGES, 0);
+		int ro = open(path, O_RDONLY);
+		size_t off = first * PART, len = PARTS * PART - off;
+		char *other = map_file(4 * PART, PROT_READ, MAP_SHARED, fd, 0);
+		char *from = map_file(PARTS * PART, PROT_NONE, ANON, -1, 0);
+		char *to = map_file(PARTS * PART, PROT_NONE, ANON, -1, 0);
+
+		map_parts(from, fd, ro);
+		store_in_parts(from, first);
+		assert_int_equal(s_mremap(from + off, len, len, flags, to + off),
+				 (long)to + (long)off);
+		check_parts(to, first);
+		for (size_t i = first * PART_PAGES; i < PARTS * PART_PAGES; i++)
+			assert_int_equal(touch(from + i * PG, false), SIGSEGV);
+		/* what leaves comes back there */
+		for (unsigned k = first; k < PARTS; k++)
+			assert_int_equal(s_madvise(to + k * PART, PART, MADV_PAGEOUT), 0);
+		check_parts(to, first);
+		/* what is shared is so still */
+		for (size_t i = 0; i < 4; i++) {
+			live_page(to + PART, i)[1] = 300 + i;
+			live_page(to + 4 * PART, i)[1] = 400 + i;
+			assert_int_equal(live_page(other, i)[1], 300 + i);
+			assert_int_equal(live_page(other + 2 * PART, i)[1], 400 + i);
+		}
+		assert_int_equal(s_msync(to + PART, PART, MS_SYNC), 0);
+		assert_int_equal(s_msync(to + 4 * PART, 2 * PART, MS_SYNC), 0);
+		for (size_t i = 0; i < 4; i++) {
+			assert_int_equal(word_of_file(fd, i, 1), 300 + i);
+			assert_int_equal(word_of_file(fd, 2 * PART_PAGES + i, 1), 400 + i);
+		}
+		/* back, and what was there stays mapped */
+		assert_int_equal(s_mremap(to + off, len, len, flags | MREMAP_DONTUNMAP, from + off),
+				 (long)from + (long)off);
+		check_parts(from, first);
+		assert_int_equal(live_page(to + PART, 3)[1], 303);
+		assert_int_equal(live_page(to + 3 * PART, 0)[5], expected(PART_PAGES, 5));
+		live_page(to + 4 * PART, 3)[1] = 500;
+		assert_int_equal(live_page(from + 4 * PART, 3)[1], 500);
+		/* a gap may be at the end, not at the beginning */
+		assert_int_equal(s_munmap(to, PARTS * PART), 0);
+		assert_int_equal(s_munmap(from + 2 * PART, PART), 0);
+		assert_int_equal(s_mremap(from + PART, 2 * PART, 2 * PART, flags, to), (long)to);
+		assert_int_equal(live_page(to, 3)[1], 303);
+		assert_int_equal(s_mremap(from + 2 * PART, 2 * PART, 2 * PART, flags, to), -EFAULT);
+		assert_int_equal(
+			s_mremap(from + 3 * PART, 3 * PART, 3 * PART, flags, from + 5 * PART),
+			-EINVAL);
+		s_munmap(from, PARTS * PART);
+		s_munmap(to, PARTS * PART);
+		s_munmap(other, 4 * PART);
+		close(ro);
+		end_file(fd);
+	}
+}
+
+/* What is not moved, or cut off, may be of several mappings; all else is of one. */
+static void ranges_of_several_mappings(void **state)
+{
+	const int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+	int fd = make_file(32, 0);
+	int other = make_other(8);
+	char *room = map_file(64 * PG, PROT_NONE, ANON, -1, 0);
+	char *p = map_file(24 * PG, RW, MAP_SHARED, fd, 0);
+
+	(void)state;
+	live_page(p, 2)[2] = 22;
+	assert_int_equal(s_mprotect(p + 8 * PG, 8 * PG, PROT_READ), 0);
+	assert_int_equal(s_mremap(p, 24 * PG, 24 * PG, 0, NULL), (long)p);
+	assert_int_equal(s_mremap(p, 24 * PG, 24 * PG, MREMAP_MAYMOVE, NULL), (long)p);
+	assert_int_equal(s_mremap(p, 24 * PG, 32 * PG, MREMAP_MAYMOVE, NULL), -EFAULT);
+	assert_int_equal(s_mremap(p, 24 * PG, 32 * PG, flags, room), -EFAULT);
+	assert_int_equal(s_mremap(p, 24 * PG, 24 * PG, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL),
+			 -EFAULT);
+	for (size_t i = 0; i < 24; i++)
+		assert_int_equal(live_page(p, i)[3], expected(i, 3));
+	assert_int_equal(s_mremap(p, 24 * PG, 12 * PG, flags, room), -EFAULT);
+	assert_int_equal(s_mremap(p, 24 * PG, 6 * PG, flags, room), (long)room);
+	for (size_t i = 0; i < 24; i++)
+		assert_int_equal(touch(p + i * PG, false), SIGSEGV);
+	assert_int_equal(live_page(room, 2)[2], 22);
+	assert_int_equal(touch(room + 5 * PG, true), 0);
+	assert_int_equal(touch(room + 6 * PG, false), SIGSEGV);
+	/* memory, and behind it the file's pages, with a gap */
+	for (unsigned k = 0; k < 2; k++) {
+		p = map_file(16 * PG, RW, ANON, -1, 0);
+		live_page(p, 1)[2] = 12;
+		for (size_t i = 4; i < 16; i += 8)
+			assert_int_equal(
+				s_mmap(p + i * PG, 4 * PG, RW, MAP_SHARED | MAP_FIXED, fd, 0),
+				(long)(p + i * PG));
+		assert_int_equal(live_page(p, 6)[2], 22);
+		assert_int_equal(s_munmap(p + 8 * PG, 4 * PG), 0);
+		assert_int_equal(s_mremap(p, 16 * PG, 16 * PG, 0, NULL), (long)p);
+		assert_int_equal(s_mremap(p, 16 * PG, 20 * PG, MREMAP_MAYMOVE, NULL), -EFAULT);
+		if (k == 0)
+			assert_int_equal(s_mremap(p, 16 * PG, 2 * PG, 0, NULL), (long)p);
+		else
+			assert_int_equal(s_mremap(p, 16 * PG, 2 * PG, flags, room), (long)room);
+		assert_int_equal(live_page(k == 0 ? p : room, 1)[2], 12);
+		for (size_t i = 2; i < 16; i++)
+			assert_int_equal(touch(p + i * PG, false), SIGSEGV);
+		/* what is mapped there next is that */
+		assert_int_equal(s_mmap(p + 4 * PG, 4 * PG, RW, MAP_SHARED | MAP_FIXED, other, 0),
+				 (long)(p + 4 * PG));
+		assert_int_equal(live_page(p, 6)[2], 9002);
+		s_munmap(p, 16 * PG);
+	}
+	s_munmap(room, 64 * PG);
+	close(other);
+	end_file(fd);
 }
 
 static void parts_can_be_unmapped(void **state)
@@ -1682,6 +1895,8 @@ int main(int argc, char **argv)
 		BOTH(protection_is_checked),
 		BOTH(protection_changes_up_to_a_gap),
 		BOTH(moving_keeps_what_was_written),
+		BOTH(several_mappings_move_at_once),
+		BOTH(ranges_of_several_mappings),
 		BOTH(parts_can_be_unmapped),
 		BOTH(errors_of_msync),
 		BOTH(msync_writes_what_is_beside),
