@@ -319,6 +319,22 @@ static long copy_regions(struct mm *mm, uintptr_t from, uintptr_t to, size_t len
 	return 0;
 }
 
+/* Of a range what is managed: of the rest a child has what the program wants it to have. */
+static void advise_managed(const struct mm *mm, uintptr_t start, uintptr_t end, int advice)
+{
+	const struct region *r;
+
+	while (start < end && (r = region_next(&mm->regions, start)) != NULL && r->start < end) {
+		uintptr_t s = r->start > start ? r->start : start;
+
+		/* at once: several regions may be one mapping of the kernel's */
+		do {
+			start = r->end;
+		} while ((r = region_find(&mm->regions, start)) != NULL && start < end);
+		SYS3(madvise, s, (start < end ? start : end) - s, advice);
+	}
+}
+
 static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 			 uintptr_t new_addr)
 {
@@ -354,7 +370,7 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 	 * MADV_DONTFORK, so one that is not is like no neighbour.
 	 */
 	if (mm->armed && (flags & MREMAP_MAYMOVE) && from_len != 0)
-		SYS3(madvise, old, from_len, MADV_DOFORK);
+		advise_managed(mm, old, old + from_len, MADV_DOFORK);
 	if (flags & MREMAP_FIXED)
 		share_leave(mm, new_addr, new_addr + to_len);
 	/* what is cut off may be of any mappings */
@@ -367,7 +383,7 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 		share_return(mm, old + to_len, old + from_len);
 	if (mm->armed && (flags & MREMAP_MAYMOVE) && from_len != 0 &&
 	    (sys_err(r) || r == (long)old || (flags & MREMAP_DONTUNMAP)))
-		SYS3(madvise, old, from_len, MADV_DONTFORK);
+		advise_managed(mm, old, old + from_len, MADV_DONTFORK);
 	if (sys_err(r))
 		return r;
 	to = (uintptr_t)r;

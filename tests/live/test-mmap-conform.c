@@ -976,6 +976,42 @@ static void ranges_of_several_mappings(void **state)
 	end_file(fd);
 }
 
+static bool child_has(char *p)
+{
+	pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(touch(p, false) != 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status) == 0;
+}
+
+/* Of memory that is not managed, over what is. */
+static void moving_keeps_what_a_child_has(void **state)
+{
+	const int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+	int fd = make_file(8, 0);
+	char *p = map_file(8 * PG, RW, MAP_PRIVATE, fd, 0);
+	char *q = map_file(4 * PG, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	q[0] = 'q';
+	assert_true(child_has(q));
+	assert_int_equal(s_mremap(q, 4 * PG, 4 * PG, flags | MREMAP_DONTUNMAP, p), (long)p);
+	assert_int_equal(p[0], 'q');
+	assert_true(child_has(q));
+	assert_true(child_has(p));
+	assert_int_equal(s_madvise(q, 4 * PG, MADV_DONTFORK), 0);
+	assert_int_equal(s_mremap(q, 4 * PG, 4 * PG, flags, p + 2 * PG), (long)(p + 2 * PG));
+	assert_int_equal(p[2 * PG], 'q');
+	assert_false(child_has(p + 2 * PG));
+	s_munmap(p, 8 * PG);
+	end_file(fd);
+}
+
 static void parts_can_be_unmapped(void **state)
 {
 	int fd = make_file(30, 0);
@@ -1897,6 +1933,7 @@ int main(int argc, char **argv)
 		BOTH(moving_keeps_what_was_written),
 		BOTH(several_mappings_move_at_once),
 		BOTH(ranges_of_several_mappings),
+		BOTH(moving_keeps_what_a_child_has),
 		BOTH(parts_can_be_unmapped),
 		BOTH(errors_of_msync),
 		BOTH(msync_writes_what_is_beside),
