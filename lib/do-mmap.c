@@ -216,16 +216,32 @@ void protected_in_part(struct mm *mm, uintptr_t addr, size_t len, int prot, int 
 	}
 }
 
-long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
+/* The first region of a range that may not have such a protection; NULL: all may. */
+static const struct region *first_to_refuse(const struct mm *mm, uintptr_t start, uintptr_t end,
+					    int prot)
 {
-	long r;
+	const uint32_t refuse = prot & PROT_WRITE ? REGION_NOWRITE : 0;
+	const struct region *r = NULL;
 
 	/* where nothing is armed nothing is a file's */
-	if (mm->armed && (prot & PROT_WRITE))
-		for (const struct region *q = region_next(&mm->regions, addr);
-		     q != NULL && q->start < addr + page_up(len); q = q->next)
-			if (q->flags & REGION_NOWRITE)
-				return -EACCES;
+	if (mm->armed && refuse != 0)
+		r = region_next(&mm->regions, start);
+	while (r != NULL && r->start < end && !(r->flags & refuse))
+		r = r->next;
+	return r != NULL && r->start < end ? r : NULL;
+}
+
+long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
+{
+	const struct region *first = first_to_refuse(mm, addr, addr + page_up(len), prot);
+	long r = 0;
+
+	/* as the kernel, which changes what comes before it */
+	if (first != NULL) {
+		if (first->start > addr)
+			r = do_mprotect(mm, addr, first->start - addr, prot, pkey);
+		return r != 0 ? r : -EACCES;
+	}
 	if (prot != PROT_NONE && mm->confined &&
 	    refused(mm, closed_pages(mm, addr, addr + page_up(len))))
 		return -ENOMEM;

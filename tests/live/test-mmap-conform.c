@@ -725,6 +725,29 @@ static void protection_changes_up_to_a_gap(void **state)
 	end_file(fd);
 }
 
+/* Nor is what comes behind one that must not be written. */
+static void protection_changes_up_to_a_refusal(void **state)
+{
+	int fd = make_file(16, 0);
+	int ro = open(path, O_RDONLY);
+	char *p = map_file(16 * PG, PROT_READ, MAP_SHARED, fd, 0);
+
+	(void)state;
+	assert_int_equal(s_mmap(p + 8 * PG, 4 * PG, PROT_READ, MAP_SHARED | MAP_FIXED, ro, 8 * PG),
+			 (long)p + 8 * (long)PG);
+	assert_int_equal(s_mprotect(p + 2 * PG, 12 * PG, RW), -EACCES);
+	for (size_t i = 0; i < 16; i++)
+		assert_int_equal(touch(p + i * PG, true), i >= 2 && i < 8 ? 0 : SIGSEGV);
+	/* a gap comes first */
+	assert_int_equal(s_munmap(p + 6 * PG, PG), 0);
+	assert_int_equal(s_mprotect(p, 12 * PG, RW), -ENOMEM);
+	assert_int_equal(touch(p, true), 0);
+	assert_int_equal(s_mprotect(p + 8 * PG, 4 * PG, RW), -EACCES);
+	s_munmap(p, 16 * PG);
+	close(ro);
+	end_file(fd);
+}
+
 static void moving_keeps_what_was_written(void **state)
 {
 	const int type[] = {MAP_SHARED, MAP_PRIVATE};
@@ -1930,6 +1953,7 @@ int main(int argc, char **argv)
 		BOTH(a_file_that_is_executed_is_busy),
 		BOTH(protection_is_checked),
 		BOTH(protection_changes_up_to_a_gap),
+		BOTH(protection_changes_up_to_a_refusal),
 		BOTH(moving_keeps_what_was_written),
 		BOTH(several_mappings_move_at_once),
 		BOTH(ranges_of_several_mappings),
