@@ -225,14 +225,22 @@ API void *fl_mmap_backing(struct fl *fl, void *addr, size_t length, int prot, in
 			  struct fl_backing *backing, off_t offset)
 {
 	const int type = flags & MAP_TYPE;
+	struct map_file m = {
+		.addr = (uintptr_t)addr,
+		.len = length,
+		.prot = prot,
+		.flags = flags,
+		.fd = -1,
+		.pc = backing->pc,
+		.write = backing->writable,
+	};
 
 	if (backing->fl != fl || (type != MAP_SHARED && type != MAP_PRIVATE) ||
 	    (flags & (MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK | FL_MAP_IN_THREAD)))
 		return address(-EINVAL);
 	if (type == MAP_SHARED && (prot & PROT_WRITE) && !backing->writable)
 		return address(-EACCES);
-	return address(mm_mmap_file(fl->mm, (uintptr_t)addr, length, prot, flags, -1, offset,
-				    backing->pc, backing->writable));
+	return address(mm_mmap_file(fl->mm, &m, offset));
 }
 
 API int fl_msync(struct fl *fl, void *addr, size_t length, int flags)

@@ -32,6 +32,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/statvfs.h>
 
 #ifndef FUSE_SUPER_MAGIC
 #define FUSE_SUPER_MAGIC 0x65735546
@@ -162,7 +163,7 @@ bool choose_match(const char *patterns, const char *path, bool *by_name)
 
 /* ---- files ---- */
 
-bool choose_on_storage(int fd)
+bool choose_on_storage(int fd, bool *noexec)
 {
 	struct statfs fs;
 	struct stat st;
@@ -170,6 +171,7 @@ bool choose_on_storage(int fd)
 	if (sys_err(SYS2(fstat, fd, &st)) || !S_ISREG(st.st_mode) ||
 	    sys_err(SYS2(fstatfs, fd, &fs)))
 		return false;
+	*noexec = fs.f_flags & ST_NOEXEC;
 	switch ((unsigned long)fs.f_type) {
 	case TMPFS_MAGIC:
 	case RAMFS_MAGIC:
@@ -221,7 +223,8 @@ static bool is_named(const struct file_choice *c, int fd, const struct stat *st,
 	return choose_match(c->patterns, path, by_name);
 }
 
-enum choice choose_mapping(struct mm *mm, int prot, int flags, int fd, struct file_id *id)
+enum choice choose_mapping(struct mm *mm, int prot, int flags, int fd, struct file_id *id,
+			   bool *noexec)
 {
 	const int special = MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK;
 	struct file_choice *c = &mm->choice;
@@ -241,7 +244,7 @@ enum choice choose_mapping(struct mm *mm, int prot, int flags, int fd, struct fi
 	/* of the store's files its server has one page cache for all (share.h) */
 	if ((flags & MAP_TYPE) != MAP_PRIVATE && (!stored || mm->store == NULL))
 		return CHOICE_SHARED;
-	if (!choose_on_storage(fd))
+	if (!choose_on_storage(fd, noexec))
 		return CHOICE_KIND;
 	*id = (struct file_id){st.st_dev, st.st_ino, (uint32_t)SYS0(gettid)};
 	return CHOICE_TAKE;

@@ -44,8 +44,9 @@ struct file_id {
 	uint32_t tid;
 };
 
-/* What is to become of a mapping; for CHOICE_TAKE *id is set. */
-enum choice choose_mapping(struct mm *mm, int prot, int flags, int fd, struct file_id *id);
+/* What is to become of a mapping; for CHOICE_TAKE *id and *noexec are set. */
+enum choice choose_mapping(struct mm *mm, int prot, int flags, int fd, struct file_id *id,
+			   bool *noexec);
 
 /* Is one of the patterns for that path?  *by_name: one that is nothing but the path. */
 bool choose_match(const char *patterns, const char *path, bool *by_name);
@@ -53,7 +54,10 @@ bool choose_match(const char *patterns, const char *path, bool *by_name);
 /* Where the first of several patterns ends: at a ':' or at the end of all. */
 const char *choose_end(const char *patterns);
 
-/* An ordinary file on storage: the files of memory and of the kernel's own are the kernel's to map. */
-bool choose_on_storage(int fd);
+/*
+ * An ordinary file on storage: the files of memory and of the kernel's own are the kernel's to map.
+ * *noexec: it is mounted so that files are not executed.
+ */
+bool choose_on_storage(int fd, bool *noexec);
 
 #endif

@@ -116,6 +116,8 @@ long do_mmap_file(struct mm *mm, struct map_file *m, struct hop_slot *caller)
 		rflags |= REGION_HOLD;
 	if ((shared || hold) && !m->write)
 		rflags |= REGION_NOWRITE;
+	if (m->noexec)
+		rflags |= REGION_NOEXEC;
 	if (mm->lock_future)
 		rflags |= REGION_LOCKED;
 	if (m->flags & MAP_NORESERVE)

@@ -220,7 +220,8 @@ void protected_in_part(struct mm *mm, uintptr_t addr, size_t len, int prot, int 
 static const struct region *first_to_refuse(const struct mm *mm, uintptr_t start, uintptr_t end,
 					    int prot)
 {
-	const uint32_t refuse = prot & PROT_WRITE ? REGION_NOWRITE : 0;
+	const uint32_t refuse =
+		(prot & PROT_WRITE ? REGION_NOWRITE : 0) | (prot & PROT_EXEC ? REGION_NOEXEC : 0);
 	const struct region *r = NULL;
 
 	/* where nothing is armed nothing is a file's */

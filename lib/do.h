@@ -59,6 +59,7 @@ struct map_file {
 	int prot, flags;
 	int fd;		      /* of the program; -1: */
 	struct file_id id;    /* tid not 0: the file that the caller found behind fd */
+	bool noexec;	      /* its filesystem is mounted so */
 	struct pagecache *pc; /* this backing */
 	uint64_t pgoff;	      /* pages */
 	/* of do_backing_open() */

@@ -170,12 +170,12 @@ static void populate(uintptr_t addr, size_t len, int prot)
 }
 
 /* By the API every file on storage is managed. */
-static bool fileable(const struct mm *mm, int flags, int fd)
+static bool fileable(const struct mm *mm, int flags, int fd, bool *noexec)
 {
 	const int special = MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK;
 
 	return !(mm->flags & MM_PRELOAD) && !mm->confined && !(flags & special) &&
-	       choose_on_storage(fd);
+	       choose_on_storage(fd, noexec);
 }
 
 static void made(struct mm *mm, enum choice how)
@@ -328,24 +328,13 @@ static long map_file(struct mm *mm, const struct map_file *want)
 	return sys_err(r) ? r : map_flags(mm, r, want->len, want->prot, want->flags);
 }
 
-long mm_mmap_file(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off,
-		  struct pagecache *pc, bool write)
+long mm_mmap_file(struct mm *mm, struct map_file *m, long off)
 {
-	struct map_file m = {
-		.addr = addr,
-		.len = len,
-		.prot = prot,
-		.flags = flags,
-		.fd = fd,
-		.pc = pc,
-		.pgoff = (uint64_t)off >> PAGE_SHIFT,
-		.write = write,
-	};
-
-	if (len == 0 || off < 0 || (off & (long)~PAGE_MASK) ||
-	    ((flags & FL_MAP_HOLD) && (flags & MAP_TYPE) == MAP_PRIVATE))
+	if (m->len == 0 || off < 0 || (off & (long)~PAGE_MASK) ||
+	    ((m->flags & FL_MAP_HOLD) && (m->flags & MAP_TYPE) == MAP_PRIVATE))
 		return -EINVAL;
-	return map_file(mm, &m);
+	m->pgoff = (uint64_t)off >> PAGE_SHIFT;
+	return map_file(mm, m);
 }
 
 /* A mapping of a program that was not written for faultline, if it is chosen; -ERESTART: the kernel's. */
@@ -361,7 +350,7 @@ static long map_chosen(struct mm *mm, const long a[6], enum choice *how)
 	};
 	long r;
 
-	*how = choose_mapping(mm, m.prot, m.flags, m.fd, &m.id);
+	*how = choose_mapping(mm, m.prot, m.flags, m.fd, &m.id, &m.noexec);
 	if (*how != CHOICE_TAKE || m.len == 0 || a[5] < 0 || (a[5] & (long)~PAGE_MASK))
 		return -ERESTART;
 	r = map_file(mm, &m);
@@ -377,13 +366,14 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 	const int fixed = MAP_FIXED & ~MAP_FIXED_NOREPLACE;
 	/* the bit is a part of a huge page's size, elsewhere */
 	const int hold = (mm->flags & MM_PRELOAD) || (flags & MAP_HUGETLB) ? 0 : FL_MAP_HOLD;
+	struct map_file m = {.addr = addr, .len = len, .prot = prot, .flags = flags, .fd = fd};
 	uint64_t mask;
 	int plain;
 	long err = 0;
 	long r;
 
-	if (fileable(mm, flags & ~hold, fd))
-		return mm_mmap_file(mm, addr, len, prot, flags, fd, off, NULL, false);
+	if (fileable(mm, flags & ~hold, fd, &m.noexec))
+		return mm_mmap_file(mm, &m, off);
 	if (flags & hold) {
 		r = flags & MAP_ANONYMOUS ? -EINVAL : SYS3(fcntl, fd, F_GETFD, 0);
 		return sys_err(r) ? r : -EOPNOTSUPP;

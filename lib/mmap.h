@@ -25,10 +25,9 @@
 struct mm;
 
 long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off);
-/* Of a backing: fd -1 and its page cache; `write`: it may be written to. */
-struct pagecache;
-long mm_mmap_file(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off,
-		  struct pagecache *pc, bool write);
+/* From byte `off` on, which becomes m->pgoff.  Of a backing: fd -1 and its page cache. */
+struct map_file;
+long mm_mmap_file(struct mm *mm, struct map_file *m, long off);
 long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags);
 long mm_ftruncate(struct mm *mm, int fd, long len);
 /* SYS_truncate or SYS_ftruncate with its arguments, which the caller makes itself. */

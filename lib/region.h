@@ -32,6 +32,7 @@
 #define REGION_SHARED 0x200	/* a shared mapping of a file: its pages are the page cache's */
 #define REGION_NOWRITE 0x400	/* may not become writable: its file was not opened for writing */
 #define REGION_REMOTE 0x800	/* with REGION_SHARED: the store's server pages it (share.h) */
+#define REGION_NOEXEC 0x4000	/* may not become executable: its file's filesystem is mounted so */
 #define REGION_HOLD 0x1000	/* a private mapping of a file whose changes fl_sync() writes */
 #define REGION_IN_THREAD                                                                           \
 	0x2000 /* faults are answered by the thread that takes them (in-thread.h) */

@@ -717,6 +717,8 @@ long share_map(struct mm *mm, struct map_file *m, struct hop_slot *caller)
 		return r;
 	if (mm->lock_future)
 		rflags |= REGION_LOCKED;
+	if (m->noexec)
+		rflags |= REGION_NOEXEC;
 	if (m->flags & MAP_NORESERVE)
 		rflags |= REGION_NORESERVE;
 	return map_pages(mm, m->addr, m->len, m->prot, m->flags, f, m->pgoff, rflags);

@@ -14,6 +14,7 @@
 #include "live.h"
 
 #include <errno.h>
+#include <linux/mount.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -563,6 +564,64 @@ static void errors_of_mmap(void **state)
 	s_munmap(there, PG);
 	close(ro), close(wo), close(opath), close(dir), close(pipes[0]), close(pipes[1]);
 	end_file(rw);
+}
+
+/*
+ * The file, opened by a copy of its mount that lets nothing be executed: *tree, which is nowhere
+ * to be seen and goes when that is closed.  -1: not by this user.
+ */
+static int open_noexec(int *tree)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOEXEC};
+	int fd;
+
+	*tree = (int)syscall(SYS_open_tree, AT_FDCWD, live_dir(),
+			     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (*tree < 0) {
+		assert_int_equal(errno, EPERM);
+		return -1;
+	}
+	assert_int_equal(syscall(SYS_mount_setattr, *tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)),
+			 0);
+	fd = openat(*tree, strrchr(path, '/') + 1, O_RDWR);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void a_mount_may_allow_no_execution(void **state)
+{
+	const int exec = PROT_READ | PROT_EXEC;
+	const int type[] = {MAP_SHARED, MAP_PRIVATE};
+	int fd = make_file(16, 0);
+	int tree, noexec = open_noexec(&tree);
+
+	(void)state;
+	if (noexec < 0) {
+		end_file(fd);
+		test_skip("only root may copy a mount");
+	}
+	for (unsigned t = 0; t < 2; t++) {
+		char *p;
+
+		assert_int_equal(s_mmap(NULL, 8 * PG, exec, type[t], noexec, 0), -EPERM);
+		p = map_file(8 * PG, RW, type[t], noexec, 0);
+		assert_int_equal(s_mprotect(p, 8 * PG, exec), -EACCES);
+		assert_int_equal(touch(p + 3 * PG, true), 0);
+		/* wherever it is */
+		p = (char *)s_mremap(p, 8 * PG, 16 * PG, MREMAP_MAYMOVE, NULL);
+		assert_true((long)p > 0);
+		assert_int_equal(s_mprotect(p + 12 * PG, 2 * PG, exec), -EACCES);
+		/* by the other mount it may be; what comes before the one that may not is changed */
+		assert_int_equal(s_mmap(p, 4 * PG, PROT_READ, type[t] | MAP_FIXED, fd, 0), (long)p);
+		assert_int_equal(s_mprotect(p, 6 * PG, RW | PROT_EXEC), -EACCES);
+		assert_int_equal(touch(p + 3 * PG, true), 0);
+		assert_int_equal(s_mprotect(p, 4 * PG, exec), 0);
+		assert_int_equal(live_page(p, 1)[1], expected(1, 1));
+		s_munmap(p, 16 * PG);
+	}
+	close(noexec);
+	close(tree);
+	end_file(fd);
 }
 
 /* What execve(2) says of the file, which is none that it knows. */
@@ -1949,6 +2008,7 @@ int main(int argc, char **argv)
 		BOTH(behind_the_end_are_zeros),
 		BOTH(holes_read_as_zeros),
 		BOTH(errors_of_mmap),
+		BOTH(a_mount_may_allow_no_execution),
 		BOTH(a_file_that_is_mapped_writable_is_busy),
 		BOTH(a_file_that_is_executed_is_busy),
 		BOTH(protection_is_checked),
