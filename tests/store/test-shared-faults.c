@@ -1374,6 +1374,48 @@ static void killed_while_it_brings(void **state)
 	finish(&p);
 }
 
+#define PARTS 400UL /* pages; every other one may only be read, so each is a part of its own */
+
+static int64_t sync_parts(uint64_t version, uint64_t none)
+{
+	int f = open(in_base("mnt/files/data"), O_RDONLY | O_CLOEXEC);
+
+	(void)none;
+	for (uint64_t i = 1; i < PARTS; i += 2)
+		if (fl_mmap(fl, at(i), PG, PROT_READ, MAP_SHARED | MAP_FIXED, f, (off_t)(i * PG)) ==
+		    FL_FAILED)
+			return -errno;
+	close(f);
+	for (uint64_t i = 0; i < PARTS; i += 2)
+		fill(at(i), i, version);
+	return fl_msync(fl, at(0), PARTS * PG, MS_SYNC);
+}
+
+/* Some parts of a range are being synced when the server is killed, and some wait for that. */
+static void killed_while_it_syncs(void **state)
+{
+	struct process p;
+
+	(void)state;
+	shared_run = sync_parts;
+	start_some(&p, 1, LARGE);
+	for (uint64_t version = 2; version < 4; version++) {
+		set(&within->slow, 20);
+		set(&within->slowed, 0);
+		tell(&p, (struct order){RUN, version, 0, 0, 0});
+		await_more(&within->slowed, 3);
+		kill_server();
+		set(&within->slow, 0);
+		assert_int_equal(hear(&p), -EIO);
+		within_serve(base, LARGE);
+		await_paged(&p, PAGES);
+		check_file("store/files/data", 0, PARTS, 2, version);
+		check_file("store/files/data", 1, PARTS - 1, 2, 1);
+	}
+	finish(&p);
+	shared_run = add;
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -1421,6 +1463,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(told_once_to_each, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(told_though_given_up, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(killed_while_it_brings, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(killed_while_it_syncs, begin_within, end_within),
 	};
 
 	shared_run = add;
