@@ -345,6 +345,13 @@ static int open_flags(int flags)
 	return flags & (O_ACCMODE | O_TRUNC | O_CREAT | O_EXCL | O_SYNC | O_DSYNC | O_NOATIME);
 }
 
+/* What was cut when it was opened may have been mapped just before that. */
+static void cut_by_open(const struct node *n, int flags)
+{
+	if ((flags & O_TRUNC) != 0)
+		shared_look(n);
+}
+
 static void set_file(struct fuse_file_info *fi, struct handle *h)
 {
 	fi->fh = (uintptr_t)h;
@@ -391,6 +398,7 @@ void files_open(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
 		ops_error(req, TALLY_open, ENOMEM);
 		return;
 	}
+	cut_by_open(n, flags);
 	set_file(fi, h);
 	if (fuse_reply_open(req, fi) != 0)
 		handle_free(h);
@@ -437,6 +445,7 @@ void files_create(fuse_req_t req, struct node *parent, const char *name, mode_t 
 		ops_error(req, TALLY_create, err);
 		return;
 	}
+	cut_by_open((const struct node *)(uintptr_t)e.ino, fi->flags);
 	set_file(fi, h);
 	if (fuse_reply_create(req, &e, fi) != 0) {
 		handle_free(h);

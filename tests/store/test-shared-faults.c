@@ -1337,6 +1337,53 @@ static void told_though_given_up(void **state)
 		finish(&p[i]);
 }
 
+static off_t size_of(const char *file)
+{
+	struct stat st;
+
+	assert_int_equal(stat(in_base(file), &st), 0);
+	return st.st_size;
+}
+
+static void *open_and_cut(void *path)
+{
+	int f = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	return f >= 0 && close(f) == 0 ? path : NULL;
+}
+
+/* A file is opened with O_TRUNC when nobody maps it, and is mapped just before it is cut. */
+static void mapped_while_it_is_cut(void **state)
+{
+	char path[PATH_MAX];
+	struct process p;
+	pthread_t cutter;
+	void *cut;
+
+	(void)state;
+	within_serve(base, SMALL);
+	make_file(PAGES);
+	start(&p);
+	OK(&p, OPEN, 0, 0, 0, 0);
+	snprintf(path, sizeof(path), "%s", in_base("mnt/files/data"));
+	set(&within->hold_cuts, 1);
+	assert_int_equal(pthread_create(&cutter, NULL, open_and_cut, path), 0);
+	await_more(&within->held_cuts, 0);
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	/* no read ends later: it would have the file looked at */
+	OK(&p, ADVISE, 0, PAGES, 0, MADV_RANDOM);
+	OK(&p, CHECK, 0, 50, 1, 1);
+	OK(&p, STORE, 50, 50, 1, 2);
+	set(&within->hold_cuts, 0);
+	pthread_join(cutter, &cut);
+	assert_non_null(cut);
+	for (uint64_t page = 0; page < 100; page++)
+		assert_int_equal(DO(&p, TOUCH, page, 0, 0, 0), 1);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	finish(&p);
+	assert_int_equal(size_of("store/files/data"), 0);
+}
+
 /* fl_prefetch() of pages whose reads are under way when the server is killed, or about to be. */
 static void killed_while_it_brings(void **state)
 {
@@ -1462,6 +1509,7 @@ int main(int argc, char **argv)
 						end_within),
 		cmocka_unit_test_setup_teardown(told_once_to_each, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(told_though_given_up, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(mapped_while_it_is_cut, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(killed_while_it_brings, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(killed_while_it_syncs, begin_within, end_within),
 	};

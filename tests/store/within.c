@@ -187,6 +187,24 @@ static long row_fstat(long fd, long st, long c, long d, long e, long f)
 	return r;
 }
 
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...)
+{
+	va_list ap;
+	int mode;
+
+	va_start(ap, flags);
+	mode = (flags & O_CREAT) != 0 ? va_arg(ap, int) : 0;
+	va_end(ap);
+	if (serving && (flags & O_TRUNC) != 0 && get(&within->hold_cuts) != 0) {
+		count(&within->held_cuts);
+		while (get(&within->hold_cuts) != 0)
+			futex_wait(&within->hold_cuts, 1, 1000000);
+	}
+	return __real_open(path, flags, mode);
+}
+
 uint64_t __real_sys_now(void);
 uint64_t __wrap_sys_now(void);
 uint64_t __wrap_sys_now(void)

@@ -31,10 +31,12 @@ struct within {
 	uint32_t killed;     /* that it was */
 	uint32_t synced; /* the server is killed when a file is written and about to be durable */
 	uint32_t enough; /* a client is to end what it does */
-	uint32_t whole;	 /* the store is on a filesystem with times of so many whole seconds */
-	uint32_t remote; /* the store is on a filesystem that may tell of errors late */
-	uint64_t skew;	 /* the clients' clock is that much ahead, ns, */
-	uint64_t late;	 /* and the server's that much */
+	uint32_t hold_cuts; /* an open(2) with O_TRUNC waits as long as that is so; */
+	uint32_t held_cuts; /* how many did */
+	uint32_t whole;	    /* the store is on a filesystem with times of so many whole seconds */
+	uint32_t remote;    /* the store is on a filesystem that may tell of errors late */
+	uint64_t skew;	    /* the clients' clock is that much ahead, ns, */
+	uint64_t late;	    /* and the server's that much */
 };
 
 /* Shared with the server and the clients: before these are started. */
