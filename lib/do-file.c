@@ -420,9 +420,27 @@ static struct pagecache *cache_by_fd(struct mm *mm, int fd)
 	return NULL;
 }
 
+/* Until nothing that reaches beyond `size` is being written, nor will be before the lock is dropped. */
+static void await_writes(struct pager *p, struct pagecache *pc, uint64_t size)
+{
+	struct cache_cut cut = {.next = pc->cuts, .page = size >> PAGE_SHIFT};
+	struct cache_cut **link = &pc->cuts;
+
+	pc->cuts = &cut;
+	pc->handles++;
+	while (being_written(pc, cut.page, CACHE_NONE))
+		pager_pump(p);
+	pc->handles--;
+	/* others may have come meanwhile */
+	while (*link != &cut)
+		link = &(*link)->next;
+	*link = cut.next;
+}
+
 /*
  * No write may be under way that reaches beyond the new end: it would make the
- * file longer again.
+ * file longer again.  What is cached there goes when the file has been cut: until then it
+ * is the only copy of what was stored.
  */
 long cut_file(struct pager *p, struct pagecache *pc, int fd, long size)
 {
@@ -430,21 +448,16 @@ long cut_file(struct pager *p, struct pagecache *pc, int fd, long size)
 
 	if (sys_err(r))
 		return r;
-	pc->handles++;
-	while (size >= 0 && (r & O_ACCMODE) != O_RDONLY && (uint64_t)size < pc->size) {
-		cache_resize(pc, (uint64_t)size);
-		if (!being_written(pc, (uint64_t)size >> PAGE_SHIFT, CACHE_NONE))
-			break;
-		pager_pump(p);
-		/* a fault meanwhile may have looked at the file, which is still longer */
-		cache_look_at_size(pc);
-	}
-	pc->handles--;
+	cache_look_at_size(pc);
+	if (size >= 0 && (r & O_ACCMODE) != O_RDONLY && (uint64_t)size < pc->size)
+		await_writes(p, pc, (uint64_t)size);
 	if (size >= 0 && (uint64_t)size > pc->size) {
 		cache_look_at_size(pc);
 		cache_grow(pc, (uint64_t)size);
 	}
 	r = SYS2(ftruncate, fd, size);
+	if (!sys_err(r) && (uint64_t)size < pc->size)
+		cache_resize(pc, (uint64_t)size);
 	cache_look_at_size(pc);
 	return r;
 }

@@ -669,6 +669,7 @@ int cache_forked(struct pagecache *pc, int fd)
 	pc->direct_reads = 0;
 	pc->direct_fd = -1;
 	pc->seen_by = NULL;
+	pc->cuts = NULL;
 	r = make_memfds(pc);
 	if (r == 0)
 		r = open_devices(pc, fd, false);

@@ -119,6 +119,12 @@ struct source;
 #define CACHE_REACH (CACHE_PAGES_MAX * sizeof(uint32_t) + PAGE_SIZE)
 #define CACHE_BLOCK 512U /* pages: what counts are kept for */
 
+/* The file is about to end before a page, which is not written any more: on the stack of who cuts it. */
+struct cache_cut {
+	struct cache_cut *next;
+	uint64_t page;
+};
+
 struct cache_chunk {
 	char *alias;
 	uint32_t *word; /* CHUNK_PAGES */
@@ -154,9 +160,10 @@ struct pagecache {
 	struct blk_dev rd, wr, tail; /* direct where the file can be; tail: buffered */
 	uint32_t inflight;
 	uint32_t writing[2],
-		turns;	     /* writes in flight, by the turn that they began in: cache_turned() */
-	uint32_t reading;    /* reads in flight, */
-	uint64_t read_since; /* and when one last began alone, or ended, ns (detour.h) */
+		turns; /* writes in flight, by the turn that they began in: cache_turned() */
+	struct cache_cut *cuts;
+	uint32_t reading;	/* reads in flight, */
+	uint64_t read_since;	/* and when one last began alone, or ended, ns (detour.h) */
 	uint32_t direct_reads;	/* of these: not by way of the kernel's cache */
 	int direct_fd;		/* is to be rd.fd again when those have ended; -1: nothing is */
 	uint64_t write_next;	/* where write-back in the background goes on */

@@ -108,14 +108,26 @@ static void write_done(struct file_io *io, int res)
 	woken(mm);
 }
 
+/* The first page that is about to be cut off. */
+static uint64_t first_cut(const struct pagecache *pc)
+{
+	uint64_t page = CACHE_NONE;
+
+	for (const struct cache_cut *c = pc->cuts; c != NULL; c = c->next)
+		if (c->page < page)
+			page = c->page;
+	return page;
+}
+
 uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n)
 {
+	const uint64_t end = first_cut(pc);
 	struct mm *mm = p->mm;
 	struct file_io *io;
 	uint64_t run = 0;
 	bool tail;
 
-	if (!pc->writable)
+	if (!pc->writable || page >= end)
 		return 0;
 	/* what others have cut off is not to come back */
 	cache_look_at_size(pc);
@@ -123,6 +135,8 @@ uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint6
 		n = WRITE_PAGES;
 	if (n > CHUNK_PAGES - page % CHUNK_PAGES)
 		n = CHUNK_PAGES - page % CHUNK_PAGES;
+	if (n > end - page)
+		n = end - page;
 	tail = is_tail(pc, page);
 	while (run < n) {
 		uint32_t w = cache_get(pc, page + run);

@@ -1384,6 +1384,60 @@ static void mapped_while_it_is_cut(void **state)
 	assert_int_equal(size_of("store/files/data"), 0);
 }
 
+/* A file that cannot be cut has what was stored behind where it was to end. */
+static void one_that_cannot_be_cut(void **state)
+{
+	const off_t end = 10 * PG + 100;
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	OK(&p, OPEN, 0, 0, 0, 0);
+	OK(&p, CHECK, 0, 500, 1, 1);
+	OK(&p, STORE, 0, 500, 5, 2);
+	__atomic_store_n(&within->cut_error, -EPERM, __ATOMIC_SEQ_CST);
+	assert_int_equal(DO(&p, CUT, 0, (uint64_t)end, 0, 0), -EPERM);
+	__atomic_store_n(&within->cut_error, 0, __ATOMIC_SEQ_CST);
+	OK(&p, CHECK, 0, 500, 5, 2);
+	OK(&p, CHECK, 11, 489, 5, 1);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	check_file("store/files/data", 0, 500, 5, 2);
+	OK(&p, CUT, 0, (uint64_t)end, 0, 0);
+	OK(&p, CHECK, 0, 10, 5, 2);
+	for (uint64_t page = 11; page < 500; page++)
+		assert_int_equal(DO(&p, TOUCH, page, 0, 0, 0), 1);
+	finish(&p);
+	assert_int_equal(size_of("store/files/data"), end);
+}
+
+/* What is being written when a file is cut, or about to be, does not make it longer again. */
+static void cut_while_it_is_written(void **state)
+{
+	struct process p[2];
+
+	(void)state;
+	start_some(p, 2, SMALL);
+	OK(&p[0], OPEN, 0, 0, 0, 0);
+	for (uint64_t i = 0; i < 2; i++) {
+		const off_t end = (off_t)((300 - 100 * i) * PG + 100);
+		uint32_t slowed = get(&within->slowed);
+
+		OK(&p[1], STORE, 0, 400 - 100 * i, 3, 2 + i);
+		set(&within->slow, 5);
+		tell(&p[1], (struct order){SYNC, 0, PAGES, 0, 0});
+		await_more(&within->slowed, slowed);
+		OK(&p[0], CUT, 0, (uint64_t)end, 0, 0);
+		set(&within->slow, 0);
+		assert_int_equal(hear(&p[1]), 0);
+		assert_int_equal(size_of("store/files/data"), end);
+		check_file("store/files/data", 0, 300 - 100 * i, 3, 2 + i);
+		assert_int_equal(DO(&p[1], TOUCH, 301 - 100 * i, 0, 0, 0), 1);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+	assert_int_equal(size_of("store/files/data"), 200 * PG + 100);
+}
+
 /* fl_prefetch() of pages whose reads are under way when the server is killed, or about to be. */
 static void killed_while_it_brings(void **state)
 {
@@ -1510,6 +1564,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(told_once_to_each, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(told_though_given_up, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(mapped_while_it_is_cut, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(one_that_cannot_be_cut, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(cut_while_it_is_written, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(killed_while_it_brings, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(killed_while_it_syncs, begin_within, end_within),
 	};

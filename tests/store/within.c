@@ -95,6 +95,13 @@ static bool is_memfd(long fd)
 	return sys_bare(SYS_fcntl, fd, F_GET_SEALS, 0, 0, 0, 0) >= 0;
 }
 
+static long row_ftruncate(long fd, long size, long c, long d, long e, long f)
+{
+	int32_t error = __atomic_load_n(&within->cut_error, __ATOMIC_SEQ_CST);
+
+	return error != 0 && !is_memfd(fd) ? error : sys_bare(SYS_ftruncate, fd, size, c, d, e, f);
+}
+
 /* As the kernel does where it cannot split the frame. */
 static long punch(long fd, long mode, long off, long len)
 {
@@ -226,6 +233,7 @@ int __wrap_confine_limits(bool root, struct why *why)
 	sys_table[SYSROW_fcntl].fn = row_fcntl;
 	sys_table[SYSROW_fallocate].fn = row_fallocate;
 	sys_table[SYSROW_fstat].fn = row_fstat;
+	sys_table[SYSROW_ftruncate].fn = row_ftruncate;
 	return __real_confine_limits(root, why);
 }
 
