@@ -205,16 +205,23 @@ long filedata_sync(struct pager *p, void *arg)
 {
 	struct filedata *d = arg;
 	struct pagecache *pc = find(p->mm, d);
-	uint64_t failed;
-	int err;
+	struct cache_failure *f;
+	int err = 0;
 
 	if (pc != NULL)
 		return peers_sync_file(p->mm, pc, d->heard, d->wait);
-	err = cache_failed(p->mm, d->dev, d->ino, &failed);
-	if (d->heard == NULL || failed <= *d->heard)
-		return -ENOENT;
-	*d->heard = failed;
-	return err;
+	f = cache_failed(p->mm, d->dev, d->ino);
+	if (f != NULL && d->heard != NULL)
+		err = cache_news(f, d->heard);
+	return err != 0 ? err : -ENOENT;
+}
+
+long filedata_opened(struct pager *p, void *arg)
+{
+	const struct filedata *d = arg;
+
+	*d->heard = cache_heard(p->mm, find(p->mm, d), d->fd);
+	return 0;
 }
 
 long filedata_dirty(struct pager *p, void *arg)

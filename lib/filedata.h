@@ -28,7 +28,7 @@ struct sync_wait;
 
 struct filedata {
 	uint64_t dev, ino;
-	int fd;	      /* of the backing, open for writing: cut, allocate */
+	int fd;	      /* of the backing, open for writing: cut, allocate; any: opened */
 	int mode;     /* allocate: as fallocate(2) */
 	uint64_t off; /* bytes */
 	uint64_t size;
@@ -36,7 +36,7 @@ struct filedata {
 	bool *have;  /* read, write: one for each page that [off, off + size) meets: done */
 	bool append; /* write: off is the file's end */
 	struct sync_wait *wait;
-	uint64_t *heard; /* sync: peers_sync_file() */
+	uint64_t *heard; /* sync, opened: peers_sync_file() */
 };
 
 /* Copy what is cached of [off, off + size), which ends at the file's end at most from here on. */
@@ -51,6 +51,8 @@ long filedata_cut(struct pager *p, void *arg);
 long filedata_allocate(struct pager *p, void *arg);
 /* Write what is dirty and make it durable; wait->pending falls to 0 then.  -errno: it is not waited for. */
 long filedata_sync(struct pager *p, void *arg);
+/* What one has heard of who opens the file now, as fd. */
+long filedata_opened(struct pager *p, void *arg);
 /* Look at the file's size; 1: dirty pages are not written yet, 0: none are. */
 long filedata_dirty(struct pager *p, void *arg);
 /* 1: it may be stored to by a mapping, whose descriptor may be closed; 0: not. */

@@ -363,35 +363,86 @@ static void close_fd(int fd)
 		SYS1(close, fd);
 }
 
-int cache_failed(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t *failed)
+/* When a file was made: another one may get its number. */
+static uint64_t birth_of(int fd)
 {
-	const struct files *f = &mm->files;
-	int err = 0;
+	struct statx st;
 
-	*failed = 0;
-	for (unsigned i = 0; i < ENDED_MAX; i++) {
-		if (f->ended[i].dev != dev || f->ended[i].ino != ino ||
-		    f->ended[i].failed <= *failed)
-			continue;
-		*failed = f->ended[i].failed;
-		err = f->ended[i].err;
-	}
-	return err;
+	if (sys_err(sys_bare(SYS_statx, fd, (long)"", AT_EMPTY_PATH, STATX_BTIME, (long)&st, 0)) ||
+	    !(st.stx_mask & STATX_BTIME))
+		return 0;
+	return (uint64_t)st.stx_btime.tv_sec * 1000000000U + st.stx_btime.tv_nsec;
 }
 
-/* Who has the file open has not heard of it yet, perhaps. */
+static struct ended_cache *find_ended(struct mm *mm, uint64_t dev, uint64_t ino)
+{
+	struct ended_cache *e = mm->files.ended;
+
+	while (e < mm->files.ended + ENDED_MAX &&
+	       (e->failure.number == 0 || e->dev != dev || e->ino != ino))
+		e++;
+	return e < mm->files.ended + ENDED_MAX ? e : NULL;
+}
+
+struct cache_failure *cache_failed(struct mm *mm, uint64_t dev, uint64_t ino)
+{
+	struct ended_cache *e = find_ended(mm, dev, ino);
+
+	return e != NULL ? &e->failure : NULL;
+}
+
+/* The failure of the file behind fd, whose cache has ended; if that may have been another file's, seen. */
+static struct cache_failure failure_of(struct mm *mm, int fd, const struct stat *st)
+{
+	const struct ended_cache *e = find_ended(mm, st->st_dev, st->st_ino);
+	struct cache_failure f = {.number = 0};
+
+	if (e == NULL)
+		return f;
+	f = e->failure;
+	f.seen |= e->birth == 0 || e->birth != birth_of(fd);
+	return f;
+}
+
+/* Who has the file open has not heard of it yet, perhaps, or nobody has. */
 static void note_failure(const struct pagecache *pc)
 {
 	struct files *f = &pc->mm->files;
-	unsigned i = f->next_ended;
+	struct ended_cache *e;
 
-	if (pc->failed == 0 || !(pc->mm->flags & MM_SERVER))
+	if (pc->failure.number == 0 || !(pc->mm->flags & MM_SERVER))
 		return;
-	f->ended[i].dev = pc->dev;
-	f->ended[i].ino = pc->ino;
-	f->ended[i].failed = pc->failed;
-	f->ended[i].err = pc->last_failure;
-	f->next_ended = (i + 1) % ENDED_MAX;
+	e = find_ended(pc->mm, pc->dev, pc->ino);
+	if (e != NULL && e->failure.number == pc->failure.number) {
+		e->failure.seen |= pc->failure.seen;
+		return;
+	}
+	if (e == NULL) {
+		e = &f->ended[f->next_ended];
+		f->next_ended = (f->next_ended + 1) % ENDED_MAX;
+	}
+	*e = (struct ended_cache){pc->dev, pc->ino, birth_of(pc->fd), pc->failure};
+}
+
+uint64_t cache_heard(struct mm *mm, const struct pagecache *pc, int fd)
+{
+	struct cache_failure f = {.number = 0};
+	struct stat st;
+
+	if (pc != NULL)
+		f = pc->failure;
+	else if (!sys_err(SYS2(fstat, fd, &st)))
+		f = failure_of(mm, fd, &st);
+	return f.number != 0 && !f.seen ? f.number - 1 : mm->files.failures;
+}
+
+int cache_news(struct cache_failure *f, uint64_t *heard)
+{
+	if (f->number <= *heard)
+		return 0;
+	*heard = f->number;
+	f->seen = true;
+	return f->err;
 }
 
 void cache_free(struct pagecache *pc)
@@ -549,7 +600,7 @@ static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)
 	pc->dev = st.st_dev;
 	pc->ino = st.st_ino;
 	pc->size = (uint64_t)st.st_size;
-	pc->last_failure = cache_failed(mm, pc->dev, pc->ino, &pc->failed);
+	pc->failure = failure_of(mm, dup, &st);
 	note_name(pc, dup);
 	r = write_words_of(pc) ? open_devices(pc, dup, write) : -ENOMEM;
 	if (r != 0) {
@@ -1508,7 +1559,7 @@ static long take(struct mm *mm, int fd, bool write, const struct cache_before *b
 	pc->dev = st.st_dev;
 	pc->ino = st.st_ino;
 	pc->size = (uint64_t)st.st_size;
-	pc->last_failure = cache_failed(mm, pc->dev, pc->ino, &pc->failed);
+	pc->failure = failure_of(mm, fd, &st);
 	note_name(pc, fd);
 	r = reopen_left(mm, before->memfd, &pc->memfd);
 	pc->memfd_ino = before->memfd_ino;

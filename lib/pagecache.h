@@ -119,6 +119,13 @@ struct source;
 #define CACHE_REACH (CACHE_PAGES_MAX * sizeof(uint32_t) + PAGE_SIZE)
 #define CACHE_BLOCK 512U /* pages: what counts are kept for */
 
+/* The last write of a file that failed; who has heard of smaller numbers only is told, once. */
+struct cache_failure {
+	uint64_t number; /* files.failures as of it; 0: none did */
+	int err;
+	bool seen; /* somebody was told: who comes from then on has nothing to hear of */
+};
+
 /* The file is about to end before a page, which is not written any more: on the stack of who cuts it. */
 struct cache_cut {
 	struct cache_cut *next;
@@ -174,9 +181,7 @@ struct pagecache {
 	bool loosened;	     /* within one call of peer.c's: all that is dirty is LOOSE */
 	bool given_up;	     /* MM_SERVER: with what is dirty, which the words go on to say */
 	int error;	     /* of a write, not told yet */
-	/* files.failures as of its last one; 0: none; who has heard of less is told once */
-	uint64_t failed;
-	int last_failure;
+	struct cache_failure failure;
 	struct file_streams streams;
 	struct cache_chunk **chunk;
 	char name[160];
@@ -226,10 +231,11 @@ struct files {
 	uint64_t read_ended;   /* when the last one did, ns */
 	uint32_t event;	       /* futex: grows when a write or a sync ended */
 	uint64_t failures;     /* of writes, so far; atomic for who reads it without the lock */
-	/* MM_SERVER: the last ones of files whose caches have ended; the oldest goes first */
-	struct {
-		uint64_t dev, ino, failed;
-		int err;
+	/* MM_SERVER: of files whose caches have ended; the oldest goes first */
+	struct ended_cache {
+		uint64_t dev, ino;
+		uint64_t birth; /* ns; 0: not known */
+		struct cache_failure failure;
 	} ended[ENDED_MAX];
 	unsigned next_ended;
 	uint32_t lookers;	/* threads that read words without the lock; atomic */
@@ -323,8 +329,12 @@ int cache_open_source(struct mm *mm, struct source *source, uint64_t size, bool 
 /* Give back what nobody maps or holds and has nothing more to write; after a round of the pager's loop. */
 void cache_sweep(struct pager *p);
 void cache_free(struct pagecache *pc);
-/* How a write of a file last failed whose cache has ended, and as which of all failures; 0: none did. */
-int cache_failed(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t *failed);
+/* How a write of a file last failed whose cache has ended; NULL: none did. */
+struct cache_failure *cache_failed(struct mm *mm, uint64_t dev, uint64_t ino);
+/* What one has heard of who opens the file behind fd; pc NULL: nothing of it is cached. */
+uint64_t cache_heard(struct mm *mm, const struct pagecache *pc, int fd);
+/* The error of a failure that has not been heard of there: that it was; 0: none. */
+int cache_news(struct cache_failure *f, uint64_t *heard);
 /* The memory of those that are freed, unless somebody looks at words just now. */
 void cache_bury(struct mm *mm);
 

@@ -609,7 +609,8 @@ static long add_file(struct peer *peer, int fd, bool write, const struct cache_b
 	pc->handles++;
 	pc->given_up = false;
 	pc->orphan_errors = 0;
-	peer->file[i] = (struct peer_file){.pc = pc, .write = write, .heard = pc->failed};
+	peer->file[i] = (struct peer_file){
+		.pc = pc, .write = write, .heard = cache_heard(peer->mm, pc, -1)};
 	if (i == peer->nfiles)
 		peer->nfiles++;
 	return (long)i;
@@ -1025,23 +1026,14 @@ bool peers_read(struct pager *p)
 
 /* ---- syncs ---- */
 
-/* A file's failure that has not been heard of there; 0: none is. */
-static int news_of(const struct pagecache *pc, uint64_t *heard)
-{
-	if (pc->failed <= *heard)
-		return 0;
-	*heard = pc->failed;
-	return pc->last_failure;
-}
-
-/* The same of a peer. */
-static int failure(struct peer *peer, const struct pagecache *pc)
+/* A failure of a file that the peer has not heard of: that it was; 0: none. */
+static int failure(struct peer *peer, struct pagecache *pc)
 {
 	int err = 0;
 
 	for (uint32_t i = 0; i < peer->nfiles; i++) {
 		struct peer_file *f = &peer->file[i];
-		int news = f->pc == pc ? news_of(pc, &f->heard) : 0;
+		int news = f->pc == pc ? cache_news(&pc->failure, &f->heard) : 0;
 
 		if (news != 0)
 			err = news;
@@ -1087,7 +1079,7 @@ static void job_ends(struct mm *mm, struct sync_job *job, int err)
 	if (err == 0 && call->peer != NULL) {
 		err = failure(call->peer, pc);
 	} else if (err == 0 && call->heard != NULL) {
-		err = news_of(pc, call->heard);
+		err = cache_news(&pc->failure, call->heard);
 		pc->error = 0;
 	}
 	if (call->err == 0)

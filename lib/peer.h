@@ -59,7 +59,7 @@ struct sync_wait;
 struct peer_file {
 	struct pagecache *pc; /* NULL: closed */
 	bool write;
-	uint64_t heard; /* as pc->failed */
+	uint64_t heard; /* of pc->failure */
 };
 
 struct peer {
@@ -126,8 +126,8 @@ void peer_cleaned(struct peer *peer);
 int peer_sync(struct peer *peer, uint64_t addr, uint64_t len, uint32_t request);
 
 /*
- * The same for pages of one file and a thread that waits.  heard: pc->failed when he last heard
- * of failed writes; he is told of one since then, once.  NULL: of none.
+ * The same for pages of one file and a thread that waits.  heard: as cache_heard(); he is told of
+ * a failed write since then, once.  NULL: of none.
  */
 int peers_sync_file(struct mm *mm, struct pagecache *pc, uint64_t *heard, struct sync_wait *wait);
 /* Write what is dirty just now of all files, which need not be durable. */

@@ -58,8 +58,10 @@ static void write_failed(struct pagecache *pc, int err)
 	stat_add(&mm->stats.file_errors, 1);
 	if (pc->error == 0)
 		mm_log(mm, FL_LOG_ERROR, "cannot write to %s: %s", pc->name, log_strerror(err));
-	pc->error = pc->last_failure = err;
-	pc->failed = __atomic_add_fetch(&mm->files.failures, 1, __ATOMIC_RELAXED);
+	pc->error = err;
+	pc->failure.number = __atomic_add_fetch(&mm->files.failures, 1, __ATOMIC_RELAXED);
+	pc->failure.err = err;
+	pc->failure.seen = false;
 	if (pc->users.count == 0 && pc->handles == 0)
 		pc->orphan_errors++;
 }
@@ -284,12 +286,12 @@ static void give_up(struct pagecache *pc)
 		mm_log(pc->mm, FL_LOG_ERROR,
 		       "%s: %lu pages could not be written, and are lost unless a program has them "
 		       "mapped: %s",
-		       pc->name, (unsigned long)pc->dirty, log_strerror(pc->last_failure));
+		       pc->name, (unsigned long)pc->dirty, log_strerror(pc->failure.err));
 		pc->given_up = true;
 		return;
 	}
 	mm_log(pc->mm, FL_LOG_ERROR, "%s: %lu pages that could not be written are lost: %s",
-	       pc->name, (unsigned long)pc->dirty, log_strerror(pc->last_failure));
+	       pc->name, (unsigned long)pc->dirty, log_strerror(pc->failure.err));
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE; page++)
 		cache_set(pc, page, cache_get(pc, page) & ~CACHE_DIRTY);
 }

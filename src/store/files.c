@@ -345,15 +345,12 @@ static int open_flags(int flags)
 	return flags & (O_ACCMODE | O_TRUNC | O_CREAT | O_EXCL | O_SYNC | O_DSYNC | O_NOATIME);
 }
 
-/* What was cut when it was opened may have been mapped just before that. */
-static void cut_by_open(const struct node *n, int flags)
+static void set_file(struct fuse_file_info *fi, const struct node *n, struct handle *h)
 {
-	if ((flags & O_TRUNC) != 0)
+	h->heard = shared_heard(n, h->fd);
+	/* what was cut when it was opened may have been mapped just before that */
+	if ((fi->flags & O_TRUNC) != 0)
 		shared_look(n);
-}
-
-static void set_file(struct fuse_file_info *fi, struct handle *h)
-{
 	fi->fh = (uintptr_t)h;
 	fi->direct_io = server.options.direct;
 	/*
@@ -398,8 +395,7 @@ void files_open(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
 		ops_error(req, TALLY_open, ENOMEM);
 		return;
 	}
-	cut_by_open(n, flags);
-	set_file(fi, h);
+	set_file(fi, n, h);
 	if (fuse_reply_open(req, fi) != 0)
 		handle_free(h);
 }
@@ -445,8 +441,7 @@ void files_create(fuse_req_t req, struct node *parent, const char *name, mode_t 
 		ops_error(req, TALLY_create, err);
 		return;
 	}
-	cut_by_open((const struct node *)(uintptr_t)e.ino, fi->flags);
-	set_file(fi, h);
+	set_file(fi, (const struct node *)(uintptr_t)e.ino, h);
 	if (fuse_reply_create(req, &e, fi) != 0) {
 		handle_free(h);
 		node_forget((struct node *)(uintptr_t)e.ino, 1);
@@ -612,7 +607,6 @@ struct handle *handle_new(int kind, int fd)
 	}
 	h->kind = kind;
 	h->fd = fd;
-	h->heard = shared_failures();
 	pthread_mutex_init(&h->lock, NULL);
 	tally_add(&tally.handles, 1);
 	return h;

@@ -587,7 +587,7 @@ static int write_rest(const struct filedata *d, int fd, uint64_t *size)
 	return 0;
 }
 
-uint64_t shared_failures(void)
+static uint64_t failures(void)
 {
 	return mm != NULL ? __atomic_load_n(&mm->files.failures, __ATOMIC_RELAXED) : 0;
 }
@@ -602,7 +602,7 @@ static int sync_cached(struct filedata *d)
 	d->wait = &wait;
 	r = run(filedata_sync, d);
 	/* nothing is cached any more: what could not be written is to be told still */
-	if (r == -ENOENT && shared_failures() != 0)
+	if (r == -ENOENT && failures() != 0)
 		r = hop_run(mm, filedata_sync, d);
 	if (r != 0)
 		return (int)r;
@@ -785,7 +785,7 @@ static int return_all(const struct stat *st, int fd, int memfd, int state_fd, in
 /* The file as all have it: what is stored in a mapping shows in its times when it is written. */
 static int look_at(int fd, struct stat *st)
 {
-	uint64_t heard = shared_failures();
+	uint64_t heard = failures();
 	struct filedata d = {.dev = st->st_dev, .ino = st->st_ino, .fd = -1, .heard = &heard};
 	int err = sync_cached(&d);
 
@@ -1166,6 +1166,19 @@ int shared_sync(const struct node *n, uint64_t *heard)
 
 	d.heard = heard;
 	return sync_cached(&d);
+}
+
+uint64_t shared_heard(const struct node *n, int fd)
+{
+	struct filedata d = data_of(n);
+	uint64_t heard = failures();
+
+	if (heard == 0)
+		return 0;
+	d.fd = fd;
+	d.heard = &heard;
+	hop_run(mm, filedata_opened, &d);
+	return heard;
 }
 
 double shared_attr(dev_t dev, ino_t ino, struct stat *st)

@@ -78,7 +78,8 @@ int shared_truncate(const struct node *n, int fd, off_t size);
  * for; what of this one's failed since is told, once.  NULL: what failed is others' to hear of.
  */
 int shared_sync(const struct node *n, uint64_t *heard);
-uint64_t shared_failures(void);
+/* That of one that was just opened as fd: of all but what nobody was told of yet. */
+uint64_t shared_heard(const struct node *n, int fd);
 /* For mapped.c.  The host's file of a descriptor of the mount, for reading; -EXDEV: it is of no file there. */
 int shared_host(int fd);
 /*

@@ -24,6 +24,16 @@
 #define SILENT_MS 200
 #define FAR (PAGES - 1)
 
+static void writes_fail_with(int error)
+{
+	__atomic_store_n(&within->write_error, error, __ATOMIC_SEQ_CST);
+}
+
+static int64_t errors_of_server(void)
+{
+	return number_in(in_base("mnt/stats"), "cache_errors: ");
+}
+
 static int begin_within(void **state)
 {
 	within_begin();
@@ -251,12 +261,12 @@ static void not_written_by_the_one_before(void **state)
 	(void)state;
 	start_some(&p, 1, SMALL);
 	OK(&p, STORE, 0, 10, 1, 2);
-	__atomic_store_n(&within->write_error, -ENOSPC, __ATOMIC_SEQ_CST);
+	writes_fail_with(-ENOSPC);
 	within_stop();
 	within_wait();
 	OK(&p, CHECK, 0, 10, 1, 2);
 	OK(&p, STORE, 0, 3, 1, 3);
-	__atomic_store_n(&within->write_error, 0, __ATOMIC_SEQ_CST);
+	writes_fail_with(0);
 	check_file("store/files/data", 0, 10, 1, 1);
 	within_serve(base, SMALL);
 	await(&p, FAR);
@@ -1277,19 +1287,19 @@ static void told_once_to_each(void **state)
 	OK(&p[0], STORE, 0, 10, 1, 2);
 	/* again, if one was tried in the background meanwhile */
 	do {
-		errors = number_in(in_base("mnt/stats"), "cache_errors: ");
-		__atomic_store_n(&within->write_error, -EIO, __ATOMIC_SEQ_CST);
+		errors = errors_of_server();
+		writes_fail_with(-EIO);
 		OK(&p[2], PUT, 20, 0, 3, 7);
 		for (unsigned i = 0; i < 2; i++)
 			assert_int_equal(DO(&p[0], FSYNC, 0, 0, 0, 0), -EIO);
-		assert_true(number_in(in_base("mnt/stats"), "cache_errors: ") > errors);
+		assert_true(errors_of_server() > errors);
 		assert_true(number_in(in_base("mnt/stats"), "cache_dirty: ") >= 11);
 		check_file("store/files/data", 0, 10, 1, 1);
 		OK(&p[1], CHECK, 0, 10, 1, 2);
-		errors = number_in(in_base("mnt/stats"), "cache_errors: ");
-		__atomic_store_n(&within->write_error, 0, __ATOMIC_SEQ_CST);
+		errors = errors_of_server();
+		writes_fail_with(0);
 		told = DO(&p[0], FSYNC, 0, 0, 0, 0);
-	} while (number_in(in_base("mnt/stats"), "cache_errors: ") != errors);
+	} while (errors_of_server() != errors);
 	assert_int_equal(told, 0);
 	check_file("store/files/data", 0, 10, 1, 2);
 	/* one that is opened now has nothing to be told */
@@ -1319,10 +1329,10 @@ static void told_though_given_up(void **state)
 		OK(&p[i], OPEN, 0, 0, 0, 0);
 	}
 	OK(&p[0], STORE, 0, PAGES, 100, 2);
-	__atomic_store_n(&within->write_error, -ENOSPC, __ATOMIC_SEQ_CST);
+	writes_fail_with(-ENOSPC);
 	finish(&p[0]);
 	until(number_in(in_base("mnt/stats"), "cache_pages: ") == 0);
-	__atomic_store_n(&within->write_error, 0, __ATOMIC_SEQ_CST);
+	writes_fail_with(0);
 	assert_int_equal(DO(&p[1], FSYNC, 0, 0, 0, 0), -ENOSPC);
 	OK(&p[1], FSYNC, 0, 0, 0, 0);
 	/* whether it is mapped again or not */
@@ -1333,6 +1343,53 @@ static void told_though_given_up(void **state)
 	OK(&p[2], OPEN, 0, 0, 0, 0);
 	OK(&p[2], FSYNC, 0, 0, 0, 0);
 	OK(&p[1], SYNC, 0, PAGES, 0, 0);
+	for (unsigned i = 1; i < 3; i++)
+		finish(&p[i]);
+}
+
+/* An error that nobody has heard of is told to all who open the file until somebody has, once each. */
+static void told_to_the_next(void **state)
+{
+	struct process p[3];
+
+	(void)state;
+	start_some(p, 1, SMALL);
+	for (unsigned i = 1; i < 3; i++)
+		start(&p[i]);
+	/* it is mapped still, or nothing of it is cached any more */
+	for (unsigned ended = 0; ended < 2; ended++) {
+		int64_t errors = errors_of_server();
+
+		OK(&p[0], STORE, 0, 10, 1, 2 + ended);
+		writes_fail_with(-EIO);
+		if (ended)
+			finish(&p[0]);
+		else
+			the_server_is_ahead(10);
+		until(errors_of_server() > errors);
+		writes_fail_with(0);
+		if (ended) {
+			the_server_is_ahead(20);
+			await_no_cache();
+		}
+		for (unsigned i = 1; i < 3; i++)
+			OK(&p[i], OPEN, 0, 0, 0, 0);
+		for (unsigned i = 1; i < 3; i++) {
+			assert_int_equal(DO(&p[i], FSYNC, 0, 0, 0, 0), -EIO);
+			OK(&p[i], FSYNC, 0, 0, 0, 0);
+		}
+		check_file("store/files/data", 0, 10, 1, 2 + ended);
+		OK(&p[1], OPEN, 0, 0, 0, 0);
+		OK(&p[1], FSYNC, 0, 0, 0, 0);
+		if (ended)
+			break;
+		assert_int_equal(DO(&p[0], SYNC, 0, PAGES, 0, 0), -EIO);
+		OK(&p[0], SYNC, 0, PAGES, 0, 0);
+		for (unsigned i = 1; i < 3; i++)
+			OK(&p[i], SHUT, 0, 0, 0, 0);
+	}
+	OK(&p[2], MAP, 0, PAGES, 0, 1);
+	OK(&p[2], SYNC, 0, PAGES, 0, 0);
 	for (unsigned i = 1; i < 3; i++)
 		finish(&p[i]);
 }
@@ -1563,6 +1620,7 @@ int main(int argc, char **argv)
 						end_within),
 		cmocka_unit_test_setup_teardown(told_once_to_each, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(told_though_given_up, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(told_to_the_next, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(mapped_while_it_is_cut, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(one_that_cannot_be_cut, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(cut_while_it_is_written, begin_within, end_within),
