@@ -28,7 +28,7 @@ struct sync_wait;
 
 struct filedata {
 	uint64_t dev, ino;
-	int fd;	      /* of the backing, open for writing: cut, allocate; any: opened */
+	int fd;	      /* of the backing: opened; open for writing: cut, allocate */
 	int mode;     /* allocate: as fallocate(2) */
 	uint64_t off; /* bytes */
 	uint64_t size;

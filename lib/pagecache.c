@@ -591,6 +591,7 @@ static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)
 	pc = find(mm, st.st_dev, st.st_ino);
 	if (pc != NULL) {
 		*out = pc;
+		pc->orphan_tries = 0;
 		cache_renew(pc);
 		return write && !pc->writable ? open_devices(pc, dup, true) : 0;
 	}

@@ -169,12 +169,14 @@ struct pagecache {
 	uint32_t writing[2],
 		turns; /* writes in flight, by the turn that they began in: cache_turned() */
 	struct cache_cut *cuts;
-	uint32_t reading;	/* reads in flight, */
-	uint64_t read_since;	/* and when one last began alone, or ended, ns (detour.h) */
-	uint32_t direct_reads;	/* of these: not by way of the kernel's cache */
-	int direct_fd;		/* is to be rd.fd again when those have ended; -1: nothing is */
-	uint64_t write_next;	/* where write-back in the background goes on */
-	uint32_t orphan_errors; /* writes that failed while nobody mapped it */
+	uint32_t reading;      /* reads in flight, */
+	uint64_t read_since;   /* and when one last began alone, or ended, ns (detour.h) */
+	uint32_t direct_reads; /* of these: not by way of the kernel's cache */
+	int direct_fd;	       /* is to be rd.fd again when those have ended; -1: nothing is */
+	uint64_t write_next;   /* where write-back in the background goes on */
+	/* tries to write it that failed since nobody has mapped it, and none did not; ticks */
+	uint32_t orphan_tries;
+	uint64_t orphan_since, orphan_tried; /* the first one's, the last one's */
 	uint64_t frames, dirty, recent, loose;
 	uint64_t keep_until; /* processes that are not known may have the memfd, ns; 0: none */
 	uint32_t left;	     /* by peers that may come again (peer.c) */

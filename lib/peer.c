@@ -608,7 +608,7 @@ static long add_file(struct peer *peer, int fd, bool write, const struct cache_b
 		return r;
 	pc->handles++;
 	pc->given_up = false;
-	pc->orphan_errors = 0;
+	pc->orphan_tries = 0;
 	peer->file[i] = (struct peer_file){
 		.pc = pc, .write = write, .heard = cache_heard(peer->mm, pc, -1)};
 	if (i == peer->nfiles)

@@ -10,10 +10,10 @@
  * In the background: what has been dirty for the option dirty_expire, and everything while
  * more of the limit is dirty than dirty_background says; beside reads, than four times that.
  * A page whose write failed stays dirty, is tried again after RETRY_AGE, alone, and its error
- * is told by the next fl_msync() of its file.  Where nobody maps the file any more there is nobody
- * to tell: after some tries one line says what is lost.  The words of a server's memfd go on
- * to say that it is dirty: whoever has it mapped all the same brings it to the next server,
- * or to this one when he comes again.
+ * is told by the next fl_msync() of its file.  What nobody maps any more is tried for some
+ * time, and much longer where there may be room for it yet; then one line says what is lost.
+ * The words of a server's memfd go on to say that it is dirty: whoever has it mapped all the
+ * same brings it to the next server, or to this one when he comes again.
  *
  * Accepted: a file that others shorten between our look at its size and the
  * write of a page is made longer again by that write.
@@ -34,7 +34,8 @@
 #define BESIDE_READS 8U	   /* and about so many while threads wait for reads */
 #define LOOK_PAGES 4096U   /* of a file that are looked through before anything else is done */
 #define READS_NS 10000000U /* after a read that may not have been the last */
-#define ORPHAN_TRIES 8U	   /* failed writes after which what nobody maps is given up */
+#define ORPHAN_TRIES 8U	   /* RETRY_AGE apart, after which what nobody maps is given up, */
+#define FULL_AGE 14400U	   /* where there was no room not before that; ticks: an hour */
 #define BUS_NS 5000000U	   /* how long a page raises SIGBUS before it is looked at again */
 #define CLOSE_TRIES 4U
 #define TAKES_MAX 512U /* pages that are taken from all mappings in a round */
@@ -51,6 +52,30 @@ static void woken(struct mm *mm)
 	futex_wake(&mm->files.event, 1 << 20);
 }
 
+static uint64_t tick_of(uint64_t now)
+{
+	return now / FILE_TICK;
+}
+
+/* Nobody maps or holds it. */
+static bool is_nobodys(const struct pagecache *pc)
+{
+	return pc->users.count == 0 && pc->handles == 0;
+}
+
+/* What fails together is one try. */
+static void orphan_failed(struct pagecache *pc)
+{
+	uint64_t tick = tick_of(sys_now());
+
+	if (pc->orphan_tries == 0)
+		pc->orphan_since = tick;
+	else if (tick - pc->orphan_tried < RETRY_AGE)
+		return;
+	pc->orphan_tried = tick;
+	pc->orphan_tries++;
+}
+
 static void write_failed(struct pagecache *pc, int err)
 {
 	struct mm *mm = pc->mm;
@@ -62,8 +87,8 @@ static void write_failed(struct pagecache *pc, int err)
 	pc->failure.number = __atomic_add_fetch(&mm->files.failures, 1, __ATOMIC_RELAXED);
 	pc->failure.err = err;
 	pc->failure.seen = false;
-	if (pc->users.count == 0 && pc->handles == 0)
-		pc->orphan_errors++;
+	if (is_nobodys(pc))
+		orphan_failed(pc);
 }
 
 /* A turn ends when no write of the one before is left; so behind two ends all from before are done. */
@@ -91,6 +116,8 @@ static void write_done(struct file_io *io, int res)
 		cache_keep(pc, CACHE_NOTE_NS);
 	if (res != 0)
 		write_failed(pc, res);
+	else
+		pc->orphan_tries = 0;
 	for (uint64_t page = io->page; page < io->page + io->n; page++) {
 		uint32_t w = cache_get(pc, page) & ~CACHE_WRITEBACK;
 
@@ -255,7 +282,7 @@ static bool goes_on(const struct mm *mm, uint64_t now)
  */
 static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
 {
-	const uint32_t tick = (uint32_t)(now / FILE_TICK) & 0xffff;
+	const uint32_t tick = (uint32_t)tick_of(now) & 0xffff;
 	const uint64_t most = most_in_flight(p->mm, now);
 	struct files *f = &p->mm->files;
 	uint64_t page = pc->write_next, stop = page + LOOK_PAGES;
@@ -269,8 +296,7 @@ static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
 			break;
 		}
 		if (is_due(p->mm, cache_get(pc, page), tick, young) ||
-		    (pc->users.count == 0 && pc->handles == 0 &&
-		     !(cache_get(pc, page) & CACHE_ERROR)))
+		    (is_nobodys(pc) && !(cache_get(pc, page) & CACHE_ERROR)))
 			n = cache_write(p, pc, page, WRITE_PAGES);
 		page += n != 0 ? n : 1;
 	}
@@ -279,7 +305,20 @@ static void write_due(struct pager *p, struct pagecache *pc, uint64_t now)
 	f->behind |= page != CACHE_NONE;
 }
 
-/* Nobody maps it, as far as we know, and its writes fail: it is given up. */
+/*
+ * Whether nobody maps it, as far as we know, and its writes fail for good; stuck: so many pages are
+ * dirty of such.  What may get room yet is not to take more than half of the cache from others.
+ */
+static bool is_hopeless(const struct pagecache *pc, uint64_t stuck, uint64_t now)
+{
+	bool full = pc->failure.err == -ENOSPC || pc->failure.err == -EDQUOT;
+
+	/* the next try may be under way */
+	if (!is_nobodys(pc) || pc->given_up || pc->inflight != 0 || pc->orphan_tries < ORPHAN_TRIES)
+		return false;
+	return !full || stuck > pc->mm->limit / 2 || tick_of(now) - pc->orphan_since >= FULL_AGE;
+}
+
 static void give_up(struct pagecache *pc)
 {
 	if (pc->mm->flags & MM_SERVER) {
@@ -323,7 +362,7 @@ static void settle(struct mm *mm)
 /* Nobody maps or holds it, nor is it kept for who may come. */
 static bool is_orphan(const struct pagecache *pc)
 {
-	return pc->users.count == 0 && pc->handles == 0 && (pc->dirty != 0 || !cache_is_kept(pc));
+	return is_nobodys(pc) && (pc->dirty != 0 || !cache_is_kept(pc));
 }
 
 static bool over_share(const struct mm *mm)
@@ -336,6 +375,7 @@ void files_round(struct pager *p)
 	struct mm *mm = p->mm;
 	struct files *f = &mm->files;
 	bool orphans = false;
+	uint64_t stuck = 0;
 	uint64_t now;
 
 	if (f->dead != NULL)
@@ -348,8 +388,11 @@ void files_round(struct pager *p)
 		f->drained = share(mm) / 2;
 	if (f->drained != 0 && f->dirty <= f->drained)
 		f->drained = 0;
-	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
+	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next) {
 		orphans |= is_orphan(pc);
+		if (is_nobodys(pc) && pc->orphan_tries != 0)
+			stuck += pc->dirty;
+	}
 	if (f->nbus == 0 && !orphans && f->drained == 0 && f->dirty == 0 && f->recent == 0)
 		return;
 	now = sys_now();
@@ -372,8 +415,7 @@ void files_round(struct pager *p)
 	if (!orphans)
 		return;
 	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
-		if (pc->users.count == 0 && pc->handles == 0 && !pc->given_up &&
-		    pc->orphan_errors >= ORPHAN_TRIES)
+		if (is_hopeless(pc, stuck, now))
 			give_up(pc);
 	cache_sweep(p);
 }
@@ -389,7 +431,7 @@ static uint64_t kept_until(const struct files *f, uint64_t at)
 	for (const struct pagecache *pc = f->first; pc != NULL; pc = pc->next) {
 		uint64_t now;
 
-		if (pc->keep_until == 0 || pc->users.count != 0 || pc->handles != 0)
+		if (pc->keep_until == 0 || !is_nobodys(pc))
 			continue;
 		now = sys_now();
 		if (pc->keep_until > now && pc->keep_until - now < at)

@@ -290,6 +290,30 @@ static void what_can_never_be_written_is_said(void **state)
 	}
 }
 
+/* What nobody maps any more is tried again, however many of its writes have failed at once. */
+static void what_nobody_maps_is_tried_again(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = live_file(300, 3);
+	char *p = map_fd(fl, fd, 300, RW, MAP_SHARED);
+	struct rlimit was, none;
+
+	(void)state;
+	for (size_t i = 0; i < 300; i += 10)
+		live_fill(p, i, 1, 9);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	none = (struct rlimit){0, was.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	assert_int_equal(fl_munmap(fl, p, 300 * PG), 0);
+	until(live_stats(fl).file_errors >= 8);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+	until(live_stats(fl).cache_dirty == 0 && live_stats(fl).cache_writeback == 0);
+	for (size_t i = 0; i < 300; i++)
+		assert_int_equal(live_file_wrong(fd, i, 1, i % 10 == 0 ? 9 : 3), 0);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
 static void *touch_page(void *arg)
 {
 	return (void *)(uintptr_t)*live_page(arg, 0);
@@ -1077,6 +1101,7 @@ int main(void)
 		cmocka_unit_test(reads_that_fail_raise_sigbus_once_each),
 		cmocka_unit_test(writes_that_fail_are_told_once_and_tried_again),
 		cmocka_unit_test(what_can_never_be_written_is_said),
+		cmocka_unit_test(what_nobody_maps_is_tried_again),
 		cmocka_unit_test(one_read_serves_all),
 		cmocka_unit_test(a_mapping_may_go_while_it_is_read),
 		cmocka_unit_test(arguments_of_sources_are_checked),

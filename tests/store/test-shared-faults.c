@@ -66,6 +66,11 @@ static void the_server_is_ahead(uint64_t seconds)
 	__atomic_store_n(&within->late, seconds * 1000000000U, __ATOMIC_SEQ_CST);
 }
 
+static uint64_t the_server_is_ahead_by(void)
+{
+	return __atomic_load_n(&within->late, __ATOMIC_SEQ_CST) / 1000000000U;
+}
+
 /* There is a server that pages the mapping. */
 static void await(const struct process *p, uint64_t page)
 {
@@ -1331,7 +1336,8 @@ static void told_though_given_up(void **state)
 	OK(&p[0], STORE, 0, PAGES, 100, 2);
 	writes_fail_with(-ENOSPC);
 	finish(&p[0]);
-	until(number_in(in_base("mnt/stats"), "cache_pages: ") == 0);
+	await_no_cache_from(10, 1000);
+	assert_true(the_server_is_ahead_by() > 3500);
 	writes_fail_with(0);
 	assert_int_equal(DO(&p[1], FSYNC, 0, 0, 0, 0), -ENOSPC);
 	OK(&p[1], FSYNC, 0, 0, 0, 0);
@@ -1345,6 +1351,61 @@ static void told_though_given_up(void **state)
 	OK(&p[1], SYNC, 0, PAGES, 0, 0);
 	for (unsigned i = 1; i < 3; i++)
 		finish(&p[i]);
+}
+
+/* On a full disk, too, where there would be little of the cache left for others. */
+static void given_up_for_others(void **state)
+{
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	writes_fail_with(-ENOSPC);
+	OK(&p, STORE, 0, PAGES, 4, 2);
+	finish(&p);
+	await_no_cache_from(10, 50);
+	assert_true(the_server_is_ahead_by() < 3600);
+}
+
+static bool have_failed_at(uint64_t ahead, int64_t errors)
+{
+	the_server_is_ahead(ahead);
+	return errors_of_server() >= errors;
+}
+
+#define STUCK 30 /* pages */
+
+/*
+ * What nobody maps any more, and cannot be written just now, is tried again, however many writes
+ * fail at once; and for long where the disk is full.
+ */
+static void written_though_nobody_maps_it(void **state)
+{
+	static const int error[] = {-EIO, -ENOSPC, -EDQUOT};
+	struct process p;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	for (unsigned i = 0; i < 3; i++) {
+		const uint64_t begun = i * 10000;
+		const int64_t tries = error[i] == -EIO ? 1 : 12;
+		int64_t errors = errors_of_server();
+		double since;
+
+		the_server_is_ahead(begun);
+		if (i != 0)
+			start_mapped(&p, 1, PAGES);
+		OK(&p, STORE, 0, STUCK * 100, 100, 2 + i);
+		writes_fail_with(error[i]);
+		finish(&p);
+		since = test_now();
+		until(have_failed_at(begun + (uint64_t)((test_now() - since) * 25),
+				     errors + tries * STUCK));
+		writes_fail_with(0);
+		await_no_cache_from(the_server_is_ahead_by() + 10, 25);
+		assert_true(the_server_is_ahead_by() < begun + 3600);
+		check_file("store/files/data", 0, STUCK * 100, 100, 2 + i);
+	}
 }
 
 /* An error that nobody has heard of is told to all who open the file until somebody has, once each. */
@@ -1620,6 +1681,9 @@ int main(int argc, char **argv)
 						end_within),
 		cmocka_unit_test_setup_teardown(told_once_to_each, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(told_though_given_up, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(given_up_for_others, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(written_though_nobody_maps_it, begin_within,
+						end_within),
 		cmocka_unit_test_setup_teardown(told_to_the_next, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(mapped_while_it_is_cut, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(one_that_cannot_be_cut, begin_within, end_within),
