@@ -348,10 +348,9 @@ static void sync_done(struct file_io *io, int res)
 {
 	struct sync_wait *wait = io->waiter;
 
-	if (res != 0) {
-		stat_add(&io->pc->mm->stats.file_errors, 1);
+	res = cache_sync_ended(io, res, wait->since);
+	if (res != 0)
 		wait->err = res;
-	}
 	cache_io_end(io);
 	/* Release: pairs with the acquire load of who waits. */
 	__atomic_fetch_sub(&wait->pending, 1, __ATOMIC_RELEASE);

@@ -443,10 +443,9 @@ static void synced(struct file_io *io, int res)
 	struct hold_sync *j = io->waiter;
 	struct mm *mm = io->pc->mm;
 
-	if (res != 0) {
-		stat_add(&mm->stats.file_errors, 1);
+	res = cache_sync_ended(io, res, j->since);
+	if (res != 0)
 		note_error(j, res, 0);
-	}
 	j->syncing = 0;
 	cache_io_end(io);
 	tell(mm);
@@ -541,6 +540,7 @@ static long next_part(struct mm *mm, struct hold_sync *j)
 	}
 	j->any = true;
 	j->wrote = false;
+	j->since = mm->files.failures;
 	j->pc = cache_of(r);
 	j->pc->handles++;
 	j->from = j->to = j->at;

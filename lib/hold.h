@@ -81,6 +81,7 @@ struct hold_sync {
 	bool any;			 /* something of the range is held */
 	bool wrote;			 /* of this file */
 	uint32_t syncing;		 /* fsync under way */
+	uint64_t since;			 /* files.failures before the first write */
 	int err;			 /* the first, and */
 	uint64_t bad;			 /* where in the file */
 	uint64_t taken;			 /* bits of pages in use, */

@@ -735,7 +735,7 @@ long mm_munlockall(struct mm *mm)
 #define EVENT_PATIENCE 100000000U /* ns: a write may have failed to start */
 
 /* Wait for fsync(2) of the files of a range. */
-static long sync_range(struct mm *mm, uintptr_t addr, size_t len)
+static long sync_range(struct mm *mm, uintptr_t addr, size_t len, uint64_t since)
 {
 	struct sync_wait *wait = sys_mem_alloc(sizeof(*wait));
 	uint32_t pending;
@@ -743,6 +743,7 @@ static long sync_range(struct mm *mm, uintptr_t addr, size_t len)
 
 	if (wait == NULL)
 		return -ENOMEM;
+	wait->since = since;
 	r = hop_call(mm, HOP_SYNC_RANGE, (long)addr, (long)len, (long)wait, 0, 0, 0, 0);
 	while ((pending = __atomic_load_n(&wait->pending, __ATOMIC_ACQUIRE)) != 0)
 		futex_wait(&wait->pending, pending, 0);
@@ -761,6 +762,7 @@ long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags)
 	 * not mapped.  What is ours is anonymous or of memfds to it: there is nothing to write.
 	 */
 	const long kernel = sys_bare(SYS_msync, (long)addr, (long)len, flags, 0, 0, 0);
+	const uint64_t since = __atomic_load_n(&mm->files.failures, __ATOMIC_RELAXED);
 	uintptr_t at = addr;
 	unsigned round = 0;
 	long r;
@@ -781,7 +783,7 @@ long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags)
 	}
 	/* 1: of no file, or private: nothing to write */
 	if (r == 0 && (flags & MS_SYNC))
-		r = sync_range(mm, addr, len);
+		r = sync_range(mm, addr, len, since);
 	if (kernel != 0 && kernel != -ENOMEM)
 		return kernel;
 	return r < 0 ? r : kernel;

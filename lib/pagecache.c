@@ -722,6 +722,7 @@ int cache_forked(struct pagecache *pc, int fd)
 	pc->direct_fd = -1;
 	pc->seen_by = NULL;
 	pc->cuts = NULL;
+	pc->syncing = pc->unsynced = 0;
 	r = make_memfds(pc);
 	if (r == 0)
 		r = open_devices(pc, fd, false);
@@ -1135,6 +1136,56 @@ void cache_dirty(struct pagecache *pc, uint64_t page)
 		  (w & ~(CACHE_IDLE | CACHE_AHEAD | CACHE_PLACED)) |
 			  (w & CACHE_IDLE ? CACHE_YOUNG : 0));
 }
+
+/* ---- what is durable ---- */
+
+void cache_wrote(struct pagecache *pc, uint64_t page, uint64_t n)
+{
+	struct cache_chunk *c = chunk_of(pc, page);
+
+	pc->wrote++;
+	for (uint64_t i = page % CHUNK_PAGES / CACHE_BLOCK;
+	     i <= (page + n - 1) % CHUNK_PAGES / CACHE_BLOCK; i++) {
+		pc->unsynced += !c->block[i].unsynced;
+		c->block[i].unsynced = true;
+	}
+}
+
+static void page_synced(struct pagecache *pc, uint64_t page, bool durable)
+{
+	uint32_t w = cache_get(pc, page);
+
+	if (!(w & CACHE_UNSYNCED) ||
+	    (w & (CACHE_UPTODATE | CACHE_LOCKED | CACHE_LEFT | CACHE_GONE)) != CACHE_UPTODATE)
+		return;
+	cache_set(pc, page, w & ~CACHE_UNSYNCED);
+	/* one that is being written will be UNSYNCED, or dirty */
+	if (!durable && !(w & CACHE_WRITEBACK))
+		cache_dirty(pc, page);
+}
+
+void cache_synced(struct pagecache *pc, bool durable)
+{
+	for (uint64_t i = 0; pc->unsynced != 0 && i < pc->chunks; i++) {
+		struct cache_chunk *c = pc->chunk[i];
+
+		for (uint64_t page = 0; c != NULL && page < CHUNK_PAGES; page++) {
+			bool *unsynced = &c->block[page / CACHE_BLOCK].unsynced;
+
+			if (page % CACHE_BLOCK == 0 && !*unsynced) {
+				page += CACHE_BLOCK - 1;
+				continue;
+			}
+			page_synced(pc, i * CHUNK_PAGES + page, durable);
+			if (page % CACHE_BLOCK == CACHE_BLOCK - 1) {
+				*unsynced = false;
+				pc->unsynced--;
+			}
+		}
+	}
+}
+
+/* ---- its size ---- */
 
 /* Private mappings that have the page as the file's, and not written since, forget it. */
 static void drop_private_clean(struct pagecache *pc, uint64_t page)
@@ -1888,6 +1939,10 @@ void cache_start(struct file_io *io)
 	pc->inflight++;
 	if (pc->source != NULL)
 		pc->mm->files.jobs++;
+	if (io->req.op == BLK_SYNC) {
+		pc->syncing++;
+		io->wrote = pc->wrote;
+	}
 	start(io);
 }
 

@@ -51,6 +51,12 @@
  * Of what was asked for the same bit says that it came by a stream, and was not unmapped since.
  * It is among the first to leave when the stream has passed over it (mm.h).
  *
+ * A sync that fails says that some of what was written may not be durable; the kernel says so once,
+ * to one who asks, and forgets which pages.  So all are told who would be told of a write that
+ * failed, and what was written since the last good sync, UNSYNCED, is dirty again, as far as it is
+ * cached.  Of two syncs at one time, of which one fails, the other's end may be heard of first:
+ * who asked for that one is told the next time.
+ *
  * A read that was left behind (detour.h) stores into the pages' place in the alias,
  * or into the frames that it had there, when it ends; nobody is to see that.
  * So the pages get other frames, and that place other memory until then.  A LEFT
@@ -106,6 +112,7 @@ struct source;
 #define CACHE_RECENT 0x800U    /* clean, but a device may still store into it; below */
 #define CACHE_LEFT 0x1000U     /* there, but its read was left behind and has not ended: below */
 #define CACHE_MANY 0x2000U     /* with DEMAND: others than who asked first wait, too, wherever */
+#define CACHE_UNSYNCED 0x2000U /* not being read: was written since the last good sync; below */
 #define CACHE_LOOSE 0x4000U    /* may be stored to where it was never told: above */
 #define CACHE_PLACED 0x8000U   /* AHEAD: in its mapping already; else: a stream brought it; below */
 #define CACHE_TICK_SHIFT 16    /* when it became dirty; RECENT: when it was write-protected */
@@ -139,6 +146,7 @@ struct cache_chunk {
 	struct {
 		uint16_t frames, dirty;
 		uint32_t drops; /* odd while pages of it are taken out of the memfd: publish.h */
+		bool unsynced;	/* some may be */
 	} block[CHUNK_PAGES / CACHE_BLOCK];
 };
 
@@ -169,6 +177,10 @@ struct pagecache {
 	uint32_t writing[2],
 		turns; /* writes in flight, by the turn that they began in: cache_turned() */
 	struct cache_cut *cuts;
+	uint32_t wrote;	       /* writes that were good, so far */
+	uint32_t unsynced;     /* blocks */
+	uint32_t syncing;      /* syncs in flight; */
+	uint64_t bad_sync;     /* files.failures as of the last one that failed */
 	uint32_t reading;      /* reads in flight, */
 	uint64_t read_since;   /* and when one last began alone, or ended, ns (detour.h) */
 	uint32_t direct_reads; /* of these: not by way of the kernel's cache */
@@ -207,7 +219,8 @@ struct file_io {
 	uint32_t turn;	   /* writes: pc->turns when it began */
 	uint32_t landing;  /* reads: where in landing.h, or LANDING_NONE: in the cache */
 	uint32_t heard;	   /* reads: the touch of the first so many pages is to be heard of */
-	void *waiter;	   /* syncs: who waits */
+	uint32_t wrote;	   /* syncs: pc->wrote when it began, */
+	void *waiter;	   /* and who waits */
 	size_t bytes;	   /* of a source: the last page may be a part */
 	struct iovec iov;
 	/* a page that could not be read: who is asked, and about what (traits.h) */
@@ -376,6 +389,11 @@ bool cache_settled(struct pagecache *pc, uint64_t page);
 /* Find what devices stored into clean pages of [page, stop): they are dirty. */
 void cache_look_again(struct pagecache *pc, uint64_t page, uint64_t stop);
 
+/* Pages were written that are in a chunk: they are UNSYNCED by now. */
+void cache_wrote(struct pagecache *pc, uint64_t page, uint64_t n);
+/* No page is UNSYNCED any more, for they are durable, or dirty again. */
+void cache_synced(struct pagecache *pc, bool durable);
+
 /* A write fault was answered. */
 void cache_dirty(struct pagecache *pc, uint64_t page);
 
@@ -404,6 +422,11 @@ void cache_io_end(struct file_io *io);
 
 /* Start writing dirty pages from `page` on, up to n of them that are adjacent; how many. */
 uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n);
+/*
+ * A sync has ended.  What it came to for who has had pages written since there were so many
+ * failures: one that failed meanwhile may have been told what concerns these.
+ */
+int cache_sync_ended(const struct file_io *io, int res, uint64_t since);
 /*
  * Whether all writes of the file that were in flight when pc->turns was `since` have ended,
  * whatever was begun since.

@@ -1069,6 +1069,7 @@ static void job_ends(struct mm *mm, struct sync_job *job, int err)
 {
 	struct sync_call *call = job->call;
 	struct pagecache *pc = job->pc;
+	int news = 0;
 
 	for (struct sync_job **link = &mm->peers.jobs; *link != NULL; link = &(*link)->next) {
 		if (*link == job) {
@@ -1076,12 +1077,15 @@ static void job_ends(struct mm *mm, struct sync_job *job, int err)
 			break;
 		}
 	}
-	if (err == 0 && call->peer != NULL) {
-		err = failure(call->peer, pc);
-	} else if (err == 0 && call->heard != NULL) {
-		err = cache_news(&pc->failure, call->heard);
+	/* its own sync's, too, is heard of once */
+	if (call->peer != NULL) {
+		news = failure(call->peer, pc);
+	} else if (call->heard != NULL) {
+		news = cache_news(&pc->failure, call->heard);
 		pc->error = 0;
 	}
+	if (err == 0)
+		err = news;
 	if (call->err == 0)
 		call->err = err;
 	pc->handles--;
@@ -1092,10 +1096,15 @@ static void job_ends(struct mm *mm, struct sync_job *job, int err)
 static void sync_done(struct file_io *io, int res)
 {
 	struct sync_job *job = io->waiter;
-	struct mm *mm = io->pc->mm;
+	struct pagecache *pc = io->pc;
+	struct mm *mm = pc->mm;
 
+	/* of another one that failed all hear as of a write */
+	res = cache_sync_ended(io, res, UINT64_MAX);
+	if (res != 0 && pc->error == 0)
+		mm_log(mm, FL_LOG_ERROR, "cannot sync %s: %s", pc->name, log_strerror(res));
 	if (res != 0)
-		stat_add(&mm->stats.file_errors, 1);
+		pc->error = res;
 	cache_io_end(io);
 	job_ends(mm, job, res);
 }

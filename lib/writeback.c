@@ -76,17 +76,23 @@ static void orphan_failed(struct pagecache *pc)
 	pc->orphan_tries++;
 }
 
-static void write_failed(struct pagecache *pc, int err)
+/* All are to be told. */
+static void failed(struct pagecache *pc, int err)
 {
 	struct mm *mm = pc->mm;
 
 	stat_add(&mm->stats.file_errors, 1);
-	if (pc->error == 0)
-		mm_log(mm, FL_LOG_ERROR, "cannot write to %s: %s", pc->name, log_strerror(err));
-	pc->error = err;
 	pc->failure.number = __atomic_add_fetch(&mm->files.failures, 1, __ATOMIC_RELAXED);
 	pc->failure.err = err;
 	pc->failure.seen = false;
+}
+
+static void write_failed(struct pagecache *pc, int err)
+{
+	if (pc->error == 0)
+		mm_log(pc->mm, FL_LOG_ERROR, "cannot write to %s: %s", pc->name, log_strerror(err));
+	pc->error = err;
+	failed(pc, err);
 	if (is_nobodys(pc))
 		orphan_failed(pc);
 }
@@ -114,17 +120,19 @@ static void write_done(struct file_io *io, int res)
 	/* who is away for longer yet finds in the words that it was we who changed the file */
 	if (pc->keep_until != 0)
 		cache_keep(pc, CACHE_NOTE_NS);
-	if (res != 0)
+	if (res != 0) {
 		write_failed(pc, res);
-	else
+	} else {
 		pc->orphan_tries = 0;
+		cache_wrote(pc, io->page, io->n);
+	}
 	for (uint64_t page = io->page; page < io->page + io->n; page++) {
 		uint32_t w = cache_get(pc, page) & ~CACHE_WRITEBACK;
 
 		if (res != 0 && !(w & CACHE_GONE))
 			w |= CACHE_ERROR;
 		else
-			w &= ~CACHE_ERROR;
+			w = (w & ~CACHE_ERROR) | CACHE_UNSYNCED;
 		cache_set(pc, page, w);
 		if (w & CACHE_GONE) {
 			cache_drop(pc, page, 1);
@@ -135,6 +143,23 @@ static void write_done(struct file_io *io, int res)
 	}
 	cache_io_end(io);
 	woken(mm);
+}
+
+int cache_sync_ended(const struct file_io *io, int res, uint64_t since)
+{
+	struct pagecache *pc = io->pc;
+
+	pc->syncing--;
+	if (res != 0) {
+		failed(pc, res);
+		pc->bad_sync = pc->failure.number;
+		cache_synced(pc, false);
+		return res;
+	}
+	/* what was written meanwhile may not be durable, nor what another sync may be about to fail for */
+	if (pc->syncing == 0 && pc->wrote == io->wrote)
+		cache_synced(pc, true);
+	return pc->bad_sync > since ? pc->failure.err : 0;
 }
 
 /* The first page that is about to be cut off. */

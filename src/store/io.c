@@ -38,6 +38,7 @@ struct io {
 	size_t done;   /* bytes that are read already */
 	bool append;   /* writes */
 	bool datasync; /* syncs */
+	int err;       /* syncs: what is answered whatever comes of it; 0: that is */
 	off_t off;
 	void (*ended)(void *arg, int res); /* instead of an answer */
 	void *arg;
@@ -92,6 +93,8 @@ static void io_answer(struct io *io, int res)
 	if (io->ended != NULL) {
 		io->ended(io->arg,
 			  res < 0 && io->done == 0 ? res : (int)io->done + (res > 0 ? res : 0));
+	} else if (io->err != 0) {
+		ops_error(io->req, io->op, io->err);
 	} else if (res < 0 && io->done == 0) {
 		ops_error(io->req, io->op, -res);
 	} else if (io->op == TALLY_read) {
@@ -284,14 +287,15 @@ void io_write(fuse_req_t req, const struct node *n, int fd, void *mem, const cha
 	io_submit(io);
 }
 
-void io_fsync(fuse_req_t req, int fd, bool datasync, enum tally_op op)
+void io_fsync(fuse_req_t req, int fd, bool datasync, enum tally_op op, int err)
 {
 	struct io *io = io_new(req, op, fd);
 
 	if (io == NULL) {
-		ops_error(req, op, ENOMEM);
+		ops_error(req, op, err != 0 ? err : ENOMEM);
 		return;
 	}
 	io->datasync = datasync;
+	io->err = err;
 	io_submit(io);
 }

@@ -280,12 +280,12 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	int err = in_view(ino) ? 0 : shared_sync(node_of(ino), &handle_of(fi)->heard);
 
 	called(TALLY_fsync);
+	/* an error of ours is answered when the host has told what it has to tell of the same bytes */
 	if (in_view(ino))
 		fuse_reply_err(req, 0);
-	else if (err != 0 && err != -ENOENT)
-		ops_error(req, TALLY_fsync, -err);
 	else
-		io_fsync(req, handle_of(fi)->fd, datasync != 0, TALLY_fsync);
+		io_fsync(req, handle_of(fi)->fd, datasync != 0, TALLY_fsync,
+			 err != -ENOENT ? -err : 0);
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -333,7 +333,7 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 	if (in_view(ino))
 		fuse_reply_err(req, 0);
 	else
-		io_fsync(req, dirfd(handle_of(fi)->dp), datasync != 0, TALLY_fsyncdir);
+		io_fsync(req, dirfd(handle_of(fi)->dp), datasync != 0, TALLY_fsyncdir, 0);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -143,7 +143,8 @@ void io_write(fuse_req_t req, const struct node *n, int fd, void *mem, const cha
 /* A read for nobody but the caller: done() is called by the thread that answers, with bytes or -errno. */
 int io_ahead(int fd, char *buf, size_t size, off_t off, void (*done)(void *arg, int res),
 	     void *arg);
-void io_fsync(fuse_req_t req, int fd, bool datasync, enum tally_op op);
+/* err: what is answered whatever comes of it; 0: that is. */
+void io_fsync(fuse_req_t req, int fd, bool datasync, enum tally_op op, int err);
 
 /* --- requests --- */
 

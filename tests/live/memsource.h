@@ -19,13 +19,15 @@ struct memsource {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	unsigned reads, writes, syncs, most_pages;
-	unsigned inside, most_inside;		       /* calls under way */
-	size_t written;				       /* pages */
-	int fail_read, fail_write, fail_sync;	       /* -errno */
-	size_t bad_page;			       /* that alone; SIZE_MAX: all */
-	unsigned bad_reads;			       /* of it */
-	bool held;				       /* reads wait */
-	bool held_write;			       /* writes wait */
+	unsigned inside, most_inside;	      /* calls under way */
+	size_t written;			      /* pages */
+	int fail_read, fail_write, fail_sync; /* -errno */
+	size_t bad_page;		      /* that alone; SIZE_MAX: all */
+	unsigned bad_reads;		      /* of it */
+	bool held;			      /* reads wait */
+	bool held_write;		      /* writes wait */
+	bool held_sync;			      /* syncs wait, but for so many: */
+	unsigned let;
 	void (*look)(const void *page, size_t number); /* at each page that is written */
 };
 
@@ -89,6 +91,9 @@ static inline int memsource_sync(void *ctx)
 	struct memsource *s = ctx;
 
 	memsource_enter(s, &s->syncs, 0);
+	while (s->held_sync && s->let == 0)
+		pthread_cond_wait(&s->changed, &s->lock);
+	s->let -= s->held_sync;
 	return memsource_leave(s, s->fail_sync);
 }
 
@@ -112,6 +117,16 @@ static inline void memsource_set(struct memsource *s, bool *what, bool to)
 {
 	pthread_mutex_lock(&s->lock);
 	*what = to;
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* One of the syncs that wait ends so. */
+static inline void memsource_end_sync(struct memsource *s, int as)
+{
+	pthread_mutex_lock(&s->lock);
+	s->fail_sync = as;
+	s->let++;
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
 }

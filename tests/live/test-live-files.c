@@ -261,9 +261,62 @@ static void writes_that_fail_are_told_once_and_tried_again(void **state)
 	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), 0);
 	assert_int_equal(live_wrong(s->bytes, 0, 64, 9), 0);
 	s->fail_sync = -EIO;
+	live_fill(p, 10, 10, 8);
 	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), -EIO);
+	/* what may not be durable is written again, and nothing else */
+	memset(s->bytes + 15 * PG, 0, PG);
+	memset(s->bytes + 25 * PG, 0, PG);
 	s->fail_sync = 0;
 	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), 0);
+	assert_int_equal(live_wrong(s->bytes, 10, 10, 8), 0);
+	assert_true(live_wrong(s->bytes, 25, 1, 9) != 0);
+	assert_int_equal(fl_close(fl), 0);
+	memsource_end(s);
+}
+
+struct syncer {
+	pthread_t thread;
+	struct fl *fl;
+	char *p;
+	int result;
+};
+
+static void *sync_all(void *arg)
+{
+	struct syncer *s = arg;
+
+	s->result = fl_msync(s->fl, s->p, 64 * PG, MS_SYNC);
+	return NULL;
+}
+
+/* The kernel tells one of two who sync at a time. */
+static void a_bad_sync_is_told_to_all_who_wait(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct memsource *s = memsource_new(64, 3);
+	struct fl_backing *b = memsource_open(fl, s, 2);
+	char *p = memsource_map(fl, b, 64, MAP_SHARED);
+	struct syncer t[2];
+
+	(void)state;
+	live_fill(p, 0, 64, 9);
+	s->held_sync = true;
+	for (unsigned i = 0; i < 2; i++) {
+		t[i] = (struct syncer){.fl = fl, .p = p, .result = 1};
+		assert_int_equal(pthread_create(&t[i].thread, NULL, sync_all, &t[i]), 0);
+	}
+	memsource_await(s, &s->syncs, 2);
+	memsource_end_sync(s, -EIO);
+	until(live_stats(fl).file_errors == 1);
+	memsource_end_sync(s, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(t[i].thread, NULL);
+		assert_int_equal(t[i].result, -EIO);
+	}
+	memset(s->bytes, 0, 64 * PG);
+	memsource_set(s, &s->held_sync, false);
+	assert_int_equal(fl_msync(fl, p, 64 * PG, MS_SYNC), 0);
+	assert_int_equal(live_wrong(s->bytes, 0, 64, 9), 0);
 	assert_int_equal(fl_close(fl), 0);
 	memsource_end(s);
 }
@@ -1100,6 +1153,7 @@ int main(void)
 		cmocka_unit_test(private_pages_of_a_source_are_swapped),
 		cmocka_unit_test(reads_that_fail_raise_sigbus_once_each),
 		cmocka_unit_test(writes_that_fail_are_told_once_and_tried_again),
+		cmocka_unit_test(a_bad_sync_is_told_to_all_who_wait),
 		cmocka_unit_test(what_can_never_be_written_is_said),
 		cmocka_unit_test(what_nobody_maps_is_tried_again),
 		cmocka_unit_test(one_read_serves_all),

@@ -1455,6 +1455,46 @@ static void told_to_the_next(void **state)
 		finish(&p[i]);
 }
 
+/*
+ * What was written and may not be durable is told to all that have the file, once each, whoever has asked;
+ * and it is written again, as nothing else is.
+ */
+static void told_that_it_is_not_durable(void **state)
+{
+	struct process p[3];
+
+	(void)state;
+	start_some(p, 2, SMALL);
+	start(&p[2]);
+	OK(&p[2], OPEN, 0, 0, 0, 0);
+	OK(&p[0], CHECK, 0, 20, 1, 1);
+	OK(&p[0], STORE, 0, 15, 1, 2);
+	OK(&p[0], SYNC, 0, PAGES, 0, 0);
+	OK(&p[0], STORE, 2, 5, 1, 3);
+	OK(&p[1], STORE, 12, 1, 1, 3);
+	set(&within->bad_syncs, 1);
+	assert_int_equal(DO(&p[0], SYNC, 0, PAGES, 0, 0), -EIO);
+	assert_int_equal(get(&within->bad_syncs), 0);
+	/* what the host lost, and what others wrote to pages that were durable, or only read */
+	change_on_host(3, 1);
+	change_on_host(12, 1);
+	change_on_host(10, 7);
+	change_on_host(18, 7);
+	assert_int_equal(DO(&p[1], SYNC, 0, PAGES, 0, 0), -EIO);
+	assert_int_equal(DO(&p[2], FSYNC, 0, 0, 0, 0), -EIO);
+	for (unsigned i = 0; i < 2; i++)
+		OK(&p[i], SYNC, 0, PAGES, 0, 0);
+	OK(&p[2], FSYNC, 0, 0, 0, 0);
+	check_file("store/files/data", 2, 5, 1, 3);
+	check_file("store/files/data", 12, 1, 1, 3);
+	check_file("store/files/data", 10, 1, 1, 7);
+	check_file("store/files/data", 18, 1, 1, 7);
+	OK(&p[2], OPEN, 0, 0, 0, 0);
+	OK(&p[2], FSYNC, 0, 0, 0, 0);
+	for (unsigned i = 0; i < 3; i++)
+		finish(&p[i]);
+}
+
 static off_t size_of(const char *file)
 {
 	struct stat st;
@@ -1685,6 +1725,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(written_though_nobody_maps_it, begin_within,
 						end_within),
 		cmocka_unit_test_setup_teardown(told_to_the_next, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(told_that_it_is_not_durable, begin_within,
+						end_within),
 		cmocka_unit_test_setup_teardown(mapped_while_it_is_cut, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(one_that_cannot_be_cut, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(cut_while_it_is_written, begin_within, end_within),

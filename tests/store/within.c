@@ -45,6 +45,18 @@ static void count(uint32_t *v)
 
 /* --- what goes wrong --- */
 
+/* One less is left of them. */
+static bool take_one(uint32_t *of)
+{
+	uint32_t left = get(of);
+
+	while (left != 0)
+		if (__atomic_compare_exchange_n(of, &left, left - 1, false, __ATOMIC_SEQ_CST,
+						__ATOMIC_SEQ_CST))
+			return true;
+	return false;
+}
+
 static void die(void)
 {
 	count(&within->killed);
@@ -60,6 +72,8 @@ static long at_io(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint6
 	(void)off;
 	if (op == BLK_SYNC && get(&within->synced) != 0)
 		die();
+	if (op == BLK_SYNC && take_one(&within->bad_syncs))
+		return -EIO;
 	if (op == BLK_READ && get(&within->slow_reads) != 0) {
 		futex_wait(&word, 0, get(&within->slow_reads) * 1000000ULL);
 		count(&within->slow_read);
@@ -78,14 +92,10 @@ static long at_io(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint6
 
 static long row_fcntl(long fd, long cmd, long arg, long d, long e, long f)
 {
-	uint32_t left = get(&within->busy_locks);
-
 	if (cmd == F_OFD_SETLK && ((const struct flock *)arg)->l_type == F_WRLCK) {
 		count(&within->locks);
-		while (left != 0)
-			if (__atomic_compare_exchange_n(&within->busy_locks, &left, left - 1, false,
-							__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-				return -EAGAIN;
+		if (take_one(&within->busy_locks))
+			return -EAGAIN;
 	}
 	return sys_bare(SYS_fcntl, fd, cmd, arg, d, e, f);
 }

@@ -17,6 +17,7 @@
 struct within {
 	int32_t write_error; /* what a write to a file ends with; 0: as it does */
 	int32_t cut_error;   /* the same of ftruncate(2) of a file */
+	uint32_t bad_syncs;  /* so many syncs fail with EIO */
 	uint32_t slow;	     /* each page that is written takes so many ms */
 	uint32_t slowed;     /* how many did */
 	uint32_t slow_reads; /* the same of each page that is read; */
