@@ -23,6 +23,7 @@
  */
 #include "detour.h"
 #include "fault.h"
+#include "filedata.h"
 #include "reclaim.h"
 #include "sys.h"
 #include "uffd.h"
@@ -374,6 +375,12 @@ static const struct region *where(const struct file_io *io)
 	return r;
 }
 
+/* It is absent, and not while somebody else changes what would be read. */
+static bool is_to_be_read(const struct pagecache *pc, uint64_t page)
+{
+	return cache_get(pc, page) == 0 && (pc->past == NULL || !filedata_is_past(pc, page, false));
+}
+
 /*
  * Read the pages of [page, page + n) that are absent, n at most, as far as
  * frames allow; the first must be absent.  How many were started.  The first `heard` of
@@ -393,7 +400,7 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 		n = end - page;
 	if (n > CHUNK_PAGES - page % CHUNK_PAGES)
 		n = CHUNK_PAGES - page % CHUNK_PAGES;
-	while (run < n && cache_get(pc, page + run) == 0)
+	while (run < n && is_to_be_read(pc, page + run))
 		run++;
 	run = reclaim_some_room(p, run);
 	if (run == 0 || cache_get(pc, page) != 0)
@@ -1126,5 +1133,7 @@ enum fault_result fault_file(struct pager *p, const struct fault *f, const struc
 	}
 	if (w & CACHE_UPTODATE)
 		return fault_cached(p, f, r, page);
+	if (pc->past != NULL && filedata_is_past(pc, page, true))
+		return FAULT_WAITS;
 	return fault_read(p, f, r, page);
 }

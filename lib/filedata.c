@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <linux/falloc.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static struct pagecache *find(const struct mm *mm, const struct filedata *d)
 {
@@ -44,6 +45,32 @@ static uint64_t end_page(const struct filedata *d)
 {
 	return (d->off + d->size + PAGE_SIZE - 1) >> PAGE_SHIFT;
 }
+
+/*
+ * Bytes into a page that is mapped (from NULL: zeros), each stored once: memcpy(3) may store some
+ * twice, and would undo what a program that has seen them stored in between.
+ */
+static void put_bytes(char *to, const char *from, size_t n)
+{
+	static const char zeros[PAGE_SIZE];
+	const char *end = to + n;
+
+	if (from == NULL)
+		from = zeros;
+	while (to != end && (uintptr_t)to % sizeof(uint64_t) != 0)
+		__atomic_store_n(to++, *from++, __ATOMIC_RELAXED);
+	for (; (size_t)(end - to) >= sizeof(uint64_t); to += sizeof(uint64_t)) {
+		uint64_t word;
+
+		memcpy(&word, from, sizeof(word));
+		__atomic_store_n((uint64_t *)(void *)to, word, __ATOMIC_RELAXED);
+		from += sizeof(word);
+	}
+	while (to != end)
+		__atomic_store_n(to++, *from++, __ATOMIC_RELAXED);
+}
+
+/* ---- reading ---- */
 
 long filedata_read(struct pager *p, void *arg)
 {
@@ -81,84 +108,211 @@ static struct pagecache *settle(struct pager *p, const struct filedata *d, uint3
 	return pc;
 }
 
-/* The last page is cached, and the file grows by a part of it. */
-static int grow_tail(struct pagecache *pc, int fd, uint64_t end)
+/* ---- writing ---- */
+
+static bool is_cached(uint32_t w)
 {
-	uint64_t last = pc->size >> PAGE_SHIFT;
+	return (w & CACHE_UPTODATE) && !(w & CACHE_GONE);
+}
+
+/* I/O is in flight there that has to end first. */
+static bool is_in_the_way(uint32_t w)
+{
+	return (w & CACHE_LOCKED) || ((w & CACHE_GONE) && (w & (CACHE_WRITEBACK | CACHE_LEFT)));
+}
+
+bool filedata_is_past(const struct pagecache *pc, uint64_t page, bool waits)
+{
+	bool is = false;
+
+	for (struct past *past = pc->past; past != NULL; past = past->next) {
+		if (page < past->page || page >= past->end)
+			continue;
+		past->awaited |= waits;
+		is = true;
+	}
+	return is;
+}
+
+static void past_begins(struct pagecache *pc, struct past *past)
+{
+	past->awaited = false;
+	past->next = pc->past;
+	pc->past = past;
+	pc->handles++;
+}
+
+static void past_ends(struct pagecache *pc, struct past *past)
+{
+	uint64_t n = past->end - past->page, part;
+	struct past **link = &pc->past;
+	vpn_t vpn;
+
+	while (*link != past)
+		link = &(*link)->next;
+	*link = past->next;
+	pc->handles--;
+	if (!past->awaited)
+		return;
+	cache_wake(pc, past->page, n);
+	/* who asked for a page that no thread of his touches asks again: peer_store() */
+	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
+		if (r->peer != NULL && (r->prot & PROT_WRITE) &&
+		    cache_part(r, past->page, n, &vpn, &part))
+			peer_cleaned(r->peer);
+}
+
+static uint64_t next_byte(const struct filedata *d)
+{
+	return d->off + d->done;
+}
+
+/* Absent pages from the next byte on, up to one that is cached or being read, are the caller's. */
+static void leave_to_caller(struct pagecache *pc, struct filedata *d)
+{
+	uint64_t page = next_byte(d) >> PAGE_SHIFT, end = end_page(d);
+	uint64_t stop = cache_next_before(pc, page + 1, end, CACHE_UPTODATE | CACHE_LOCKED);
+
+	d->past.page = page;
+	d->past.end = stop < end ? stop : end;
+	d->stop = stop < end ? (stop << PAGE_SHIFT) - d->off : d->size;
+	cache_grow(pc, d->off + d->stop);
+	past_begins(pc, &d->past);
+	d->is_past = true;
+}
+
+/* The next bytes lie in a cached page. */
+static int write_page(struct pagecache *pc, struct filedata *d)
+{
+	uint64_t page = next_byte(d) >> PAGE_SHIFT;
+	size_t from;
+	size_t n = part_of(d, page, &from);
+	uint64_t end = next_byte(d) + n;
 	long r;
 
-	if (end <= pc->size || pc->size % PAGE_SIZE == 0 || !(cache_get(pc, last) & CACHE_UPTODATE))
-		return 0;
-	cache_grow(pc, end);
-	if (end > (last + 1) << PAGE_SHIFT)
-		end = (last + 1) << PAGE_SHIFT;
-	r = SYS2(ftruncate, fd, end);
-	if (sys_err(r))
-		return (int)r;
-	pc->size = end;
+	if (end > pc->size) {
+		cache_grow(pc, end);
+		r = SYS2(ftruncate, d->fd, end);
+		if (sys_err(r))
+			return (int)r;
+		pc->size = end;
+	}
+	put_bytes(cache_addr(pc, page) + from, d->buf + d->done, n);
+	cache_dirty(pc, page);
+	d->done = d->stop = d->done + n;
 	return 0;
 }
 
+static void look_at_end(struct pagecache *pc, struct filedata *d)
+{
+	cache_look_at_size(pc);
+	if (d->append && d->done == 0)
+		d->off = pc->size;
+}
+
+/*
+ * An absent page stays absent from leave_to_caller() to past_ends().  What could bring it, or
+ * bytes of another time, meanwhile:
+ *	a read in flight	its page was LOCKED, which is waited for before it is looked at
+ *	a touch, read-ahead	no read begins (read_run()), the touch waits
+ *	another writer		notes the page as well: it is absent until both have ended
+ *	truncation, a hole	change the backing, in the kernel's order with the write; nothing
+ *				is cached that could come back
+ *	the end of the cache	is not while it has handles
+ * So what is read and stored to afterwards is newer than the write, all of it.  In a cached page
+ * the bytes take their place among the stores here, under the mm lock; it is dirty, so a
+ * write-back in flight is followed by another.  The file grows by such a page as by any write
+ * that ends there; what was stored behind its end before is zeros by then.
+ */
 long filedata_write(struct pager *p, void *arg)
 {
 	struct filedata *d = arg;
-	struct pagecache *pc;
+	struct pagecache *pc = find(p->mm, d);
 	int err = 0;
 
-	for (;;) {
-		pc = find(p->mm, d);
-		if (pc == NULL)
-			return -ENOENT;
-		cache_look_at_size(pc);
-		if (d->append)
-			d->off = pc->size;
-		if (cache_next(pc, first_page(d), CACHE_LOCKED) >= end_page(d))
-			break;
-		pager_pump(p);
-	}
-	/* one that is mapped for reading only can take nothing that is to be written later */
-	if (!pc->writable && cache_open_here(p->mm, d->fd, true, &pc) != 0)
-		return 0;
-	err = grow_tail(pc, d->fd, d->off + d->size);
-	for (uint64_t page = first_page(d); err == 0 && page < end_page(d); page++) {
+	if (pc == NULL)
+		return -ENOENT;
+	if (d->is_past)
+		past_ends(pc, &d->past);
+	d->is_past = false;
+	look_at_end(pc, d);
+	while (err == 0 && d->done < d->size) {
+		uint64_t page = next_byte(d) >> PAGE_SHIFT;
 		uint32_t w = cache_get(pc, page);
-		size_t from;
-		size_t n = part_of(d, page, &from);
 
-		if (!(w & CACHE_UPTODATE) || (w & CACHE_GONE))
-			continue;
-		memcpy(cache_addr(pc, page) + from, d->buf + ((page << PAGE_SHIFT) + from - d->off),
-		       n);
-		cache_dirty(pc, page);
-		d->have[page - first_page(d)] = true;
+		if (is_in_the_way(w)) {
+			pc->handles++;
+			pager_pump(p);
+			pc->handles--;
+			look_at_end(pc, d);
+		} else if (!is_cached(w)) {
+			/* one that was truncated, and could not be dropped then */
+			if (w != 0)
+				cache_drop(pc, page, 1);
+			leave_to_caller(pc, d);
+			break;
+		} else if (pc->writable) {
+			err = write_page(pc, d);
+		} else if (cache_open_here(p->mm, d->fd, true, &pc) != 0) {
+			/* mapped for reading only: it can take nothing that is to be written later */
+			err = -EIO;
+		}
 	}
 	return err;
 }
 
-long filedata_written(struct pager *p, void *arg)
+long filedata_give_up(struct pager *p, void *arg)
 {
 	struct filedata *d = arg;
-	/* a read that is under way may have begun before the bytes were written */
-	struct pagecache *pc = settle(p, d, CACHE_LOCKED);
+	struct pagecache *pc = find(p->mm, d);
+
+	if (pc == NULL)
+		return -ENOENT;
+	if (d->is_past)
+		past_ends(pc, &d->past);
+	d->is_past = false;
+	cache_look_at_size(pc);
+	return 0;
+}
+
+long filedata_hold(struct pager *p, void *arg)
+{
+	struct filedata *d = arg;
+	struct pagecache *pc = find(p->mm, d);
+
+	if (pc == NULL)
+		return -ENOENT;
+	d->whole->page = 0;
+	d->whole->end = CACHE_NONE;
+	past_begins(pc, d->whole);
+	return 0;
+}
+
+long filedata_let_go(struct pager *p, void *arg)
+{
+	struct filedata *d = arg;
+	struct pagecache *pc = find(p->mm, d);
 
 	if (pc == NULL)
 		return -ENOENT;
 	cache_look_at_size(pc);
-	for (uint64_t page = first_page(d); page < end_page(d); page++) {
-		uint32_t w = cache_get(pc, page);
+	for (uint64_t page = first_page(d); d->buf != NULL && page < end_page(d); page++) {
 		size_t from;
 		size_t n = part_of(d, page, &from);
 
-		if (d->have[page - first_page(d)] || !(w & CACHE_UPTODATE) || (w & CACHE_GONE))
+		if (!is_cached(cache_get(pc, page)))
 			continue;
-		memcpy(cache_addr(pc, page) + from, d->buf + ((page << PAGE_SHIFT) + from - d->off),
-		       n);
-		/* an older copy may be on its way */
-		if (w & (CACHE_DIRTY | CACHE_WRITEBACK))
+		put_bytes(cache_addr(pc, page) + from,
+			  d->buf + ((page << PAGE_SHIFT) + from - d->off), n);
+		/* an older copy may be on its way, or there */
+		if (pc->writable)
 			cache_dirty(pc, page);
 	}
+	past_ends(pc, d->whole);
 	return 0;
 }
+
+/* ---- the rest ---- */
 
 long filedata_cut(struct pager *p, void *arg)
 {
@@ -196,7 +350,7 @@ long filedata_allocate(struct pager *p, void *arg)
 		n = part_of(d, page, &from);
 		if (n == PAGE_SIZE && cache_drop(pc, page, 1))
 			continue;
-		memset(cache_addr(pc, page) + from, 0, n);
+		put_bytes(cache_addr(pc, page) + from, NULL, n);
 	}
 	return 0;
 }

@@ -11,10 +11,16 @@
  *
  * Reads take what is cached first and leave the rest to the caller, who reads the
  * backing afterwards: what was stored before the read began is in the one or in the
- * other.  Writes go to cached pages, which are dirty then; the rest is written to
- * the backing by the caller, and after that to what was read in meanwhile.  So no
- * page is written to the backing in two ways at once: direct and buffered writes of
- * one page at one time are an error to the host, which fsync(2) tells.
+ * other.  Writes go from their first byte to the last: to the pages that are cached, which
+ * are dirty then, and past the cache to the backing for those that are not, by the caller.
+ * So what comes behind an error is as it was, no page is written to the backing in two ways
+ * at once (direct and buffered writes of one page at one time are an error to the host, which
+ * fsync(2) tells), and no copy of what was written is needed for pages that came meanwhile:
+ *
+ * Past the cache.  While the backing of absent pages is changed by somebody else than us
+ * they stay absent: a touch waits in the kernel's queue, and is woken to look again.  So no
+ * page has bytes from before that change after it, and nothing is stored to a page of which
+ * it is not known whether the bytes of the change are in it.
  */
 #ifndef FL_FILEDATA_H
 #define FL_FILEDATA_H
@@ -23,28 +29,53 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct pagecache;
 struct pager;
 struct sync_wait;
 
+/* Pages [page, end) whose backing somebody else than us changes; in his memory. */
+struct past {
+	struct past *next;
+	uint64_t page, end;
+	bool awaited; /* a touch waits for its end */
+};
+
 struct filedata {
 	uint64_t dev, ino;
-	int fd;	      /* of the backing: opened; open for writing: cut, allocate */
+	int fd;	      /* of the backing: opened; open for writing: write, cut, allocate */
 	int mode;     /* allocate: as fallocate(2) */
 	uint64_t off; /* bytes */
 	uint64_t size;
 	char *buf;
-	bool *have;  /* read, write: one for each page that [off, off + size) meets: done */
-	bool append; /* write: off is the file's end */
+	bool *have;	     /* read: one for each page that [off, off + size) meets: done */
+	bool append;	     /* write: off is the file's end */
+	bool is_past;	     /* write: `past` is noted */
+	uint64_t done, stop; /* write: so much of it is written, and is to be by the caller */
+	struct past past;
+	struct past *whole; /* hold, let_go */
 	struct sync_wait *wait;
 	uint64_t *heard; /* sync, opened: peers_sync_file() */
 };
 
 /* Copy what is cached of [off, off + size), which ends at the file's end at most from here on. */
 long filedata_read(struct pager *p, void *arg);
-/* Write to what is cached of [off, off + size). */
+/*
+ * Go on with a write, from `done` on: 0 with done < stop when [done, stop) is the caller's to write
+ * to the backing, who says so by `done` when he calls again; with done == size when all is written.
+ * -errno: nothing more is.
+ */
 long filedata_write(struct pager *p, void *arg);
-/* What was then written to the backing goes to what is cached by now. */
-long filedata_written(struct pager *p, void *arg);
+/* The caller could not, and writes no more. */
+long filedata_give_up(struct pager *p, void *arg);
+/*
+ * Somebody changes the backing who began before anything was cached: `whole` is noted for all
+ * pages; and he has.  What was cached at once, of a server before us, has what he wrote
+ * then, too: `buf`, or NULL.
+ */
+long filedata_hold(struct pager *p, void *arg);
+long filedata_let_go(struct pager *p, void *arg);
+/* Whether a page is to stay absent; waits: a touch waits for it. */
+bool filedata_is_past(const struct pagecache *pc, uint64_t page, bool waits);
 /* ftruncate(2) of fd to `size`. */
 long filedata_cut(struct pager *p, void *arg);
 /* fallocate(2) of fd. */

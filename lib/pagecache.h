@@ -96,6 +96,7 @@
 struct file_id;
 struct mm;
 struct pager;
+struct past;
 struct source;
 
 #define CACHE_UPTODATE 0x001U  /* holds the backing's bytes, or what was written over them */
@@ -172,6 +173,7 @@ struct pagecache {
 	int fds[6];    /* every descriptor that was opened for it */
 	unsigned nfds;
 	uint32_t handles;	     /* of the program's, and of calls that wait */
+	struct past *past;	     /* pages that are to stay absent (filedata.h) */
 	struct blk_dev rd, wr, tail; /* direct where the file can be; tail: buffered */
 	uint32_t inflight;
 	uint32_t writing[2],

@@ -30,7 +30,7 @@
 struct io {
 	fuse_req_t req;
 	enum tally_op op;
-	const struct node *node; /* writes; the request keeps it */
+	struct beside beside; /* writes to files */
 	int fd;
 	void *mem; /* to be freed */
 	char *buf;
@@ -88,8 +88,21 @@ static void io_free(struct io *io)
 	tally_sub(&tally.inflight, 1);
 }
 
+/* A write has ended. */
+static void end_beside(struct io *io, size_t written)
+{
+	uint64_t off = (uint64_t)io->off;
+	struct stat st;
+
+	if (io->append && fstat(io->fd, &st) == 0)
+		off = (uint64_t)st.st_size - written;
+	shared_beside_end(&io->beside, io->buf, written, off);
+}
+
 static void io_answer(struct io *io, int res)
 {
+	if (io->op == TALLY_write)
+		end_beside(io, res > 0 ? (size_t)res : 0);
 	if (io->ended != NULL) {
 		io->ended(io->arg,
 			  res < 0 && io->done == 0 ? res : (int)io->done + (res > 0 ? res : 0));
@@ -103,9 +116,6 @@ static void io_answer(struct io *io, int res)
 		tally_add(&tally.read_bytes, n);
 		fuse_reply_buf(io->req, io->buf, n);
 	} else if (io->op == TALLY_write) {
-		/* it may have been mapped meanwhile */
-		if (io->node != NULL)
-			shared_written(io->node, io->fd, io->buf, (size_t)res, io->off, io->append);
 		tally_add(&tally.written_bytes, (uint64_t)res);
 		fuse_reply_write(io->req, (size_t)res);
 	} else {
@@ -268,23 +278,30 @@ int io_ahead(int fd, char *buf, size_t size, off_t off, void (*done)(void *arg, 
 	return 0;
 }
 
-void io_write(fuse_req_t req, const struct node *n, int fd, void *mem, const char *buf, size_t size,
-	      off_t off, bool append)
+bool io_write(fuse_req_t req, const struct node *n, int fd, const char *buf, size_t size, off_t off,
+	      bool append)
 {
 	struct io *io = io_new(req, TALLY_write, fd);
 
 	if (io == NULL) {
-		free(mem);
 		ops_error(req, TALLY_write, ENOMEM);
-		return;
+		return true;
 	}
-	io->mem = mem;
-	io->buf = (char *)mem + (buf - (const char *)mem);
-	io->node = n;
+	if (n != NULL) {
+		shared_beside(&io->beside, n);
+		if (shared_is_cached(n)) {
+			shared_beside_end(&io->beside, NULL, 0, 0);
+			io_free(io);
+			return false;
+		}
+	}
+	io->mem = ops_steal_buffer();
+	io->buf = (char *)io->mem + (buf - (const char *)io->mem);
 	io->size = size;
 	io->off = off;
 	io->append = append;
 	io_submit(io);
+	return true;
 }
 
 void io_fsync(fuse_req_t req, int fd, bool datasync, enum tally_op op, int err)

@@ -239,13 +239,16 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	const bool sync = (fi->flags & (O_SYNC | O_DSYNC)) != 0;
 
 	called(TALLY_write);
-	if (!in_view(ino) &&
-	    shared_write(req, node_of(ino), handle_of(fi)->fd, (char *)(uintptr_t)buf, size, off,
-			 append, sync ? &handle_of(fi)->heard : NULL))
+	if (in_view(ino)) {
+		if (!view_write(req, ino, buf, size, off, handle_of(fi)))
+			io_write(req, NULL, handle_of(fi)->fd, buf, size, off, append);
 		return;
-	if (!in_view(ino) || !view_write(req, ino, buf, size, off, handle_of(fi)))
-		io_write(req, in_view(ino) ? NULL : node_of(ino), handle_of(fi)->fd,
-			 ops_steal_buffer(), buf, size, off, append);
+	}
+	do {
+		if (shared_write(req, node_of(ino), handle_of(fi)->fd, (char *)(uintptr_t)buf, size,
+				 off, append, sync ? &handle_of(fi)->heard : NULL))
+			return;
+	} while (!io_write(req, node_of(ino), handle_of(fi)->fd, buf, size, off, append));
 }
 
 /* The host's errors of close(2), those of network filesystems above all. */
@@ -380,34 +383,40 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 			 struct fuse_file_info *fi)
 {
+	struct beside beside;
+
 	if (refused(req, TALLY_fallocate, ino))
 		return;
-	if (shared_fallocate(req, node_of(ino), handle_of(fi)->fd, mode, off, len))
-		return;
-	/* it may be mapped by now */
-	if (fallocate(handle_of(fi)->fd, mode, off, len) != 0)
-		ops_error(req, TALLY_fallocate, errno);
-	else if (!shared_fallocate(req, node_of(ino), handle_of(fi)->fd, mode, off, len))
-		fuse_reply_err(req, 0);
+	shared_beside(&beside, node_of(ino));
+	if (!shared_fallocate(req, node_of(ino), handle_of(fi)->fd, mode, off, len)) {
+		if (fallocate(handle_of(fi)->fd, mode, off, len) != 0)
+			ops_error(req, TALLY_fallocate, errno);
+		/* what a server before us left may be cached by now */
+		else if (!shared_fallocate(req, node_of(ino), handle_of(fi)->fd, mode, off, len))
+			fuse_reply_err(req, 0);
+	}
+	shared_beside_end(&beside, NULL, 0, 0);
 }
 
 static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 			       struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
 			       struct fuse_file_info *fi_out, size_t len, int flags)
 {
-	ssize_t n;
+	struct beside beside;
+	ssize_t n = -1;
+	int err = EXDEV; /* The caller reads and writes instead. */
 
 	if (refused(req, TALLY_copy_file_range, ino_out))
 		return;
-	if (in_view(ino_in) || shared_maybe(node_of(ino_in)) || shared_maybe(node_of(ino_out))) {
-		/* The caller reads and writes instead. */
-		ops_error(req, TALLY_copy_file_range, EXDEV);
-		return;
+	shared_beside(&beside, node_of(ino_out));
+	if (!in_view(ino_in) && !shared_maybe(node_of(ino_in)) && !shared_maybe(node_of(ino_out))) {
+		n = copy_file_range(handle_of(fi_in)->fd, &off_in, handle_of(fi_out)->fd, &off_out,
+				    len, (unsigned)flags);
+		err = errno;
 	}
-	n = copy_file_range(handle_of(fi_in)->fd, &off_in, handle_of(fi_out)->fd, &off_out, len,
-			    (unsigned)flags);
+	shared_beside_end(&beside, NULL, 0, 0);
 	if (n < 0) {
-		ops_error(req, TALLY_copy_file_range, errno);
+		ops_error(req, TALLY_copy_file_range, err);
 	} else {
 		tally_add(&tally.read_bytes, (uint64_t)n);
 		tally_add(&tally.written_bytes, (uint64_t)n);

@@ -14,7 +14,7 @@
  * all others: the table of nodes (node.c), the ring's submission side (io.c), names
  * of areas (view.c), areas (areas.c), jobs (attach.c), clients (clients.c), what is
  * behind their mapped files (mapped.c), descriptors to be closed (aside.c), and files that
- * may be cached (shared.c).  None of those is held while another is taken.
+ * may be cached, or are changed (shared.c).  None of those is held while another is taken.
  */
 #ifndef FL_SERVER_H
 #define FL_SERVER_H
@@ -137,9 +137,12 @@ int io_thread(struct why *why); /* and who answers its completions */
 /* Wait until nothing is in flight, and end the thread. */
 void io_stop(void);
 void io_read(fuse_req_t req, int fd, size_t size, off_t off);
-/* mem is freed when the data are written; they lie at buf.  n: of MNT/files, or NULL. */
-void io_write(fuse_req_t req, const struct node *n, int fd, void *mem, const char *buf, size_t size,
-	      off_t off, bool append);
+/*
+ * In ops.write, whose buffer is taken over; the data lie at buf.  n: of MNT/files, or NULL.
+ * False: something of that is cached by now, and nothing was done.
+ */
+bool io_write(fuse_req_t req, const struct node *n, int fd, const char *buf, size_t size, off_t off,
+	      bool append);
 /* A read for nobody but the caller: done() is called by the thread that answers, with bytes or -errno. */
 int io_ahead(int fd, char *buf, size_t size, off_t off, void (*done)(void *arg, int res),
 	     void *arg);

@@ -153,6 +153,85 @@ bool shared_maybe(const struct node *n)
 	return noted(n->dev, n->ino) != 0;
 }
 
+/* --- changes beside the cache --- */
+
+/*
+ * A change of a file goes to the backing, past the pager, if nothing of it was cached when the
+ * change was noted here.  Whoever opens the file first for a mapping looks for such changes when
+ * it is open, and before anything of it can be touched: the pager is to hold its pages back
+ * until they have ended (filedata.h).  So either the one sees that the file is cached, or the
+ * other sees the change.
+ */
+static struct beside *besides;
+static pthread_cond_t beside_told = PTHREAD_COND_INITIALIZER; /* with table_lock */
+
+void shared_beside(struct beside *b, const struct node *n)
+{
+	*b = (struct beside){.dev = n->dev, .ino = n->ino};
+	if (mm == NULL)
+		return;
+	pthread_mutex_lock(&table_lock);
+	b->next = besides;
+	b->link = &besides;
+	if (besides != NULL)
+		besides->link = &b->next;
+	besides = b;
+	pthread_mutex_unlock(&table_lock);
+}
+
+void shared_beside_end(struct beside *b, char *buf, size_t size, uint64_t off)
+{
+	struct filedata d = {.dev = b->dev,
+			     .ino = b->ino,
+			     .fd = -1,
+			     .off = off,
+			     .size = size,
+			     .buf = buf,
+			     .whole = &b->past};
+
+	if (b->link == NULL)
+		return;
+	pthread_mutex_lock(&table_lock);
+	while (b->seen && !b->told)
+		pthread_cond_wait(&beside_told, &table_lock);
+	*b->link = b->next;
+	if (b->next != NULL)
+		b->next->link = b->link;
+	pthread_mutex_unlock(&table_lock);
+	if (b->held)
+		hop_run(mm, filedata_let_go, &d);
+}
+
+static struct beside *unseen(uint64_t dev, uint64_t ino)
+{
+	struct beside *b = besides;
+
+	while (b != NULL && (b->seen || b->dev != dev || b->ino != ino))
+		b = b->next;
+	return b;
+}
+
+/* The file is open for a mapping, of which the client has not heard yet. */
+static void hold_besides(const struct stat *st)
+{
+	struct beside *b;
+
+	pthread_mutex_lock(&table_lock);
+	while ((b = unseen(st->st_dev, st->st_ino)) != NULL) {
+		struct filedata d = {.dev = b->dev, .ino = b->ino, .fd = -1, .whole = &b->past};
+		bool held;
+
+		b->seen = true;
+		pthread_mutex_unlock(&table_lock);
+		held = hop_run(mm, filedata_hold, &d) == 0;
+		pthread_mutex_lock(&table_lock);
+		b->held = held;
+		b->told = true;
+		pthread_cond_broadcast(&beside_told);
+	}
+	pthread_mutex_unlock(&table_lock);
+}
+
 /* --- the runtime --- */
 
 /* Called on the pager, which has none of the C library behind it. */
@@ -489,8 +568,10 @@ static int take_file(struct order *o, struct wire_msg *m, const int *fds, unsign
 	}
 	if (r >= 0)
 		r = hop_run(mm, do_open, o);
-	if (marked)
+	if (marked) {
+		hold_besides(&st);
 		noted_open(st.st_dev, st.st_ino);
+	}
 	/* what the kernel has cached from before; from now on it asks */
 	if (r >= 0 && n != NULL)
 		server_forget_data((fuse_ino_t)(uintptr_t)n);
@@ -566,25 +647,36 @@ static int fill_in(const struct filedata *d, int fd)
 	return 0;
 }
 
-/* The same for what is to be written; *size: how much of all was. */
-static int write_rest(const struct filedata *d, int fd, uint64_t *size)
+/* A part of n bytes at most of what is to be written to the backing: 0 or -errno. */
+static long write_part(struct filedata *d, size_t n)
 {
-	uint64_t at = d->off;
-	size_t n;
+	ssize_t done;
 
-	*size = d->size;
-	while ((n = next_part(d, &at)) != 0) {
-		ssize_t done = pwrite(fd, d->buf + (at - d->off), n, (off_t)at);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done < 0) {
-			*size = at - d->off;
-			return *size == 0 ? -errno : 0;
-		}
-		at += (size_t)done;
-	}
+	do
+		done = pwrite(d->fd, d->buf + d->done, n, (off_t)(d->off + d->done));
+	while (done < 0 && errno == EINTR);
+	if (done <= 0)
+		return done < 0 ? -errno : -EIO;
+	d->done += (uint64_t)done;
 	return 0;
+}
+
+/*
+ * As write(2) does: from the first byte to the last, d->done says how far.  0, or -errno of the
+ * first byte; -ENOENT: nothing is cached.
+ */
+static long write_through(struct filedata *d)
+{
+	long r = run(filedata_write, d);
+
+	while (r == 0 && d->done < d->stop) {
+		r = write_part(d, d->stop - d->done);
+		if (r != 0)
+			hop_run(mm, filedata_give_up, d);
+		else if (d->done == d->stop)
+			r = hop_run(mm, filedata_write, d);
+	}
+	return d->done != 0 ? 0 : r;
 }
 
 static uint64_t failures(void)
@@ -698,23 +790,20 @@ static int may_return(const struct stat *st, const struct stat *memfd, struct re
 /* Through the page cache, if somebody has it mapped by now. */
 static int put_back(const struct stat *st, int fd, char *buf, size_t size, uint64_t off)
 {
-	bool have[RETURN_PAGES] = {false};
 	struct filedata d = {.dev = st->st_dev,
 			     .ino = st->st_ino,
 			     .fd = fd,
 			     .off = off,
 			     .size = size,
-			     .buf = buf,
-			     .have = have};
-	uint64_t done = 0;
-	long r = run(filedata_write, &d);
+			     .buf = buf};
+	long r = write_through(&d);
 
-	if (r == 0 || r == -ENOENT)
-		r = write_rest(&d, fd, &done);
-	if (r == 0 && done != size)
+	if (r == -ENOENT)
+		r = 0;
+	else if (r == 0 && d.done != size)
 		r = -EIO;
-	if (r == 0)
-		run(filedata_written, &d);
+	while (r == 0 && d.done < size)
+		r = write_part(&d, size - d.done);
 	return (int)r;
 }
 
@@ -903,6 +992,7 @@ static int take_over(struct order *o, struct wire_msg *m, const int *fds, unsign
 		o->before.state_fd = nfds == 1 ? -1 : fds[2];
 		o->before.marks_fd = nfds == 1 ? -1 : fds[3];
 		r = hop_run(mm, do_take, o);
+		hold_besides(&st);
 		noted_open(st.st_dev, st.st_ino);
 		server_forget_data((fuse_ino_t)(uintptr_t)n);
 	}
@@ -1066,7 +1156,6 @@ bool shared_write(fuse_req_t req, const struct node *n, int fd, char *buf, size_
 		  bool append, uint64_t *sync)
 {
 	struct filedata d = data_of(n);
-	uint64_t done = 0;
 	long r;
 
 	if (!shared_maybe(n))
@@ -1076,46 +1165,20 @@ bool shared_write(fuse_req_t req, const struct node *n, int fd, char *buf, size_
 	d.buf = buf;
 	d.fd = fd;
 	d.append = append;
-	d.have = calloc(size / 4096 + 2, sizeof(bool));
-	r = d.have != NULL ? run(filedata_write, &d) : -ENOMEM;
-	if (r == 0)
-		r = write_rest(&d, fd, &done);
-	if (r == 0) {
-		d.size = done;
-		run(filedata_written, &d);
-		if (sync != NULL)
-			r = shared_sync(n, sync);
-		if (r == -ENOENT) /* it is the backing's, whose descriptor sees to that */
-			r = 0;
-	}
-	free(d.have);
+	r = write_through(&d);
 	if (r == -ENOENT)
 		return false;
+	if (r == 0 && sync != NULL)
+		r = shared_sync(n, sync);
+	if (r == -ENOENT) /* it is the backing's, whose descriptor sees to that */
+		r = 0;
 	if (r != 0) {
 		ops_error(req, TALLY_write, (int)-r);
 		return true;
 	}
-	tally_add(&tally.written_bytes, done);
-	fuse_reply_write(req, done);
+	tally_add(&tally.written_bytes, d.done);
+	fuse_reply_write(req, d.done);
 	return true;
-}
-
-void shared_written(const struct node *n, int fd, char *buf, size_t size, off_t off, bool append)
-{
-	struct filedata d = data_of(n);
-	struct stat st;
-
-	if (!shared_maybe(n))
-		return;
-	if (append && fstat(fd, &st) == 0)
-		off = st.st_size - (off_t)size;
-	d.off = (uint64_t)off;
-	d.size = size;
-	d.buf = buf;
-	d.have = calloc(size / 4096 + 2, sizeof(bool));
-	if (d.have != NULL)
-		run(filedata_written, &d);
-	free(d.have);
 }
 
 void shared_look(const struct node *n)
@@ -1123,6 +1186,13 @@ void shared_look(const struct node *n)
 	struct filedata d = data_of(n);
 
 	run(filedata_dirty, &d);
+}
+
+bool shared_is_cached(const struct node *n)
+{
+	struct filedata d = data_of(n);
+
+	return run(filedata_dirty, &d) != -ENOENT;
 }
 
 bool shared_fallocate(fuse_req_t req, const struct node *n, int fd, int mode, off_t off, off_t len)

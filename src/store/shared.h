@@ -14,17 +14,27 @@
  * A file is known as cached from before its first mapping until somebody asks for
  * it and finds that nothing of it is: all others are read and written as ever.
  *
- * Locks: the table's, of files that may be cached (shared.c); no other is taken
- * under it.
+ * Locks: the table's, of files that may be cached, and of changes beside the cache (shared.c);
+ * no other is taken under it.
  */
 #ifndef FL_SHARED_H
 #define FL_SHARED_H
 
 #include "server.h"
 
+#include "filedata.h"
 #include "store-wire.h"
 
 struct peer;
+
+/* A change of a file of which nothing was cached when it was noted, in the memory of who makes it. */
+struct beside {
+	struct beside *next, **link; /* link NULL: it is not noted, nobody pages for others */
+	uint64_t dev, ino;
+	bool seen, told; /* the file was opened meanwhile; the pager has been asked, */
+	bool held;	 /* and holds the pages back */
+	struct past past;
+};
 
 /* Whether a server of ours is allowed what that takes; else *why says what follows. */
 bool shared_possible(char *why, size_t size);
@@ -67,8 +77,14 @@ bool shared_read(fuse_req_t req, const struct node *n, int fd, size_t size, off_
 /* sync: and make it durable, as shared_sync() does with `heard`; NULL: not. */
 bool shared_write(fuse_req_t req, const struct node *n, int fd, char *buf, size_t size, off_t off,
 		  bool append, uint64_t *sync);
-/* What was written, and cut, while nothing was cached: in case that something is by now. */
-void shared_written(const struct node *n, int fd, char *buf, size_t size, off_t off, bool append);
+/*
+ * From before one looks whether something is cached, and does without this then, until the backing
+ * is changed.  What was written: to off, `size` bytes of buf, or NULL.
+ */
+void shared_beside(struct beside *b, const struct node *n);
+void shared_beside_end(struct beside *b, char *buf, size_t size, uint64_t off);
+bool shared_is_cached(const struct node *n);
+/* What was cut while nothing was cached: in case that something is by now. */
 void shared_look(const struct node *n);
 bool shared_fallocate(fuse_req_t req, const struct node *n, int fd, int mode, off_t off, off_t len);
 /* -ENOENT: nothing is cached. */

@@ -1675,6 +1675,196 @@ static void killed_while_it_syncs(void **state)
 	shared_run = add;
 }
 
+/* Pages of that version by write(2), one call: how many bytes were written, or -errno. */
+static int64_t put(uint64_t page, unsigned n, uint64_t version)
+{
+	static uint64_t buf[3 * WORDS];
+	ssize_t r;
+	int f;
+
+	for (unsigned i = 0; i < n; i++)
+		fill(buf + i * WORDS, page + i, version);
+	f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
+	if (f < 0)
+		return -errno;
+	r = pwrite(f, buf, n * PG, (off_t)(page * PG));
+	if (r < 0)
+		r = -errno;
+	close(f);
+	return r;
+}
+
+/* Who has the file mapped stores a word of his own, and tells whether he saw that version before. */
+static int64_t follow(uint64_t page, uint64_t version)
+{
+	bool saw = __atomic_load_n(at(page), __ATOMIC_SEQ_CST) == word(page, version, 0);
+
+	__atomic_store_n(at(page) + 1, page, __ATOMIC_SEQ_CST);
+	return saw;
+}
+
+static int64_t put_or_follow(uint64_t page, uint64_t version)
+{
+	return map == NULL ? put(page, 1, version) : follow(page, version);
+}
+
+static int64_t put_three(uint64_t page, uint64_t version)
+{
+	return put(page, 3, version);
+}
+
+static void begin_put(const struct process *writer, uint32_t where, uint64_t page)
+{
+	uint32_t before = get(&within->held);
+
+	set(&within->hold, where);
+	tell(writer, (struct order){RUN, page, 0, 0, 2});
+	await_more(&within->held, before);
+}
+
+/* What is stored to a page meanwhile by who has seen what was written is not undone; nor is that. */
+static void follow_put(const struct process *writer, const struct process *p, uint64_t page)
+{
+	int64_t saw;
+
+	tell(p, (struct order){RUN, page, 0, 0, 2});
+	until(has_come_to_rest(p, 1));
+	set(&within->hold, 0);
+	saw = hear(p);
+	assert_true(saw >= 0);
+	assert_int_equal(hear(writer), PG);
+	assert_int_equal(DO(p, WORD, page, 0, 1, 0), saw ? page : word(page, 2, 1));
+	assert_int_equal(DO(p, WORD, page, 0, 0, 0), word(page, 2, 0));
+	OK(p, SYNC, page, 1, 0, 0);
+}
+
+/* A page comes, and is stored to, while a write past the cache has not been heard of. */
+static void stored_beside_a_write(void **state)
+{
+	struct process p, writer;
+
+	(void)state;
+	shared_run = put_or_follow;
+	within_serve(base, SMALL);
+	make_file(PAGES);
+	start(&writer);
+	start_mapped(&p, 1, PAGES);
+	OK(&p, ADVISE, 0, PAGES, 0, MADV_RANDOM);
+	for (uint64_t page = 10; page < 1000; page += 250) {
+		begin_put(&writer, HOLD_BEHIND, page);
+		check_file("store/files/data", page, 1, 1, 2);
+		follow_put(&writer, &p, page);
+		begin_put(&writer, HOLD_BEFORE, page + 100);
+		check_file("store/files/data", page + 100, 1, 1, 1);
+		/* other pages come meanwhile */
+		OK(&p, CHECK, page + 50, 10, 1, 1);
+		follow_put(&writer, &p, page + 100);
+	}
+	finish(&writer);
+	finish(&p);
+}
+
+/* The same of a write that began before the file was mapped. */
+static void mapped_beside_a_write(void **state)
+{
+	struct process p, writer;
+
+	(void)state;
+	shared_run = put_or_follow;
+	within_serve(base, SMALL);
+	make_file(PAGES);
+	start(&writer);
+	for (uint64_t page = 10; page < 1000; page += 250) {
+		start(&p);
+		begin_put(&writer, HOLD_ANSWER, page);
+		check_file("store/files/data", page, 1, 1, 2);
+		OK(&p, MAP, 0, PAGES, 0, 1);
+		follow_put(&writer, &p, page);
+		finish(&p);
+		await_no_cache();
+	}
+	finish(&writer);
+}
+
+/* The truncation of a file whose page is being written past the cache, and another write of it. */
+static void cut_beside_a_write(void **state)
+{
+	struct process p, writer;
+	static uint64_t zeros[WORDS], buf[WORDS];
+
+	(void)state;
+	shared_run = put_or_follow;
+	within_serve(base, SMALL);
+	make_file(PAGES);
+	start(&writer);
+	start_mapped(&p, 1, PAGES);
+	OK(&p, ADVISE, 0, PAGES, 0, MADV_RANDOM);
+	begin_put(&writer, HOLD_BEHIND, 100);
+	/* the kernel has only one change a file through a mount at a time */
+	assert_int_equal(truncate(in_base("store/files/data"), 100 * PG), 0);
+	assert_int_equal(truncate(in_base("store/files/data"), PAGES * PG), 0);
+	tell(&p, (struct order){RUN, 100, 0, 0, 2});
+	until(has_come_to_rest(&p, 1));
+	set(&within->hold, 0);
+	assert_int_equal(hear(&p), 0);
+	assert_int_equal(hear(&writer), PG);
+	OK(&p, SYNC, 100, 1, 0, 0);
+	page_of("store/files/data", 100, buf);
+	zeros[1] = 100;
+	assert_memory_equal(buf, zeros, PG);
+	finish(&writer);
+	finish(&p);
+}
+
+/* A write that fails in the middle tells how much was written, and nothing behind that has changed. */
+static void a_write_that_fails_in_the_middle(void **state)
+{
+	const off_t end = 299 * PG + 100;
+	struct process p, writer;
+	struct stat st;
+
+	(void)state;
+	shared_run = put_three;
+	within_serve(base, SMALL);
+	make_file(PAGES);
+	assert_int_equal(truncate(in_base("store/files/data"), end), 0);
+	start(&writer);
+	start_mapped(&p, 1, PAGES);
+	OK(&p, ADVISE, 0, PAGES, 0, MADV_RANDOM);
+	OK(&p, CHECK, 10, 3, 2, 1);
+	OK(&p, CHECK, 21, 1, 1, 1);
+	OK(&p, TOUCH, 299, 0, 0, 0);
+	__atomic_store_n(&within->put_error, -ENOSPC, __ATOMIC_SEQ_CST);
+	set(&within->put_page, 11);
+	assert_int_equal(DO(&writer, RUN, 10, 0, 0, 2), PG);
+	OK(&p, CHECK, 10, 1, 1, 2);
+	OK(&p, CHECK, 11, 2, 1, 1);
+	/* at once */
+	set(&within->put_page, 20);
+	assert_int_equal(DO(&writer, RUN, 20, 0, 0, 2), -ENOSPC);
+	OK(&p, CHECK, 20, 3, 1, 1);
+	/* behind the file's end */
+	set(&within->put_page, 301);
+	assert_int_equal(DO(&writer, RUN, 301, 0, 0, 2), -ENOSPC);
+	assert_int_equal(stat(in_base("store/files/data"), &st), 0);
+	assert_int_equal(st.st_size, end);
+	__atomic_store_n(&within->put_error, 0, __ATOMIC_SEQ_CST);
+	/* what is cached and what is not, by one */
+	assert_int_equal(DO(&writer, RUN, 20, 0, 0, 3), 3 * PG);
+	assert_int_equal(DO(&writer, RUN, 298, 0, 0, 3), 3 * PG);
+	OK(&p, CHECK, 20, 3, 1, 3);
+	OK(&p, CHECK, 298, 3, 1, 3);
+	check_file("mnt/files/data", 10, 1, 1, 2);
+	check_file("mnt/files/data", 11, 9, 1, 1);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	check_file("store/files/data", 20, 3, 1, 3);
+	check_file("store/files/data", 298, 3, 1, 3);
+	assert_int_equal(stat(in_base("store/files/data"), &st), 0);
+	assert_int_equal(st.st_size, 301 * PG);
+	finish(&writer);
+	finish(&p);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -1732,6 +1922,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(cut_while_it_is_written, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(killed_while_it_brings, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(killed_while_it_syncs, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(stored_beside_a_write, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(mapped_beside_a_write, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(cut_beside_a_write, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(a_write_that_fails_in_the_middle, begin_within,
+						end_within),
 	};
 
 	shared_run = add;

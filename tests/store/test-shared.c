@@ -113,6 +113,136 @@ static void both_ways(void **state)
 	finish(&p);
 }
 
+/*
+ * Who stores and who writes the same pages at one time.  Word 1 of a page is the one's to count in,
+ * word 2 the other's; in word 3 they take turns, an even count is the writer's.  Each knows what
+ * he has left in a page: nothing else may be there but the other's next turn.
+ */
+#define TURNS 2000U
+#define AT_A_PAGE 16U
+
+struct turns {
+	uint64_t page; /* where the writer is */
+	uint32_t stop;
+	uint32_t seen; /* of the writer's turns, by who stores */
+};
+
+static struct turns *turns;
+
+static uint64_t count_of(uint64_t value, uint64_t page, unsigned i)
+{
+	return value - word(page, 1, i);
+}
+
+static int64_t store_in_turns(void)
+{
+	uint64_t *left = calloc(PAGES, sizeof(*left)), *own = calloc(PAGES, sizeof(*own));
+	int64_t r = left == NULL || own == NULL ? -ENOMEM : 0;
+
+	while (r == 0 && get(&turns->stop) == 0) {
+		uint64_t page = __atomic_load_n(&turns->page, __ATOMIC_RELAXED);
+		uint64_t *w = at(page);
+		uint64_t turn = count_of(__atomic_load_n(w + 3, __ATOMIC_RELAXED), page, 3);
+		uint64_t count;
+
+		if (turn != left[page] && turn != left[page] + 1) {
+			fprintf(stderr, "page %lu: turn %ld, not %lu\n", (unsigned long)page,
+				(long)turn, (unsigned long)left[page]);
+			r = (int64_t)page + 1;
+		}
+		if (turn % 2 == 1) {
+			left[page] = turn + 1;
+			__atomic_store_n(w + 3, word(page, 1, 3) + turn + 1, __ATOMIC_RELAXED);
+			__atomic_fetch_add(&turns->seen, 1, __ATOMIC_RELAXED);
+		}
+		count = count_of(__atomic_load_n(w + 1, __ATOMIC_RELAXED), page, 1);
+		if (count != own[page]) {
+			fprintf(stderr, "page %lu: count %ld, not %lu\n", (unsigned long)page,
+				(long)count, (unsigned long)own[page]);
+			r = (int64_t)page + 1;
+		}
+		__atomic_store_n(w + 1, word(page, 1, 1) + ++own[page], __ATOMIC_RELAXED);
+	}
+	free(left);
+	free(own);
+	return r;
+}
+
+/* One turn of the writer's; 0, or what is wrong. */
+static int64_t write_turn(int f, uint64_t page, uint64_t *left, uint64_t *own)
+{
+	off_t off = (off_t)(page * PG);
+	uint64_t w[2], turn;
+
+	if (pread(f, w, sizeof(w), off + 16) != (ssize_t)sizeof(w))
+		return -EIO;
+	turn = count_of(w[1], page, 3);
+	if (count_of(w[0], page, 2) != *own || (turn != *left && turn != *left + 1)) {
+		fprintf(stderr, "page %lu: count %ld, not %lu; turn %ld, not %lu\n",
+			(unsigned long)page, (long)count_of(w[0], page, 2), (unsigned long)*own,
+			(long)turn, (unsigned long)*left);
+		return (int64_t)page + 1;
+	}
+	w[0]++;
+	w[1] += turn % 2 == 0;
+	++*own;
+	*left = turn % 2 == 0 ? turn + 1 : turn;
+	/* what it is not his turn for stays out of the write */
+	if (turn % 2 == 0)
+		return pwrite(f, w, sizeof(w), off + 16) == (ssize_t)sizeof(w) ? 0 : -EIO;
+	return pwrite(f, w, sizeof(w[0]), off + 16) == (ssize_t)sizeof(w[0]) ? 0 : -EIO;
+}
+
+static int64_t write_in_turns(uint64_t seed)
+{
+	uint64_t *left = calloc(PAGES, sizeof(*left)), *own = calloc(PAGES, sizeof(*own));
+	int64_t r = left == NULL || own == NULL ? -ENOMEM : 0;
+	int f = open(in_base("mnt/files/data"), O_RDWR | O_DIRECT | O_CLOEXEC);
+
+	rng = seed;
+	for (unsigned i = 0; r == 0 && i < TURNS; i++) {
+		uint64_t page = next() % PAGES;
+
+		__atomic_store_n(&turns->page, page, __ATOMIC_RELAXED);
+		for (unsigned k = 0; r == 0 && k < AT_A_PAGE; k++)
+			r = write_turn(f, page, &left[page], &own[page]);
+	}
+	set(&turns->stop, 1);
+	close(f);
+	free(left);
+	free(own);
+	return r;
+}
+
+static int64_t take_turns(uint64_t writes, uint64_t seed)
+{
+	return writes ? write_in_turns(seed) : store_in_turns();
+}
+
+static void both_ways_at_once(void **state)
+{
+	uint64_t seed = (uint64_t)time(NULL);
+	struct process p[2];
+
+	(void)state;
+	number_of("FL_STORE_SEED", &seed);
+	print_message("# FL_STORE_SEED=%lu\n", (unsigned long)seed);
+	turns = mmap(NULL, PG, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(turns, MAP_FAILED);
+	shared_run = take_turns;
+	begin_mapped(p, 2, CACHE);
+	for (unsigned i = 0; i < 2; i++)
+		OK(&p[i], ADVISE, 0, PAGES, 0, MADV_RANDOM);
+	for (unsigned i = 0; i < 2; i++)
+		tell(&p[i], (struct order){RUN, i, 0, 0, seed});
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(hear(&p[1 - i]), 0);
+	assert_true(get(&turns->seen) != 0);
+	for (unsigned i = 0; i < 2; i++)
+		finish(&p[i]);
+	munmap(turns, PG);
+}
+
 /* n bytes of a process's memory as MNT/proc shows it: how many, or -errno. */
 static ssize_t shown(pid_t pid, int64_t addr, void *buf, size_t n)
 {
@@ -748,6 +878,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(two_see_one_copy, begin, end),
 		cmocka_unit_test_setup_teardown(a_killed_one_loses_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(both_ways, begin, end),
+		cmocka_unit_test_setup_teardown(both_ways_at_once, begin, end),
 		cmocka_unit_test_setup_teardown(shown_in_proc, begin, end),
 		cmocka_unit_test_setup_teardown(own_files_shown_in_proc, begin, end),
 		cmocka_unit_test_setup_teardown(cut_and_grown, begin, end),

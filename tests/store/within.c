@@ -14,6 +14,7 @@
 #include "sys.h"
 
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/falloc.h>
 #include <linux/magic.h>
 #include <poll.h>
@@ -169,6 +170,50 @@ int __wrap_fstatfs(int fd, struct statfs *fs)
 	if (serving && r == 0 && get(&within->remote) != 0 && fs->f_type != TMPFS_MAGIC &&
 	    fs->f_type != PROC_SUPER_MAGIC)
 		fs->f_type = NFS_SUPER_MAGIC;
+	return r;
+}
+
+static void hold(uint32_t where)
+{
+	if (get(&within->hold) != where)
+		return;
+	count(&within->held);
+	while (get(&within->hold) == where)
+		poll(NULL, 0, 1);
+}
+
+ssize_t __real_pwrite(int fd, const void *buf, size_t len, off_t off);
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t off);
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+	int32_t error;
+	ssize_t r;
+
+	if (!serving)
+		return __real_pwrite(fd, buf, len, off);
+	error = __atomic_load_n(&within->put_error, __ATOMIC_SEQ_CST);
+	if (error != 0 && off == (off_t)(get(&within->put_page) * PG)) {
+		errno = -error;
+		return -1;
+	}
+	hold(HOLD_BEFORE);
+	r = __real_pwrite(fd, buf, len, off);
+	hold(HOLD_BEHIND);
+	return r;
+}
+
+/* The workers' ring: its thread, before it looks at what has ended. */
+int __real___io_uring_get_cqe(struct io_uring *ring, struct io_uring_cqe **cqe, unsigned submit,
+			      unsigned wait, sigset_t *mask);
+int __wrap___io_uring_get_cqe(struct io_uring *ring, struct io_uring_cqe **cqe, unsigned submit,
+			      unsigned wait, sigset_t *mask);
+int __wrap___io_uring_get_cqe(struct io_uring *ring, struct io_uring_cqe **cqe, unsigned submit,
+			      unsigned wait, sigset_t *mask)
+{
+	int r = __real___io_uring_get_cqe(ring, cqe, submit, wait, mask);
+
+	if (serving)
+		hold(HOLD_ANSWER);
 	return r;
 }
 

@@ -13,6 +13,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+enum {
+	HOLD_BEFORE = 1, /* a write past the cache, before it is made */
+	HOLD_BEHIND,	 /* and when it is done, */
+	HOLD_ANSWER,	 /* and the answer of one that the ring has done */
+};
+
 /* Each is read and written with atomics. */
 struct within {
 	int32_t write_error; /* what a write to a file ends with; 0: as it does */
@@ -32,6 +38,10 @@ struct within {
 	uint32_t behind;     /* when it is done, not before it */
 	uint32_t killed;     /* that it was */
 	uint32_t synced; /* the server is killed when a file is written and about to be durable */
+	int32_t put_error; /* what pwrite(2) of the server's own ends with at page put_page; 0: as it does */
+	uint32_t put_page;
+	uint32_t hold;	 /* HOLD_...: that waits as long as it is set; */
+	uint32_t held;	 /* so often it did */
 	uint32_t enough; /* a client is to end what it does */
 	uint32_t hold_cuts; /* an open(2) with O_TRUNC waits as long as that is so; */
 	uint32_t held_cuts; /* how many did */
