@@ -378,6 +378,14 @@ long filedata_opened(struct pager *p, void *arg)
 	return 0;
 }
 
+long filedata_clean(struct pager *p, void *arg)
+{
+	const struct filedata *d = arg;
+	struct pagecache *pc = find(p->mm, d);
+
+	return pc != NULL ? peers_write_file(p->mm, pc, d->wait) : -ENOENT;
+}
+
 long filedata_dirty(struct pager *p, void *arg)
 {
 	const struct filedata *d = arg;

@@ -82,6 +82,8 @@ long filedata_cut(struct pager *p, void *arg);
 long filedata_allocate(struct pager *p, void *arg);
 /* Write what is dirty and make it durable; wait->pending falls to 0 then.  -errno: it is not waited for. */
 long filedata_sync(struct pager *p, void *arg);
+/* The same, but it need not be durable. */
+long filedata_clean(struct pager *p, void *arg);
 /* What one has heard of who opens the file now, as fd. */
 long filedata_opened(struct pager *p, void *arg);
 /* Look at the file's size; 1: dirty pages are not written yet, 0: none are. */

@@ -1231,34 +1231,49 @@ int peer_sync(struct peer *peer, uint64_t addr, uint64_t len, uint32_t request)
 	return 0;
 }
 
-int peers_sync_file(struct mm *mm, struct pagecache *pc, uint64_t *heard, struct sync_wait *wait)
+/* Of a thread that waits; NULL: no memory. */
+static struct sync_call *call_of(struct mm *mm, struct sync_wait *wait, bool written)
 {
 	struct sync_call *call = pool_get(&mm->peers.call_pool);
-	int err;
 
 	if (call == NULL)
-		return -ENOMEM;
+		return NULL;
 	wait->pending = 1;
 	call->wait = wait;
-	call->heard = heard;
+	call->written = written;
 	call->pending = 1;
-	err = add_job(mm, call, pc, 0, CACHE_NONE);
-	if (err != 0)
-		call->err = err;
+	return call;
+}
+
+static int sync_one(struct mm *mm, struct sync_call *call, struct pagecache *pc)
+{
+	if (call == NULL)
+		return -ENOMEM;
+	call->err = add_job(mm, call, pc, 0, CACHE_NONE);
 	call_ends(mm, call);
 	return 0;
 }
 
+int peers_sync_file(struct mm *mm, struct pagecache *pc, uint64_t *heard, struct sync_wait *wait)
+{
+	struct sync_call *call = call_of(mm, wait, false);
+
+	if (call != NULL)
+		call->heard = heard;
+	return sync_one(mm, call, pc);
+}
+
+int peers_write_file(struct mm *mm, struct pagecache *pc, struct sync_wait *wait)
+{
+	return sync_one(mm, call_of(mm, wait, true), pc);
+}
+
 int peers_write_all(struct mm *mm, struct sync_wait *wait)
 {
-	struct sync_call *call = pool_get(&mm->peers.call_pool);
+	struct sync_call *call = call_of(mm, wait, true);
 
 	if (call == NULL)
 		return -ENOMEM;
-	wait->pending = 1;
-	call->wait = wait;
-	call->written = true;
-	call->pending = 1;
 	for (struct pagecache *pc = mm->files.first; pc != NULL; pc = pc->next)
 		if ((pc->dirty != 0 || pc->recent != 0) &&
 		    add_job(mm, call, pc, 0, CACHE_NONE) != 0)

@@ -130,7 +130,8 @@ int peer_sync(struct peer *peer, uint64_t addr, uint64_t len, uint32_t request);
  * a failed write since then, once.  NULL: of none.
  */
 int peers_sync_file(struct mm *mm, struct pagecache *pc, uint64_t *heard, struct sync_wait *wait);
-/* Write what is dirty just now of all files, which need not be durable. */
+/* Write what is dirty just now of one file, which need not be durable; and of all. */
+int peers_write_file(struct mm *mm, struct pagecache *pc, struct sync_wait *wait);
 int peers_write_all(struct mm *mm, struct sync_wait *wait);
 /* No peer is left, and nobody waits for a sync: what did not get far ends. */
 void peers_stop(struct mm *mm);

@@ -170,10 +170,15 @@ static int set_owner(struct node *n, const struct stat *attr, int set)
 	return fchownat(n->fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
 }
 
+/* To write what is stored changes a file's time: what was stored before this one is set, before it. */
 static int set_times(struct node *n, const struct stat *attr, int set)
 {
 	struct timespec tv[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_OMIT}};
 
+	/* cut as well: both are of this moment */
+	if ((set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) != 0 &&
+	    (set & FUSE_SET_ATTR_SIZE) == 0)
+		shared_clean(n);
 	if ((set & FUSE_SET_ATTR_ATIME_NOW) != 0)
 		tv[0].tv_nsec = UTIME_NOW;
 	else if ((set & FUSE_SET_ATTR_ATIME) != 0)

@@ -684,11 +684,20 @@ static uint64_t failures(void)
 	return mm != NULL ? __atomic_load_n(&mm->files.failures, __ATOMIC_RELAXED) : 0;
 }
 
+/* Until it is written, and durable where that was asked for. */
+static void await_sync(struct sync_wait *wait)
+{
+	uint32_t pending;
+
+	/* Acquire: what was written; pairs with the release of who ends it. */
+	while ((pending = __atomic_load_n(&wait->pending, __ATOMIC_ACQUIRE)) != 0)
+		futex_wait(&wait->pending, pending, 0);
+}
+
 /* Write what is cached of a file, and wait for it; -ENOENT: nothing is. */
 static int sync_cached(struct filedata *d)
 {
 	struct sync_wait wait = {.err = 0};
-	uint32_t pending;
 	long r;
 
 	d->wait = &wait;
@@ -698,9 +707,7 @@ static int sync_cached(struct filedata *d)
 		r = hop_run(mm, filedata_sync, d);
 	if (r != 0)
 		return (int)r;
-	/* Acquire: what was written; pairs with the release of who ends it. */
-	while ((pending = __atomic_load_n(&wait.pending, __ATOMIC_ACQUIRE)) != 0)
-		futex_wait(&wait.pending, pending, 0);
+	await_sync(&wait);
 	/* its wake follows its store, and `wait` is ours: the pager is done when it does this */
 	d->wait = NULL;
 	run(filedata_dirty, d);
@@ -1193,6 +1200,16 @@ bool shared_is_cached(const struct node *n)
 	struct filedata d = data_of(n);
 
 	return run(filedata_dirty, &d) != -ENOENT;
+}
+
+void shared_clean(const struct node *n)
+{
+	struct sync_wait wait = {.err = 0};
+	struct filedata d = data_of(n);
+
+	d.wait = &wait;
+	if (run(filedata_clean, &d) == 0)
+		await_sync(&wait);
 }
 
 bool shared_fallocate(fuse_req_t req, const struct node *n, int fd, int mode, off_t off, off_t len)

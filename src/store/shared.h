@@ -86,6 +86,8 @@ void shared_beside_end(struct beside *b, char *buf, size_t size, uint64_t off);
 bool shared_is_cached(const struct node *n);
 /* What was cut while nothing was cached: in case that something is by now. */
 void shared_look(const struct node *n);
+/* Write what is dirty just now, which need not be durable. */
+void shared_clean(const struct node *n);
 bool shared_fallocate(fuse_req_t req, const struct node *n, int fd, int mode, off_t off, off_t len);
 /* -ENOENT: nothing is cached. */
 int shared_truncate(const struct node *n, int fd, off_t size);

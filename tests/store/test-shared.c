@@ -243,6 +243,116 @@ static void both_ways_at_once(void **state)
 	munmap(turns, PG);
 }
 
+static int64_t waiting(void)
+{
+	return number_in(in_base("mnt/stats"), "cache_dirty: ");
+}
+
+/* By write(2), one page at a time: how many bytes. */
+static uint64_t put_pages(int f, uint64_t page, uint64_t n, uint64_t version)
+{
+	static uint64_t buf[WORDS];
+	uint64_t done = 0;
+
+	for (uint64_t i = page; i < page + n; i++) {
+		fill(buf, i, version);
+		assert_int_equal(pwrite(f, buf, PG, (off_t)(i * PG)), (ssize_t)PG);
+		done += PG;
+	}
+	return done;
+}
+
+static void set_2000(int f)
+{
+	const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 946684800}};
+
+	assert_int_equal(futimens(f, times), 0);
+}
+
+static bool is_2000(int f)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(f, &st), 0);
+	return st.st_mtim.tv_sec == 946684800 && st.st_mtim.tv_nsec == 0;
+}
+
+/* A time that is set stays until the next store, whenever what was stored before is written. */
+static void times_that_are_set(void **state)
+{
+	struct stat touched, st;
+	struct process p;
+	int f, host;
+
+	(void)state;
+	begin_mapped(&p, 1, CACHE);
+	f = open(in_base("mnt/files/data"), O_RDWR | O_CLOEXEC);
+	host = open(in_base("store/files/data"), O_RDONLY | O_CLOEXEC);
+	assert_true(f >= 0 && host >= 0);
+	/* stored to what is mapped, and written to what is cached */
+	for (uint64_t v = 2; v < 4; v++) {
+		OK(&p, CHECK, 0, 100, 1, v - 1);
+		if (v == 2)
+			OK(&p, STORE, 0, 100, 1, v);
+		else
+			assert_int_equal(put_pages(f, 0, 100, v), 100 * PG);
+		assert_false(is_2000(f));
+		set_2000(f);
+		assert_true(is_2000(f));
+		OK(&p, SYNC, 0, PAGES, 0, 0);
+		assert_int_equal(fsync(f), 0);
+		assert_true(is_2000(f) && is_2000(host));
+		check_file("store/files/data", 0, 100, 1, v);
+		/* the next store moves it */
+		OK(&p, PUT, 50, 0, 1, word(50, v, 1));
+		assert_false(is_2000(f));
+		OK(&p, SYNC, 0, PAGES, 0, 0);
+		assert_false(is_2000(f) || is_2000(host));
+	}
+	/* the present, too */
+	OK(&p, STORE, 0, 100, 1, 4);
+	assert_int_equal(futimens(f, NULL), 0);
+	assert_int_equal(fstat(f, &touched), 0);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	assert_int_equal(fstat(f, &st), 0);
+	assert_memory_equal(&st.st_mtim, &touched.st_mtim, sizeof(st.st_mtim));
+	/* when nobody maps it any more */
+	OK(&p, STORE, 0, 100, 1, 5);
+	OK(&p, UNMAP, 0, PAGES, 0, 0);
+	set_2000(f);
+	assert_true(is_2000(f));
+	until(waiting() == 0);
+	assert_int_equal(fsync(f), 0);
+	assert_true(is_2000(f) && is_2000(host));
+	check_file("store/files/data", 0, 100, 1, 5);
+	close(host);
+	close(f);
+	finish(&p);
+}
+
+/* As the kernel has it, of a file that it pages. */
+static void times_that_are_set_natively(void **state)
+{
+	uint64_t *m;
+	int f;
+
+	(void)state;
+	serve(CACHE);
+	f = open(in_base("native"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_int_equal(ftruncate(f, 10 * PG), 0);
+	for (uint64_t v = 2; v < 4; v++) {
+		m = mmap(NULL, 10 * PG, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
+		assert_ptr_not_equal(m, MAP_FAILED);
+		fill(m, 0, v);
+		munmap(m, 10 * PG);
+		set_2000(f);
+		assert_true(is_2000(f));
+		assert_int_equal(fsync(f), 0);
+		assert_true(is_2000(f));
+	}
+	close(f);
+}
+
 /* n bytes of a process's memory as MNT/proc shows it: how many, or -errno. */
 static ssize_t shown(pid_t pid, int64_t addr, void *buf, size_t n)
 {
@@ -659,11 +769,6 @@ static void forked(void **state)
 	finish(&q);
 }
 
-static int64_t waiting(void)
-{
-	return number_in(in_base("mnt/stats"), "cache_dirty: ");
-}
-
 /* The mount's options of write-back. */
 static void when_pages_are_written(void **state)
 {
@@ -879,6 +984,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(a_killed_one_loses_nothing, begin, end),
 		cmocka_unit_test_setup_teardown(both_ways, begin, end),
 		cmocka_unit_test_setup_teardown(both_ways_at_once, begin, end),
+		cmocka_unit_test_setup_teardown(times_that_are_set, begin, end),
+		cmocka_unit_test_setup_teardown(times_that_are_set_natively, begin, end),
 		cmocka_unit_test_setup_teardown(shown_in_proc, begin, end),
 		cmocka_unit_test_setup_teardown(own_files_shown_in_proc, begin, end),
 		cmocka_unit_test_setup_teardown(cut_and_grown, begin, end),
