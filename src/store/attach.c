@@ -14,11 +14,17 @@
  * once, and then less and less often until what it was busy with is given back,
  * too (swap-slot.h).
  *
+ * Nor does it wait for a disk.  To write what a client gives back (WIRE_RETURN) takes as long as
+ * that does, and to open a file may take until a read or write of it has ended: the kernel is to
+ * drop its pages.  So what names a file is for other threads, that of one file in its order, and one
+ * RETURN at a time.  From a connection that waits for that nothing is read, and it is not
+ * given up before.
+ *
  * Jobs come from MNT/control.  A swapoff is over when every client has given
  * the area's slots back and nobody is a member of its map; who inherited the
  * area by a fork and did not come by yet is waited for, for a time.
  *
- * Locks: the queue's, of jobs that were not looked at yet.
+ * Locks: the queue's, of jobs that were not looked at yet; that of what the other threads do.
  */
 #include "attach.h"
 
@@ -64,6 +70,7 @@ struct conn {
 	struct client *client; /* also the owner of the socket */
 	int fd;
 	bool hello, attached, listed, dead;
+	bool busy;	/* another thread has a message of it */
 	uint32_t flags; /* of HELLO */
 	unsigned held;	/* HELD messages that are still to come */
 	uint32_t has;	/* areas, by index */
@@ -86,6 +93,30 @@ static struct job *queue; /* under the lock: new ones, the last first */
 static bool closed;	  /* under the lock: nobody looks at the queue any more */
 static struct job *jobs;  /* under way */
 static uint32_t last_number;
+
+/* A message that names a file. */
+struct naming {
+	struct naming *next;
+	struct conn *conn;
+	struct wire_msg msg;
+	int fds[WIRE_FDS_MAX];
+	unsigned nfds;
+	uint64_t file;
+	bool returns, begun;
+	/* what came of it */
+	int result, out[3];
+	unsigned nout;
+};
+
+#define NAMERS 4U
+
+static pthread_t namer[NAMERS];
+static unsigned nnamers;
+static pthread_mutex_t naming_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t naming_more = PTHREAD_COND_INITIALIZER;
+static struct naming *namings; /* under the lock, as what follows; in their order */
+static struct naming *named;   /* done, not answered */
+static bool naming_ends;
 
 /* --- sockets --- */
 
@@ -300,12 +331,161 @@ static void greet_files(struct conn *c, const int *fds, bool again)
 
 static struct conn *add_conn(int fd, const struct ucred *peer);
 
+static int watch_as(int op, int fd, uint32_t events, void *tag);
+
+static void wake(void)
+{
+	const uint64_t one = 1;
+
+	if (write(wake_fd, &one, sizeof(one)) < 0)
+		abort();
+}
+
+/* Whether one that came before is of the same file, or something is given back by it as well. */
+static bool is_behind(const struct naming *n)
+{
+	for (const struct naming *k = namings; k != n; k = k->next)
+		if (k->file == n->file || (k->returns && n->returns))
+			return true;
+	return false;
+}
+
+static struct naming *next_naming(void)
+{
+	struct naming *n = namings;
+
+	while (n != NULL && (n->begun || is_behind(n)))
+		n = n->next;
+	return n;
+}
+
+static void naming_done(struct naming *n)
+{
+	struct naming **at = &namings;
+
+	while (*at != n)
+		at = &(*at)->next;
+	*at = n->next;
+	n->next = named;
+	named = n;
+	/* who was behind it */
+	pthread_cond_broadcast(&naming_more);
+}
+
+static void *serve_namings(void *arg)
+{
+	pthread_mutex_lock(&naming_lock);
+	while (!naming_ends) {
+		struct naming *n = next_naming();
+		struct peer *child;
+		int sock;
+
+		if (n == NULL) {
+			pthread_cond_wait(&naming_more, &naming_lock);
+			continue;
+		}
+		n->begun = true;
+		pthread_mutex_unlock(&naming_lock);
+		n->result = shared_take(n->conn->peer, &n->msg, n->fds, n->nfds,
+					n->conn->client->uid, n->out, &n->nout, &child, &sock);
+		pthread_mutex_lock(&naming_lock);
+		naming_done(n);
+		wake();
+	}
+	pthread_mutex_unlock(&naming_lock);
+	return arg;
+}
+
+/* False: it names no file of ours, and is done at once. */
+static bool is_naming(struct conn *c, const struct wire_msg *m, const int *fds, unsigned nfds)
+{
+	bool names = m->type == WIRE_RETURN || m->type == WIRE_TAKE || m->type == WIRE_FILE;
+	uint64_t file = names && nfds != 0 ? shared_number(fds[0]) : 0;
+	struct naming *n, **last = &namings;
+
+	if (file == 0)
+		return false;
+	n = calloc(1, sizeof(*n));
+	if (n == NULL) {
+		give_up_fds(c, fds, nfds);
+		refuse(c, -ENOMEM, "it is short of memory");
+		return true;
+	}
+	n->conn = c;
+	n->msg = *m;
+	memcpy(n->fds, fds, nfds * sizeof(fds[0]));
+	n->nfds = nfds;
+	n->file = file;
+	n->returns = m->type == WIRE_RETURN;
+	c->busy = true;
+	watch_as(EPOLL_CTL_DEL, c->fd, 0, c);
+	pthread_mutex_lock(&naming_lock);
+	while (*last != NULL)
+		last = &(*last)->next;
+	*last = n;
+	pthread_cond_signal(&naming_more);
+	pthread_mutex_unlock(&naming_lock);
+	return true;
+}
+
+static void answer_files(struct conn *c, int r, const struct wire_msg *m, const int *out,
+			 unsigned n)
+{
+	if (r > 0)
+		send_msg(c, m, out, n);
+	close_fds(out, n);
+	if (r < 0)
+		refuse(c, r, "a message that is not understood");
+}
+
+static void answer_namings(void)
+{
+	struct naming *n, *next;
+
+	pthread_mutex_lock(&naming_lock);
+	n = named;
+	named = NULL;
+	pthread_mutex_unlock(&naming_lock);
+	for (; n != NULL; n = next) {
+		struct conn *c = n->conn;
+
+		next = n->next;
+		c->busy = false;
+		if (watch_as(EPOLL_CTL_ADD, c->fd, EPOLLIN, c) != 0)
+			c->dead = true;
+		answer_files(c, n->result, &n->msg, n->out, n->nout);
+		free(n);
+	}
+}
+
+/* What is begun ends, the rest is dropped. */
+static void stop_namings(void)
+{
+	struct naming *n;
+
+	pthread_mutex_lock(&naming_lock);
+	naming_ends = true;
+	pthread_cond_broadcast(&naming_more);
+	pthread_mutex_unlock(&naming_lock);
+	for (unsigned i = 0; i < nnamers; i++)
+		pthread_join(namer[i], NULL);
+	answer_namings();
+	while ((n = namings) != NULL) {
+		namings = n->next;
+		n->conn->busy = false;
+		give_up_fds(n->conn, n->fds, n->nfds);
+		free(n);
+	}
+}
+
 static void take_files(struct conn *c, struct wire_msg *m, const int *fds, unsigned nfds)
 {
 	int out[3], child_sock, r;
 	struct peer *child;
 	unsigned n;
 
+	if (is_naming(c, m, fds, nfds))
+		return;
 	r = shared_take(c->peer, m, fds, nfds, c->client->uid, out, &n, &child, &child_sock);
 	if (child != NULL) {
 		const struct ucred peer = {c->client->pid, c->client->uid, c->client->gid};
@@ -319,11 +499,7 @@ static void take_files(struct conn *c, struct wire_msg *m, const int *fds, unsig
 			r = -ENOMEM;
 		}
 	}
-	if (r > 0)
-		send_msg(c, m, out, n);
-	close_fds(out, n);
-	if (r < 0)
-		refuse(c, r, "a message that is not understood");
+	answer_files(c, r, m, out, n);
 }
 
 static void greet(struct conn *c, const struct wire_msg *m, const int *fds, unsigned nfds)
@@ -464,7 +640,7 @@ static void take(struct conn *c, const void *buf, size_t len, const int *fds, un
 
 static void serve_conn(struct conn *c)
 {
-	for (unsigned i = 0; i < MESSAGES_A_TURN && !c->dead; i++) {
+	for (unsigned i = 0; i < MESSAGES_A_TURN && !c->dead && !c->busy; i++) {
 		char buf[sizeof(struct wire_msg) + 1];
 		int fds[WIRE_FDS_MAX];
 		unsigned nfds;
@@ -557,7 +733,7 @@ static void reap_conns(void)
 
 		if (!c->attached && sys_now() - c->since > STRANGER_NS)
 			c->dead = true;
-		if (!c->dead) {
+		if (!c->dead || c->busy) {
 			at = &c->next;
 			continue;
 		}
@@ -598,7 +774,6 @@ static void cancel(fuse_req_t req, void *data)
 
 void attach_job(struct job *j)
 {
-	const uint64_t one = 1;
 	bool late;
 
 	/* the thread answers, and frees it, not before this lets go of it */
@@ -613,8 +788,8 @@ void attach_job(struct job *j)
 	if (late) {
 		ops_error(j->req, TALLY_write, EINTR);
 		free(j);
-	} else if (write(wake_fd, &one, sizeof(one)) < 0) {
-		abort();
+	} else {
+		wake();
 	}
 }
 
@@ -802,6 +977,7 @@ static void *serve(void *arg)
 		struct epoll_event e[32];
 		int n = epoll_wait(epoll_fd, e, 32, next_wait());
 		uint64_t now = sys_now();
+		bool woken = false;
 
 		for (int i = 0; i < n; i++) {
 			if (e[i].data.ptr == &listen_fd)
@@ -811,10 +987,13 @@ static void *serve(void *arg)
 
 				if (read(wake_fd, &count, sizeof(count)) < 0)
 					continue; /* another look does no harm */
+				woken = true;
 			} else {
 				serve_conn(e[i].data.ptr);
 			}
 		}
+		if (woken)
+			answer_namings();
 		reap_conns();
 		if (now < sweep_until && now >= sweep_next) {
 			areas_sweep();
@@ -885,6 +1064,8 @@ int attach_thread(struct why *why)
 {
 	int err = -aside_start();
 
+	for (; err == 0 && nnamers < NAMERS; nnamers += err == 0)
+		err = pthread_create(&namer[nnamers], NULL, serve_namings, NULL);
 	if (err == 0)
 		err = pthread_create(&thread, NULL, serve, NULL);
 	running = err == 0;
@@ -893,16 +1074,14 @@ int attach_thread(struct why *why)
 
 void attach_stop(void)
 {
-	const uint64_t one = 1;
-
 	if (!running)
 		return;
 	__atomic_store_n(&stopping, true, __ATOMIC_RELEASE);
-	if (write(wake_fd, &one, sizeof(one)) < 0)
-		abort();
+	wake();
 	pthread_join(thread, NULL);
 	unlinkat(server.store->dir_fd, STORE_SOCKET, 0);
 	close(listen_fd);
+	stop_namings();
 	for (struct conn *c = conns; c != NULL; c = c->next)
 		c->dead = true;
 	reap_conns();

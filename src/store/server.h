@@ -12,9 +12,10 @@
  *
  * Locks: a directory's position (files.c) and a watch (view-proc.c) come before
  * all others: the table of nodes (node.c), the ring's submission side (io.c), names
- * of areas (view.c), areas (areas.c), jobs (attach.c), clients (clients.c), what is
- * behind their mapped files (mapped.c), descriptors to be closed (aside.c), and files that
- * may be cached, or are changed (shared.c).  None of those is held while another is taken.
+ * of areas (view.c), areas (areas.c), jobs and messages that name files (attach.c), clients
+ * (clients.c), what is behind their mapped files (mapped.c), descriptors to be closed (aside.c),
+ * files that may be cached or are changed, and what was given back (shared.c).
+ * None of those is held while another is taken.
  */
 #ifndef FL_SERVER_H
 #define FL_SERVER_H

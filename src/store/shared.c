@@ -409,7 +409,7 @@ void shared_count(struct shared_counts *c)
 
 /* --- clients --- */
 
-/* What attach.c's thread hands to the pager. */
+/* What attach.c's threads hand to the pager. */
 struct order {
 	struct peer *peer, *child;
 	const struct wire_msg *m;
@@ -537,6 +537,16 @@ static int host_file(int fd, bool write, struct node **n)
 	    !S_ISREG(st.stx_mode))
 		return -EXDEV;
 	return node_open_path(server.files->dev, st.stx_ino, n);
+}
+
+uint64_t shared_number(int fd)
+{
+	struct statx st;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st) != 0 ||
+	    (dev_t)makedev(st.stx_dev_major, st.stx_dev_minor) != mount_dev)
+		return 0;
+	return st.stx_ino;
 }
 
 /* When it was made: another file may get its number. */
@@ -730,7 +740,8 @@ struct returned {
 	struct timespec changed; /* st_ctim afterwards */
 };
 
-static struct returned *all_returned; /* attach.c's thread's */
+static pthread_mutex_t returned_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct returned *all_returned; /* under the lock; each is of who serves that file's client */
 static unsigned nreturned;
 
 #define RETURN_PAGES 64U
@@ -755,10 +766,13 @@ static bool is_memfd(int fd)
 /* What is noted of a file that something was returned of; NULL: nothing was. */
 static struct returned *find_returned(const struct stat *st)
 {
-	struct returned *r = all_returned;
+	struct returned *r;
 
+	pthread_mutex_lock(&returned_lock);
+	r = all_returned;
 	while (r != NULL && (r->dev != st->st_dev || r->ino != st->st_ino))
 		r = r->next;
+	pthread_mutex_unlock(&returned_lock);
 	return r;
 }
 
@@ -787,8 +801,10 @@ static int may_return(const struct stat *st, const struct stat *memfd, struct re
 		r->ino = st->st_ino;
 		r->memfd = *memfd;
 		r->changed = st->st_ctim;
+		pthread_mutex_lock(&returned_lock);
 		r->next = all_returned;
 		all_returned = r;
+		pthread_mutex_unlock(&returned_lock);
 	}
 	*out = r;
 	return 0;

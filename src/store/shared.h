@@ -14,8 +14,8 @@
  * A file is known as cached from before its first mapping until somebody asks for
  * it and finds that nothing of it is: all others are read and written as ever.
  *
- * Locks: the table's, of files that may be cached, and of changes beside the cache (shared.c);
- * no other is taken under it.
+ * Locks: the table's, of files that may be cached, and of changes beside the cache; that of what
+ * was given back (shared.c).  No other is taken under them.
  */
 #ifndef FL_SHARED_H
 #define FL_SHARED_H
@@ -62,13 +62,16 @@ void shared_count(struct shared_counts *c);
 /* For attach.c.  A connection's HELLO; uffd is taken over when that is 0.  again: WIRE_AGAIN. */
 int shared_hello(struct peer **peer, int uffd, int sock, bool again);
 /*
- * Another message of it, whose descriptors, of that user, are taken over.  1: the answer in *m,
+ * Another message of it, whose descriptors, of that user, are taken over; on one thread at a time
+ * what names one file, and WIRE_RETURN of any.  1: the answer in *m,
  * with *nout descriptors, which are to be closed; 0: none is due; -errno: it is not
  * served any more.  *child: a connection that was made, and its peer.
  */
 int shared_take(struct peer *peer, struct wire_msg *m, const int *fds, unsigned nfds, uid_t from,
 		int out[3], unsigned *nout, struct peer **child, int *child_sock);
 void shared_end(struct peer *peer);
+/* What tells a client's descriptor of one of the mount's files from those of others; 0: it is of none. */
+uint64_t shared_number(int fd);
 
 /* For requests.  Whether something of a file may be cached. */
 bool shared_maybe(const struct node *n);

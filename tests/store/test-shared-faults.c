@@ -1816,6 +1816,50 @@ static void cut_beside_a_write(void **state)
 	finish(&p);
 }
 
+#define SOON_SECONDS 20 /* a client gives up a server that is silent for 30 */
+
+/* What one gives back takes as long as the disk does: others are served meanwhile, but for that file. */
+static void given_back_to_a_slow_disk(void **state)
+{
+	struct process p, q, other;
+	uint32_t before;
+	double begun;
+
+	(void)state;
+	start_some(&p, 1, SMALL);
+	start(&q);
+	start(&other);
+	/* both have come */
+	OK(&q, LOCKED, 0, 0, 0, 0);
+	OK(&other, LOCKED, 0, 0, 0, 0);
+	OK(&p, STORE, 0, 10, 1, 2);
+	kill_server();
+	stop(&p);
+	within_serve(base, SMALL);
+	/* another page cache of the file */
+	OK(&q, MAP, 0, PAGES, 0, 1);
+	OK(&q, CHECK, 100, 10, 1, 1);
+	before = get(&within->held);
+	set(&within->hold, HOLD_BEFORE);
+	kill(p.pid, SIGCONT);
+	await_more(&within->held, before);
+	begun = test_now();
+	OK(&q, ADVISE, 200, 100, 0, MADV_RANDOM);
+	OK(&q, UNMAP, 500, 100, 0, 0);
+	OK(&q, SYNC, 100, 10, 0, 0);
+	assert_true(test_now() - begun < SOON_SECONDS);
+	tell(&other, (struct order){MAP, 0, PAGES, 0, 1});
+	assert_silent(&other);
+	set(&within->hold, 0);
+	assert_int_equal(hear(&other), 0);
+	OK(&other, CHECK, 0, 10, 1, 2);
+	OK(&q, CHECK, 0, 10, 1, 2);
+	finish(&other);
+	finish(&q);
+	finish(&p);
+	check_file("mnt/files/data", 0, 10, 1, 2);
+}
+
 /* A write that fails in the middle tells how much was written, and nothing behind that has changed. */
 static void a_write_that_fails_in_the_middle(void **state)
 {
@@ -1926,6 +1970,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(mapped_beside_a_write, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(cut_beside_a_write, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(a_write_that_fails_in_the_middle, begin_within,
+						end_within),
+		cmocka_unit_test_setup_teardown(given_back_to_a_slow_disk, begin_within,
 						end_within),
 	};
 

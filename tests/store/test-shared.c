@@ -118,7 +118,7 @@ static void both_ways(void **state)
  * word 2 the other's; in word 3 they take turns, an even count is the writer's.  Each knows what
  * he has left in a page: nothing else may be there but the other's next turn.
  */
-#define TURNS 2000U
+#define TURNS 1000U
 #define AT_A_PAGE 16U
 
 struct turns {
