@@ -803,11 +803,12 @@ def arguments():
                                             paged.NAMES if p_ == "paged" else [p_])]
     a.parts.sort(key=lambda q: PARTS.index(q) if q in PARTS else -1)
     a.sides = keys if a.sides == "all" else a.sides.split(",")
-    for given, known in ((a.sides, [*keys, files.MmapNormal.key]), (a.parts, PARTS)):
+    sided = [*keys, files.MmapNormal.key]
+    for given, known in ((a.sides, sided), (a.parts, PARTS)):
         for name in given:
             if name not in known:
                 p.error(f"'{name}' is none of {', '.join(known)}")
-    a.sides = [k for k in keys if k in a.sides]
+    a.sides = [k for k in sided if k in a.sides]
     if a.limit_mib < 2 or a.limit_mib > a.mib or a.ops < 64 or min(a.rounds, a.program_rounds) < 1:
         p.error("the limit is at least 2 MiB and at most the memory, --ops at least 64, "
                 "and there is at least one round")
