@@ -166,7 +166,8 @@ class NoArea(Plain):
         try:
             return super().seconds(program)
         except sides.Failed as e:
-            if "faultline: out of memory" in str(e):
+            # a fork needs a frame for each of the parent's that no area can take
+            if any(t in str(e) for t in ("faultline: out of memory", "leaves no room for a child")):
                 raise DoesNotFit("half of its need is not enough for its pages compressed") from e
             raise
 
