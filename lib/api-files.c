@@ -27,6 +27,7 @@ static void *ask_main(void *arg)
 	struct source *q = arg;
 	struct file_io *io;
 
+	at_exit_not_here();
 	while ((io = source_take(q)) != NULL) {
 		enum fl_error_choice choice =
 			io->on_error(io->error_arg, (void *)addr_of(io->vpn),

@@ -27,6 +27,8 @@ struct fl {
 /* at-exit.c: what waits to be written to its files is, at exit(3).  0 or -ENOMEM. */
 int at_exit_add(struct fl *fl);
 void at_exit_remove(struct fl *fl);
+/* But not where this thread calls it: it is to call functions of the program's. */
+void at_exit_not_here(void);
 
 /* The errors that the manual names; anything else is a defect of ours, told as EIO. */
 int gate(long r);

@@ -5,6 +5,9 @@
  * Not what comes from a program's own source, whose functions may no longer be called,
  * nor what FL_MAP_HOLD holds back.
  *
+ * Nor does a thread that calls such a function write anything when that calls exit(3):
+ * a pager may wait for the function, and the write for the pager.
+ *
  * The runtimes that are open are in a page that fork(2) empties in the child, which is
  * not to use what it inherited.
  */
@@ -24,6 +27,7 @@ struct opened {
 };
 
 static struct opened *opened; /* atomic, written once */
+static __thread bool calls_back;
 
 /* NULL: no memory. */
 static struct opened *make(void)
@@ -78,6 +82,11 @@ void at_exit_remove(struct fl *fl)
 	lock_drop(&o->lock);
 }
 
+void at_exit_not_here(void)
+{
+	calls_back = true;
+}
+
 static bool is_due(const struct pagecache *pc)
 {
 	return pc->source == NULL && pc->dirty != 0;
@@ -100,7 +109,7 @@ __attribute__((destructor)) static void at_exit(void)
 {
 	struct opened *o = __atomic_load_n(&opened, __ATOMIC_ACQUIRE);
 
-	if (o == NULL)
+	if (o == NULL || calls_back)
 		return;
 	lock_take(&o->lock);
 	for (const struct fl *fl = o->first; fl != NULL; fl = fl->next)

@@ -49,6 +49,7 @@ static void *thread_main(void *arg)
 	struct source *s = arg;
 	struct file_io *io;
 
+	at_exit_not_here();
 	while ((io = source_take(s)) != NULL) {
 		int r = do_io(s, io);
 

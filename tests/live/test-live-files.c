@@ -145,6 +145,47 @@ static void exit_writes_what_is_left(void **state)
 	}
 }
 
+static int write_exits(void *ctx, uint64_t offset, const void *buf, size_t length)
+{
+	(void)ctx;
+	(void)offset;
+	(void)buf;
+	(void)length;
+	exit(0);
+}
+
+/* A function of a source's ends its process while a pager waits for it. */
+static void a_source_may_exit(void **state)
+{
+	int fd = live_file(8, 3);
+	pid_t pid;
+
+	(void)state;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		struct fl *fl;
+		struct memsource *s = memsource_new(8, 3);
+		struct fl_backing_ops ops = {
+			.size = sizeof(ops), .read = memsource_read, .write = write_exits};
+		struct fl_backing *b;
+		char *p;
+
+		test_child();
+		alarm(HANG_SECONDS);
+		fl = runtime_that_writes(3600000, 50);
+		live_fill(map_fd(fl, fd, 8, RW, MAP_SHARED), 0, 8, 5);
+		assert_int_equal(fl_backing_open(fl, &b, &ops, s, 8 * PG), 0);
+		p = memsource_map(fl, b, 8, MAP_SHARED);
+		live_fill(p, 0, 8, 4);
+		assert_int_equal(fl_munmap(fl, p, 8 * PG), 0);
+		fl_backing_close(b);
+		_exit(1);
+	}
+	test_reap(pid);
+	live_file_end(fd);
+}
+
 /* So does closing the backing of a file that nothing maps; and it tells what could not be. */
 static void closing_a_files_backing_writes(void **state)
 {
@@ -1149,6 +1190,7 @@ int main(void)
 		cmocka_unit_test(a_source_is_read_and_written),
 		cmocka_unit_test(closing_writes_what_is_left),
 		cmocka_unit_test(exit_writes_what_is_left),
+		cmocka_unit_test(a_source_may_exit),
 		cmocka_unit_test(closing_a_files_backing_writes),
 		cmocka_unit_test(private_pages_of_a_source_are_swapped),
 		cmocka_unit_test(reads_that_fail_raise_sigbus_once_each),
