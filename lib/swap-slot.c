@@ -276,15 +276,20 @@ static int map_own(struct slot_map *m, uint32_t member)
 	return 0;
 }
 
-static int lock_byte(int fd, uint64_t byte, bool ask, bool *held)
+static int lock_bytes(int fd, uint64_t byte, uint64_t n, bool ask, bool *held)
 {
 	struct flock l = {
-		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = (off_t)n};
 	long r = SYS3(fcntl, fd, ask ? F_OFD_GETLK : F_OFD_SETLK, &l);
 
 	if (ask && held != NULL)
 		*held = sys_err(r) || l.l_type != F_UNLCK;
 	return sys_err(r) ? (int)r : 0;
+}
+
+static int lock_byte(int fd, uint64_t byte, bool ask, bool *held)
+{
+	return lock_bytes(fd, byte, 1, ask, held);
 }
 
 /* Slots that the area has, the header's included. */
@@ -1133,6 +1138,7 @@ static bool wipe(struct slot_map *m, uint32_t *freed)
 	STORE(&h->nslots, m->max_slots);
 	STORE(&h->max_slots, m->max_slots);
 	STORE(&h->magic, MAP_MAGIC);
+	STORE(&h->served, 1);
 	STORE(&h->used, 0);
 	STORE(&h->fresh, 0);
 	for (uint32_t i = 0; i < SLOT_MEMBERS_MAX; i++) {
@@ -1174,13 +1180,24 @@ static uint32_t recount(struct slot_map *m)
 	return freed;
 }
 
-/* Whether this member is the only one: not by the count, which misses who died while joining. */
+/*
+ * Whether this member is the only one: not by the count, which misses who died while joining.  A
+ * server goes by the locks of members and of their I/O alone, for these nobody else can set for them.
+ */
 static bool alone(const struct slot_map *m)
 {
+	bool lives, writes = false;
+
+	if (m->server) {
+		lock_bytes(m->fd, 0, SLOT_MEMBERS_MAX, true, &lives);
+		if (m->io_fd >= 0)
+			lock_bytes(m->io_fd, IO_BYTE, SLOT_MEMBERS_MAX, true, &writes);
+		return !lives && !writes;
+	}
 	for (uint32_t i = 0; i < SLOT_MEMBERS_MAX; i++)
 		if (i != m->self && (LOAD(&m->h->member[i].state) & STATE_MASK) != MEMBER_NONE)
 			return false;
-	return !LOAD(&m->h->served) || m->server;
+	return !LOAD(&m->h->served);
 }
 
 /* Whether its bits are still to be given back: claimed for this member then. */
@@ -1216,7 +1233,8 @@ uint32_t slot_map_sweep(struct slot_map *m)
 	uint32_t freed = 0;
 	bool kept = false;
 
-	if (!LOAD(&m->h->shared))
+	/* what the map says of itself a server does not believe: a member may have spoilt it */
+	if (!m->server && !LOAD(&m->h->shared))
 		return 0;
 	for (uint32_t i = 0; i < SLOT_MEMBERS_MAX; i++) {
 		uint64_t words = words_in_use(m);
@@ -1253,7 +1271,7 @@ uint32_t slot_map_sweep(struct slot_map *m)
 			member_gone(m, i);
 		}
 	}
-	if (!kept && LOAD(&m->h->recount) && alone(m)) {
+	if (!kept && (m->server || LOAD(&m->h->recount)) && alone(m)) {
 		STORE(&m->h->recount, 0);
 		STORE(&m->h->nmembers, 1);
 		freed += recount(m);

@@ -740,12 +740,56 @@ static void who_spoils_the_map_spoils_no_more(void **state)
 		kill(pid, SIGKILL);
 		assert_int_equal(waitpid(pid, NULL, 0), pid);
 		slot_map_close(m);
-		/* what it left is nothing once nobody has it any more */
+		/* what it left is nothing once nobody has it any more, and it can be busy with nothing */
 		slot_map_sweep(server);
 		slot_map_close(server);
 		sys_table[SYSROW_mmap].fn = mmap_is;
 		sys_table[SYSROW_munmap].fn = munmap_is;
 	}
+}
+
+/* What was left in a map is nothing once nobody has it any more. */
+static void is_new_after_a_sweep(struct slot_map *server, uint32_t slots)
+{
+	struct slot_count n;
+
+	slot_map_sweep(server);
+	assert_int_equal(slot_map_total(server), slots - 1);
+	assert_int_equal(slot_map_used(server), 0);
+	assert_int_equal(slot_map_members(server), 1);
+	assert_int_equal(slot_map_count(slot_map_fd(server), slots, &n), 0);
+	assert_int_equal(n.used, 0);
+	assert_int_equal(n.lost, 0);
+	assert_int_equal(n.free, 0);
+	assert_int_equal(n.dead, 0);
+}
+
+/* Each word of the header by itself, and what is behind it, as the last that a member did. */
+static void no_word_that_is_spoilt_stays(void **state)
+{
+	static const uint32_t values[] = {0, 1, 77, UINT32_MAX};
+	struct slot_map *server = map(2000), *m;
+	uint32_t first, member;
+	int fd;
+
+	(void)state;
+	assert_int_equal(slot_map_serve(server), 0);
+	for (unsigned at = 0; at < 40; at++)
+		for (unsigned k = 0; k < 4; k++) {
+			uint32_t *map;
+
+			assert_int_equal(slot_map_invite(server, proc_fd(), &fd, &member), 0);
+			assert_int_equal(slot_map_accept(&m, fd, member, 2000), 0);
+			assert_int_equal(slot_alloc(m, 300, &first), 300);
+			map = mmap(NULL, CLUSTERS_AT + 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+				   0);
+			assert_ptr_not_equal(map, MAP_FAILED);
+			map[at < 36 ? at : CLUSTERS_AT / 4 + at - 36] = values[k];
+			munmap(map, CLUSTERS_AT + 4096);
+			slot_map_close(m);
+			is_new_after_a_sweep(server, 2000);
+		}
+	slot_map_close(server);
 }
 
 /* One that was killed while it took slots left a count too high: others come to what is free all the same. */
@@ -975,6 +1019,7 @@ int main(void)
 		cmocka_unit_test(members_that_are_invited),
 		cmocka_unit_test(what_nobody_holds_is_found_by_the_server),
 		cmocka_unit_test(who_spoils_the_map_spoils_no_more),
+		cmocka_unit_test(no_word_that_is_spoilt_stays),
 		cmocka_unit_test(a_count_that_is_too_high_ends_nothing),
 		cmocka_unit_test(the_largest_area),
 		cmocka_unit_test(growth_completes_the_last_cluster),
