@@ -425,6 +425,8 @@ void files_round(struct pager *p)
 		file_sigbus_end(mm, now);
 	if (f->recent != 0 && (now >= f->next_tick || f->unsettled)) {
 		settle(mm);
+		/* what is dirty after all is so since then: no page's age is below 0 */
+		now = sys_now();
 		if (f->dirty == 0)
 			f->next_tick = now + FILE_TICK;
 	}
