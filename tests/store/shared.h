@@ -690,6 +690,22 @@ static inline bool is_of(const char *file, uint64_t page, uint64_t version)
 	return differs(buf, page, version) == WORDS;
 }
 
+/* Whether those pages are of that version. */
+static inline bool is_in_file(const char *file, uint64_t from, uint64_t n, uint64_t version)
+{
+	int f = open(in_base(file), O_RDONLY | O_CLOEXEC);
+	static uint64_t buf[WORDS];
+	bool all = true;
+
+	assert_true(f >= 0);
+	for (uint64_t page = from; page < from + n && all; page++) {
+		assert_int_equal(pread(f, buf, PG, (off_t)(page * PG)), (ssize_t)PG);
+		all = differs(buf, page, version) == WORDS;
+	}
+	close(f);
+	return all;
+}
+
 static inline void check_file(const char *file, uint64_t from, uint64_t n, uint64_t step,
 			      uint64_t version)
 {
