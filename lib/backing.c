@@ -28,6 +28,7 @@ struct fl_backing {
 	struct pagecache *pc;
 	struct source *source; /* NULL: a file */
 	bool writable;
+	bool noexec; /* its mount lets nothing be executed */
 };
 
 static int do_io(const struct source *s, const struct file_io *io)
@@ -194,6 +195,7 @@ API int fl_backing_file(struct fl *fl, struct fl_backing **out, int fd)
 	if (b == NULL)
 		return -ENOMEM;
 	b->writable = (mode & O_ACCMODE) == O_RDWR;
+	choose_on_storage(fd, &b->noexec);
 	r = open_cache(b, fd, 0);
 	if (r != 0) {
 		backing_free(b);
@@ -234,6 +236,7 @@ API void *fl_mmap_backing(struct fl *fl, void *addr, size_t length, int prot, in
 		.fd = -1,
 		.pc = backing->pc,
 		.write = backing->writable,
+		.noexec = backing->noexec,
 	};
 
 	if (backing->fl != fl || (type != MAP_SHARED && type != MAP_PRIVATE) ||
@@ -241,6 +244,8 @@ API void *fl_mmap_backing(struct fl *fl, void *addr, size_t length, int prot, in
 		return address(-EINVAL);
 	if (type == MAP_SHARED && (prot & PROT_WRITE) && !backing->writable)
 		return address(-EACCES);
+	if ((prot & PROT_EXEC) && backing->noexec)
+		return address(-EPERM);
 	return address(mm_mmap_file(fl->mm, &m, offset));
 }
 

@@ -619,6 +619,19 @@ static void a_mount_may_allow_no_execution(void **state)
 		assert_int_equal(live_page(p, 1)[1], expected(1, 1));
 		s_munmap(p, 16 * PG);
 	}
+	if (fl != NULL) {
+		struct fl_backing *b;
+		char *p;
+
+		assert_int_equal(fl_backing_file(fl, &b, noexec), 0);
+		p = fl_mmap_backing(fl, NULL, 8 * PG, exec, MAP_SHARED, b, 0);
+		assert_true(p == FL_FAILED && errno == EPERM);
+		p = fl_mmap_backing(fl, NULL, 8 * PG, RW, MAP_SHARED, b, 0);
+		assert_ptr_not_equal(p, FL_FAILED);
+		assert_int_equal(s_mprotect(p, 8 * PG, exec), -EACCES);
+		assert_int_equal(s_munmap(p, 8 * PG), 0);
+		assert_int_equal(fl_backing_close(b), 0);
+	}
 	close(noexec);
 	close(tree);
 	end_file(fd);
