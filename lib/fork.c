@@ -686,6 +686,7 @@ int fork_adopt(struct mm *mm)
 		tier_forked(mm);
 	if (r == 0) {
 		staging_resize(mm); /* the child's limit may be another */
+		tier_resize(mm);
 		landing_fit(mm);
 	}
 	if (r == 0)
