@@ -7,7 +7,7 @@
  * Invariants.
  * - While near.bound names a thread, that thread's affinity is near.one, unless somebody
  *   else has changed it; near.mine is what it gets back, and only if nobody has.
- * - near.one and near.mine are written by whoever has set near.bound to NEAR_BUSY.
+ * - near.one and near.mine are written by whoever has set NEAR_HELD in near.bound.
  * - A pager is bound exactly while its `cpu` is not -1.
  * - No binding begins while a snapshot is being taken.
  *
