@@ -44,7 +44,7 @@
  * memory of an armed runtime (see faultline(7)) is unmapped in the child: a touch
  * raises SIGSEGV, and never reads zeros.  Memory of a runtime that is not armed is
  * copied, as fork(2) does.  The parent's runtime is as before.  An exec ends the
- * runtime as an exit does: what was not yet written to files is lost.
+ * runtime as _exit(2) does: what was not yet written to files is lost.  exit(3) writes it.
  */
 #ifndef FAULTLINE_H
 #define FAULTLINE_H
@@ -196,7 +196,8 @@ int fl_open(struct fl **out, const struct fl_options *options);
  * End a runtime and its backings: write and unmap mappings of files and sources, drop what is held,
  * bring back anonymous memory, which stays mapped and is the kernel's.  Waits for all that.  0;
  * or -ENOMEM: anonymous memory does not fit, and the runtime goes on without its mappings of
- * files, and without its backings.  What could not be written is only logged.
+ * files, and without its backings.  What could not be written is only logged.  exit(3) waits for
+ * a call that another thread has begun, and writes the files of runtimes that are open.
  */
 int fl_close(struct fl *fl);
 

@@ -122,14 +122,13 @@ API int fl_close(struct fl *fl)
 {
 	int r;
 
+	at_exit_closing(fl);
 	asker_end(fl);
 	backings_end(fl);
-	at_exit_remove(fl);
 	r = mm_close(fl->mm);
+	at_exit_closed(fl, r == 0);
 	if (r == 0)
 		sys_mem_free(fl, sizeof(*fl));
-	else
-		at_exit_add(fl);
 	return gate(r);
 }
 

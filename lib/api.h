@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define API __attribute__((visibility("default")))
 
@@ -21,12 +22,15 @@ struct fl {
 	struct lock lock; /* RANK_API; guards */
 	struct fl_backing *backings;
 	struct source *asker; /* api-files.c: who asks about pages that cannot be read */
-	struct fl *next;      /* at-exit.c */
+	struct fl *next;      /* at-exit.c; so is: */
+	uint32_t closing;     /* the thread that is in fl_close(), or 0 */
 };
 
 /* at-exit.c: what waits to be written to its files is, at exit(3).  0 or -ENOMEM. */
 int at_exit_add(struct fl *fl);
-void at_exit_remove(struct fl *fl);
+/* Before and behind fl_close(), which exit(3) waits for; gone: it is not open any more. */
+void at_exit_closing(struct fl *fl);
+void at_exit_closed(struct fl *fl, bool gone);
 /* But not where this thread calls it: it is to call functions of the program's. */
 void at_exit_not_here(void);
 

@@ -6,24 +6,26 @@
  * nor what FL_MAP_HOLD holds back.
  *
  * Nor does a thread that calls such a function write anything when that calls exit(3):
- * a pager may wait for the function, and the write for the pager.
+ * a pager may wait for the function, and the write for the pager.  What another thread waits
+ * for in a call of ours, such a function or reads of files, is not waited for; but for an
+ * fl_close() that has begun.
  *
  * The runtimes that are open are in a page that fork(2) empties in the child, which is
  * not to use what it inherited.
  */
 #include "api.h"
-#include "do.h"
-#include "hop.h"
 #include "mm.h"
-#include "pagecache.h"
+#include "mmap.h"
 #include "sys.h"
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 struct opened {
-	struct lock lock; /* RANK_OPENED; guards what follows, and each one's next */
+	struct lock lock; /* RANK_OPENED; guards what follows, and each one's next and closing */
 	struct fl *first;
+	uint32_t closed; /* ends of fl_close(), a futex; written with the lock held, atomic */
 };
 
 static struct opened *opened; /* atomic, written once */
@@ -67,19 +69,34 @@ int at_exit_add(struct fl *fl)
 	return 0;
 }
 
-void at_exit_remove(struct fl *fl)
+static uint32_t self(void)
 {
-	struct opened *o = make();
+	return (uint32_t)sys_bare(SYS_gettid, 0, 0, 0, 0, 0, 0);
+}
 
-	if (o == NULL)
-		return;
+void at_exit_closing(struct fl *fl)
+{
+	struct opened *o = __atomic_load_n(&opened, __ATOMIC_ACQUIRE);
+
 	lock_take(&o->lock);
-	for (struct fl **at = &o->first; *at != NULL; at = &(*at)->next)
+	fl->closing = self();
+	lock_drop(&o->lock);
+}
+
+void at_exit_closed(struct fl *fl, bool gone)
+{
+	struct opened *o = __atomic_load_n(&opened, __ATOMIC_ACQUIRE);
+
+	lock_take(&o->lock);
+	fl->closing = 0;
+	for (struct fl **at = &o->first; gone && *at != NULL; at = &(*at)->next)
 		if (*at == fl) {
 			*at = fl->next;
 			break;
 		}
+	__atomic_store_n(&o->closed, o->closed + 1, __ATOMIC_RELAXED);
 	lock_drop(&o->lock);
+	futex_wake(&o->closed, 1 << 20);
 }
 
 void at_exit_not_here(void)
@@ -87,34 +104,29 @@ void at_exit_not_here(void)
 	calls_back = true;
 }
 
-static bool is_due(const struct pagecache *pc)
-{
-	return pc->source == NULL && pc->dirty != 0;
-}
-
-/* On a pager. */
-static long write_files(struct pager *p, void *arg)
-{
-	struct files *f = &p->mm->files;
-
-	(void)arg;
-	/* others come and go meanwhile, but not the one that is being written */
-	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
-		if (is_due(pc))
-			cache_write_all(p, pc);
-	return 0;
-}
-
 __attribute__((destructor)) static void at_exit(void)
 {
 	struct opened *o = __atomic_load_n(&opened, __ATOMIC_ACQUIRE);
+	struct fl *fl;
 
 	if (o == NULL || calls_back)
 		return;
 	lock_take(&o->lock);
-	for (const struct fl *fl = o->first; fl != NULL; fl = fl->next)
-		if (mm_armed(fl->mm) &&
-		    __atomic_load_n(&fl->mm->files.first, __ATOMIC_RELAXED) != NULL)
-			hop_run(fl->mm, write_files, NULL);
+	fl = o->first;
+	while (fl != NULL) {
+		uint32_t closed = o->closed;
+
+		/* our own call, where a signal's handler has come between, ends no more */
+		if (fl->closing == 0) {
+			mm_write_out(fl->mm);
+		} else if (fl->closing != self()) {
+			lock_drop(&o->lock);
+			futex_wait(&o->closed, closed, 0);
+			lock_take(&o->lock);
+			fl = o->first;
+			continue;
+		}
+		fl = fl->next;
+	}
 	lock_drop(&o->lock);
 }

@@ -276,6 +276,34 @@ static const struct region *next_shared(struct mm *mm, uintptr_t at, uintptr_t e
 	return NULL;
 }
 
+/* What is dirty of [page, stop) is to be written by the call that is being served. */
+static void mark_dirty(struct pagecache *pc, uint64_t page, uint64_t stop)
+{
+	for (; (page = cache_next(pc, page, CACHE_DIRTY)) < stop; page++)
+		cache_set(pc, page, cache_get(pc, page) | CACHE_SYNC);
+}
+
+/* Begin to write what is dirty of [page, stop), or only what was marked of it. */
+static void write_some(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t stop,
+		       bool marked)
+{
+	while (p->mm->files.writeback < SYNC_PAGES &&
+	       (page = cache_next(pc, page, CACHE_DIRTY)) < stop) {
+		uint32_t n = 0;
+
+		if (!marked || (cache_get(pc, page) & CACHE_SYNC))
+			n = cache_write(p, pc, page, stop - page);
+		page += n != 0 ? n : 1;
+	}
+}
+
+/* The first page of [page, stop) that was marked and is not written yet, or that is being written. */
+static uint64_t first_pending(const struct pagecache *pc, uint64_t page, uint64_t stop)
+{
+	page = cache_next(pc, page, CACHE_SYNC | CACHE_WRITEBACK);
+	return page < stop ? page : CACHE_NONE;
+}
+
 static long check_msync(struct mm *mm, uintptr_t addr, uintptr_t end, int flags)
 {
 	const struct region *r;
@@ -295,15 +323,13 @@ static long check_msync(struct mm *mm, uintptr_t addr, uintptr_t end, int flags)
 		cache_look_at_size(pc);
 		cache_look_again(pc, page, stop);
 		if (flags & MS_SYNC)
-			for (; (page = cache_next(pc, page, CACHE_DIRTY)) < stop; page++)
-				cache_set(pc, page, cache_get(pc, page) | CACHE_SYNC);
+			mark_dirty(pc, page, stop);
 	}
 	return 0;
 }
 
 long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned round)
 {
-	const uint32_t pending = CACHE_SYNC | CACHE_WRITEBACK;
 	struct mm *mm = p->mm;
 	uintptr_t end = addr + page_up(len);
 	const struct region *r;
@@ -320,28 +346,45 @@ long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned r
 	for (uintptr_t at = addr; (r = next_shared(mm, at, end, &page, &stop)) != NULL;
 	     at = r->end) {
 		struct pagecache *pc = cache_of(r);
-		uint64_t from = page;
+		uint64_t left = CACHE_NONE;
 
 		any = true;
-		while ((flags & (MS_SYNC | MS_ASYNC)) && mm->files.writeback < SYNC_PAGES &&
-		       (page = cache_next(pc, page, CACHE_DIRTY)) < stop) {
-			uint32_t n = 0;
-
-			if (!(flags & MS_SYNC) || (cache_get(pc, page) & CACHE_SYNC))
-				n = cache_write(p, pc, page, stop - page);
-			page += n != 0 ? n : 1;
-		}
-		if ((flags & MS_SYNC) && first == 0) {
-			page = cache_next(pc, from, pending);
-			if (page < stop)
-				first = addr_of(page - r->delta);
-		}
+		if (flags & (MS_SYNC | MS_ASYNC))
+			write_some(p, pc, page, stop, flags & MS_SYNC);
+		if ((flags & MS_SYNC) && first == 0)
+			left = first_pending(pc, page, stop);
+		if (left != CACHE_NONE)
+			first = addr_of(left - r->delta);
 		if (first == 0 && (flags & MS_INVALIDATE))
-			cache_forget(pc, from, stop);
+			cache_forget(pc, page, stop);
 	}
 	if (first != 0)
 		return (long)first;
 	return round == 0 && !any;
+}
+
+long do_write_out(struct pager *p, unsigned round, bool last)
+{
+	bool waits = false, failed = false;
+
+	for (struct pagecache *pc = p->mm->files.first; pc != NULL; pc = pc->next) {
+		if (pc->source != NULL)
+			continue;
+		if (round == 0) {
+			cache_look_at_size(pc);
+			cache_look_again(pc, 0, CACHE_NONE);
+			mark_dirty(pc, 0, CACHE_NONE);
+		}
+		write_some(p, pc, 0, CACHE_NONE, true);
+		if (first_pending(pc, 0, CACHE_NONE) != CACHE_NONE) {
+			waits = true;
+		} else if (cache_next(pc, 0, CACHE_ERROR) != CACHE_NONE) {
+			failed = true;
+			if (last)
+				cache_give_up(pc);
+		}
+	}
+	return waits ? 1 : failed ? -EIO : 0;
 }
 
 static void sync_done(struct file_io *io, int res)

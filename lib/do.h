@@ -103,6 +103,12 @@ long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_l
  * files.event has grown; 0: done; 1: done, and there was no shared mapping.
  */
 long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned round);
+/*
+ * One step of writing all files, but for those of sources.  1: not done, call again when files.event
+ * has grown; 0: done; -EIO: done, and some pages could not be written, which are given up if
+ * it is the last try.  It lets nobody else go on, so that it can be called while others wait.
+ */
+long do_write_out(struct pager *p, unsigned round, bool last);
 /* Make the files of a range durable, and tell of write errors since this was last asked. */
 long do_sync_range(struct pager *p, uintptr_t addr, size_t len, struct sync_wait *wait);
 long do_ftruncate(struct pager *p, int fd, long size);

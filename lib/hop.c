@@ -350,6 +350,8 @@ static long serve(struct pager *p, struct hop_slot *s)
 		return ((long (*)(struct pager *, void *))a[0])(p, (void *)a[1]);
 	case HOP_SOURCE_DONE:
 		return do_source_done(p, (struct file_io *)a[0], (int)a[1]);
+	case HOP_WRITE_OUT:
+		return do_write_out(p, (unsigned)a[0], a[1] != 0);
 	case HOP_HOLD_SYNC:
 		return do_hold_sync(p, (struct hold_sync *)a[0]);
 	case HOP_PREFETCH:
@@ -561,12 +563,15 @@ void hop_passed_over(struct pager *p)
 /* Their messages may have been read already, by the round that the call is served in. */
 bool hop_serve_ends(struct pager *p)
 {
+	const struct files *f = &p->mm->files;
 	struct hop *h = &p->mm->hop;
 	bool any = false;
 
-	for (uint32_t i = 0; i < HOP_SLOTS && p->mm->files.jobs != 0; i++)
+	for (uint32_t i = 0;
+	     i < HOP_SLOTS && (f->jobs != 0 || __atomic_load_n(&f->exiting, __ATOMIC_RELAXED)); i++)
 		if (__atomic_load_n(&h->slot[i].state, __ATOMIC_ACQUIRE) == HOP_POSTED &&
-		    (h->slot[i].op == HOP_SOURCE_DONE || h->slot[i].op == HOP_ERROR_DONE)) {
+		    (h->slot[i].op == HOP_SOURCE_DONE || h->slot[i].op == HOP_ERROR_DONE ||
+		     h->slot[i].op == HOP_WRITE_OUT)) {
 			serve_slot(p, &h->slot[i]);
 			any = true;
 		}

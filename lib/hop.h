@@ -87,6 +87,7 @@ enum hop_op {
 	HOP_RESIZED,
 	HOP_RESIDENT,
 	HOP_REMAP_PAGES,
+	HOP_WRITE_OUT,
 };
 
 /* The result of a call that is answered by hop_late(). */
@@ -142,7 +143,8 @@ bool hop_kicked(struct mm *mm, uintptr_t addr);
 
 /*
  * From within a call: hear of the end of I/O that is told by calls of its own
- * (HOP_SOURCE_DONE), which the other one may wait for.  True: of some.
+ * (HOP_SOURCE_DONE), which the other one may wait for; and see to HOP_WRITE_OUT, whose caller that I/O
+ * may wait for.  True: of some.
  */
 bool hop_serve_ends(struct pager *p);
 

@@ -789,6 +789,28 @@ long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags)
 	return r < 0 ? r : kernel;
 }
 
+void mm_write_out(struct mm *mm)
+{
+	unsigned round = 0, tries = 1;
+
+	if (!mm_armed(mm) || __atomic_load_n(&mm->files.first, __ATOMIC_RELAXED) == NULL)
+		return;
+	__atomic_store_n(&mm->files.exiting, 1, __ATOMIC_RELAXED);
+	for (;;) {
+		/* Acquire: as mm_msync(). */
+		uint32_t event = __atomic_load_n(&mm->files.event, __ATOMIC_ACQUIRE);
+		long r = hop_call(mm, HOP_WRITE_OUT, round++, tries == CLOSE_TRIES, 0, 0, 0, 0, 0);
+
+		if (r > 0) {
+			futex_wait(&mm->files.event, event, EVENT_PATIENCE);
+			continue;
+		}
+		if (r == 0 || tries++ == CLOSE_TRIES)
+			break;
+		round = 0;
+	}
+}
+
 long mm_ftruncate(struct mm *mm, int fd, long len)
 {
 	if (!mm_armed(mm))

@@ -29,6 +29,8 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 struct map_file;
 long mm_mmap_file(struct mm *mm, struct map_file *m, long off);
 long mm_msync(struct mm *mm, uintptr_t addr, size_t len, int flags);
+/* At exit(3), beside other threads: what is stored by now is written to its files; what cannot be is told in the log. */
+void mm_write_out(struct mm *mm);
 long mm_ftruncate(struct mm *mm, int fd, long len);
 /* SYS_truncate or SYS_ftruncate with its arguments, which the caller makes itself. */
 long mm_truncate(struct mm *mm, long nr, const long a[2]);

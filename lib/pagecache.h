@@ -244,6 +244,7 @@ struct files {
 	uint64_t frames, dirty, writeback, idle, recent;
 	uint64_t recent_until; /* by then what is RECENT will not be, but for what is locked, ns */
 	uint32_t jobs;	       /* of sources, in flight */
+	uint32_t exiting;      /* the program has called exit(3); atomic, set once */
 	uint32_t reading;      /* reads of files and sources, in flight */
 	uint64_t read_ended;   /* when the last one did, ns */
 	uint32_t event;	       /* futex: grows when a write or a sync ended */
@@ -440,6 +441,9 @@ void files_round(struct pager *p);
 bool files_settling(const struct mm *mm);
 /* How long a pager may sleep, ns. */
 uint64_t files_timeout(const struct mm *mm);
+/* What could not be written is told in the log, and clean. */
+void cache_give_up(struct pagecache *pc);
+#define CLOSE_TRIES 4U /* to write, at the end */
 /* Write all of one and wait; 0 or the first error, told by that.  What cannot be written stays. */
 int cache_write_all(struct pager *p, struct pagecache *pc);
 /* The same, but that is given up, and told in the log. */

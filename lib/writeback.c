@@ -37,7 +37,6 @@
 #define ORPHAN_TRIES 8U	   /* RETRY_AGE apart, after which what nobody maps is given up, */
 #define FULL_AGE 14400U	   /* where there was no room not before that; ticks: an hour */
 #define BUS_NS 5000000U	   /* how long a page raises SIGBUS before it is looked at again */
-#define CLOSE_TRIES 4U
 #define TAKES_MAX 512U /* pages that are taken from all mappings in a round */
 
 static bool is_tail(const struct pagecache *pc, uint64_t page)
@@ -344,7 +343,7 @@ static bool is_hopeless(const struct pagecache *pc, uint64_t stuck, uint64_t now
 	return !full || stuck > pc->mm->limit / 2 || tick_of(now) - pc->orphan_since >= FULL_AGE;
 }
 
-static void give_up(struct pagecache *pc)
+void cache_give_up(struct pagecache *pc)
 {
 	if (pc->mm->flags & MM_SERVER) {
 		mm_log(pc->mm, FL_LOG_ERROR,
@@ -443,7 +442,7 @@ void files_round(struct pager *p)
 		return;
 	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
 		if (is_hopeless(pc, stuck, now))
-			give_up(pc);
+			cache_give_up(pc);
 	cache_sweep(p);
 }
 
@@ -521,7 +520,7 @@ int cache_flush(struct pager *p, struct pagecache *pc)
 	int err = cache_write_all(p, pc);
 
 	if (pc->dirty != 0)
-		give_up(pc);
+		cache_give_up(pc);
 	return err;
 }
 

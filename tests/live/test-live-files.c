@@ -145,6 +145,128 @@ static void exit_writes_what_is_left(void **state)
 	}
 }
 
+/* Ends by exit(3) while there is something to wait for that does not end, or is not to be waited for. */
+struct ending {
+	struct fl *fl;
+	struct fl_backing *b;
+	char *p;	 /* pages that are read, or a range that is closed */
+	uint64_t rounds; /* atomic */
+};
+
+static void *reads_for_ever(void *arg)
+{
+	struct ending *e = arg;
+	volatile char sum = 0;
+
+	for (size_t i = 0;; i = (i * 5 + 1) % (4 * LIMIT_PAGES)) {
+		sum += e->p[i * PG];
+		__atomic_fetch_add(&e->rounds, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+static void *closes_its_backing(void *arg)
+{
+	struct ending *e = arg;
+
+	fl_backing_close(e->b);
+	return NULL;
+}
+
+static void *closes_its_runtime(void *arg)
+{
+	struct ending *e = arg;
+
+	fl_close(e->fl);
+	return NULL;
+}
+
+/* What was unmapped is written as what is mapped; the file is sparse. */
+static void unmaps_and_exits(int fd, struct fl *fl)
+{
+	char *q;
+
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(ftruncate(fd, 300 * PG), 0);
+	q = map_fd(fl, fd, 300, RW, MAP_SHARED);
+	live_fill(q, 0, 300, 5);
+	assert_int_equal(fl_munmap(fl, q, 300 * PG), 0);
+	exit(0);
+}
+
+/* Eight threads read a file of four times the limit meanwhile. */
+static void exits_beside_readers(int fd, struct fl *fl)
+{
+	struct ending e = {.fl = fl};
+	int big = live_file(4 * LIMIT_PAGES, 4);
+	pthread_t t;
+
+	e.p = map_fd(fl, big, 4 * LIMIT_PAGES, PROT_READ, MAP_SHARED);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(pthread_create(&t, NULL, reads_for_ever, &e), 0);
+	until(__atomic_load_n(&e.rounds, __ATOMIC_RELAXED) > 2 * LIMIT_PAGES);
+	live_fill(map_fd(fl, fd, 300, RW, MAP_SHARED), 0, 300, 5);
+	exit(0);
+}
+
+/* A source writes, and does not return: its backing is being closed. */
+static void exits_beside_a_source(int fd, struct fl *fl)
+{
+	struct memsource *s = memsource_new(8, 3);
+	struct ending e = {.fl = fl, .b = memsource_open(fl, s, 1)};
+	pthread_t t;
+	char *p = memsource_map(fl, e.b, 8, MAP_SHARED);
+
+	live_fill(map_fd(fl, fd, 300, RW, MAP_SHARED), 0, 300, 5);
+	live_fill(p, 0, 8, 4);
+	s->held_write = 1;
+	assert_int_equal(fl_munmap(fl, p, 8 * PG), 0);
+	assert_int_equal(pthread_create(&t, NULL, closes_its_backing, &e), 0);
+	until(__atomic_load_n(&s->writes, __ATOMIC_RELAXED) != 0);
+	exit(0);
+}
+
+/* While another thread is in fl_close(), which writes as much. */
+static void exits_beside_a_close(int fd, struct fl *fl)
+{
+	struct ending e = {.fl = fl, .p = map_fd(fl, fd, 300, RW, MAP_SHARED)};
+	pthread_t t;
+
+	live_fill(e.p, 0, 300, 5);
+	assert_int_equal(pthread_create(&t, NULL, closes_its_runtime, &e), 0);
+	/* unmapped: it has begun */
+	until(mincore(e.p, PG, (unsigned char[1]){0}) != 0);
+	exit(0);
+}
+
+static void exit_waits_for_writes_alone(void **state)
+{
+	static void (*const ends[])(int fd,
+				    struct fl *fl) = {unmaps_and_exits, exits_beside_readers,
+						      exits_beside_a_source, exits_beside_a_close};
+
+	(void)state;
+	for (unsigned i = 0; i < 20 * sizeof(ends) / sizeof(ends[0]); i++) {
+		int fd = live_file(300, 3);
+		char *q;
+		pid_t pid;
+
+		fflush(NULL);
+		pid = fork();
+		if (pid == 0) {
+			test_child();
+			alarm(HANG_SECONDS);
+			ends[i % (sizeof(ends) / sizeof(ends[0]))](
+				fd, runtime_that_writes(3600000, 50));
+		}
+		test_reap(pid);
+		q = mmap(NULL, 300 * PG, PROT_READ, MAP_SHARED, fd, 0);
+		assert_int_equal(live_wrong(q, 0, 300, 5), 0);
+		munmap(q, 300 * PG);
+		live_file_end(fd);
+	}
+}
+
 static int write_exits(void *ctx, uint64_t offset, const void *buf, size_t length)
 {
 	(void)ctx;
@@ -1190,6 +1312,7 @@ int main(void)
 		cmocka_unit_test(a_source_is_read_and_written),
 		cmocka_unit_test(closing_writes_what_is_left),
 		cmocka_unit_test(exit_writes_what_is_left),
+		cmocka_unit_test(exit_waits_for_writes_alone),
 		cmocka_unit_test(a_source_may_exit),
 		cmocka_unit_test(closing_a_files_backing_writes),
 		cmocka_unit_test(private_pages_of_a_source_are_swapped),
