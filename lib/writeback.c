@@ -37,7 +37,7 @@
 #define ORPHAN_TRIES 8U	   /* RETRY_AGE apart, after which what nobody maps is given up, */
 #define FULL_AGE 14400U	   /* where there was no room not before that; ticks: an hour */
 #define BUS_NS 5000000U	   /* how long a page raises SIGBUS before it is looked at again */
-#define TAKES_MAX 512U /* pages that are taken from all mappings in a round */
+#define TAKES_MAX 512U	   /* pages that are taken from all mappings in a round */
 
 static bool is_tail(const struct pagecache *pc, uint64_t page)
 {
