@@ -579,7 +579,8 @@ static int take_file(struct order *o, struct wire_msg *m, const int *fds, unsign
 	if (r >= 0)
 		r = hop_run(mm, do_open, o);
 	if (marked) {
-		hold_besides(&st);
+		if (r >= 0)
+			hold_besides(&st);
 		noted_open(st.st_dev, st.st_ino);
 	}
 	/* what the kernel has cached from before; from now on it asks */
@@ -1015,7 +1016,8 @@ static int take_over(struct order *o, struct wire_msg *m, const int *fds, unsign
 		o->before.state_fd = nfds == 1 ? -1 : fds[2];
 		o->before.marks_fd = nfds == 1 ? -1 : fds[3];
 		r = hop_run(mm, do_take, o);
-		hold_besides(&st);
+		if (r >= 0)
+			hold_besides(&st);
 		noted_open(st.st_dev, st.st_ino);
 		server_forget_data((fuse_ino_t)(uintptr_t)n);
 	}

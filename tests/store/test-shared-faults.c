@@ -1786,6 +1786,54 @@ static void mapped_beside_a_write(void **state)
 	finish(&writer);
 }
 
+/* What is touched meanwhile waits for what is written. */
+static void await_put(const struct process *writer, const struct process *p, uint64_t page)
+{
+	tell(p, (struct order){RUN, page, 0, 0, 2});
+	assert_silent(p);
+	set(&within->hold, 0);
+	assert_int_equal(hear(p), 1);
+	assert_int_equal(hear(writer), PG);
+	OK(p, SYNC, page, 1, 0, 0);
+	assert_int_equal(DO(p, WORD, page, 0, 0, 0), word(page, 2, 0));
+	assert_int_equal(DO(p, WORD, page, 0, 1, 0), page);
+}
+
+/* It is mapped at last: opened for that, or taken, when this has failed. */
+static void mapped_at_last_beside_a_write(void **state)
+{
+	struct process p, writer;
+	uint32_t asked;
+
+	(void)state;
+	shared_run = put_or_follow;
+	within_serve(base, SMALL);
+	make_file(PAGES);
+	start(&writer);
+	start(&p);
+	begin_put(&writer, HOLD_RING, 10);
+	check_file("store/files/data", 10, 1, 1, 1);
+	set(&within->busy_locks, 1);
+	assert_int_equal(DO(&p, MAP, 0, PAGES, 0, 1), -EAGAIN);
+	OK(&p, MAP, 0, PAGES, 0, 1);
+	await_put(&writer, &p, 10);
+	OK(&p, SHUT, 0, 0, 0, 0);
+	await_clean(0, PAGES);
+	kill_server();
+	stop(&p);
+	within_serve(base, SMALL);
+	begin_put(&writer, HOLD_RING, 20);
+	check_file("store/files/data", 20, 1, 1, 1);
+	asked = get(&within->locks);
+	set(&within->busy_locks, 10);
+	kill(p.pid, SIGCONT);
+	await_paged(&p, PAGES);
+	assert_true(get(&within->locks) > asked + 10);
+	await_put(&writer, &p, 20);
+	finish(&writer);
+	finish(&p);
+}
+
 /* The truncation of a file whose page is being written past the cache, and another write of it. */
 static void cut_beside_a_write(void **state)
 {
@@ -1968,6 +2016,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(killed_while_it_syncs, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(stored_beside_a_write, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(mapped_beside_a_write, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(mapped_at_last_beside_a_write, begin_within,
+						end_within),
 		cmocka_unit_test_setup_teardown(cut_beside_a_write, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(a_write_that_fails_in_the_middle, begin_within,
 						end_within),

@@ -202,7 +202,17 @@ ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t off)
 	return r;
 }
 
-/* The workers' ring: its thread, before it looks at what has ended. */
+/* The workers' ring: who hands something over, */
+int __real_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring)
+{
+	if (serving)
+		hold(HOLD_RING);
+	return __real_io_uring_submit(ring);
+}
+
+/* and its thread, before it looks at what has ended. */
 int __real___io_uring_get_cqe(struct io_uring *ring, struct io_uring_cqe **cqe, unsigned submit,
 			      unsigned wait, sigset_t *mask);
 int __wrap___io_uring_get_cqe(struct io_uring *ring, struct io_uring_cqe **cqe, unsigned submit,

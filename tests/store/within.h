@@ -16,7 +16,8 @@
 enum {
 	HOLD_BEFORE = 1, /* a write past the cache, before it is made */
 	HOLD_BEHIND,	 /* and when it is done, */
-	HOLD_ANSWER,	 /* and the answer of one that the ring has done */
+	HOLD_RING,	 /* one that the ring is to do, before that, */
+	HOLD_ANSWER,	 /* and the answer of one that it has done */
 };
 
 /* Each is read and written with atomics. */
