@@ -338,7 +338,8 @@ static bool is_hopeless(const struct pagecache *pc, uint64_t stuck, uint64_t now
 	bool full = pc->failure.err == -ENOSPC || pc->failure.err == -EDQUOT;
 
 	/* the next try may be under way */
-	if (!is_nobodys(pc) || pc->given_up || pc->inflight != 0 || pc->orphan_tries < ORPHAN_TRIES)
+	if (!is_nobodys(pc) || pc->given_up || pc->dirty == 0 || pc->inflight != 0 ||
+	    pc->orphan_tries < ORPHAN_TRIES)
 		return false;
 	return !full || stuck > pc->mm->limit / 2 || tick_of(now) - pc->orphan_since >= FULL_AGE;
 }
@@ -357,6 +358,26 @@ void cache_give_up(struct pagecache *pc)
 	       pc->name, (unsigned long)pc->dirty, log_strerror(pc->failure.err));
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE; page++)
 		cache_set(pc, page, cache_get(pc, page) & ~CACHE_DIRTY);
+}
+
+/* What is hopeless anyway goes first: that may leave enough for what may get room yet. */
+static void give_up_hopeless(struct mm *mm, uint64_t now)
+{
+	struct files *f = &mm->files;
+	uint64_t stuck = 0;
+
+	for (const struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
+		if (is_nobodys(pc) && pc->orphan_tries != 0)
+			stuck += pc->dirty;
+	for (unsigned second = 0; second < 2; second++)
+		for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next) {
+			uint64_t n = pc->dirty;
+
+			if (!is_hopeless(pc, second ? stuck : 0, now))
+				continue;
+			cache_give_up(pc);
+			stuck -= n;
+		}
 }
 
 /* What was written long enough ago is clean, or dirty after all. */
@@ -399,7 +420,6 @@ void files_round(struct pager *p)
 	struct mm *mm = p->mm;
 	struct files *f = &mm->files;
 	bool orphans = false;
-	uint64_t stuck = 0;
 	uint64_t now;
 
 	if (f->dead != NULL)
@@ -412,11 +432,8 @@ void files_round(struct pager *p)
 		f->drained = share(mm) / 2;
 	if (f->drained != 0 && f->dirty <= f->drained)
 		f->drained = 0;
-	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next) {
+	for (const struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
 		orphans |= is_orphan(pc);
-		if (is_nobodys(pc) && pc->orphan_tries != 0)
-			stuck += pc->dirty;
-	}
 	if (f->nbus == 0 && !orphans && f->drained == 0 && f->dirty == 0 && f->recent == 0)
 		return;
 	now = sys_now();
@@ -440,9 +457,7 @@ void files_round(struct pager *p)
 	}
 	if (!orphans)
 		return;
-	for (struct pagecache *pc = f->first; pc != NULL; pc = pc->next)
-		if (is_hopeless(pc, stuck, now))
-			cache_give_up(pc);
+	give_up_hopeless(mm, now);
 	cache_sweep(p);
 }
 

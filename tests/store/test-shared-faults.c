@@ -1408,6 +1408,68 @@ static void written_though_nobody_maps_it(void **state)
 	}
 }
 
+#define NEAR_PAGES 460UL /* of 1024 that may be cached; */
+#define FAR_PAGES 102UL	 /* with these it is more than half of them */
+
+/* Version 2 into the usual file, and into the far end of another one. */
+static int64_t store_to_two(uint64_t none, uint64_t nothing)
+{
+	int f = open(in_base("mnt/files/other"), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+	uint64_t *other;
+
+	(void)none;
+	(void)nothing;
+	if (f < 0 || ftruncate(f, PAGES * PG) != 0)
+		return -errno;
+	other = fl_mmap(fl, NULL, PAGES * PG, PROT_READ | PROT_WRITE, MAP_SHARED, f, 0);
+	if (other == FL_FAILED)
+		return -errno;
+	for (uint64_t page = 0; page < NEAR_PAGES; page++)
+		fill(at(page), page, 2);
+	for (uint64_t page = FAR_PAGE; page < FAR_PAGE + FAR_PAGES; page++)
+		fill(other + page * WORDS, page, 2);
+	return 0;
+}
+
+/* Of files that could be written yet no more are given up than leave half of the cache to others. */
+static void no_more_than_has_to_be(void **state)
+{
+	static const int near_error[] = {-ENOSPC, -EIO};
+	const int64_t pages = NEAR_PAGES + FAR_PAGES;
+	struct process p;
+
+	(void)state;
+	shared_run = store_to_two;
+	start_some(&p, 1, SMALL);
+	for (uint64_t i = 0; i < 2; i++) {
+		int64_t errors = errors_of_server();
+		bool has_near, has_far;
+
+		if (i != 0) {
+			make_file(PAGES);
+			assert_int_equal(truncate(in_base("store/files/other"), 0), 0);
+			start_mapped(&p, 1, PAGES);
+		}
+		writes_fail_with(near_error[i]);
+		__atomic_store_n(&within->far_error, -ENOSPC, __ATOMIC_SEQ_CST);
+		OK(&p, RUN, 0, 0, 0, 0);
+		finish(&p);
+		/* each try of all pages at one time */
+		for (uint64_t tries = 1; caches_of_server() == 2; tries++) {
+			until(errors_of_server() >= errors + pages || caches_of_server() < 2);
+			errors += pages;
+			the_server_is_ahead(1000 * i + 10 * tries);
+		}
+		__atomic_store_n(&within->far_error, 0, __ATOMIC_SEQ_CST);
+		writes_fail_with(0);
+		await_no_cache_from(1000 * i + 200, 25);
+		has_near = is_in_file("store/files/data", 0, NEAR_PAGES, 2);
+		has_far = is_in_file("store/files/other", FAR_PAGE, FAR_PAGES, 2);
+		assert_int_equal(has_near + has_far, 1);
+		assert_true(has_far || near_error[i] == -ENOSPC);
+	}
+}
+
 /* An error that nobody has heard of is told to all who open the file until somebody has, once each. */
 static void told_to_the_next(void **state)
 {
@@ -2004,6 +2066,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(told_once_to_each, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(told_though_given_up, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(given_up_for_others, begin_within, end_within),
+		cmocka_unit_test_setup_teardown(no_more_than_has_to_be, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(written_though_nobody_maps_it, begin_within,
 						end_within),
 		cmocka_unit_test_setup_teardown(told_to_the_next, begin_within, end_within),

@@ -67,10 +67,12 @@ static void die(void)
 static long at_io(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
 {
 	int32_t error = __atomic_load_n(&within->write_error, __ATOMIC_SEQ_CST);
+	int32_t far = __atomic_load_n(&within->far_error, __ATOMIC_SEQ_CST);
 	uint32_t slow = get(&within->slow), word = 0;
 
 	(void)dev;
-	(void)off;
+	if (far != 0 && off >= FAR_PAGE * PG)
+		error = far;
 	if (op == BLK_SYNC && get(&within->synced) != 0)
 		die();
 	if (op == BLK_SYNC && take_one(&within->bad_syncs))

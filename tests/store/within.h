@@ -20,9 +20,12 @@ enum {
 	HOLD_ANSWER,	 /* and the answer of one that it has done */
 };
 
+#define FAR_PAGE 2000UL
+
 /* Each is read and written with atomics. */
 struct within {
 	int32_t write_error; /* what a write to a file ends with; 0: as it does */
+	int32_t far_error;   /* the same from page FAR_PAGE on; 0: as before that */
 	int32_t cut_error;   /* the same of ftruncate(2) of a file */
 	uint32_t bad_syncs;  /* so many syncs fail with EIO */
 	uint32_t slow;	     /* each page that is written takes so many ms */
