@@ -58,7 +58,8 @@ struct sync_job {
 	struct sync_call *call;
 	struct pagecache *pc;
 	uint64_t from, stop;
-	bool begun; /* each write that it waits for, when pc->turns was: */
+	uint64_t since; /* files.failures when it was asked for */
+	bool begun;	/* each write that it waits for, when pc->turns was: */
 	uint32_t turns;
 	bool durable; /* all is written, and fsync(2) under way */
 };
@@ -1099,12 +1100,13 @@ static void sync_done(struct file_io *io, int res)
 	struct pagecache *pc = io->pc;
 	struct mm *mm = pc->mm;
 
-	/* of another one that failed all hear as of a write */
-	res = cache_sync_ended(io, res, UINT64_MAX);
-	if (res != 0 && pc->error == 0)
-		mm_log(mm, FL_LOG_ERROR, "cannot sync %s: %s", pc->name, log_strerror(res));
-	if (res != 0)
+	if (res != 0) {
+		if (pc->error == 0)
+			mm_log(mm, FL_LOG_ERROR, "cannot sync %s: %s", pc->name, log_strerror(res));
 		pc->error = res;
+	}
+	/* of another one that failed meanwhile the peer may have heard already */
+	res = cache_sync_ended(io, res, job->since);
 	cache_io_end(io);
 	job_ends(mm, job, res);
 }
@@ -1196,6 +1198,7 @@ static int add_job(struct mm *mm, struct sync_call *call, struct pagecache *pc, 
 	job->pc = pc;
 	job->from = from;
 	job->stop = stop;
+	job->since = mm->files.failures;
 	pc->handles++;
 	call->pending++;
 	job->next = mm->peers.jobs;

@@ -1557,6 +1557,49 @@ static void told_that_it_is_not_durable(void **state)
 		finish(&p[i]);
 }
 
+static pthread_t syncer;
+
+static void *sync_rest(void *arg)
+{
+	(void)arg;
+	return (void *)(intptr_t)fl_msync(fl, at(100), 400 * PG, MS_SYNC);
+}
+
+/* A thread syncs the rest; its end: what that came to. */
+static int64_t sync_beside(uint64_t ends, uint64_t none)
+{
+	void *r;
+
+	(void)none;
+	if (!ends)
+		return pthread_create(&syncer, NULL, sync_rest, NULL);
+	pthread_join(syncer, &r);
+	return (intptr_t)r;
+}
+
+/* Of two syncs of one program at one time one fails: what the other one wrote may not be durable either. */
+static void told_of_two_syncs(void **state)
+{
+	struct process p;
+
+	(void)state;
+	shared_run = sync_beside;
+	start_some(&p, 1, SMALL);
+	OK(&p, STORE, 0, 1, 1, 2);
+	OK(&p, STORE, 100, 1, 1, 2);
+	OK(&p, STORE, 200, 250, 1, 2);
+	set(&within->slow, 20);
+	OK(&p, RUN, 0, 0, 0, 0);
+	await_more(&within->slowed, 4);
+	set(&within->bad_syncs, 1);
+	assert_int_equal(DO(&p, SYNC, 0, 1, 0, 0), -EIO);
+	set(&within->slow, 0);
+	assert_int_equal(DO(&p, RUN, 1, 0, 0, 0), -EIO);
+	OK(&p, SYNC, 0, PAGES, 0, 0);
+	check_file("store/files/data", 200, 250, 1, 2);
+	finish(&p);
+}
+
 static off_t size_of(const char *file)
 {
 	struct stat st;
@@ -2072,6 +2115,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(told_to_the_next, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(told_that_it_is_not_durable, begin_within,
 						end_within),
+		cmocka_unit_test_setup_teardown(told_of_two_syncs, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(mapped_while_it_is_cut, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(one_that_cannot_be_cut, begin_within, end_within),
 		cmocka_unit_test_setup_teardown(cut_while_it_is_written, begin_within, end_within),
