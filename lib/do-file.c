@@ -47,12 +47,13 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 
 	if (page + pages > CACHE_PAGES_MAX)
 		return -EOVERFLOW;
+	if (shared)
+		err = cache_cover(pc, page + pages);
+	if (err != 0)
+		return err;
 	if (flags & MAP_FIXED)
 		share_leave(mm, addr, addr + page_up(len));
 	if (shared) {
-		err = cache_cover(pc, page + pages);
-		if (err != 0)
-			return err;
 		r = SYS6(mmap, addr, len, PROT_NONE, MAP_SHARED | (flags & kept), pc->memfd,
 			 page << PAGE_SHIFT);
 	} else {

@@ -9,6 +9,7 @@
 #include "shared.h"
 
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <time.h>
 
 static void two_see_one_copy(void **state)
@@ -861,6 +862,43 @@ static void moved_about(void **state)
 	serve(CACHE);
 }
 
+/* A file of its own with MAP_FIXED, for which it may have no memory: what that comes to. */
+static int64_t cover_in_vain(uint64_t page, uint64_t none)
+{
+	int f = open(in_base("own"), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+	struct rlimit was, little;
+	int64_t err = 0;
+
+	(void)none;
+	if (f < 0 || ftruncate(f, 10 * PG) != 0 || getrlimit(RLIMIT_FSIZE, &was) != 0)
+		return -errno;
+	little = (struct rlimit){PG, was.rlim_max};
+	setrlimit(RLIMIT_FSIZE, &little);
+	if (fl_mmap(fl, at(page), 10 * PG, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, f, 0) ==
+	    FL_FAILED)
+		err = -errno;
+	setrlimit(RLIMIT_FSIZE, &was);
+	close(f);
+	return err;
+}
+
+/* What was to be mapped over stays as it is. */
+static void mapped_over_in_vain(void **state)
+{
+	struct process p;
+
+	(void)state;
+	shared_run = cover_in_vain;
+	begin_mapped(&p, 1, CACHE);
+	OK(&p, STORE, 100, 5, 1, 2);
+	assert_int_equal(DO(&p, RUN, 100, 0, 0, 0), -ENOMEM);
+	OK(&p, CHECK, 100, 5, 1, 2);
+	OK(&p, CHECK, 105, 10, 1, 1);
+	OK(&p, STORE, 100, 15, 1, 3);
+	finish(&p);
+	check_file("mnt/files/data", 100, 15, 1, 3);
+}
+
 /* The disk is full for a while: everybody is told, once, and nothing is lost. */
 static void a_full_disk(void **state)
 {
@@ -994,6 +1032,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(servers_come_and_go, begin, end),
 		cmocka_unit_test_setup_teardown(what_others_changed_is_kept, begin, end),
 		cmocka_unit_test_setup_teardown(moved_about, begin, end),
+		cmocka_unit_test_setup_teardown(mapped_over_in_vain, begin, end),
 		cmocka_unit_test_setup_teardown(when_pages_are_written, begin, end),
 		cmocka_unit_test_setup_teardown(forked, begin, end),
 		cmocka_unit_test_setup_teardown(what_is_stored_to_is_not_executed, begin, end),
