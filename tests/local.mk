@@ -442,7 +442,7 @@ tests_store_test_shared_faults_CPPFLAGS = $(store_test_cppflags)
 tests_store_test_shared_faults_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=confine_limits \
 	-Wl,--wrap=fstat -Wl,--wrap=fstatfs -Wl,--wrap=open -Wl,--wrap=pwrite \
 	-Wl,--wrap=io_uring_submit -Wl,--wrap=recvmsg -Wl,--wrap=sys_now \
-	-Wl,--wrap=__io_uring_get_cqe
+	-Wl,--wrap=truncate -Wl,--wrap=__io_uring_get_cqe
 tests_store_test_shared_faults_LDADD = $(store_test_ldadd) -lpthread
 
 # The server itself, with points at which it is killed: tests/store/crash.c has the functions.

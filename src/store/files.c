@@ -190,28 +190,26 @@ static int set_times(struct node *n, const struct stat *attr, int set)
 	return utimensat(n->fd, "", tv, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW);
 }
 
-/* truncate(2) of what others may have mapped: -1 and errno. */
+/* truncate(2) of what others have mapped, or may map meanwhile: -1 and errno. */
 static int set_size(struct node *n, const struct handle *h, off_t size)
 {
 	struct proc_path p = proc_path(n->fd);
 	int fd = h != NULL ? h->fd : -1, err = -ENOENT;
+	struct beside beside;
 
+	shared_beside(&beside, n);
 	if (shared_maybe(n)) {
 		if (fd < 0)
 			fd = open(p.text, O_WRONLY | O_CLOEXEC);
-		if (fd < 0)
-			return -1;
-		err = shared_truncate(n, fd, size);
-		if (h == NULL)
+		err = fd >= 0 ? shared_truncate(n, fd, size) : -errno;
+		if (h == NULL && fd >= 0)
 			close(fd);
 	}
 	if (err == -ENOENT) {
 		err = h != NULL ? ftruncate(h->fd, size) : truncate(p.text, size);
-		/* it may be mapped by now */
-		if (err == 0)
-			shared_look(n);
-		return err;
+		err = err != 0 ? -errno : 0;
 	}
+	shared_beside_end(&beside, NULL, 0, 0);
 	errno = -err;
 	return err != 0 ? -1 : 0;
 }
@@ -353,9 +351,6 @@ static int open_flags(int flags)
 static void set_file(struct fuse_file_info *fi, const struct node *n, struct handle *h)
 {
 	h->heard = shared_heard(n, h->fd);
-	/* what was cut when it was opened may have been mapped just before that */
-	if ((fi->flags & O_TRUNC) != 0)
-		shared_look(n);
 	fi->fh = (uintptr_t)h;
 	fi->direct_io = server.options.direct;
 	/*
@@ -364,6 +359,24 @@ static void set_file(struct fuse_file_info *fi, const struct node *n, struct han
 	 * killed, before it knows that nobody will answer.
 	 */
 	fi->noflush = !server.late_errors || (fi->flags & WIRE_OPENS_AGAIN) == WIRE_OPENS_AGAIN;
+}
+
+/* open(2) with O_TRUNC of what others have mapped, or may map meanwhile: -1 and errno. */
+static int open_and_cut(struct node *n, int flags)
+{
+	struct proc_path p = proc_path(n->fd);
+	struct beside beside;
+	int fd = -1, err;
+
+	shared_beside(&beside, n);
+	if (!shared_maybe(n))
+		fd = open(p.text, flags);
+	else if (set_size(n, NULL, 0) == 0)
+		fd = open(p.text, flags & ~O_TRUNC);
+	err = errno;
+	shared_beside_end(&beside, NULL, 0, 0);
+	errno = err;
+	return fd;
 }
 
 void files_open(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
@@ -382,15 +395,8 @@ void files_open(fuse_req_t req, struct node *n, struct fuse_file_info *fi)
 		ops_error(req, TALLY_open, ETXTBSY);
 		return;
 	}
-	flags = open_flags(fi->flags) & ~(O_CREAT | O_EXCL);
-	if ((flags & O_TRUNC) != 0 && shared_maybe(n)) {
-		if (set_size(n, NULL, 0) != 0) {
-			ops_error(req, TALLY_open, errno);
-			return;
-		}
-		flags &= ~O_TRUNC;
-	}
-	fd = open(p.text, flags | O_CLOEXEC);
+	flags = (open_flags(fi->flags) & ~(O_CREAT | O_EXCL)) | O_CLOEXEC;
+	fd = (flags & O_TRUNC) != 0 ? open_and_cut(n, flags) : open(p.text, flags);
 	if (fd < 0) {
 		ops_error(req, TALLY_open, errno);
 		return;
@@ -447,6 +453,9 @@ void files_create(fuse_req_t req, struct node *parent, const char *name, mode_t 
 		return;
 	}
 	set_file(fi, (const struct node *)(uintptr_t)e.ino, h);
+	/* what others had made meanwhile, and was cut, may be mapped by now */
+	if ((fi->flags & O_TRUNC) != 0)
+		shared_look((const struct node *)(uintptr_t)e.ino);
 	if (fuse_reply_create(req, &e, fi) != 0) {
 		handle_free(h);
 		node_forget((struct node *)(uintptr_t)e.ino, 1);

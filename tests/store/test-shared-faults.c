@@ -1615,36 +1615,54 @@ static void *open_and_cut(void *path)
 	return f >= 0 && close(f) == 0 ? path : NULL;
 }
 
-/* A file is opened with O_TRUNC when nobody maps it, and is mapped just before it is cut. */
+static void *cut_to_ten(void *path)
+{
+	return truncate(path, 10 * PG) == 0 ? path : NULL;
+}
+
+/* A file is cut when nobody maps it, and is mapped just before that: what is touched waits for it. */
 static void mapped_while_it_is_cut(void **state)
 {
+	static void *(*const cut[])(void *) = {open_and_cut, cut_to_ten};
 	char path[PATH_MAX];
-	struct process p;
+	struct process p[2];
 	pthread_t cutter;
-	void *cut;
+	void *was_cut;
 
 	(void)state;
 	within_serve(base, SMALL);
-	make_file(PAGES);
-	start(&p);
-	OK(&p, OPEN, 0, 0, 0, 0);
 	snprintf(path, sizeof(path), "%s", in_base("mnt/files/data"));
-	set(&within->hold_cuts, 1);
-	assert_int_equal(pthread_create(&cutter, NULL, open_and_cut, path), 0);
-	await_more(&within->held_cuts, 0);
-	OK(&p, MAP, 0, PAGES, 0, 1);
-	/* no read ends later: it would have the file looked at */
-	OK(&p, ADVISE, 0, PAGES, 0, MADV_RANDOM);
-	OK(&p, CHECK, 0, 50, 1, 1);
-	OK(&p, STORE, 50, 50, 1, 2);
-	set(&within->hold_cuts, 0);
-	pthread_join(cutter, &cut);
-	assert_non_null(cut);
-	for (uint64_t page = 0; page < 100; page++)
-		assert_int_equal(DO(&p, TOUCH, page, 0, 0, 0), 1);
-	OK(&p, SYNC, 0, PAGES, 0, 0);
-	finish(&p);
-	assert_int_equal(size_of("store/files/data"), 0);
+	for (uint64_t i = 0; i < 2; i++) {
+		const uint64_t left = i * 10;
+
+		make_file(PAGES);
+		for (unsigned k = 0; k < 2; k++) {
+			start(&p[k]);
+			OK(&p[k], OPEN, 0, 0, 0, 0);
+		}
+		set(&within->hold_cuts, 1);
+		assert_int_equal(pthread_create(&cutter, NULL, cut[i], path), 0);
+		await_more(&within->held_cuts, (uint32_t)i);
+		for (unsigned k = 0; k < 2; k++)
+			OK(&p[k], MAP, 0, PAGES, 0, 1);
+		tell(&p[0], (struct order){CHECK, 0, 50, 1, 1});
+		tell(&p[1], (struct order){STORE, 50, 50, 1, 2});
+		for (unsigned k = 0; k < 2; k++)
+			assert_silent(&p[k]);
+		set(&within->hold_cuts, 0);
+		pthread_join(cutter, &was_cut);
+		assert_non_null(was_cut);
+		for (unsigned k = 0; k < 2; k++)
+			assert_int_equal(hear(&p[k]), -EFAULT);
+		OK(&p[1], CHECK, 0, left, 1, 1);
+		for (uint64_t page = left; page < 100; page++)
+			assert_int_equal(DO(&p[0], TOUCH, page, 0, 0, 0), 1);
+		OK(&p[1], SYNC, 0, PAGES, 0, 0);
+		for (unsigned k = 0; k < 2; k++)
+			finish(&p[k]);
+		await_no_cache();
+		assert_int_equal(size_of("store/files/data"), left * PG);
+	}
 }
 
 /* A file that cannot be cut has what was stored behind where it was to end. */

@@ -261,6 +261,23 @@ static long row_fstat(long fd, long st, long c, long d, long e, long f)
 	return r;
 }
 
+static void hold_cut(void)
+{
+	if (!serving || get(&within->hold_cuts) == 0)
+		return;
+	count(&within->held_cuts);
+	while (get(&within->hold_cuts) != 0)
+		futex_wait(&within->hold_cuts, 1, 1000000);
+}
+
+int __real_truncate(const char *path, off_t size);
+int __wrap_truncate(const char *path, off_t size);
+int __wrap_truncate(const char *path, off_t size)
+{
+	hold_cut();
+	return __real_truncate(path, size);
+}
+
 int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...)
@@ -271,11 +288,8 @@ int __wrap_open(const char *path, int flags, ...)
 	va_start(ap, flags);
 	mode = (flags & O_CREAT) != 0 ? va_arg(ap, int) : 0;
 	va_end(ap);
-	if (serving && (flags & O_TRUNC) != 0 && get(&within->hold_cuts) != 0) {
-		count(&within->held_cuts);
-		while (get(&within->hold_cuts) != 0)
-			futex_wait(&within->hold_cuts, 1, 1000000);
-	}
+	if ((flags & O_TRUNC) != 0)
+		hold_cut();
 	return __real_open(path, flags, mode);
 }
 
