@@ -405,10 +405,11 @@ static void sync_start(struct pager *p, struct pagecache *pc, struct sync_wait *
 {
 	struct file_io *io;
 
-	/* told once */
-	if (pc->error != 0 && wait->err == 0)
+	/* told once; behind that of another file, by the next call */
+	if (pc->error != 0 && wait->err == 0) {
 		wait->err = pc->error;
-	pc->error = 0;
+		pc->error = 0;
+	}
 	if (!pc->writable)
 		return;
 	io = pool_get(&p->mm->files.io_pool);

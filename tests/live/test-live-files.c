@@ -437,6 +437,37 @@ static void writes_that_fail_are_told_once_and_tried_again(void **state)
 	memsource_end(s);
 }
 
+/* One call for two sources tells of the first; the next one for the second tells of that. */
+static void errors_of_two_sources_are_told_once_each(void **state)
+{
+	static const int errors[] = {-EIO, -ENOSPC};
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	char *p = live_map(fl, 16);
+	struct memsource *s[2];
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		char *part = p + i * 8 * PG;
+
+		s[i] = memsource_new(8, 3);
+		assert_ptr_equal(fl_mmap_backing(fl, part, 8 * PG, RW, MAP_SHARED | MAP_FIXED,
+						 memsource_open(fl, s[i], 1), 0),
+				 part);
+		live_fill(part, 0, 8, 9);
+		s[i]->fail_write = errors[i];
+	}
+	assert_int_equal(fl_msync(fl, p, 16 * PG, MS_SYNC), errors[0]);
+	for (unsigned i = 0; i < 2; i++)
+		s[i]->fail_write = 0;
+	assert_int_equal(fl_msync(fl, p + 8 * PG, 8 * PG, MS_SYNC), errors[1]);
+	assert_int_equal(fl_msync(fl, p, 16 * PG, MS_SYNC), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(live_wrong(s[i]->bytes, 0, 8, 9), 0);
+	assert_int_equal(fl_close(fl), 0);
+	for (unsigned i = 0; i < 2; i++)
+		memsource_end(s[i]);
+}
+
 struct syncer {
 	pthread_t thread;
 	struct fl *fl;
@@ -1318,6 +1349,7 @@ int main(void)
 		cmocka_unit_test(private_pages_of_a_source_are_swapped),
 		cmocka_unit_test(reads_that_fail_raise_sigbus_once_each),
 		cmocka_unit_test(writes_that_fail_are_told_once_and_tried_again),
+		cmocka_unit_test(errors_of_two_sources_are_told_once_each),
 		cmocka_unit_test(a_bad_sync_is_told_to_all_who_wait),
 		cmocka_unit_test(what_can_never_be_written_is_said),
 		cmocka_unit_test(what_nobody_maps_is_tried_again),
