@@ -4,7 +4,7 @@
  *
  * The server's side of a runtime (lib/) that has one pager and no areas.  Whatever
  * touches its page cache is a function that run() or hop_run() has the pager call;
- * workers and attach.c's thread wait for that, and then do what needs no cache.
+ * workers and attach.c's threads wait for that, and then do what needs no cache.
  *
  * Invariants.
  * - A file of which anything is cached is in the table, from before its first page until
@@ -13,9 +13,11 @@
  * - all_returned has each file to which a memfd's stores were given back (RETURN), once:
  *   with that memfd, the only one that is still taken, and the file's time of change.
  *
- * Locks: table_lock guards the table; it is not held during a hop.  `ncached` is atomic,
- * so that nobody takes the lock while nothing is cached.  all_returned and the static
- * buffers are attach.c's thread's alone.
+ * Locks: table_lock guards the table, and the changes beside the cache; it is not held during
+ * a hop.  `ncached` is atomic, so that nobody takes the lock while nothing is cached.
+ * returned_lock guards the list all_returned; what it has of a file is for whichever thread of
+ * attach.c has that file's message, and nreturned and the static buffers are for the one that
+ * has a RETURN, of which there is one at a time.
  */
 #include "shared.h"
 
