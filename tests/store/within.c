@@ -95,7 +95,10 @@ static long at_io(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint6
 
 static long row_fcntl(long fd, long cmd, long arg, long d, long e, long f)
 {
-	if (cmd == F_OFD_SETLK && ((const struct flock *)arg)->l_type == F_WRLCK) {
+	const struct flock *l = (const struct flock *)arg;
+
+	/* of a part: a map's of slots */
+	if (cmd == F_OFD_SETLK && l->l_type == F_WRLCK && l->l_len == 0) {
 		count(&within->locks);
 		if (take_one(&within->busy_locks))
 			return -EAGAIN;

@@ -34,7 +34,7 @@ struct within {
 	uint32_t slow_read;  /* how many were */
 	pid_t refused;	     /* whose connections end when they say something */
 	uint32_t refusals;   /* how many did */
-	uint32_t locks;	     /* how often a lock for writing was asked for; */
+	uint32_t locks;	     /* how often the lock of a file's words was asked for; */
 	uint32_t busy_locks; /* so many of them are somebody's else */
 	uint32_t large;	     /* a page that is punched out of a memfd is part of a larger frame */
 	uint32_t kept;	     /* which therefore stayed, with zeros there, so often */
