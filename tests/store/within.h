@@ -44,10 +44,10 @@ struct within {
 	uint32_t synced; /* the server is killed when a file is written and about to be durable */
 	int32_t put_error; /* what pwrite(2) of the server's own ends with at page put_page; 0: as it does */
 	uint32_t put_page;
-	uint32_t hold;	 /* HOLD_...: that waits as long as it is set; */
-	uint32_t held;	 /* so often it did */
-	uint32_t enough; /* a client is to end what it does */
-	uint32_t hold_cuts; /* truncate(2), and open(2) with O_TRUNC, waits as long as that is so; */
+	uint32_t hold;	    /* HOLD_...: that waits as long as it is set; */
+	uint32_t held;	    /* so often it did */
+	uint32_t enough;    /* a client is to end what it does */
+	uint32_t hold_cuts; /* truncate(2), or open(2) with O_TRUNC, waits as long as that is so; */
 	uint32_t held_cuts; /* how many did */
 	uint32_t whole;	    /* the store is on a filesystem with times of so many whole seconds */
 	uint32_t remote;    /* the store is on a filesystem that may tell of errors late */
