@@ -113,6 +113,9 @@ long do_mmap_file(struct mm *mm, struct map_file *m, struct hop_slot *caller)
 		return m->id.tid != 0 ? -ERESTART : r;
 	if (shared)
 		rflags |= REGION_SHARED;
+	/* unlike code, which a debugger changes past its protection */
+	else if (!hold && !(m->prot & (PROT_WRITE | PROT_EXEC)))
+		rflags |= REGION_SHARED | REGION_PRIVATE;
 	if (hold)
 		rflags |= REGION_HOLD;
 	if ((shared || hold) && !m->write)
@@ -124,6 +127,24 @@ long do_mmap_file(struct mm *mm, struct map_file *m, struct hop_slot *caller)
 	if (m->flags & MAP_NORESERVE)
 		rflags |= REGION_NORESERVE;
 	return map_pages(mm, m->addr, m->len, m->prot, m->flags, pc, m->pgoff, rflags);
+}
+
+int file_adopt(struct mm *mm, const struct region *r)
+{
+	struct pagecache *pc = cache_of(r);
+	const uint64_t page = vpn_of(r->start) + r->delta;
+	const int flags =
+		MAP_SHARED | MAP_FIXED | (r->flags & REGION_NORESERVE ? MAP_NORESERVE : 0);
+	size_t len = r->end - r->start;
+	long err = cache_cover(pc, page + vpn_of(len));
+
+	if (err == 0)
+		err = SYS6(mmap, r->start, len, PROT_NONE, flags, pc->memfd, page << PAGE_SHIFT);
+	if (!sys_err(err))
+		err = pager_register(mm, r->start, r->end);
+	if (err == 0 && r->prot != PROT_NONE)
+		err = SYS3(mprotect, r->start, len, r->prot);
+	return (int)err;
 }
 
 /* The same pages, or those that follow, of what a region maps. */
@@ -190,7 +211,7 @@ long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_l
 
 	if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) || to == 0 ||
 	    ((move || from == 0) && !(flags & MREMAP_MAYMOVE)) ||
-	    ((flags & MREMAP_DONTUNMAP) && from != to))
+	    (from == 0 && !region_is_shared(found)) || ((flags & MREMAP_DONTUNMAP) && from != to))
 		return -EINVAL;
 	if ((flags & MREMAP_FIXED) &&
 	    ((new_addr & ~PAGE_MASK) || (old < new_addr + to && new_addr < old + from)))
@@ -247,7 +268,7 @@ long do_remap_file_pages(struct mm *mm, uintptr_t addr, size_t len, uint64_t pag
 	struct region r;
 	long at;
 
-	if (found == NULL || !(found->flags & (REGION_SHARED | REGION_HOLD)) ||
+	if (found == NULL || !(region_is_shared(found) || (found->flags & REGION_HOLD)) ||
 	    !is_uniform(mm, found, addr + len))
 		return -EINVAL;
 	r = *found; /* it goes */
@@ -267,7 +288,7 @@ static const struct region *next_shared(struct mm *mm, uintptr_t at, uintptr_t e
 		uintptr_t s = r->start > at ? r->start : at;
 		uintptr_t e = r->end < end ? r->end : end;
 
-		if ((r->flags & (REGION_SHARED | REGION_REMOTE)) == REGION_SHARED) {
+		if (region_is_shared(r) && !(r->flags & REGION_REMOTE)) {
 			*page = vpn_of(s) + r->delta;
 			*stop = vpn_of(e) + r->delta;
 			return r;

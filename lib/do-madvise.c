@@ -191,7 +191,7 @@ static bool has_shared(const struct mm *mm, uintptr_t start, uintptr_t end)
 
 	for (; start < end && (r = region_next(&mm->regions, start)) != NULL && r->start < end;
 	     start = r->end)
-		if (r->flags & REGION_SHARED)
+		if (region_is_shared(r))
 			return true;
 	return false;
 }

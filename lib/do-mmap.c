@@ -232,7 +232,7 @@ static const struct region *first_to_refuse(const struct mm *mm, uintptr_t start
 	return r != NULL && r->start < end ? r : NULL;
 }
 
-long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
+long do_mprotect(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 {
 	const struct region *first = first_to_refuse(mm, addr, addr + page_up(len), prot);
 	long r = 0;
@@ -240,12 +240,16 @@ long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 	/* as the kernel, which changes what comes before it */
 	if (first != NULL) {
 		if (first->start > addr)
-			r = do_mprotect(mm, addr, first->start - addr, prot, pkey);
+			r = do_mprotect(p, mm, addr, first->start - addr, prot, pkey);
 		return r != 0 ? r : -EACCES;
 	}
 	if (prot != PROT_NONE && mm->confined &&
 	    refused(mm, closed_pages(mm, addr, addr + page_up(len))))
 		return -ENOMEM;
+	if (p != NULL && (prot & (PROT_WRITE | PROT_EXEC)))
+		r = file_unshare(p, addr, addr + page_up(len));
+	if (r != 0)
+		return r;
 	r = protect(addr, len, prot, pkey);
 	/* what only failed for the moment is not to be done while it is said to have failed */
 	if (r == -ENOMEM || r == -EACCES)
@@ -295,11 +299,7 @@ static void move_entries(struct mm *mm, uintptr_t from, uintptr_t to, size_t len
 #define MOVED_TRIES 1000U
 #define MOVED_PAUSE 1000000U /* ns */
 
-/*
- * Register memory that the kernel has moved already: there is no way back, so
- * what fails for want of kernel memory is tried again for a while.
- */
-static long register_moved(struct mm *mm, uintptr_t start, uintptr_t end)
+long register_moved(struct mm *mm, uintptr_t start, uintptr_t end)
 {
 	long r = pager_register(mm, start, end);
 

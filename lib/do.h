@@ -19,13 +19,15 @@
 
 struct mm;
 struct pager;
+struct region;
 
 /* do-mmap.c.  flags without MAP_POPULATE and MAP_LOCKED: the caller sees to those. */
 long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags);
 long do_munmap(struct mm *mm, uintptr_t addr, size_t len);
 long do_mremap(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 	       uintptr_t new_addr);
-long do_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey);
+/* p is NULL while nothing is armed. */
+long do_mprotect(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey);
 long do_brk(struct mm *mm, uintptr_t addr);
 
 /*
@@ -46,6 +48,12 @@ long do_unregister(struct pager *p, uintptr_t start, uintptr_t end);
 
 /* Entries of [start, end) become none and what they held is given back. */
 void drop_entries(struct mm *mm, uintptr_t start, uintptr_t end);
+
+/*
+ * Register memory that the kernel has moved already: there is no way back, so
+ * what fails for want of kernel memory is tried again for a while.
+ */
+long register_moved(struct mm *mm, uintptr_t start, uintptr_t end);
 
 /* do-file.c: on a pager, of an armed mm. */
 struct file_io;
@@ -127,6 +135,15 @@ void file_advice(struct pager *p, uintptr_t start, uintptr_t end, int advice);
 long do_backing_open(struct mm *mm, struct map_file *m);
 long do_backing_close(struct pager *p, struct pagecache *pc);
 long do_source_done(struct pager *p, struct file_io *io, int res);
+
+/* In a forked child, before it runs: a region maps the cache of its own. */
+int file_adopt(struct mm *mm, const struct region *r);
+
+/*
+ * unshare.c: private mappings in [start, end) that may only be read are to be written to, or
+ * executed.  0 or -ENOMEM: nothing that the program sees has changed.
+ */
+long file_unshare(struct pager *p, uintptr_t start, uintptr_t end);
 
 /* do-madvise.c.  p is NULL while nothing is armed. */
 long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int advice);

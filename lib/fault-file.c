@@ -184,8 +184,7 @@ static void passed(struct pagecache *pc, const struct file_window *w, uint64_t p
 		trail_add(&pc->mm->file_trail, pc, w->passed, page - w->passed);
 }
 
-/* Pages were asked for: they are no longer what was only read ahead. */
-static void asked(struct pagecache *pc, uint64_t page, uint64_t n)
+void file_asked(struct pagecache *pc, uint64_t page, uint64_t n)
 {
 	struct mm *mm = pc->mm;
 	uint32_t ahead = 0;
@@ -251,7 +250,7 @@ static uint64_t let_in_ahead(const struct region *r, uint64_t page, uint64_t end
 		if (!(w & CACHE_UPTODATE) || !(w & CACHE_AHEAD) || (w & (CACHE_GONE | CACHE_LEFT)))
 			continue;
 		n = cached_run(pc, page, end - page);
-		asked(pc, page, n);
+		file_asked(pc, page, n);
 		if (!(w & CACHE_PLACED)) {
 			let_in(pc->mm, r->peer, page - r->delta, n, true);
 			given += n;
@@ -341,7 +340,7 @@ static uint32_t copy_stream_in(struct pager *p, const struct region *r, vpn_t vp
 	got = copy_in(p, r, vpn, n, false);
 	if (got == 0)
 		return 0;
-	asked(pc, page, got);
+	file_asked(pc, page, got);
 	if (stays)
 		return got;
 	trail_add(&p->mm->trail, NULL, vpn, got);
@@ -575,7 +574,7 @@ static uint64_t followed(struct pager *p, struct pagecache *pc, const struct reg
 	/* where what was let in does not begin with a page that is to be heard of */
 	for (uint64_t i = w->since; i < page; i++)
 		if ((cache_get(pc, i) & ahead) == ahead)
-			asked(pc, i, 1);
+			file_asked(pc, i, 1);
 	p->streaming |= w->n_ahead >= FILE_WINDOW_MIN;
 	return w->until > page && w->until - page < LET_IN_MAX ? w->until - page : LET_IN_MAX;
 }
@@ -838,7 +837,7 @@ static void placed_from(struct file_io *io, uint32_t from)
 			run++;
 			continue;
 		}
-		asked(pc, page - run, run);
+		file_asked(pc, page - run, run);
 		run = 0;
 	}
 }
@@ -975,7 +974,7 @@ static void read_done(struct file_io *io, int res)
 			continue;
 		}
 		if (run != 0) {
-			asked(pc, page - run, run);
+			file_asked(pc, page - run, run);
 			deliver(p, pc, page - run, run, io, many);
 		}
 		run = 0;
@@ -1023,9 +1022,9 @@ static enum fault_result fault_cached(struct pager *p, const struct fault *f,
 			return FAULT_DEFER;
 		}
 		if (!ahead || f->write)
-			asked(pc, page, n);
+			file_asked(pc, page, n);
 	} else {
-		asked(pc, page, n);
+		file_asked(pc, page, n);
 		if (f->write) {
 			cache_dirty(pc, page);
 			let_in(mm, r->peer, vpn, 1, false);
@@ -1087,7 +1086,7 @@ static enum fault_result fault_mkwrite(struct pager *p, const struct fault *f,
 {
 	struct mm *mm = p->mm;
 
-	asked(cache_of(r), page, 1);
+	file_asked(cache_of(r), page, 1);
 	cache_dirty(cache_of(r), page);
 	if (uffd_writeprotect(peer_uffd(mm, f->peer), f->addr, PAGE_SIZE, false) != UFFD_OK)
 		peer_wake(mm, f->peer, vpn_of(f->addr));
@@ -1124,6 +1123,14 @@ enum fault_result fault_file(struct pager *p, const struct fault *f, const struc
 	if (page >= cache_pages(pc)) {
 		file_sigbus(mm, f->peer, vpn);
 		return FAULT_DONE;
+	}
+	if ((r->flags & REGION_PRIVATE) && (f->write || f->wp)) {
+		struct fault read = *f;
+
+		if (w & CACHE_UPTODATE)
+			return fault_unshare(p, f, r);
+		read.write = read.wp = false;
+		return fault_file(p, &read, r);
 	}
 	if (f->wp) {
 		if ((w & CACHE_UPTODATE) && (r->flags & REGION_SHARED))

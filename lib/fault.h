@@ -86,8 +86,11 @@ bool fault_compressed_give(struct mm *mm, int fd, const struct fault *f, struct 
 
 /* The window of a fault on a page that was evicted, by its stream and the region's advice. */
 uint32_t fault_window(struct mm *mm, const struct region *r, vpn_t vpn, struct stream **stream);
-/* fault-file.c: a shared mapping of a file, or an entry that is none in a private one. */
+/* fault-file.c: a mapping of the page cache, or an entry that is none in a private one. */
 enum fault_result fault_file(struct pager *p, const struct fault *f, const struct region *r);
+
+/* unshare.c: a write to a page of REGION_PRIVATE, made writable past us, that is cached. */
+enum fault_result fault_unshare(struct pager *p, const struct fault *f, const struct region *r);
 
 /*
  * Start reading what is SWAPPED in [vpn, end).  Returns how many pages were started;

@@ -15,7 +15,8 @@
  *
  * A private mapping of a file has a page cache of its own in the child, empty at
  * first, on the same open file: pages that are none are the file's in both.  Those
- * that equal it and cannot be written are protected anew, and stay known as that.
+ * that equal it and cannot be written are protected anew, and stay known as that.  Where it maps
+ * the parent's page cache (REGION_PRIVATE) the child maps its own in that place.
  *
  * Descriptors travel through the socket pair before the clone, so that nobody
  * waits for anybody: the child finds them there.  Both ends are in the
@@ -640,6 +641,10 @@ static int adopt_regions(struct mm *mm)
 				share_leave(mm, start, at);
 			else
 				err = share_adopt(mm, r);
+			continue;
+		}
+		if (!(flags & REGION_DONTFORK) && (flags & REGION_SHARED)) {
+			err = file_adopt(mm, r);
 			continue;
 		}
 		if (!(flags & REGION_DONTFORK) && mm->armed) {

@@ -265,7 +265,7 @@ static long serve(struct pager *p, struct hop_slot *s)
 		return do_mremap(mm, (uintptr_t)a[0], (size_t)a[1], (size_t)a[2], (int)a[3],
 				 (uintptr_t)a[4]);
 	case HOP_MPROTECT:
-		return do_mprotect(mm, (uintptr_t)a[0], (size_t)a[1], (int)a[2], (int)a[3]);
+		return do_mprotect(p, mm, (uintptr_t)a[0], (size_t)a[1], (int)a[2], (int)a[3]);
 	case HOP_MADVISE:
 		return do_madvise(p, mm, (uintptr_t)a[0], (size_t)a[1], (int)a[2]);
 	case HOP_MLOCK:

@@ -31,6 +31,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/codec.c lib/codec.h \
 	lib/detour.c lib/detour.h \
 	lib/do-file.c \
+	lib/unshare.c \
 	lib/do-madvise.c \
 	lib/do.h \
 	lib/event.c lib/event.h \

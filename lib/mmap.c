@@ -515,7 +515,7 @@ long mm_mprotect(struct mm *mm, uintptr_t addr, size_t len, int prot, int pkey)
 					     0, 0);
 	if (!local_begin(mm, &mask))
 		return hop_call(mm, HOP_MPROTECT, (long)addr, (long)len, prot, pkey, 0, 0, 0);
-	r = do_mprotect(mm, addr, len, prot, pkey);
+	r = do_mprotect(NULL, mm, addr, len, prot, pkey);
 	arm_now = tight(mm);
 	local_end(mm, &mask);
 	if (arm_now && arm(mm) != 0)

@@ -1294,7 +1294,7 @@ void cache_renew(struct pagecache *pc)
 	bool same;
 
 	for (const struct region *r = pc->users.first; r != NULL; r = r->user_next)
-		if (r->flags & REGION_SHARED)
+		if (region_is_shared(r))
 			return;
 	if (pc->source != NULL || pc->writable || sys_err(SYS2(fstat, pc->fd, &st)))
 		return;

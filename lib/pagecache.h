@@ -456,6 +456,8 @@ void files_close(struct pager *p);
 uint32_t file_prefetch(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n);
 /* More than that are not begun by one call: what comes later would push out what came first. */
 uint64_t file_prefetch_most(const struct mm *mm);
+/* Pages were asked for: they are no longer what was only read ahead. */
+void file_asked(struct pagecache *pc, uint64_t page, uint64_t n);
 /* A read of one page has failed for good: who asked for it gets SIGBUS. */
 void file_lost(struct file_io *io, int err);
 /* A touch of the page raises SIGBUS, for a moment. */

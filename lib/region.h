@@ -29,9 +29,10 @@
 #define REGION_FOREIGN 0x40    /* mapped by the application, given to us by fl_register() */
 #define REGION_HELD 0x100 /* being replaced by a mapping that is not managed: not to be evicted */
 #define REGION_LOCKONFAULT 0x80 /* mlock2(2) with MLOCK_ONFAULT */
-#define REGION_SHARED 0x200	/* a shared mapping of a file: its pages are the page cache's */
+#define REGION_SHARED 0x200	/* a mapping of a file, its pages are the page cache's */
 #define REGION_NOWRITE 0x400	/* may not become writable: its file was not opened for writing */
 #define REGION_REMOTE 0x800	/* with REGION_SHARED: the store's server pages it (share.h) */
+#define REGION_PRIVATE 0x8000	/* with REGION_SHARED: MAP_PRIVATE, but never writable so far */
 #define REGION_NOEXEC 0x4000	/* may not become executable: its file's filesystem is mounted so */
 #define REGION_HOLD 0x1000	/* a private mapping of a file whose changes fl_sync() writes */
 #define REGION_IN_THREAD                                                                           \
@@ -111,6 +112,12 @@ static inline bool region_aim(struct region_tree *t, uintptr_t start, uintptr_t 
 		return false;
 	t->hint = r;
 	return true;
+}
+
+/* Whether it is MAP_SHARED. */
+static inline bool region_is_shared(const struct region *r)
+{
+	return (r->flags & (REGION_SHARED | REGION_PRIVATE)) == REGION_SHARED;
 }
 
 /* Whether any region meets [start, end); needs no lock. */

@@ -331,8 +331,7 @@ static uint64_t list_regions(const struct mm *mm, uintptr_t start, uintptr_t end
 		len += log_format(out + len, MAPS_LINE, "%08lx-%08lx %c%c%c%c %08lx 00:00 0%s%s\n",
 				  (unsigned long)r->start, (unsigned long)r->end,
 				  r->prot & PROT_READ ? 'r' : '-', r->prot & PROT_WRITE ? 'w' : '-',
-				  r->prot & PROT_EXEC ? 'x' : '-',
-				  r->flags & REGION_SHARED ? 's' : 'p',
+				  r->prot & PROT_EXEC ? 'x' : '-', region_is_shared(r) ? 's' : 'p',
 				  file ? (unsigned long)addr_of(vpn_of(r->start) + r->delta) : 0UL,
 				  file ? " " : "", file ? cache_of(r)->name : "");
 	}
