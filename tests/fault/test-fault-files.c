@@ -68,6 +68,35 @@ static void private_mapping(struct file *f)
 	did("private fl_munmap", fl_munmap(f->fl, p, n * PG));
 }
 
+/* One that may only be read, parts of which become writable: what is locked is read for that. */
+static void private_reading(struct file *f)
+{
+	char *p, *shared = f->map;
+	size_t n = f->pages / 3;
+
+	at("fl_mmap to read");
+	p = fl_mmap(f->fl, NULL, n * PG, PROT_READ, MAP_PRIVATE, f->fd, 0);
+	if (p == FL_FAILED) {
+		count_refusal("fl_mmap to read", -errno);
+		return;
+	}
+	at("reading");
+	f->map = p;
+	for (size_t i = 0; i < n; i += 2)
+		check_page(f, i, "read");
+	did("fl_mprotect", fl_mprotect(f->fl, p + 50 * PG, 30 * PG, RW));
+	at("reading what became writable");
+	for (size_t i = 40; i < 90; i++)
+		check_page(f, i, "became writable");
+	if (did("fl_mlock", fl_mlock(f->fl, p + 100 * PG, 20 * PG)))
+		did("fl_mprotect of what is locked", fl_mprotect(f->fl, p + 90 * PG, 40 * PG, RW));
+	at("reading what is locked");
+	for (size_t i = 80; i < n; i++)
+		check_page(f, i, "became writable, locked");
+	f->map = shared;
+	did("private fl_munmap", fl_munmap(f->fl, p, n * PG));
+}
+
 static void move(struct file *f)
 {
 	void *p;
@@ -133,6 +162,7 @@ static void workload(void *load)
 		change_page(&f, i);
 	check_all(&f, "after changes");
 	private_mapping(&f);
+	private_reading(&f);
 	move(&f);
 	random_changes(&f, 30);
 	did("pageout", fl_madvise(f.fl, f.map, 64 * PG, MADV_PAGEOUT));
@@ -167,6 +197,8 @@ static const struct row rows[] = {
 	{ROW(fcntl), .err = {-EINVAL}},
 	{ROW(mmap), .err = {-ENOMEM, -EAGAIN}, .lasting = {-ENOMEM}},
 	{ROW(mprotect), .err = {-ENOMEM}, .lasting = {-ENOMEM}},
+	{ROW(mremap), .err = {-ENOMEM}, .lasting = {-ENOMEM}},
+	{ROW(uffd_unregister), .err = {-ENOMEM}, .lasting = {-ENOMEM}},
 	{ROW(munmap), .err = {-ENOMEM}, .lasting = {-ENOMEM}},
 	{ROW(madvise), .err = {-ENOMEM, -EAGAIN}},
 	{ROW(uring_enter), .err = {-EAGAIN, -EINTR, -ENOMEM}, .lasting = {-EAGAIN}},

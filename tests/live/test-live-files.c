@@ -6,7 +6,9 @@
  */
 #include "memsource.h"
 
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #define LIMIT (4 * MIB)
 #define LIMIT_PAGES (LIMIT / PG)
@@ -1021,6 +1023,310 @@ static void mappings_of_a_file_keep_their_streams(void **state)
 	live_file_end(fd);
 }
 
+static uint64_t frames(struct fl *fl)
+{
+	struct fl_stats s = live_stats(fl);
+
+	return s.cache_pages + s.resident + s.staged;
+}
+
+/* However many mappings that are only read there are, shared or private: a page has one frame. */
+static void what_is_only_read_has_one_frame(void **state)
+{
+	const size_t n = LIMIT_PAGES / 2;
+	struct fl *fl = runtime_of(4 * LIMIT, FL_ENGINE_AUTO, 1);
+	struct memsource *s = memsource_new(n, 3);
+	struct fl_backing *b = memsource_open(fl, s, 1);
+	int fd = live_file(n, 3);
+	char *p[6];
+
+	(void)state;
+	p[0] = map_fd(fl, fd, n, PROT_READ, MAP_PRIVATE);
+	p[1] = map_fd(fl, fd, n, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE);
+	p[2] = map_fd(fl, fd, n, PROT_READ, MAP_SHARED);
+	for (unsigned i = 3; i < 6; i++) {
+		p[i] = fl_mmap_backing(fl, NULL, n * PG, PROT_READ,
+				       i == 3 ? MAP_SHARED : MAP_PRIVATE, b, 0);
+		assert_ptr_not_equal(p[i], FL_FAILED);
+	}
+	assert_int_equal(fl_mprotect(fl, p[1], n * PG, PROT_READ), 0);
+	for (unsigned i = 0; i < 6; i++)
+		live_check(p[i], 0, n, 3);
+	assert_int_equal(frames(fl), 2 * n);
+	/* nor has one that was moved, or advised, more */
+	p[0] = fl_mremap(fl, p[0], n * PG, n * PG, MREMAP_MAYMOVE | MREMAP_FIXED, p[4]);
+	assert_ptr_not_equal(p[0], FL_FAILED);
+	assert_int_equal(fl_madvise(fl, p[1], n * PG, MADV_DONTNEED), 0);
+	live_check(p[0], 0, n, 3);
+	live_check(p[1], 0, n, 3);
+	assert_int_equal(frames(fl), 2 * n);
+	assert_int_equal(live_stats(fl).resident, 0);
+	/* what becomes writable, or code, has its own when it is touched */
+	assert_int_equal(fl_mprotect(fl, p[1], n / 2 * PG, RW), 0);
+	assert_int_equal(fl_mprotect(fl, p[1] + n / 2 * PG, n / 2 * PG, PROT_READ | PROT_EXEC), 0);
+	live_check(p[1], 0, n, 3);
+	assert_int_equal(live_stats(fl).resident, n);
+	live_check(p[2], 0, n, 3);
+	assert_int_equal(frames(fl), 3 * n);
+	assert_int_equal(fl_verify(fl), 0);
+	assert_int_equal(fl_close(fl), 0);
+	memsource_end(s);
+	live_file_end(fd);
+}
+
+/* Nothing is read of what becomes writable where nobody could touch it meanwhile. */
+static void becoming_writable_reads_nothing_alone(void **state)
+{
+	const size_t n = 3 * LIMIT_PAGES;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = live_file(n, 3);
+	char *p = map_fd(fl, fd, n, PROT_READ, MAP_PRIVATE);
+
+	(void)state;
+	assert_int_equal(fl_mprotect(fl, p, n * PG, RW), 0);
+	assert_int_equal(live_stats(fl).file_read_pages, 0);
+	live_check(p, 0, n, 3);
+	live_fill(p, 0, n, 4);
+	live_check(p, 0, n, 4);
+	assert_int_equal(fl_verify(fl), 0);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
+/* What is locked stays in memory when it becomes writable. */
+static void what_is_locked_stays_when_it_becomes_writable(void **state)
+{
+	const size_t n = 200;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = live_file(n, 3);
+	char *p = map_fd(fl, fd, n, PROT_READ, MAP_PRIVATE);
+	uint64_t faults;
+
+	(void)state;
+	assert_int_equal(fl_mlock(fl, p, n * PG), 0);
+	assert_int_equal(fl_mprotect(fl, p + 50 * PG, 100 * PG, RW), 0);
+	faults = live_stats(fl).file_minor + live_stats(fl).file_major;
+	live_check(p, 0, n, 3);
+	assert_int_equal(live_stats(fl).file_minor + live_stats(fl).file_major, faults);
+	live_fill(p, 50, 100, 4);
+	live_check(p, 50, 100, 4);
+	assert_int_equal(fl_munlock(fl, p, n * PG), 0);
+	assert_int_equal(fl_verify(fl), 0);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
+/* By a call that is not ours the program may make it writable: the file is not for it to change. */
+static void what_is_made_writable_past_us_stays_private(void **state)
+{
+	const size_t n = 2 * LIMIT_PAGES;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = live_file(n, 3);
+	char *shared = map_fd(fl, fd, n, RW, MAP_SHARED);
+	char *p = map_fd(fl, fd, n, PROT_READ, MAP_PRIVATE);
+
+	(void)state;
+	live_check(p, 0, 64, 3);
+	assert_int_equal(syscall(SYS_mprotect, p, n * PG, RW), 0);
+	for (size_t i = 0; i < n; i += 5)
+		live_fill(p, i, 1, 4);
+	for (size_t i = 0; i < n; i++)
+		live_check(p, i, 1, i % 5 == 0 ? 4 : 3);
+	assert_int_equal(fl_msync(fl, shared, n * PG, MS_SYNC), 0);
+	live_check(shared, 0, n, 3);
+	assert_int_equal(live_stats(fl).file_writes, 0);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
+#define READERS 4U
+#define UNSHARE_PAGES (3 * LIMIT_PAGES)
+
+struct reader {
+	pthread_t thread;
+	unsigned id;
+	char *map;
+	bool *stop;
+	size_t *page; /* read_one() */
+	size_t wrong, passes;
+};
+
+/* Of a page that may be written to just now: the rest is the file's. */
+static size_t read_wrong(struct reader *r, size_t page)
+{
+	const uint64_t *at = live_page(r->map, page);
+	size_t wrong = 0;
+
+	for (size_t i = 0; i < WORDS; i++) {
+		uint64_t have = __atomic_load_n(&at[i], __ATOMIC_RELAXED);
+
+		wrong += have != live_word(3 * 1000003 + page, i) && (i != 2 || have != ~page);
+	}
+	return wrong;
+}
+
+static void *read_all(void *arg)
+{
+	struct reader *r = arg;
+
+	while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
+		for (size_t i = 0; i < UNSHARE_PAGES; i++) {
+			/* two forward, from different places, one backward, one in strides */
+			size_t page = r->id == 2   ? UNSHARE_PAGES - 1 - i
+				      : r->id == 3 ? i * 7 % UNSHARE_PAGES
+						   : (i + r->id * 1000) % UNSHARE_PAGES;
+
+			r->wrong += read_wrong(r, page);
+		}
+		__atomic_fetch_add(&r->passes, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+/*
+ * Threads read all of a private mapping while parts of it are made writable and are written: they
+ * see the file's bytes, or what was stored, and the file and other mappings of it do not change.
+ */
+static void parts_become_writable_under_readers(void **state)
+{
+	const enum fl_engine engine[] = {FL_ENGINE_AUTO, FL_ENGINE_SYNC};
+
+	(void)state;
+	for (unsigned e = 0; e < 2; e++) {
+		struct fl *fl = runtime(engine[e], 1 + e);
+		int fd = live_file(UNSHARE_PAGES, 3);
+		char *p = map_fd(fl, fd, UNSHARE_PAGES, PROT_READ, MAP_PRIVATE);
+		char *q = map_fd(fl, fd, UNSHARE_PAGES, PROT_READ, MAP_PRIVATE);
+		char *shared = map_fd(fl, fd, UNSHARE_PAGES, RW, MAP_SHARED);
+		bool *written = calloc(UNSHARE_PAGES, sizeof(*written));
+		struct reader r[READERS];
+		uint64_t x = 7;
+		bool stop = false;
+
+		assert_non_null(written);
+		for (unsigned i = 0; i < READERS; i++) {
+			r[i] = (struct reader){.id = i, .map = p, .stop = &stop};
+			assert_int_equal(pthread_create(&r[i].thread, NULL, read_all, &r[i]), 0);
+		}
+		for (unsigned i = 0; i < 60; i++) {
+			size_t n, at;
+
+			x = x * 6364136223846793005U + 1442695040888963407U;
+			n = i % 3 == 0 ? 1 : 1 + (x >> 40) % 150;
+			at = (x >> 20) % (UNSHARE_PAGES - n);
+			assert_int_equal(fl_mprotect(fl, p + at * PG, n * PG, RW), 0);
+			for (size_t k = at; k < at + n; k += 1 + i % 4) {
+				written[k] = true;
+				__atomic_store_n(live_page(p, k) + 2, ~k, __ATOMIC_RELAXED);
+			}
+			if (i % 2 == 0)
+				assert_int_equal(fl_mprotect(fl, p + at * PG, n * PG, PROT_READ),
+						 0);
+		}
+		for (unsigned i = 0; i < READERS; i++)
+			until(__atomic_load_n(&r[i].passes, __ATOMIC_RELAXED) != 0);
+		__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+		for (unsigned i = 0; i < READERS; i++) {
+			pthread_join(r[i].thread, NULL);
+			assert_int_equal(r[i].wrong, 0);
+		}
+		for (size_t i = 0; i < UNSHARE_PAGES; i++)
+			assert_int_equal(live_page(p, i)[2],
+					 written[i] ? ~i : live_word(3 * 1000003 + i, 2));
+		live_check(q, 0, UNSHARE_PAGES, 3);
+		live_check(shared, 0, UNSHARE_PAGES, 3);
+		assert_int_equal(live_stats(fl).file_writes, 0);
+		assert_true(live_stats(fl).file_dropped > UNSHARE_PAGES);
+		assert_true(live_stats(fl).resident_max <= LIMIT_PAGES);
+		assert_string_equal(live_text, "");
+		assert_int_equal(fl_verify(fl), 0);
+		assert_int_equal(fl_close(fl), 0);
+		live_file_end(fd);
+		free(written);
+	}
+}
+
+/* The page whose turn it is, again and again. */
+static void *read_one(void *arg)
+{
+	struct reader *r = arg;
+
+	while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
+		size_t page = __atomic_load_n(r->page, __ATOMIC_RELAXED);
+
+		for (size_t i = 3; i < WORDS; i += 100)
+			r->wrong +=
+				__atomic_load_n(live_page(r->map, page) + i, __ATOMIC_RELAXED) !=
+				live_word(3 * 1000003 + page, i);
+		__atomic_fetch_add(&r->passes, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+/* Threads read nothing but what just becomes writable: it is never away, nor other bytes. */
+static void a_page_becomes_writable_under_its_readers(void **state)
+{
+	const size_t n = LIMIT_PAGES;
+	struct fl *fl = runtime_of(8 * LIMIT, FL_ENGINE_AUTO, 1);
+	int fd = live_file(n, 3);
+	struct reader r[READERS];
+
+	(void)state;
+	for (unsigned round = 0; round < 4; round++) {
+		char *p = map_fd(fl, fd, n, PROT_READ, MAP_PRIVATE);
+		bool stop = false;
+		size_t page = 0;
+
+		live_check(p, 0, n, 3);
+		for (unsigned i = 0; i < READERS; i++) {
+			r[i] = (struct reader){.map = p, .stop = &stop, .page = &page};
+			assert_int_equal(pthread_create(&r[i].thread, NULL, read_one, &r[i]), 0);
+		}
+		for (size_t i = 0; i < n; i += 4) {
+			uint64_t passes = __atomic_load_n(&r[i % READERS].passes, __ATOMIC_RELAXED);
+
+			__atomic_store_n(&page, i + round, __ATOMIC_RELAXED);
+			until(__atomic_load_n(&r[i % READERS].passes, __ATOMIC_RELAXED) > passes);
+			assert_int_equal(fl_mprotect(fl, p + i * PG, (1 + round) * PG, RW), 0);
+		}
+		__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+		for (unsigned i = 0; i < READERS; i++) {
+			pthread_join(r[i].thread, NULL);
+			assert_int_equal(r[i].wrong, 0);
+		}
+		assert_int_equal(fl_verify(fl), 0);
+		assert_int_equal(fl_munmap(fl, p, n * PG), 0);
+	}
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
+/* What is behind the end of the file becomes writable, too, and is there when the file has grown. */
+static void what_is_behind_the_end_becomes_writable(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = live_file(20, 3);
+	char *p = map_fd(fl, fd, 40, PROT_READ, MAP_PRIVATE);
+	size_t page = 3;
+	bool stop = false;
+	struct reader r = {.map = p, .stop = &stop, .page = &page};
+
+	(void)state;
+	assert_int_equal(pthread_create(&r.thread, NULL, read_one, &r), 0);
+	assert_int_equal(fl_mprotect(fl, p, 40 * PG, RW), 0);
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	pthread_join(r.thread, NULL);
+	assert_int_equal(r.wrong, 0);
+	assert_int_equal(fl_ftruncate(fl, fd, 40 * PG), 0);
+	live_check(p, 0, 20, 3);
+	assert_int_equal(live_page(p, 30)[0], 0);
+	live_fill(p, 0, 40, 4);
+	live_check(p, 0, 40, 4);
+	assert_int_equal(fl_verify(fl), 0);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
 static void random_reading_reads_single_pages(void **state)
 {
 	const size_t n = 4 * LIMIT_PAGES;
@@ -1369,6 +1675,13 @@ int main(void)
 		cmocka_unit_test(interleaved_streams_keep_theirs),
 		cmocka_unit_test(a_stream_outlives_reading_at_random),
 		cmocka_unit_test(mappings_of_a_file_keep_their_streams),
+		cmocka_unit_test(what_is_only_read_has_one_frame),
+		cmocka_unit_test(becoming_writable_reads_nothing_alone),
+		cmocka_unit_test(what_is_locked_stays_when_it_becomes_writable),
+		cmocka_unit_test(what_is_made_writable_past_us_stays_private),
+		cmocka_unit_test(parts_become_writable_under_readers),
+		cmocka_unit_test(a_page_becomes_writable_under_its_readers),
+		cmocka_unit_test(what_is_behind_the_end_becomes_writable),
 		cmocka_unit_test(random_reading_reads_single_pages),
 		cmocka_unit_test(single_pages_come_and_go_whole),
 		cmocka_unit_test(a_scan_does_not_push_out_what_is_hot),

@@ -1930,6 +1930,155 @@ static void moving_may_leave_the_old_place_mapped(void **state)
 	}
 }
 
+/* A private mapping is one, also while it may only be read. */
+static void what_may_only_be_read_is_private(void **state)
+{
+	int fd = make_file(40, 0);
+	int ro = open(path, O_RDONLY);
+	char *p = map_file(40 * PG, PROT_READ, MAP_PRIVATE, ro, 0);
+	char *rw = map_file(40 * PG, RW, MAP_SHARED, fd, 0);
+
+	(void)state;
+	live_check(p, 0, 40, 1);
+	assert_int_equal(s_mremap(p, 0, 4 * PG, MREMAP_MAYMOVE, NULL), -EINVAL);
+	assert_int_equal(s_remap_file_pages(p, 4 * PG, 0, 8, 0), -EINVAL);
+	assert_int_equal(s_madvise(p, PG, MADV_REMOVE), -EACCES);
+	assert_int_equal(s_madvise(p, PG, MADV_FREE), -EINVAL);
+	assert_int_equal(s_madvise(p, PG, MADV_WIPEONFORK), -EINVAL);
+	assert_int_equal(s_madvise(p, PG, MADV_POPULATE_WRITE), -EINVAL);
+	assert_int_equal(s_madvise(p, 40 * PG, MADV_POPULATE_READ), 0);
+	assert_int_equal(s_mlock(p, 8 * PG), 0);
+	assert_int_equal(s_msync(p, PG, MS_INVALIDATE), -EBUSY);
+	assert_int_equal(s_munlock(p, 8 * PG), 0);
+	assert_int_equal(s_msync(p, 40 * PG, MS_SYNC | MS_INVALIDATE), 0);
+	live_page(rw, 30)[4] = 30;
+	assert_int_equal(s_msync(p, 40 * PG, MS_SYNC), 0);
+	assert_int_equal(s_msync(rw, 40 * PG, MS_SYNC), 0);
+	assert_int_equal(word_of_file(fd, 30, 4), 30);
+	assert_int_equal(touch(p + 3 * PG, true), SIGSEGV);
+	assert_int_equal(live_page(p, 3)[0], expected(3, 0));
+	s_munmap(p, 40 * PG);
+	s_munmap(rw, 40 * PG);
+	close(ro);
+	end_file(fd);
+}
+
+/* What of it becomes writable has the file's bytes until it is written, and others never see that. */
+static void what_may_only_be_read_becomes_writable(void **state)
+{
+	const size_t n = 3 * LIMIT / PG;
+	int fd = make_file(n, 0);
+	int ro = open(path, O_RDONLY);
+	char *p = map_file(n * PG, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, ro, 0);
+	char *q = map_file(n * PG, PROT_READ, MAP_PRIVATE, ro, 0);
+	char *shared = map_file(n * PG, PROT_READ, MAP_SHARED, ro, 0);
+
+	(void)state;
+	assert_int_equal(touch(p, false), SIGSEGV);
+	assert_int_equal(s_mprotect(p, n * PG, PROT_READ), 0);
+	for (size_t i = 0; i < n; i += 3)
+		assert_int_equal(live_page(p, i)[7], expected(i, 7));
+	/* a part in the middle, a part of that again, and one that overlaps */
+	assert_int_equal(s_mprotect(p + 100 * PG, 200 * PG, RW), 0);
+	assert_int_equal(touch(p + 99 * PG, true), SIGSEGV);
+	assert_int_equal(touch(p + 300 * PG, true), SIGSEGV);
+	for (size_t i = 100; i < 300; i += 2)
+		live_page(p, i)[7] = i;
+	assert_int_equal(s_mprotect(p + 150 * PG, 50 * PG, PROT_READ), 0);
+	assert_int_equal(touch(p + 150 * PG, true), SIGSEGV);
+	assert_int_equal(s_mprotect(p + 250 * PG, 100 * PG, RW), 0);
+	for (size_t i = 300; i < 350; i += 2)
+		live_page(p, i)[7] = i;
+	assert_int_equal(s_mprotect(p, n * PG, PROT_READ), 0);
+	assert_int_equal(s_msync(p, n * PG, MS_SYNC), 0);
+	for (size_t i = 0; i < n; i++) {
+		bool written = i >= 100 && i < 350 && i % 2 == 0;
+
+		assert_int_equal(live_page(p, i)[7], written ? i : expected(i, 7));
+		assert_int_equal(live_page(p, i)[8], expected(i, 8));
+		assert_int_equal(live_page(q, i)[7], expected(i, 7));
+		assert_int_equal(live_page(shared, i)[7], expected(i, 7));
+		assert_int_equal(word_of_file(fd, i, 7), expected(i, 7));
+	}
+	/* without what was written it is the file again */
+	assert_int_equal(s_madvise(p, n * PG, MADV_DONTNEED), 0);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(live_page(p, i)[7], expected(i, 7));
+	/* the kernel brings it in for a system call */
+	assert_int_equal(s_mprotect(p + 400 * PG, 8 * PG, RW), 0);
+	assert_int_equal(pread(fd, p + 400 * PG, 4 * PG, 0), 4 * PG);
+	assert_int_equal(live_page(p, 401)[1], expected(1, 1));
+	assert_int_equal(live_page(p, 404)[1], expected(404, 1));
+	assert_int_equal(live_page(q, 401)[1], expected(401, 1));
+	s_munmap(p, n * PG);
+	s_munmap(q, n * PG);
+	s_munmap(shared, n * PG);
+	close(ro);
+	end_file(fd);
+}
+
+/* It moves, grows and is cut as any other, and is what it was. */
+static void what_may_only_be_read_moves(void **state)
+{
+	int fd = make_file(60, 0);
+	char *p = map_file(30 * PG, PROT_READ, MAP_PRIVATE, fd, 0);
+	long r;
+
+	(void)state;
+	assert_int_equal(live_page(p, 2)[2], expected(2, 2));
+	r = s_mremap(p, 30 * PG, 60 * PG, MREMAP_MAYMOVE, NULL);
+	assert_true(r > 0);
+	p = (char *)r;
+	live_check(p, 0, 60, 1);
+	assert_int_equal(s_mprotect(p + 20 * PG, 10 * PG, RW), 0);
+	live_page(p, 25)[0] = 25;
+	/* the part that was written is a mapping of its own by now */
+	assert_int_equal(s_mremap(p, 60 * PG, 61 * PG, MREMAP_MAYMOVE, NULL), -EFAULT);
+	r = s_mremap(p + 20 * PG, 10 * PG, 10 * PG, MREMAP_MAYMOVE | MREMAP_FIXED, p + 45 * PG);
+	assert_int_equal(r, (long)(p + 45 * PG));
+	assert_int_equal(touch(p + 20 * PG, false), SIGSEGV);
+	assert_int_equal(live_page(p, 50)[0], 25);
+	assert_int_equal(live_page(p, 49)[0], expected(24, 0));
+	assert_int_equal(live_page(p, 44)[0], expected(44, 0));
+	assert_int_equal(live_page(p, 55)[0], expected(55, 0));
+	assert_int_equal(touch(p + 45 * PG, true), 0);
+	assert_int_equal(touch(p + 44 * PG, true), SIGSEGV);
+	assert_int_equal(s_mprotect(p, 10 * PG, RW), 0);
+	live_page(p, 5)[0] = 5;
+	assert_int_equal(
+		s_mmap(p + 4 * PG, 4 * PG, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 30 * PG),
+		(long)(p + 4 * PG));
+	assert_int_equal(live_page(p, 5)[0], expected(31, 0));
+	assert_int_equal(word_of_file(fd, 5, 0), expected(5, 0));
+	assert_int_equal(word_of_file(fd, 25, 0), expected(25, 0));
+	s_munmap(p, 60 * PG);
+	end_file(fd);
+}
+
+/* A file that is cut short takes its pages from it, and brings them when it grows. */
+static void what_may_only_be_read_ends_with_the_file(void **state)
+{
+	int fd = make_file(20, 0);
+	char *p = map_file(20 * PG, PROT_READ, MAP_PRIVATE, fd, 0);
+
+	(void)state;
+	live_check(p, 0, 20, 1);
+	assert_int_equal(s_truncate(fd, 10 * PG + 100), 0);
+	assert_int_equal(touch(p + 12 * PG, false), SIGBUS);
+	assert_int_equal(live_page(p, 10)[0], expected(10, 0));
+	assert_int_equal(live_page(p, 10)[300], 0);
+	assert_int_equal(s_mprotect(p, 20 * PG, RW), 0);
+	assert_int_equal(touch(p + 15 * PG, true), SIGBUS);
+	live_page(p, 9)[0] = 9;
+	assert_int_equal(s_truncate(fd, 20 * PG), 0);
+	is_there_now(p + 15 * PG, true);
+	assert_int_equal(live_page(p, 16)[0], 0);
+	assert_int_equal(live_page(p, 9)[0], 9);
+	assert_int_equal(word_of_file(fd, 9, 0), expected(9, 0));
+	s_munmap(p, 20 * PG);
+	end_file(fd);
+}
+
 static void what_is_sealed_cannot_be_written(void **state)
 {
 	const int seal[] = {F_SEAL_WRITE, F_SEAL_FUTURE_WRITE};
@@ -2051,6 +2200,10 @@ int main(int argc, char **argv)
 		BOTH(a_file_may_be_renamed),
 		BOTH(advice_keeps_what_is_private),
 		BOTH(moving_may_leave_the_old_place_mapped),
+		BOTH(what_may_only_be_read_is_private),
+		BOTH(what_may_only_be_read_becomes_writable),
+		BOTH(what_may_only_be_read_moves),
+		BOTH(what_may_only_be_read_ends_with_the_file),
 		BOTH(what_is_sealed_cannot_be_written),
 		STORED(read_and_write_see_it_at_once),
 		STORED(another_process_makes_a_hole),
