@@ -206,6 +206,67 @@ static void subject_threads(void)
 
 /* ---- fork ---- */
 
+static uint64_t *reading;
+
+static void *read_on(void *arg)
+{
+	size_t p = (size_t)(uintptr_t)arg * 100;
+
+	while (!racing_stop) {
+		check_page(reading, p, 0);
+		p = (p + 1) % H;
+	}
+	return NULL;
+}
+
+/* Children are forked while threads read what may only be read; each makes parts of it its own. */
+static void subject_reading(void)
+{
+	int fd = make_file(H);
+	pthread_t t[4];
+
+	reading = map(fd, H, PROT_READ, MAP_PRIVATE);
+	CHECK(mprotect(reading + H / 2 * WORDS, 20 * PAGE, RW) == 0);
+	put_page(reading, H / 2 + 5, 0);
+	for (uintptr_t i = 0; i < 4; i++)
+		CHECK(pthread_create(&t[i], NULL, read_on, (void *)i) == 0);
+	for (unsigned round = 0; round < 8; round++) {
+		uint64_t *other = map(fd, H, PROT_NONE, MAP_PRIVATE);
+		pid_t pid = round % 4 == 3 ? vfork() : fork();
+
+		CHECK(pid >= 0);
+		if (pid == 0 && round % 4 == 3)
+			_exit(reading[100 * WORDS + 1] != word_of(100, 0, 1));
+		if (pid == 0) {
+			size_t at = round * 30;
+
+			CHECK(mprotect(other, H * PAGE, PROT_READ) == 0);
+			CHECK(mprotect(reading + at * WORDS, 50 * PAGE, RW) == 0);
+			for (size_t p = at; p < at + 50; p += 2)
+				put_page(reading, p, 1 + round);
+			for (size_t p = 0; p < H; p++) {
+				bool put = p >= at && p < at + 50 && (p - at) % 2 == 0;
+
+				check_page(reading, p, put ? 1 + round : 0);
+				check_page(other, p, 0);
+			}
+			/* one that has none of it is not in the way */
+			CHECK(munmap(reading + 300 * WORDS, 50 * PAGE) == 0);
+			check_page(reading, 299, 0);
+			check_page(reading, 350, 0);
+			_exit(0);
+		}
+		reap(pid);
+		CHECK(mprotect(reading + (300 + round * 10) * WORDS, 10 * PAGE, RW) == 0);
+		CHECK(munmap(other, H * PAGE) == 0);
+	}
+	racing_stop = true;
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	for (size_t p = 0; p < H; p++)
+		check_page(reading, p, 0);
+}
+
 /* What the parent has in a page when it forks for the nth time. */
 static uint64_t tag_at(size_t page, unsigned round)
 {
@@ -810,6 +871,7 @@ static int be_subject(const char *name)
 		{"own", subject_own},		{"signals", subject_signals},
 		{"filter", subject_filter},	{"library", subject_library},
 		{"poison", subject_poison},	{"old", subject_old},
+		{"reading", subject_reading},
 	};
 
 	_exit(be_one_of(subjects, sizeof(subjects) / sizeof(subjects[0]), name));
@@ -897,6 +959,8 @@ static void threads_and_forks(void **state)
 	(void)state;
 	run("threads", "2M", engines[0]);
 	run("threads", "2M", engines[2]);
+	for (unsigned i = 0; i < ENGINES; i++)
+		run("reading", "2M", engines[i]);
 }
 
 static void each_side_sees_its_own_writes(void **state)
