@@ -8,9 +8,10 @@
  * the shared mappings it happens to choose, and knows each page's version.  What it
  * has synced it reads back from the file itself.  Pages of others must be whole
  * in what never changes of them.  Each has a private mapping with versions of
- * its own, too.  Mappings are unmapped in part, mapped over and moved under a lock
- * that is held for reading around every touch.  At the end the file is compared
- * through the mapping, by read(2) after fl_msync(), and after fl_close().
+ * its own, too, and makes some that may only be read and become writable in part.
+ * Mappings are unmapped in part, mapped over and moved under a lock that is held for
+ * reading around every touch.  At the end the file is compared through the mapping, by
+ * read(2) after fl_msync(), and after fl_close().
  *
  * A source fails and is slow at times: its errors must be told by fl_msync(), or
  * be SIGBUS, and no store may be lost for them.
@@ -221,6 +222,13 @@ static void bring_in(struct worker *w, const char *p)
 		armed = 0;                                                                         \
 	} while (0)
 
+static void *map_part(void *addr, size_t at, size_t n, int prot, int flags)
+{
+	return use_source
+		       ? fl_mmap_backing(fl, addr, n * PG, prot, flags, backing, (off_t)(at * PG))
+		       : fl_mmap(fl, addr, n * PG, prot, flags, fd, (off_t)(at * PG));
+}
+
 /* ---- operations; the lock is held for reading ---- */
 
 static size_t own_page(struct worker *w)
@@ -369,13 +377,43 @@ static void op_private(struct worker *w)
 	}
 }
 
-/* ---- operations on the mappings; the lock is held for writing ---- */
-
-static void *map_part(void *addr, size_t at, size_t n, int flags)
+/* Not inlined, as first_word(). */
+static __attribute__((noinline)) void store_first(struct worker *w, uint64_t *p, size_t page)
 {
-	return use_source ? fl_mmap_backing(fl, addr, n * PG, RW, flags, backing, (off_t)(at * PG))
-			  : fl_mmap(fl, addr, n * PG, RW, flags, fd, (off_t)(at * PG));
+	GUARDED(w, (char *)p, fill(p, page, UINT32_MAX));
 }
+
+/* A private mapping that may only be read, of which a part becomes writable. */
+static void op_unshare(struct worker *w)
+{
+	size_t at = next(&w->rng) % pages, n = 1 + next(&w->rng) % 200, from, to;
+	char *base;
+
+	if (n > pages - at)
+		n = pages - at;
+	from = next(&w->rng) % n;
+	to = from + 1 + next(&w->rng) % (n - from);
+	base = map_part(NULL, at, n, PROT_READ, MAP_PRIVATE);
+	if (base == FL_FAILED)
+		check(w, "fl_mmap to read", -errno);
+	for (size_t i = next(&w->rng) % 8; i < n; i += 5)
+		if (first_word(w, (const void *)(base + i * PG)) >> 32 != at + i)
+			die(w, "only read", at + i, (uint64_t)(at + i) << 32, 0);
+	check(w, "fl_mprotect", fl_mprotect(fl, base + from * PG, (to - from) * PG, RW));
+	for (size_t i = from; i < to; i += 2)
+		store_first(w, (void *)(base + i * PG), at + i);
+	for (size_t i = 0; i < n; i++) {
+		uint64_t *p = (void *)(base + i * PG);
+
+		if (i >= from && i < to && (i - from) % 2 == 0)
+			compare(w, "became writable", p, at + i, UINT32_MAX);
+		else if (first_word(w, p) >> 32 != at + i)
+			die(w, "beside what became writable", at + i, (uint64_t)(at + i) << 32, 0);
+	}
+	check(w, "fl_munmap", fl_munmap(fl, base, n * PG));
+}
+
+/* ---- operations on the mappings; the lock is held for writing ---- */
 
 static void change_mapping(struct worker *w)
 {
@@ -388,14 +426,14 @@ static void change_mapping(struct worker *w)
 	switch (next(&w->rng) % 3) {
 	case 0: /* a hole, filled again */
 		check(w, "fl_munmap", fl_munmap(fl, map[m] + at * PG, n * PG));
-		p = map_part(map[m] + at * PG, at, n, MAP_SHARED | MAP_FIXED);
+		p = map_part(map[m] + at * PG, at, n, RW, MAP_SHARED | MAP_FIXED);
 		break;
 	case 1: /* mapped over */
-		p = map_part(map[m] + at * PG, at, n, MAP_SHARED | MAP_FIXED);
+		p = map_part(map[m] + at * PG, at, n, RW, MAP_SHARED | MAP_FIXED);
 		break;
 	default: /* all of it anew, elsewhere */
 		check(w, "fl_munmap", fl_munmap(fl, map[m], pages * PG));
-		p = map_part(NULL, 0, pages, MAP_SHARED);
+		p = map_part(NULL, 0, pages, RW, MAP_SHARED);
 		if (p != FL_FAILED)
 			map[m] = p;
 		at = 0;
@@ -419,7 +457,7 @@ static const struct {
 } ops[] = {
 	{"store", op_store, 40}, {"load", op_load, 30},	      {"run", op_run, 1},
 	{"sync", op_sync, 2},	 {"advice", op_advice, 2},    {"forget", op_forget, 1},
-	{"lock", op_lock, 1},	 {"private", op_private, 20},
+	{"lock", op_lock, 1},	 {"private", op_private, 20}, {"unshare", op_unshare, 1},
 };
 
 static void *work(void *arg)
@@ -630,7 +668,7 @@ int main(int argc, char **argv)
 	if (w == NULL)
 		check(NULL, "calloc", -ENOMEM);
 	for (unsigned m = 0; m < MAPS; m++) {
-		map[m] = map_part(NULL, 0, pages, MAP_SHARED);
+		map[m] = map_part(NULL, 0, pages, RW, MAP_SHARED);
 		if (map[m] == FL_FAILED)
 			check(NULL, "fl_mmap", -errno);
 	}
@@ -640,7 +678,7 @@ int main(int argc, char **argv)
 		w[i].op = "start";
 		w[i].version = calloc(pages, sizeof(*w[i].version));
 		w[i].private_version = calloc(pages, sizeof(*w[i].private_version));
-		w[i].private = map_part(NULL, 0, pages, MAP_PRIVATE);
+		w[i].private = map_part(NULL, 0, pages, RW, MAP_PRIVATE);
 		if (w[i].version == NULL || w[i].private_version == NULL ||
 		    w[i].private == FL_FAILED)
 			check(NULL, "memory", -ENOMEM);
