@@ -923,6 +923,20 @@ static void answered(const struct file_io *io, bool all)
 	p->answered |= all;
 }
 
+/*
+ * Where private mappings have the frames of the cache, what was read by way of the alias leaves
+ * that: mapped twice, a page counts twice in what the kernel says to be resident.
+ */
+static void leave_alias(const struct file_io *io)
+{
+	const struct region *r = io->pc->users.first;
+
+	while (r != NULL && !(r->flags & REGION_PRIVATE))
+		r = r->user_next;
+	if (r != NULL && io->landing == LANDING_NONE)
+		SYS3(madvise, cache_addr(io->pc, io->page), io->n * PAGE_SIZE, MADV_DONTNEED);
+}
+
 static void read_done(struct file_io *io, int res)
 {
 	struct pagecache *pc = io->pc;
@@ -982,6 +996,7 @@ static void read_done(struct file_io *io, int res)
 	/* where it was unmapped or moved meanwhile, what is there now answers */
 	if (!all && io->t0 != 0)
 		peer_wake(p->mm, io->peer, io->vpn);
+	leave_alias(io);
 	answered(io, all);
 	read_ended(io);
 }
