@@ -83,6 +83,25 @@ bool proc_threads(int proc, bool (*fn)(uint32_t tid, void *arg), void *arg)
 	return more && n == 0;
 }
 
+uint32_t proc_worker_of(int proc, uint32_t tid)
+{
+	static const char worker[] = "iou-wrk-";
+	char path[48], text[32];
+	uint64_t owner = 0;
+	long fd, n;
+
+	log_format(path, sizeof(path), "self/task/%u/comm", tid);
+	fd = open_below(proc, path, O_RDONLY);
+	if (sys_err(fd))
+		return 0;
+	n = SYS3(read, fd, text, sizeof(text) - 1);
+	SYS1(close, fd);
+	text[n > 0 ? n : 0] = '\0';
+	if (strncmp(text, worker, sizeof(worker) - 1) == 0)
+		number(text + sizeof(worker) - 1, &owner);
+	return (uint32_t)owner;
+}
+
 int proc_schedstat_open(int proc, uint32_t tid)
 {
 	char path[48];

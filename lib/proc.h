@@ -21,6 +21,9 @@ bool proc_stat(int proc, uint32_t tid, unsigned field, uint64_t *value);
 /* Call fn for each thread until it returns false; false, too, when they cannot be told. */
 bool proc_threads(int proc, bool (*fn)(uint32_t tid, void *arg), void *arg);
 
+/* Whose ring a worker of the kernel's (io_uring) works for, in the first pid namespace; 0: not known. */
+uint32_t proc_worker_of(int proc, uint32_t tid);
+
 /* A descriptor of the thread's schedstat, or -errno; and the time that it waited for a CPU, ns. */
 int proc_schedstat_open(int proc, uint32_t tid);
 bool proc_schedstat_delay(int fd, uint64_t *ns);

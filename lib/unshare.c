@@ -43,6 +43,8 @@
 #define PIECE 64U		   /* pages */
 #define READS 16U		   /* of a page, before it counts as not to be had */
 #define STALLS 1000U		   /* rounds without a frame, or a read that could begin */
+#define PF_EXITING 0x04UL
+#define PF_IO_WORKER 0x10UL
 #define OPEN_TRIES 1000U
 #define OPEN_PAUSE 1000000U /* ns */
 
@@ -58,12 +60,27 @@ struct others {
 	unsigned n;
 };
 
+/* Whether it may touch what the program has mapped: who cannot be looked at may. */
+static bool is_other(const struct mm *mm, uint32_t tid)
+{
+	uint64_t flags;
+	uint32_t owner;
+
+	if (pager_is(mm, tid))
+		return false;
+	if (!proc_stat(mm->proc_fd, tid, PROC_STAT_FLAGS, &flags))
+		return true;
+	if (!(flags & PF_IO_WORKER))
+		return !(flags & PF_EXITING);
+	owner = proc_worker_of(mm->proc_fd, tid);
+	return owner == 0 || !pager_is(mm, owner);
+}
+
 static bool count_other(uint32_t tid, void *arg)
 {
 	struct others *o = arg;
 
-	if (!pager_is(o->mm, tid))
-		o->n++;
+	o->n += is_other(o->mm, tid);
 	return o->n < 2;
 }
 

@@ -920,16 +920,17 @@ static void forward_reading_is_read_ahead(void **state)
 /* With a window of one page asked for nothing is read that nobody touches. */
 static void without_a_window_pages_are_read_alone(void **state)
 {
-	const int type[] = {MAP_SHARED, MAP_PRIVATE};
+	const int type[] = {MAP_SHARED, MAP_PRIVATE, MAP_PRIVATE};
+	const int prot[] = {PROT_READ, PROT_READ, RW};
 	const size_t n = 2 * LIMIT_PAGES;
 	struct fl_options o = live_options(LIMIT);
 
 	(void)state;
 	o.readahead = PG;
-	for (unsigned t = 0; t < 2; t++) {
+	for (unsigned t = 0; t < 3; t++) {
 		struct fl *fl = live_open(&o);
 		int fd = live_file(n, 3);
-		char *p = map_fd(fl, fd, n, PROT_READ, type[t]);
+		char *p = map_fd(fl, fd, n, prot[t], type[t]);
 
 		live_check(p, 0, n / 2, 3);
 		for (size_t i = n; i-- > 3 * n / 4;)
@@ -1001,7 +1002,8 @@ static void mappings_of_a_file_keep_their_streams(void **state)
 
 	(void)state;
 	for (unsigned k = 0; k < 2; k++)
-		p[k] = map_fd(fl, fd, n, PROT_READ, k == 0 ? MAP_SHARED : MAP_PRIVATE);
+		p[k] = k == 0 ? map_fd(fl, fd, n, PROT_READ, MAP_SHARED)
+			      : map_fd(fl, fd, n, RW, MAP_PRIVATE);
 	/* in turn at the same place, now this one first, now the other */
 	for (size_t i = 0; i < n / 4; i++)
 		for (size_t k = 0; k < 2; k++)

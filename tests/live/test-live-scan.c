@@ -155,6 +155,8 @@ static void look(const struct part *part, size_t page)
 static struct part make_part(struct fl *fl, enum side side, size_t n, uint64_t tag, bool soft)
 {
 	const int type = side == SHARED_FILE ? MAP_SHARED : MAP_PRIVATE;
+	/* a private one that may only be read has no copies */
+	const int prot = side == SHARED_FILE ? PROT_READ : RW;
 	struct part part = {.side = side, .n = n, .tag = tag, .fd = -1};
 
 	if (side == MEMORY) {
@@ -163,7 +165,7 @@ static struct part make_part(struct fl *fl, enum side side, size_t n, uint64_t t
 		return part;
 	}
 	part.fd = live_file(n, tag);
-	part.mem = fl_mmap(fl, NULL, n * PG, PROT_READ, type, part.fd, 0);
+	part.mem = fl_mmap(fl, NULL, n * PG, prot, type, part.fd, 0);
 	assert_ptr_not_equal(part.mem, FL_FAILED);
 	return part;
 }
