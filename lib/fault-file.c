@@ -3,8 +3,9 @@
  * fault-file.c - faults in mappings of files (the kernel's filemap_fault and
  * page_mkwrite).
  *
- * A page that is cached is let into a shared mapping by UFFDIO_CONTINUE, with
- * its cached neighbours; into a private one by UFFDIO_COPY.  What was just read for
+ * A page that is cached is let into a shared mapping by UFFDIO_CONTINUE, with its
+ * cached neighbours, and into a private one that may only be read (unshare.c): below, that
+ * is a shared one, too; into another private one by UFFDIO_COPY.  What was just read for
  * a shared mapping of ours, and landed elsewhere, is put there by UFFDIO_COPY, and
  * is cached by that; so is what a stream reads ahead, but for the first pages of each
  * window: their touch tells that the stream goes on.  In each way it is write-protected

@@ -6,8 +6,9 @@
  * or a program's own source (struct fl_backing).  Its cached pages are pages of
  * one memfd.  We fill and read them through an alias mapping that is not
  * registered; shared mappings of the application are mappings of the same
- * memfd, registered, into which a page is let by UFFDIO_CONTINUE.  Private ones
- * are anonymous memory: untouched pages are copied from the cache.
+ * memfd, registered, into which a page is let by UFFDIO_CONTINUE.  So are private ones
+ * that were neither writable nor executable so far (REGION_PRIVATE); others are anonymous
+ * memory: untouched pages are copied from the cache.
  *
  * One 32-bit word a page tells its state.  Words, and the alias, come in
  * chunks of 1 GiB of the backing, made when first needed; a word holds no
