@@ -43,10 +43,12 @@
 #define PIECE 64U		   /* pages */
 #define READS 16U		   /* of a page, before it counts as not to be had */
 #define STALLS 1000U		   /* rounds without a frame, or a read that could begin */
-#define PF_EXITING 0x04UL
-#define PF_IO_WORKER 0x10UL
 #define OPEN_TRIES 1000U
 #define OPEN_PAUSE 1000000U /* ns */
+
+/* The kernel's flags of a task, as proc(5) shows them. */
+#define PF_EXITING 0x04UL
+#define PF_IO_WORKER 0x10UL /* a ring's worker: the kernel's own */
 
 static bool is_cache(const struct region *r)
 {
@@ -136,7 +138,7 @@ static long put_there(struct mm *mm, uintptr_t from, uintptr_t start, size_t len
 	return 0;
 }
 
-/* The same with memory that is empty, and not to be touched before it is registered. */
+/* The same with memory that is empty and without access, until it is registered. */
 static long put_empty(struct mm *mm, uintptr_t from, uintptr_t start, size_t len)
 {
 	int prot = region_find(&mm->regions, start)->prot;
@@ -147,6 +149,14 @@ static long put_empty(struct mm *mm, uintptr_t from, uintptr_t start, size_t len
 	return r;
 }
 
+/* A page of what is reserved for copies becomes such memory. */
+static long be_empty(struct mm *mm, uintptr_t from)
+{
+	long r = uffd_unregister(mm->uffd, from, PAGE_SIZE);
+
+	return r != 0 ? r : SYS3(mprotect, from, PAGE_SIZE, PROT_NONE);
+}
+
 /* The same with the bytes of n pages from vpn on, which are cached, and have frames to go to. */
 static long put_copies(struct mm *mm, uintptr_t from, const struct region *r, vpn_t vpn, uint32_t n)
 {
@@ -154,17 +164,11 @@ static long put_copies(struct mm *mm, uintptr_t from, const struct region *r, vp
 	long err = pte_reserve(&mm->ptes, vpn, n);
 	size_t done;
 
+	if (err == 0 && uffd_copy(mm->uffd, from, cache_addr(cache_of(r), vpn + r->delta), len,
+				  false, &done) != UFFD_OK)
+		err = -ENOMEM;
 	if (err == 0)
-		err = SYS3(mprotect, from, len, r->prot);
-	if (err == 0)
-		err = uffd_register(mm->uffd, from, len, false);
-	if (err == 0) {
-		if (uffd_copy(mm->uffd, from, cache_addr(cache_of(r), vpn + r->delta), len, false,
-			      &done) != UFFD_OK)
-			err = -ENOMEM;
-		if (uffd_unregister(mm->uffd, from, len) != 0)
-			err = -ENOMEM;
-	}
+		err = uffd_unregister(mm->uffd, from, len);
 	if (err == 0)
 		err = put_there(mm, from, addr_of(vpn), len);
 	if (err != 0)
@@ -177,16 +181,34 @@ static long put_copies(struct mm *mm, uintptr_t from, const struct region *r, vp
 	return 0;
 }
 
-/* Address space for what is to take the place of a part of a region; -errno. */
-static long reserve(const struct region *r, size_t len)
+/* Memory, of which no page is there yet, to take the place of a part of a region; -errno. */
+static long reserve(const struct region *r, size_t len, int prot)
 {
 	const int flags =
 		MAP_PRIVATE | MAP_ANONYMOUS | (r->flags & REGION_NORESERVE ? MAP_NORESERVE : 0);
-	long at = SYS6(mmap, 0, len, PROT_NONE, flags, -1, 0);
+	long at = SYS6(mmap, 0, len, prot, flags, -1, 0);
 
 	if (!sys_err(at))
 		SYS3(madvise, at, len, MADV_DONTFORK);
 	return at;
+}
+
+/*
+ * The same for copies, as it is to be protected.  They are put into it as long as it is whole:
+ * so the kernel makes one mapping again of the parts that follow each other.
+ */
+static long reserve_copies(const struct mm *mm, const struct region *r, size_t len)
+{
+	long at = reserve(r, len, r->prot);
+	int err;
+
+	if (sys_err(at))
+		return at;
+	err = uffd_register(mm->uffd, at, len, false);
+	if (err == 0)
+		return at;
+	SYS2(munmap, at, len);
+	return err;
 }
 
 /* ---- pieces ---- */
@@ -248,8 +270,10 @@ static long step(struct pager *p, uintptr_t from, uintptr_t at, uintptr_t end,
 	if (page >= cache_pages(pc))
 		cache_look_at_size(pc);
 	if (page >= cache_pages(pc) || tried->reads == READS) {
-		err = put_empty(mm, from, at, PAGE_SIZE);
-		return err != 0 ? err : 1;
+		err = be_empty(mm, from);
+		if (!sys_err(err))
+			err = put_empty(mm, from, at, PAGE_SIZE);
+		return err != 0 ? -ENOMEM : 1;
 	}
 	run = copyable(p, pc, page, n);
 	if (run != 0) {
@@ -272,7 +296,7 @@ static long step(struct pager *p, uintptr_t from, uintptr_t at, uintptr_t end,
 	return 0;
 }
 
-/* Replace [start, end) by memory at `from`, with the file's bytes. */
+/* Replace [start, end) by memory that is reserved at `from`, with the file's bytes. */
 static long put_pieces(struct pager *p, uintptr_t from, uintptr_t start, uintptr_t end)
 {
 	struct patience tried = {0, 0};
@@ -301,6 +325,7 @@ long file_unshare(struct pager *p, uintptr_t start, uintptr_t end)
 	long err = 0;
 
 	for (uintptr_t at = start, stop; err == 0 && at < end; at = stop) {
+		bool copies;
 		size_t len;
 		long from;
 
@@ -315,10 +340,11 @@ long file_unshare(struct pager *p, uintptr_t start, uintptr_t end)
 		if (stop - at > AT_ONCE)
 			stop = at + AT_ONCE;
 		len = stop - at;
-		from = reserve(r, len);
+		copies = r->prot != PROT_NONE && ((r->flags & REGION_LOCKED) || !is_alone(mm));
+		from = copies ? reserve_copies(mm, r, len) : reserve(r, len, PROT_NONE);
 		if (sys_err(from))
 			return -ENOMEM;
-		if (r->prot != PROT_NONE && ((r->flags & REGION_LOCKED) || !is_alone(mm))) {
+		if (copies) {
 			err = put_pieces(p, (uintptr_t)from, at, stop);
 			continue;
 		}
@@ -338,7 +364,7 @@ enum fault_result fault_unshare(struct pager *p, const struct fault *f, const st
 
 	if (copyable(p, cache_of(r), vpn_of(addr) + r->delta, 1) == 0)
 		return FAULT_DEFER;
-	from = reserve(r, PAGE_SIZE);
+	from = reserve_copies(mm, r, PAGE_SIZE);
 	if (sys_err(from))
 		return FAULT_DEFER;
 	if (put_copies(mm, (uintptr_t)from, r, vpn_of(addr), 1) != 0) {
