@@ -181,7 +181,7 @@ long do_swapoff(struct pager *p, const char *path)
 	was_on = a->on; /* too many errors may have ended that */
 	a->on = false;
 	a->leaving = true;
-	while (swap_area_mine(a) > a->bad_slots) {
+	while (swap_area_mine(a) != 0) {
 		const unsigned with_slot = 1U << PTE_PRESENT | 1U << PTE_STAGED | 1U << PTE_SWAPPED;
 		uint64_t used = swap_area_mine(a);
 		bool began = false, seen = false;
@@ -212,6 +212,9 @@ long do_swapoff(struct pager *p, const char *path)
 			}
 			vpn++;
 		}
+		/* bad slots stay in use; pages that were copied back while they were written name them */
+		if (!seen && swap_area_mine(a) <= a->bad_slots)
+			break;
 		if (began || swap_area_mine(a) < used || may_come(mm))
 			quiet = 0;
 		else

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #define PAGES 720U
 #define NTH_MAX 24U
@@ -37,7 +38,8 @@ struct io_case {
 	long err;
 	unsigned long nth;
 	bool persist;
-	bool second; /* another area is there */
+	bool second;	 /* another area is there */
+	unsigned pagers; /* 0: one */
 };
 
 /* ---- injection: on the pager alone ---- */
@@ -111,6 +113,7 @@ static struct fl *open_runtime(const struct io_case *c)
 		.areas = areas,
 		.nareas = c->second ? 2 : 1,
 		.engine = c->engine,
+		.pagers = c->pagers,
 		.log_level = FL_LOG_WARN,
 		.log = collect_line,
 	};
@@ -463,6 +466,97 @@ static void nowhere_to_write(void **state)
 	}
 }
 
+/* ---- an area that fails and is turned off ---- */
+
+#define COPIED 64U
+
+static uint32_t held_up, let_go; /* atomic: a write waits, and may go on */
+
+/* Writes to the first area wait, on their pager, and fail. */
+static long first_area_fails_late(enum blk_op op, const struct blk_dev *dev, uint64_t off,
+				  uint64_t len)
+{
+	(void)off;
+	(void)len;
+	if (op != BLK_WRITE || strcmp(dev->name, case_file(0)) != 0)
+		return 0;
+	__atomic_store_n(&held_up, 1, __ATOMIC_RELEASE); /* pairs with await_write() */
+	while (!__atomic_load_n(&let_go, __ATOMIC_ACQUIRE))
+		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	return -EIO;
+}
+
+static void await_write(void)
+{
+	for (unsigned i = 0; !__atomic_load_n(&held_up, __ATOMIC_ACQUIRE); i++)
+		test_yield(i);
+}
+
+/* Until every write has ended, each with an error. */
+static void all_fail(struct fl *fl)
+{
+	struct fl_stats st;
+	unsigned i = 0;
+
+	do {
+		test_yield(i++);
+		fl_stats(fl, &st, sizeof(st));
+	} while (st.io_errors < st.writes);
+}
+
+/*
+ * Pages that are read while they are written are copied back and keep their slots; then the
+ * writes fail, and these slots are all that the area holds.
+ */
+static void off_with_bad_slots(void *arg)
+{
+	struct fl *fl = open_runtime(arg);
+	struct mem m;
+
+	/* the queues are open, but nothing was written yet */
+	blkio_inject = first_area_fails_late;
+	if (!mem_map(&m, fl, PAGES, PAGES))
+		wrong("fl_mmap");
+	for (size_t i = 0; i < COPIED; i++)
+		mem_fill(&m, i, false);
+	if (fl_madvise(fl, m.base, COPIED * PG, MADV_PAGEOUT) != 0)
+		wrong("MADV_PAGEOUT");
+	await_write();
+	for (size_t i = 0; i < COPIED; i++)
+		mem_check(&m, i, "while it is written");
+	for (size_t i = 0; i < COPIED; i++) {
+		unsigned char state;
+
+		if (fl_page_state(fl, m.base + i * PG, PG, &state) != 0 ||
+		    FL_PAGE_KIND(state) != FL_PAGE_PRESENT || !(state & FL_PAGE_HAS_SLOT))
+			wrong("page %zu has no frame beside its slot: 0x%02x", i, state);
+	}
+	__atomic_store_n(&let_go, 1, __ATOMIC_RELEASE);
+	all_fail(fl);
+	if (fl_swapoff(fl, case_file(0)) != 0)
+		wrong("fl_swapoff");
+	if (fl_madvise(fl, m.base, COPIED * PG, MADV_PAGEOUT) != 0)
+		wrong("MADV_PAGEOUT to the other area");
+	mem_check_all(&m, "after the area was turned off");
+	if (fl_close(fl) != 0)
+		wrong("fl_close");
+	m.fl = NULL;
+	mem_check_all(&m, "after fl_close");
+}
+
+static void an_area_of_bad_slots_can_be_turned_off(void **state)
+{
+	(void)state;
+	for (int e = FL_ENGINE_URING; e <= FL_ENGINE_SYNC; e++) {
+		struct io_case c = {.engine = (enum fl_engine)e, .second = true, .pagers = 2};
+		struct report *r;
+
+		if (run_case(off_with_bad_slots, &c, &r) != END_WELL)
+			fail_msg("engine %d: %s %s %s", e, r->wrong, r->line[0], r->stderr_text);
+		assert_int_equal(r->lost, 0);
+	}
+}
+
 /* ---- what is read beside the page that is touched ---- */
 
 #define BESIDE 64U
@@ -620,6 +714,7 @@ int main(void)
 		cmocka_unit_test(lasting),
 		cmocka_unit_test(area_goes_off),
 		cmocka_unit_test(nowhere_to_write),
+		cmocka_unit_test(an_area_of_bad_slots_can_be_turned_off),
 		cmocka_unit_test(what_is_not_touched_is_not_lost),
 	};
 
