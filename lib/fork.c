@@ -456,7 +456,7 @@ long fork_prepare(struct mm *mm)
 	if (mm->closing)
 		return -ENOMEM;
 	if (mm->armed && !caller_is_in(mm, job->tp))
-		return -EAGAIN;
+		return -ERESTART;
 	job->link = fetch(mm, job);
 	if (job->link < 0)
 		return job->link;
@@ -926,7 +926,7 @@ static void fork_body(void *arg)
 	do {
 		touch_caller(mm, job->tp);
 		r = hop_call(mm, HOP_FORK, 0, 0, 0, 0, 0, 0, 0);
-	} while (r == -EAGAIN);
+	} while (r == -ERESTART);
 	if (r == -ENOSPC) { /* of the group's limit: grant_fork() said so */
 		close_sockets(job);
 		job->result = -ENOMEM;

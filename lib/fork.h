@@ -31,7 +31,10 @@ struct mm;
 /* The fork of a mm whose pagers run; see mm_fork() in mmap.h. */
 long fork_paged(struct mm *mm, long nr, const long arg[6]);
 
-/* On a pager with the mm lock held; see above. */
+/*
+ * On a pager with the mm lock held; see above.  -ERESTART: what lies around the caller's thread
+ * pointer is not in, and is to be touched first.
+ */
 long fork_prepare(struct mm *mm);
 void fork_finish(struct mm *mm);
 

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -46,31 +47,39 @@ static void child(struct mem *m)
 	_exit(0);
 }
 
+/* A runtime, and memory with content, most of which is in slots. */
+static struct fl *fill_some(const struct fl_options *more, struct mem *m)
+{
+	const struct injection none = {.row = -1};
+	struct fl_options o = *more;
+	struct fl *fl;
+
+	o.size = sizeof(o);
+	o.limit = FL_LIMIT_MIN;
+	o.log_level = FL_LOG_WARN;
+	o.log = collect_line;
+	inject_calls(&none);
+	if (fl_open(&fl, &o) != 0)
+		wrong("fl_open: %s", report->line[0]);
+	if (!mem_map(m, fl, PAGES, PAGES))
+		wrong("fl_mmap");
+	for (size_t i = 0; i < PAGES; i++)
+		mem_fill(m, i, i % 8 == 0);
+	mem_check_all(m, "before");
+	return fl;
+}
+
 static void body(void *arg)
 {
 	const struct load *load = arg;
-	const struct fl_options o = {
-		.size = sizeof(o),
-		.limit = FL_LIMIT_MIN,
-		.engine = load->engine,
-		.log_level = FL_LOG_WARN,
-		.log = collect_line,
-	};
+	const struct fl_options o = {.engine = load->engine};
 	struct injection in = {.row = -1};
 	unsigned long before[SYSROW_COUNT];
-	struct fl *fl;
 	struct mem m;
+	struct fl *fl = fill_some(&o, &m);
 	int status;
 	pid_t pid;
 
-	inject_calls(&in);
-	if (fl_open(&fl, &o) != 0)
-		wrong("fl_open");
-	if (!mem_map(&m, fl, PAGES, PAGES))
-		wrong("fl_mmap");
-	for (size_t i = 0; i < PAGES; i++)
-		mem_fill(&m, i, i % 8 == 0);
-	mem_check_all(&m, "before");
 	memcpy(before, report->calls, sizeof(before));
 	if (load->row >= 0) {
 		in = (struct injection){load->row, before[load->row] + load->nth, load->err, false};
@@ -129,6 +138,54 @@ static void without_a_failure(void **state)
 	}
 }
 
+/* ---- what lasts ---- */
+
+/* As where the process has as many mappings as it may: a range of its own would be one more. */
+static long no_more_mappings(long a, long b, long advice, long d, long e, long f)
+{
+	if (advice == MADV_DOFORK)
+		return -EAGAIN;
+	return sys_bare(sys_table[SYSROW_madvise].nr, a, b, advice, d, e, f);
+}
+
+static void cannot_be_inherited(void *arg)
+{
+	const struct fl_options o = {.engine = *(const enum fl_engine *)arg};
+	struct mem m;
+	struct fl *fl = fill_some(&o, &m);
+	sys_fn was = sys_table[SYSROW_madvise].fn;
+	int status;
+	pid_t pid;
+
+	sys_table[SYSROW_madvise].fn = no_more_mappings;
+	pid = fork_it(fl);
+	if (pid != -ENOMEM)
+		wrong("fork: %d", (int)pid);
+	if (report->nlines != 1)
+		wrong("%u lines: %s", report->nlines, report->line[0]);
+	mem_check_all(&m, "in the parent");
+	sys_table[SYSROW_madvise].fn = was;
+	pid = fork_it(fl);
+	if (pid == 0)
+		child(&m);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+		wrong("the next fork: %d, wait status %x", (int)pid, (unsigned)status);
+	if (fl_close(fl) != 0)
+		wrong("fl_close");
+}
+
+static void a_refusal_that_lasts_is_one(void **state)
+{
+	enum fl_engine engine = FL_ENGINE_URING;
+	struct report *r;
+
+	(void)state;
+	if (run_case(cannot_be_inherited, &engine, &r) != END_WELL)
+		fail_msg("%s: %s %s", r->wrong, r->line[0], r->stderr_text);
+}
+
+/* ---- one call ---- */
+
 struct row {
 	int row;
 	long err[2];
@@ -173,6 +230,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_a_failure),
+		cmocka_unit_test(a_refusal_that_lasts_is_one),
 		ROW(socketpair, -EMFILE, -ENFILE),
 		ROW(pidfd_open, -EINVAL, -EMFILE),
 		ROW(pidfd_getfd, -EPERM, -EMFILE),
