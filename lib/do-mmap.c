@@ -536,6 +536,9 @@ long do_register(struct mm *mm, uintptr_t start, uintptr_t end, int prot)
 	r = region_insert(&mm->regions, start, end, prot, REGION_FOREIGN);
 	if (r == 0 && mm->armed) {
 		r = pager_register(mm, start, end);
+		/* it was there before: nobody would answer its faults; -EBUSY: another userfaultfd does */
+		if (r != 0 && r != -EBUSY && uffd_unregister(mm->uffd, start, end - start) == 0)
+			SYS3(madvise, start, end - start, MADV_DOFORK);
 		if (r != 0)
 			do_forget(mm, start, end);
 	}
