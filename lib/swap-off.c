@@ -238,9 +238,7 @@ long do_swapoff(struct pager *p, const char *path)
 		else
 			reclaim_make_room(p, 1);
 	}
-	/* a slot's last write or read may still be on its way */
-	while (inflight(mm) != 0)
-		pager_pump(p);
+	/* no request is on its way to it: a slot is busy until its last one has ended */
 	r = swap_close_area(&mm->swap, (unsigned)found);
 	if (r != 0)
 		a->leaving = false;

@@ -12,6 +12,7 @@
 #include "mm.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -701,6 +702,71 @@ static void what_is_not_touched_is_not_lost(void **state)
 	}
 }
 
+/* ---- an area that is turned off while another is read ---- */
+
+static uint32_t reads_held; /* atomic: of the first area, on their pager */
+
+static long first_area_is_slow(enum blk_op op, const struct blk_dev *dev, uint64_t off,
+			       uint64_t len)
+{
+	(void)off;
+	(void)len;
+	if (op != BLK_READ || strcmp(dev->name, case_file(0)) != 0)
+		return 0;
+	__atomic_fetch_add(&reads_held, 1, __ATOMIC_RELEASE); /* pairs with off_beside() */
+	while (!__atomic_load_n(&let_go, __ATOMIC_ACQUIRE))
+		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	return 0;
+}
+
+static void *read_first_page(void *mem)
+{
+	mem_check(mem, 0, "while another area is turned off");
+	return NULL;
+}
+
+static void off_beside(void *arg)
+{
+	struct fl *fl = open_runtime(arg);
+	pthread_t thread;
+	struct mem m;
+
+	/* the queues are open, but nothing was read yet */
+	blkio_inject = first_area_is_slow;
+	if (!mem_map(&m, fl, PAGES, PAGES))
+		wrong("fl_mmap");
+	for (size_t i = 0; i < m.pages; i++)
+		mem_fill(&m, i, false);
+	/* frames are free, so that nothing else is to be done */
+	if (fl_madvise(fl, m.base, PAGES * PG, MADV_PAGEOUT) != 0)
+		wrong("MADV_PAGEOUT");
+	all_out(&m);
+	if (pthread_create(&thread, NULL, read_first_page, &m) != 0)
+		wrong("pthread_create");
+	for (unsigned i = 0; __atomic_load_n(&reads_held, __ATOMIC_ACQUIRE) == 0; i++)
+		test_yield(i);
+	if (fl_swapoff(fl, case_file(1)) != 0)
+		wrong("fl_swapoff");
+	__atomic_store_n(&let_go, 1, __ATOMIC_RELEASE);
+	if (pthread_join(thread, NULL) != 0)
+		wrong("pthread_join");
+	mem_check_all(&m, "after the other area was turned off");
+	if (fl_close(fl) != 0)
+		wrong("fl_close");
+}
+
+static void an_area_is_turned_off_whatever_else_is_read(void **state)
+{
+	(void)state;
+	for (int e = FL_ENGINE_URING; e <= FL_ENGINE_SYNC; e++) {
+		struct io_case c = {.engine = (enum fl_engine)e, .second = true, .pagers = 2};
+		struct report *r;
+
+		if (run_case(off_beside, &c, &r) != END_WELL)
+			fail_msg("engine %d: %s %s %s", e, r->wrong, r->line[0], r->stderr_text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -716,6 +782,7 @@ int main(void)
 		cmocka_unit_test(nowhere_to_write),
 		cmocka_unit_test(an_area_of_bad_slots_can_be_turned_off),
 		cmocka_unit_test(what_is_not_touched_is_not_lost),
+		cmocka_unit_test(an_area_is_turned_off_whatever_else_is_read),
 	};
 
 	return cmocka_run_group_tests_name("io", tests, NULL, NULL);
