@@ -263,13 +263,13 @@ static inline uint64_t mm_budget(const struct mm *mm)
 	       mm_snapshot_pages(mm);
 }
 
-/* Pages of a budget that may be locked: a part of the frames stays free of them, and so does the pool. */
+/* Pages of a budget that may be locked: a part of the frames stays free of them, and so does the tier. */
 static inline uint64_t mm_lockable(const struct mm *mm, uint64_t budget)
 {
 	uint64_t most = budget - budget / 4;
-	uint64_t pool = tier_bound_pages(mm);
+	uint64_t tier = tier_pages_most(mm);
 
-	return most > pool ? most - pool : 0;
+	return most > tier ? most - tier : 0;
 }
 
 #define mm_log(mm, level, ...) log_line(&(mm)->sink, level, __VA_ARGS__)

@@ -166,6 +166,11 @@ static uint64_t own_pages(const struct tier *t)
 	return t->in_pages + (uint64_t)t->ios * t->io_pages + 1;
 }
 
+static uint64_t bound_pages(const struct tier *t)
+{
+	return (uint64_t)t->pool.bound * ZPOOL_SPAN_PAGES;
+}
+
 void tier_resize(struct mm *mm)
 {
 	struct tier *t = &mm->tier;
@@ -203,18 +208,18 @@ void tier_forked(struct mm *mm)
 	zpool_each(&t->pool, object_forked, mm);
 }
 
-uint64_t tier_bound_pages(const struct mm *mm)
-{
-	const struct tier *t = &mm->tier;
-
-	return t->on ? (uint64_t)t->pool.bound * ZPOOL_SPAN_PAGES : 0;
-}
-
 uint64_t tier_pages(const struct mm *mm)
 {
 	const struct tier *t = &mm->tier;
 
 	return t->on ? zpool_pages(&t->pool) + own_pages(t) : 0;
+}
+
+uint64_t tier_pages_most(const struct mm *mm)
+{
+	const struct tier *t = &mm->tier;
+
+	return t->on ? bound_pages(t) + own_pages(t) : 0;
 }
 
 uint64_t tier_reserve(const struct mm *mm)
@@ -228,7 +233,7 @@ uint64_t tier_room(const struct mm *mm)
 {
 	const struct zpool *z = &mm->tier.pool;
 	uint64_t held = z->live / PAGE_SIZE;
-	uint64_t bound = tier_bound_pages(mm);
+	uint64_t bound = mm_tiered(mm) ? bound_pages(&mm->tier) : 0;
 
 	return bound > held ? (bound - held) * (PROMISED - 1) : 0;
 }

@@ -109,9 +109,10 @@ bool tier_shrink(struct pager *p);
 
 /* Pages of the pool's memory, and those of the tier's own that are always there. */
 uint64_t tier_pages(const struct mm *mm);
-/* Of these, what the pool may take at once and has not taken. */
+/* The same when the pool is as large as it may become. */
+uint64_t tier_pages_most(const struct mm *mm);
+/* Of tier_pages(), what the pool may take at once and has not taken. */
 uint64_t tier_reserve(const struct mm *mm);
-uint64_t tier_bound_pages(const struct mm *mm);
 /* Pages that the pool may yet take, if they compress well: for what can be promised. */
 uint64_t tier_room(const struct mm *mm);
 

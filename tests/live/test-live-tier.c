@@ -453,6 +453,30 @@ static void frames_move_to_compressed_pages(void **state)
 	free(tag);
 }
 
+/* The memory that pages are packed in was made for a higher limit, and is none to be locked in. */
+static void locking_leaves_room_for_the_tier(void **state)
+{
+	struct fl_options o = tiered(FL_COMPRESS_LZ4, 0);
+	const size_t n = 2048;
+	struct fl *fl;
+	char *mem;
+
+	(void)state;
+	o.limit = 16 * MIB;
+	fl = live_armed(&o);
+	mem = live_map(fl, n);
+	soft_fill(mem, 0, n, 1);
+	assert_int_equal(fl_set_limit(fl, FL_LIMIT_MIN), 0);
+	assert_int_equal(fl_mlock(fl, mem, 200 * PG), -ENOMEM);
+	assert_int_equal(live_stats(fl).locked, 0);
+	soft_check(mem, 0, n, 1);
+	assert_int_equal(fl_set_limit(fl, 16 * MIB), 0);
+	assert_int_equal(fl_mlock(fl, mem, 200 * PG), 0);
+	soft_check(mem, 0, n, 1);
+	assert_int_equal(fl_close(fl), 0);
+	munmap(mem, n * PG);
+}
+
 static void what_cannot_be_is_refused(void **state)
 {
 	struct fl_options o = tiered(FL_COMPRESS_LZ4, MIB / 4);
@@ -576,6 +600,7 @@ int main(void)
 		cmocka_unit_test(an_area_is_taken_off_under_it),
 		cmocka_unit_test(threads_share_a_pool),
 		cmocka_unit_test(frames_move_to_compressed_pages),
+		cmocka_unit_test(locking_leaves_room_for_the_tier),
 		cmocka_unit_test(what_cannot_be_is_refused),
 		cmocka_unit_test(private_pages_of_files_outlive_their_objects),
 		cmocka_unit_test(held_pages_are_synced_from_the_pool),
