@@ -317,8 +317,11 @@ static uint64_t scan(struct mm *mm, uint64_t want, uint32_t moves)
 	uint64_t left = 0;
 	unsigned revolutions = 0;
 
-	if (mm->traits.cold != 0)
+	if (mm->traits.cold != 0) {
 		left = scan_cold(mm, &d, want);
+		/* the hand comes by these pages, too: what was gathered is PRESENT until this */
+		drop_flush(mm, &d);
+	}
 	d.tells = true;
 	while (left < want && d.moves != 0 && revolutions < REVOLUTIONS &&
 	       mm->ptes.count[PTE_PRESENT] != 0) {

@@ -257,6 +257,35 @@ static void cold_pages_leave_first(void **state)
 	assert_int_equal(fl_close(fl), 0);
 }
 
+/* The hand comes by them just after they were taken for being cold. */
+static void cold_pages_leave_once(void **state)
+{
+	const size_t n = 3 * LIMIT_PAGES, few = 8;
+	uint64_t s = 88172645463325252U;
+	struct fl *fl = runtime(1);
+	char *cold, *p;
+
+	(void)state;
+	live_arm(fl);
+	live_to_slots();
+	cold = memory(fl, -1, 0, few, 3);
+	p = memory(fl, -1, 0, n, 4);
+	set(fl, cold, few, (struct fl_region_options){.priority = FL_PRIORITY_COLD});
+	live_out(fl, cold, few);
+	live_out(fl, p, n);
+	for (size_t i = 0; i < 32 * LIMIT_PAGES; i++) {
+		s ^= s << 13;
+		s ^= s >> 7;
+		s ^= s << 17;
+		if (i % 64 == 0)
+			read_through(cold, few);
+		read_through(p + (s >> 20) % n * PG, 1);
+	}
+	live_check(cold, 0, few, 3);
+	live_check(p, 0, n, 4);
+	assert_int_equal(fl_close(fl), 0);
+}
+
 /* ---- limits of ranges ---- */
 
 static void a_range_keeps_its_limit(void **state)
@@ -463,6 +492,7 @@ int main(void)
 		cmocka_unit_test(unmapping_does_not_wait_for_an_answer),
 		cmocka_unit_test(hot_pages_stay_though_untouched),
 		cmocka_unit_test(cold_pages_leave_first),
+		cmocka_unit_test(cold_pages_leave_once),
 		cmocka_unit_test(a_range_keeps_its_limit),
 		cmocka_unit_test(a_limit_ends_with_the_runtime),
 		cmocka_unit_test(a_range_has_its_own_window),
