@@ -786,6 +786,9 @@ void swap_area_adopt(struct swap_area *a, int proc_fd, int shared_fd, struct slo
 	a->csums = slot_csums(map);
 	a->shared_fd = shared_fd;
 	a->bad_slots = a->io_errors = 0;
+	/* it is the parent's call that turns it off, and only there */
+	a->on = a->on || a->leaving;
+	a->leaving = false;
 	area_own(a, proc_fd);
 }
 

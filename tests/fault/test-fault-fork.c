@@ -13,7 +13,9 @@
 #include "mmap.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -184,6 +186,91 @@ static void a_refusal_that_lasts_is_one(void **state)
 		fail_msg("%s: %s %s", r->wrong, r->line[0], r->stderr_text);
 }
 
+/* ---- while an area is turned off ---- */
+
+static uint32_t held_up, let_go; /* atomic: a read waits, and may go on */
+
+static long reads_wait(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
+{
+	(void)dev;
+	(void)off;
+	(void)len;
+	if (op != BLK_READ || __atomic_load_n(&let_go, __ATOMIC_ACQUIRE))
+		return 0;
+	__atomic_store_n(&held_up, 1, __ATOMIC_RELEASE); /* pairs with forked_meanwhile() */
+	while (!__atomic_load_n(&let_go, __ATOMIC_ACQUIRE))
+		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	return 0;
+}
+
+static char first[256]; /* area; a child's case_file() is another */
+
+static void *turn_off(void *fl)
+{
+	return (void *)(intptr_t)fl_swapoff(fl, first);
+}
+
+static void forked_meanwhile(void *arg)
+{
+	const struct fl_swap_spec areas[2] = {
+		{.path = first, .size = 8 << 20, .prio = 2},
+		{.path = case_file(1), .size = 8 << 20, .prio = 1},
+	};
+	const struct fl_options o = {
+		.engine = *(const enum fl_engine *)arg,
+		.areas = areas,
+		.nareas = 2,
+		.pagers = 2,
+	};
+	pthread_t thread;
+	struct mem m;
+	struct fl *fl;
+	void *result;
+	int status;
+	pid_t pid;
+
+	snprintf(first, sizeof(first), "%s", case_file(0));
+	let_go = 1;
+	blkio_inject = reads_wait;
+	fl = fill_some(&o, &m);
+	__atomic_store_n(&let_go, 0, __ATOMIC_RELEASE);
+	if (pthread_create(&thread, NULL, turn_off, fl) != 0)
+		wrong("pthread_create");
+	for (unsigned i = 0; !__atomic_load_n(&held_up, __ATOMIC_ACQUIRE); i++)
+		test_yield(i);
+	pid = fork_it(fl);
+	__atomic_store_n(&let_go, 1, __ATOMIC_RELEASE);
+	if (pid == 0) {
+		mem_check_all(&m, "in the child");
+		if (fl_swapoff(fl, first) != 0)
+			wrong("fl_swapoff in the child");
+		child(&m);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		wrong("fork: %d", (int)pid);
+	if (report->wrong[0] != '\0')
+		_exit(1);
+	if (status != 0)
+		wrong("the child ended with wait status %x", (unsigned)status);
+	if (pthread_join(thread, &result) != 0 || result != NULL)
+		wrong("fl_swapoff: %d", (int)(intptr_t)result);
+	mem_check_all(&m, "in the parent");
+	if (fl_close(fl) != 0)
+		wrong("fl_close");
+}
+
+static void a_child_has_the_area_that_is_turned_off(void **state)
+{
+	(void)state;
+	for (int e = FL_ENGINE_URING; e <= FL_ENGINE_SYNC; e++) {
+		enum fl_engine engine = (enum fl_engine)e;
+		struct report *r;
+
+		if (run_case(forked_meanwhile, &engine, &r) != END_WELL)
+			fail_msg("engine %d: %s: %s %s", e, r->wrong, r->line[0], r->stderr_text);
+	}
+}
+
 /* ---- one call ---- */
 
 struct row {
@@ -231,6 +318,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_a_failure),
 		cmocka_unit_test(a_refusal_that_lasts_is_one),
+		cmocka_unit_test(a_child_has_the_area_that_is_turned_off),
 		ROW(socketpair, -EMFILE, -ENFILE),
 		ROW(pidfd_open, -EINVAL, -EMFILE),
 		ROW(pidfd_getfd, -EPERM, -EMFILE),
