@@ -182,7 +182,7 @@ static void give_back(struct mm *mm)
 
 	trim_spares(mm);
 	if (mm_frames(mm) > mm_budget(mm))
-		keep = larger(keep, mm_frames(mm) + mm->staging.buffer_pages);
+		keep = larger(keep, mm_frames(mm) + mm->limit + mm->lent - mm_budget(mm));
 	if (keep < grant)
 		group_give(mm->group, grant - keep);
 }
