@@ -176,7 +176,7 @@ static uint64_t limit_of(const struct table *t)
 static uint64_t draw(struct table *t, struct member *m, uint64_t least, uint64_t most,
 		     uint64_t keep)
 {
-	uint64_t word, n = 0, granted;
+	uint64_t word, n = 0, limit, granted;
 	bool got = false;
 
 	STORE(&m->moving, 1);
@@ -195,9 +195,11 @@ static uint64_t draw(struct table *t, struct member *m, uint64_t least, uint64_t
 	}
 	__atomic_fetch_add(&m->grant, n, __ATOMIC_SEQ_CST);
 	STORE(&m->moving, 0);
-	granted = LOAD(&t->limit) - (word & FREE_PAGES) + n;
-	if (granted > LOAD(&t->most))
-		STORE(&t->most, granted); /* for people: of two at once either may win */
+	limit = limit_of(t);
+	granted = limit - (word & FREE_PAGES) + n;
+	/* for people: of two at once either may win; a limit may have become lower since */
+	if (limit >= (word & FREE_PAGES) && granted > LOAD(&t->most))
+		STORE(&t->most, granted);
 	return n;
 }
 

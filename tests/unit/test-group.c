@@ -627,6 +627,31 @@ static void spoils(char *handle)
 	}
 }
 
+/* The limit comes down between a look at what is free and what is said of the most. */
+static void the_most_is_what_was_granted(void **state)
+{
+	char handle[GROUP_HANDLE_MAX];
+	uint64_t *table;
+	struct group *g;
+
+	(void)state;
+	group_name(handle);
+	g = join(handle);
+	table = shmat(atoi(handle), NULL, 0);
+	assert_ptr_not_equal(table, (void *)-1);
+	assert_int_equal(table[2], LIMIT);
+	assert_int_equal(group_take(g, 1, 1000, GROUP_FOR_FLOOR), 1000);
+	assert_int_equal(group_most(g), 1000);
+	table[2] = LIMIT - 2000;
+	assert_int_equal(group_take(g, 1, 100, GROUP_FOR_FLOOR), 100);
+	assert_int_equal(group_most(g), 1000);
+	table[2] = LIMIT;
+	assert_int_equal(group_take(g, 1, 100, GROUP_FOR_FLOOR), 100);
+	assert_int_equal(group_most(g), 1200);
+	assert_int_equal(shmdt(table), 0);
+	group_close(g);
+}
+
 /* Any answer will do that is in range; none is waited for without an end. */
 static void who_spoils_the_table_spoils_no_more(void **state)
 {
@@ -688,6 +713,7 @@ int main(void)
 		cmocka_unit_test(the_limit_changes_in_a_crowd),
 		cmocka_unit_test(a_child_is_born_with_pages),
 		cmocka_unit_test(who_has_more_than_its_share_is_asked),
+		cmocka_unit_test(the_most_is_what_was_granted),
 		cmocka_unit_test(who_spoils_the_table_spoils_no_more),
 	};
 
