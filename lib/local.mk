@@ -54,6 +54,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/filedata.c lib/filedata.h \
 	lib/share.c lib/share.h \
 	lib/pager.c lib/pager.h \
+	lib/port.c lib/port.h \
 	lib/prefetch.c lib/prefetch.h \
 	lib/proc.c lib/proc.h \
 	lib/pte.c lib/pte.h \

@@ -12,12 +12,13 @@
 #include "fork.h"
 #include "hop.h"
 #include "open.h"
+#include "port.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #define PORT_BURST 8U
 
@@ -109,28 +110,26 @@ void snapshot_serve_port(struct pager *p)
 void snapshot_listen(struct mm *mm)
 {
 	struct snapshot_port *port = &mm->snaps.port;
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	socklen_t len = sizeof(addr);
-	long fd;
-	long r;
+	const struct port_heard heard = {
+		.bytes = sizeof(struct snapshot_ask),
+		.at = offsetof(struct snapshot_ask, token),
+		.token = port->token,
+		.words = 2,
+	};
+	uint32_t len;
+	int fd;
 
 	if (!(mm->flags & MM_PRELOAD) || SYS3(getrandom, port->token, sizeof(port->token),
 					      GRND_NONBLOCK) != (long)sizeof(port->token))
 		return;
-	fd = SYS3(socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (sys_err(fd))
+	fd = port_open(&heard, port->name, sizeof(port->name), &len);
+	if (fd < 0)
 		return;
-	/* the kernel chooses a name when none is given */
-	r = SYS3(bind, fd, &addr, sizeof(addr.sun_family));
-	if (r == 0)
-		r = SYS3(getsockname, fd, &addr, &len);
-	len -= (socklen_t)sizeof(addr.sun_family);
-	if (r != 0 || len > sizeof(port->name) || fork_watch(mm, (int)fd, true) != 0) {
+	if (fork_watch(mm, fd, true) != 0) {
 		SYS1(close, fd);
 		return;
 	}
-	mm->snaps.port_fd = (int)fd;
-	memcpy(port->name, addr.sun_path, len);
+	mm->snaps.port_fd = fd;
 	/* Release: who reads the length reads the name. */
 	__atomic_store_n(&port->len, len, __ATOMIC_RELEASE);
 }

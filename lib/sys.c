@@ -130,7 +130,8 @@ long sys_bare(long nr, long a, long b, long c, long d, long e, long f)
 	X(fstatat, SYS_newfstatat)                                                                 \
 	X(bind, SYS_bind)                                                                          \
 	X(getsockname, SYS_getsockname)                                                            \
-	X(sendto, SYS_sendto)
+	X(sendto, SYS_sendto)                                                                      \
+	X(setsockopt, SYS_setsockopt)
 
 SYS_NR_TABLE(ROW)
 

@@ -70,6 +70,13 @@ tests_unit_test_patch_SOURCES = tests/unit/test-patch.c tests/unit/test.h \
 tests_unit_test_patch_CPPFLAGS = $(test_cppflags) -I$(top_srcdir)/src/preload
 tests_unit_test_patch_LDADD = $(test_ldadd)
 
+test_programs += tests/unit/test-port
+unit_tests += tests/unit/test-port
+
+tests_unit_test_port_SOURCES = tests/unit/test-port.c tests/unit/test.h
+tests_unit_test_port_CPPFLAGS = $(test_cppflags)
+tests_unit_test_port_LDADD = $(test_ldadd)
+
 test_programs += tests/unit/test-group
 unit_tests += tests/unit/test-group
 
@@ -292,7 +299,7 @@ test_programs += tests/live/test-fork tests/live/test-intercept tests/live/test-
 live_tests += tests/live/test-fork tests/live/test-intercept tests/live/test-run.sh
 live_tests += tests/live/test-debug.sh tests/live/test-exec.sh tests/live/test-habits.sh
 live_tests += tests/live/test-mappings.sh tests/live/test-near.sh tests/live/test-signals
-live_tests += tests/live/test-group.sh
+live_tests += tests/live/test-group.sh tests/live/test-strangers.sh
 test_programs += tests/live/test-run-files
 live_tests += tests/live/test-run-files tests/live/test-run-conform.sh
 unit_tests += tests/unit/test-imports.sh
@@ -304,7 +311,7 @@ check_LTLIBRARIES += tests/live/inline-sites.la
 endif
 test_scripts += tests/live/test-run.sh tests/live/test-exec.sh tests/live/test-habits.sh \
 	tests/live/test-debug.sh tests/live/test-group.sh tests/live/test-mappings.sh \
-	tests/live/test-near.sh \
+	tests/live/test-near.sh tests/live/test-strangers.sh \
 	tests/unit/test-imports.sh
 test_scripts += tests/live/test-top.sh tests/live/test-snapshot-command.sh \
 	tests/live/test-run-conform.sh
