@@ -49,6 +49,7 @@
 
 #include "lock.h"
 #include "log.h"
+#include "port.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -793,26 +794,19 @@ void group_armed(struct group *g)
 
 int group_listen(struct group *g)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	socklen_t len = sizeof(addr);
-	long fd = SYS3(socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	long r;
+	const struct port_heard heard = {
+		.bytes = sizeof(g->t->name),
+		.token = &g->t->name,
+		.words = 1,
+	};
+	uint32_t len;
+	int fd = port_open(&heard, g->me->name, sizeof(g->me->name), &len);
 
-	if (sys_err(fd))
-		return (int)fd;
-	/* the kernel chooses a name when none is given */
-	r = SYS3(bind, fd, &addr, sizeof(addr.sun_family));
-	if (r == 0)
-		r = SYS3(getsockname, fd, &addr, &len);
-	len -= (socklen_t)sizeof(addr.sun_family);
-	if (r != 0 || len > sizeof(g->me->name)) {
-		SYS1(close, fd);
-		return r != 0 ? (int)r : -EIO;
-	}
-	g->sock = (int)fd;
-	memcpy(g->me->name, addr.sun_path, len);
+	if (fd < 0)
+		return fd;
+	g->sock = fd;
 	STORE(&g->me->name_len, (uint8_t)len);
-	return g->sock;
+	return fd;
 }
 
 int group_socket(const struct group *g)
@@ -822,13 +816,13 @@ int group_socket(const struct group *g)
 
 void group_heard(struct group *g)
 {
-	char text[8];
+	uint64_t name;
 
-	while (SYS3(read, g->sock, text, sizeof(text)) > 0)
+	while (SYS3(read, g->sock, &name, sizeof(name)) > 0)
 		;
 }
 
-/* One byte, if it can be had without waiting: a full queue wakes as well. */
+/* By the group's name, which its user alone knows, without waiting: a full queue wakes as well. */
 static void wake_member(const struct group *g, const struct member *m)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -842,7 +836,8 @@ static void wake_member(const struct group *g, const struct member *m)
 		fd = SYS3(socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (sys_err(fd))
 		return;
-	SYS6(sendto, fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, &addr, sizeof(addr.sun_family) + len);
+	SYS6(sendto, fd, &g->t->name, sizeof(g->t->name), MSG_DONTWAIT | MSG_NOSIGNAL, &addr,
+	     sizeof(addr.sun_family) + len);
 	if (g->sock < 0)
 		SYS1(close, fd);
 }

@@ -3,7 +3,7 @@
 #
 # Anybody can send to the abstract sockets of a paged program, and with a message a descriptor
 # whose close(2) takes long.  The program's faults are answered meanwhile: in one that can be
-# asked for a snapshot, and in a child of it.
+# asked for a snapshot, in a child of it, and in a member of a group.
 . "${FL_SRC:-.}/tests/functions.sh"
 
 bare_environment
@@ -98,3 +98,5 @@ for line in sys.stdin:
 
 strangers_send "$program"
 strangers_send "import sys; sys.argv.append('child')$program"
+# members of a group wake each other
+strangers_send --limit-group "$program"
