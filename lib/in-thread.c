@@ -19,6 +19,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 
@@ -70,12 +71,18 @@ struct kernel_action {
 
 /*
  * The runtimes with such regions, for the handler, which takes no lock to look;
- * looking counts those who are, so that a runtime is not freed under them.
+ * looking counts those who are, so that a runtime is not freed under them.  In a page
+ * that fork(2) empties in the child, which inherits the handler: the memory is the parent's.
  */
-static struct mm *runtimes[RUNTIMES]; /* atomic */
-static uint32_t looking;	      /* atomic */
-static uint32_t installed;	      /* atomic: 0, 1 while it is being done, 2 */
-static struct kernel_action before;   /* written once, before installed is 2 */
+struct served {
+	struct mm *mm[RUNTIMES]; /* atomic */
+	uint32_t looking;	 /* atomic */
+	uint32_t installing;	 /* atomic: 1 while one thread is */
+};
+
+static struct served *served;	    /* atomic, written once */
+static uint32_t installed;	    /* atomic */
+static struct kernel_action before; /* written once, before our handler is there */
 
 void in_thread_restorer(void);
 __asm__(".text\n"
@@ -143,17 +150,18 @@ static bool answer(struct mm *mm, const struct fault *f, struct region *r)
 
 static struct mm *runtime_at(uintptr_t addr)
 {
+	struct served *s = __atomic_load_n(&served, __ATOMIC_ACQUIRE);
 	struct mm *found = NULL;
 
 	/* Sequentially consistent, as in_thread_end(): one of the two sees the other. */
-	__atomic_add_fetch(&looking, 1, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&s->looking, 1, __ATOMIC_SEQ_CST);
 	for (unsigned i = 0; i < RUNTIMES && found == NULL; i++) {
-		struct mm *mm = __atomic_load_n(&runtimes[i], __ATOMIC_SEQ_CST);
+		struct mm *mm = __atomic_load_n(&s->mm[i], __ATOMIC_SEQ_CST);
 
 		if (mm != NULL && region_overlaps(&mm->regions, addr, addr + PAGE_SIZE))
 			found = mm;
 	}
-	__atomic_sub_fetch(&looking, 1, __ATOMIC_SEQ_CST);
+	__atomic_sub_fetch(&s->looking, 1, __ATOMIC_SEQ_CST);
 	return found;
 }
 
@@ -232,7 +240,31 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	chain(sig, info, c);
 }
 
-static long install(void)
+/* NULL: no memory. */
+static struct served *make(void)
+{
+	struct served *s = __atomic_load_n(&served, __ATOMIC_ACQUIRE), *none = NULL;
+
+	if (s != NULL)
+		return s;
+	s = sys_mem_alloc(PAGE_SIZE);
+	if (s == NULL)
+		return NULL;
+	if (sys_err(SYS3(madvise, s, PAGE_SIZE, MADV_WIPEONFORK))) {
+		sys_mem_free(s, PAGE_SIZE);
+		return NULL;
+	}
+	/* Release: whoever sees it sees it empty; acquire: of another thread's, too. */
+	if (!__atomic_compare_exchange_n(&served, &none, s, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_ACQUIRE)) {
+		sys_mem_free(s, PAGE_SIZE);
+		s = none;
+	}
+	return s;
+}
+
+/* One thread at a time. */
+static long set_handler(void)
 {
 	struct kernel_action act = {
 		.handler = (uintptr_t)on_sigbus,
@@ -240,20 +272,35 @@ static long install(void)
 		.restorer = (uintptr_t)in_thread_restorer,
 		.mask = ~(uint64_t)0,
 	};
+	struct kernel_action was;
+	long r = SYS4(sigaction, SIGBUS, NULL, &was, sizeof(act.mask));
+
+	/* ours: of a parent that forked when it had been set, and `before` with it */
+	if (sys_err(r) || was.handler == act.handler)
+		return r;
+	/* what is there is known before ours can be called */
+	before = was;
+	return SYS4(sigaction, SIGBUS, &act, NULL, sizeof(act.mask));
+}
+
+static long install(void)
+{
+	struct served *s = make();
 	uint32_t no = 0;
 	long r = 0;
 
-	if (!__atomic_compare_exchange_n(&installed, &no, 1, false, __ATOMIC_ACQ_REL,
-					 __ATOMIC_ACQUIRE)) {
-		while (__atomic_load_n(&installed, __ATOMIC_ACQUIRE) == 1)
-			sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
-		return __atomic_load_n(&installed, __ATOMIC_ACQUIRE) == 2 ? 0 : -EAGAIN;
+	if (s == NULL)
+		return -ENOMEM;
+	while (!__atomic_compare_exchange_n(&s->installing, &no, 1, false, __ATOMIC_ACQUIRE,
+					    __ATOMIC_ACQUIRE)) {
+		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+		no = 0;
 	}
-	/* what is there is known before ours can be called */
-	r = SYS4(sigaction, SIGBUS, NULL, &before, sizeof(act.mask));
+	if (!__atomic_load_n(&installed, __ATOMIC_RELAXED))
+		r = set_handler();
 	if (!sys_err(r))
-		r = SYS4(sigaction, SIGBUS, &act, NULL, sizeof(act.mask));
-	__atomic_store_n(&installed, sys_err(r) ? 0 : 2, __ATOMIC_RELEASE);
+		__atomic_store_n(&installed, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->installing, 0, __ATOMIC_RELEASE);
 	return r;
 }
 
@@ -275,7 +322,7 @@ static long enlist(struct mm *mm)
 	for (unsigned i = 0; i < RUNTIMES; i++) {
 		struct mm *none = NULL;
 
-		if (__atomic_compare_exchange_n(&runtimes[i], &none, mm, false, __ATOMIC_SEQ_CST,
+		if (__atomic_compare_exchange_n(&served->mm[i], &none, mm, false, __ATOMIC_SEQ_CST,
 						__ATOMIC_SEQ_CST))
 			return 0;
 	}
@@ -285,9 +332,9 @@ static long enlist(struct mm *mm)
 static void delist(struct mm *mm)
 {
 	for (unsigned i = 0; i < RUNTIMES; i++)
-		if (__atomic_load_n(&runtimes[i], __ATOMIC_SEQ_CST) == mm)
-			__atomic_store_n(&runtimes[i], NULL, __ATOMIC_SEQ_CST);
-	while (__atomic_load_n(&looking, __ATOMIC_SEQ_CST) != 0)
+		if (__atomic_load_n(&served->mm[i], __ATOMIC_SEQ_CST) == mm)
+			__atomic_store_n(&served->mm[i], NULL, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&served->looking, __ATOMIC_SEQ_CST) != 0)
 		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 }
 

@@ -21,6 +21,9 @@
  * uses the latter and none of the pagers' numbers, which mean something else
  * here.  If the program has closed it the calls fail and all is handed over.
  *
+ * fork(2).  A child inherits the handler, the descriptor, and memory in which its parent's runtime
+ * works on: none of it is used there.  It serves what the child opens itself.
+ *
  * Locks.  The handler takes the mm lock.  No thread holds that while it touches
  * managed memory, so it cannot wait for itself; all signals are blocked in it,
  * so that no other handler can.  It must not fault on its own stack while it holds the

@@ -592,6 +592,76 @@ static void runtimes_child(void *arg)
 }
 IN_CHILD(runtimes)
 
+/* ---- fork ---- */
+
+/* In a child: the parent's pages are none of its own, which lie at the same addresses. */
+static void same_addresses(char *p, size_t pages)
+{
+	struct fl_options o = live_options(LIMIT);
+	struct fl *own = live_armed(&o);
+	char *q = fl_mmap(own, p, pages * PG, RW, ANON | MAP_FIXED | FL_MAP_IN_THREAD, -1, 0);
+
+	assert_ptr_equal(q, p);
+	for (size_t i = 0; i < pages * WORDS; i++)
+		assert_int_equal(live_page(q, 0)[i], 0);
+	live_fill(q, 0, pages, 2);
+	live_check(q, 0, pages, 2);
+	assert_true(live_stats(own).faults_in_thread > 0);
+	assert_int_equal(fl_close(own), 0);
+}
+
+static void forked_child(void *arg)
+{
+	unsigned char was[96], is[96];
+	char *p;
+	pid_t pid;
+
+	(void)arg;
+	begin(LIMIT);
+	p = map_in_thread(96);
+	assert_int_equal(fl_madvise(fl, p, 96 * PG, MADV_RANDOM), 0);
+	/* present, in a slot, and not touched yet */
+	live_fill(p, 0, 64, 1);
+	live_out(fl, p + 32 * PG, 32);
+	assert_int_equal(fl_page_state(fl, p, 96 * PG, was), 0);
+	pid = fork();
+	if (pid == 0) {
+		same_addresses(p, 96);
+		_exit(0);
+	}
+	test_reap(pid);
+	assert_int_equal(fl_page_state(fl, p, 96 * PG, is), 0);
+	assert_memory_equal(was, is, sizeof(was));
+	live_check(p, 0, 64, 1);
+	for (size_t i = 64 * WORDS; i < 96 * WORDS; i++)
+		assert_int_equal(live_page(p, 0)[i], 0);
+	assert_int_equal(fl_verify(fl), 0);
+	assert_int_equal(fl_close(fl), 0);
+}
+IN_CHILD(forked)
+
+/* A SIGBUS in a child without a runtime is the program's, as in its parent. */
+static void forked_ends_child(void *arg)
+{
+	volatile char *none = mmap(NULL, PG, PROT_READ, MAP_SHARED, memfd_create("none", 0), 0);
+	int status;
+	pid_t pid;
+
+	(void)arg;
+	begin(LIMIT);
+	live_fill(map_in_thread(16), 0, 16, 1);
+	pid = fork();
+	if (pid == 0) {
+		(void)*none;
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGBUS);
+	assert_int_equal(fl_close(fl), 0);
+}
+IN_CHILD(forked_ends)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -609,6 +679,8 @@ int main(void)
 		cmocka_unit_test(stacks),
 		cmocka_unit_test(descriptors),
 		cmocka_unit_test(runtimes),
+		cmocka_unit_test(forked),
+		cmocka_unit_test(forked_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
