@@ -98,7 +98,7 @@ API int fl_region_set(struct fl *fl, void *addr, size_t length,
 		    (o.readahead != 0 && o.readahead < READAHEAD_MIN))
 			return -EINVAL;
 	}
-	r = need_pagers(fl->mm);
+	r = mm_start(fl->mm);
 	if (r == 0 && options != NULL && o.on_error != NULL)
 		r = need_asker(fl);
 	if (r == 0 && options != NULL) {

@@ -15,7 +15,6 @@
 #include "mm.h"
 #include "mmap.h"
 #include "open.h"
-#include "pager.h"
 #include "snapshot.h"
 #include "sys.h"
 #include "verify.h"
@@ -143,7 +142,7 @@ API void *fl_mmap(struct fl *fl, void *addr, size_t length, int prot, int flags,
 		if ((flags & never) || !(flags & MAP_ANONYMOUS) ||
 		    (flags & MAP_TYPE) != MAP_PRIVATE)
 			return address(-EINVAL);
-		r = need_pagers(fl->mm);
+		r = mm_start(fl->mm);
 		if (r == 0)
 			r = in_thread_begin(fl->mm);
 		if (r != 0)
@@ -260,20 +259,6 @@ static int check_mapping(uintptr_t start, uintptr_t end)
 	return start < end && prot != -EINVAL ? -ENOMEM : prot;
 }
 
-long need_pagers(struct mm *mm)
-{
-	char why[LOG_LINE_MAX];
-	long r = 0;
-
-	lock_take(&mm->lock);
-	if (!mm->pagers_up)
-		r = pager_start(mm, why, sizeof(why));
-	if (r != 0)
-		pager_not_started(mm, why);
-	lock_drop(&mm->lock);
-	return r;
-}
-
 API int fl_register(struct fl *fl, void *addr, size_t length)
 {
 	uintptr_t start = (uintptr_t)addr;
@@ -286,7 +271,7 @@ API int fl_register(struct fl *fl, void *addr, size_t length)
 	prot = check_mapping(start, end);
 	if (prot < 0)
 		return gate(prot);
-	r = need_pagers(fl->mm);
+	r = mm_start(fl->mm);
 	if (r == 0)
 		r = hop_call(fl->mm, HOP_REGISTER, (long)start, (long)end, prot, 0, 0, 0, 0);
 	if (r == 0) {
@@ -304,7 +289,7 @@ API int fl_unregister(struct fl *fl, void *addr, size_t length)
 
 	if (bad_range(addr, length))
 		return -EINVAL;
-	r = need_pagers(fl->mm);
+	r = mm_start(fl->mm);
 	if (r == 0)
 		r = hop_call(fl->mm, HOP_UNREGISTER, (long)start, (long)(start + page_up(length)),
 			     0, 0, 0, 0, 0);
@@ -321,7 +306,7 @@ struct bounce {
 static int swap_call(struct fl *fl, enum hop_op op, const struct fl_swap_spec *spec)
 {
 	struct bounce *b;
-	long r = need_pagers(fl->mm);
+	long r = mm_start(fl->mm);
 
 	if (r != 0)
 		return gate(r);
@@ -377,7 +362,7 @@ API int fl_set_limit(struct fl *fl, uint64_t limit)
 
 	if (limit < FL_LIMIT_MIN)
 		return -EINVAL;
-	r = need_pagers(mm);
+	r = mm_start(mm);
 	if (r != 0)
 		return gate(r);
 	was = __atomic_load_n(&mm->limit, __ATOMIC_RELAXED);
@@ -428,7 +413,7 @@ API int fl_snapshot(struct fl *fl, const void *addr, size_t length, int fd, int 
 		return -EBADF;
 	r = event_check(event_fd);
 	if (r == 0)
-		r = need_pagers(fl->mm);
+		r = mm_start(fl->mm);
 	if (r == 0)
 		r = hop_call(fl->mm, HOP_SNAPSHOT, (long)start,
 			     all ? 0 : (long)(start + page_up(length)), fd, flags, event_fd, 0, 0);

@@ -53,9 +53,6 @@ void *address(long r);
 		    (from), (from)->size)
 int take_struct(void *to, size_t size, size_t first, const void *from, size_t given);
 
-/* Pagers run, so that a call can be handed to one. */
-long need_pagers(struct mm *mm);
-
 /* Before the runtime ends: unmap files, end that thread. */
 void asker_end(struct fl *fl);
 /* The same: unmap and write what is the backings', end their threads. */

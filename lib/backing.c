@@ -110,7 +110,7 @@ static long open_cache(struct fl_backing *b, int fd, uint64_t length)
 {
 	struct map_file *m = sys_mem_alloc(sizeof(*m));
 	struct mm *mm = b->fl->mm;
-	long r = m != NULL ? need_pagers(mm) : -ENOMEM;
+	long r = m != NULL ? mm_start(mm) : -ENOMEM;
 
 	if (r == 0) {
 		*m = (struct map_file){

@@ -72,12 +72,10 @@ bool mm_only_thread(const struct mm *mm);
 /* Arm when what is mapped could pass the limit: after the limit or the regions changed. */
 long mm_arm_if_tight(struct mm *mm);
 
-/*
- * For a process that is about to give up system calls: start what arming
- * needs, without arming; 0 or -errno, with one line said.  And when it has:
- * nothing can be started any more, memory above the limit is refused.
- */
+/* Have pagers run, so that a call can be handed to one; 0 or -errno, with one line said. */
 long mm_start(struct mm *mm);
+
+/* When a process gives up system calls: no pager can start then, and what needs one is refused. */
 void mm_confine(struct mm *mm);
 
 /*

@@ -5,6 +5,8 @@
  */
 #include "memsource.h"
 
+#include <sys/time.h>
+
 #define LIMIT (8 * MIB)
 #define LIMIT_PAGES (LIMIT / PG)
 
@@ -484,6 +486,55 @@ static void unmapping_does_not_wait_for_an_answer(void **state)
 	memsource_end(s);
 }
 
+/* ---- signals ---- */
+
+#define HANDLED 4096UL /* pages */
+
+static char *handled;
+static volatile unsigned long handled_times;
+
+static void touch_any(int sig)
+{
+	static uint64_t rng = 1;
+
+	(void)sig;
+	rng = rng * 6364136223846793005U + 1442695040888963407U;
+	__atomic_fetch_add(live_page(handled, (rng >> 33) % HANDLED), 1, __ATOMIC_RELAXED);
+	handled_times++;
+}
+
+/* What a call holds while a handler runs on its thread, that one's faults do not need. */
+static void handlers_fault_within_calls(void **state)
+{
+	struct fl_options o = live_options(2 * MIB);
+	struct sigaction sa = {.sa_handler = touch_any, .sa_flags = SA_RESTART};
+	struct itimerval every = {{0, 100}, {0, 100}};
+	const struct itimerval never = {{0, 0}, {0, 0}};
+	struct fl_region_options r = {.size = sizeof(r), .priority = FL_PRIORITY_HOT};
+	struct fl *fl = live_armed(&o);
+	char name[1024];
+	uint64_t sum = 0;
+
+	(void)state;
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	handled = live_map(fl, HANDLED);
+	assert_int_equal(sigaction(SIGALRM, &sa, NULL), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &every, NULL), 0);
+	while (handled_times < 20000) {
+		/* refused before anything is done */
+		for (unsigned i = 0; i < 1000; i++)
+			assert_int_equal(fl_swapoff(fl, name), -EINVAL);
+		assert_int_equal(fl_region_set(fl, handled, PG, &r), 0);
+	}
+	assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+	signal(SIGALRM, SIG_IGN);
+	for (size_t i = 0; i < HANDLED; i++)
+		sum += *live_page(handled, i);
+	assert_int_equal(sum, handled_times);
+	assert_int_equal(fl_close(fl), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -498,6 +549,7 @@ int main(void)
 		cmocka_unit_test(a_range_has_its_own_window),
 		cmocka_unit_test(moves_with_its_parts),
 		cmocka_unit_test(arguments_are_checked),
+		cmocka_unit_test(handlers_fault_within_calls),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
