@@ -9,6 +9,7 @@
 #include "fault.h"
 
 #include "grant.h"
+#include "in-thread.h"
 #include "reclaim.h"
 #include "snapshot.h"
 #include "sys.h"
@@ -140,9 +141,11 @@ long fault_handed(struct pager *p, uintptr_t addr, bool write, bool wp)
 	const struct region *r = region_find(&mm->regions, addr);
 	struct fault f = {.addr = addr, .write = write, .wp = wp, .again = true, .t0 = sys_now()};
 
-	if (r != NULL && !(r->flags & REGION_IN_THREAD))
+	if (in_thread_gone(r))
+		return 0;
+	if (!(r->flags & REGION_IN_THREAD))
 		return -EINVAL;
-	if (r != NULL && !is_deferred(mm, vpn_of(addr)) && fault_handle(p, &f) == FAULT_DEFER)
+	if (!is_deferred(mm, vpn_of(addr)) && fault_handle(p, &f) == FAULT_DEFER)
 		fault_defer(p, &f);
 	return 0;
 }

@@ -183,13 +183,14 @@ static bool serve(uintptr_t addr, uint64_t error)
 	f.t0 = sys_now();
 	if (!region_overlaps(&mm->regions, (here - STACK_BELOW) & PAGE_MASK, here + PAGE_SIZE)) {
 		struct region *r;
+		bool gone;
 
 		lock_take(&mm->lock);
 		r = region_find(&mm->regions, f.addr);
-		/* unmapped meanwhile: the kernel says what that is */
-		ours = r == NULL || (r->flags & REGION_IN_THREAD) != 0;
-		done = r == NULL || (ours && answer(mm, &f, r));
-		if (done && r != NULL)
+		gone = in_thread_gone(r);
+		ours = gone || (r->flags & REGION_IN_THREAD) != 0;
+		done = gone || (ours && answer(mm, &f, r));
+		if (done && !gone)
 			stat_add(&mm->stats.faults_in_thread, 1);
 		lock_drop(&mm->lock);
 	}

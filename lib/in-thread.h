@@ -36,7 +36,9 @@
 #define FL_IN_THREAD_H
 
 #include "fault.h"
+#include "region.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 /*
@@ -50,6 +52,15 @@ void in_thread_end(struct mm *mm);
 
 /* On a pager, with the mm lock held: make the descriptor; its number there, or -errno. */
 long do_in_thread(struct mm *mm);
+
+/*
+ * Whether the memory whose touch raised SIGBUS is not there any more: unmapped, or replaced by
+ * what raises none of its own, as a file's mapping may.  It is touched again.
+ */
+static inline bool in_thread_gone(const struct region *r)
+{
+	return r == NULL || (r->users == NULL && !(r->flags & REGION_IN_THREAD));
+}
 
 /*
  * The userfaultfd, in the pagers' table, that memory at addr is registered with: for

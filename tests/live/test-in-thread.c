@@ -592,6 +592,44 @@ static void runtimes_child(void *arg)
 }
 IN_CHILD(runtimes)
 
+/* ---- memory that is replaced ---- */
+
+#define REPLACED 16UL /* pages */
+#define REPLACED_TIMES 4000U
+
+static uint32_t replaced;
+
+static void *touch_replaced(void *arg)
+{
+	for (size_t i = 0; !__atomic_load_n(&replaced, __ATOMIC_RELAXED); i++)
+		__atomic_fetch_add(live_page(arg, i % REPLACED), 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+/* A touch of such memory that ordinary memory has replaced before it is answered is a touch of that. */
+static void replaced_by_others_child(void *arg)
+{
+	struct sigaction now;
+	pthread_t thread;
+	char *p;
+
+	(void)arg;
+	begin(LIMIT);
+	p = map_in_thread(REPLACED);
+	assert_int_equal(pthread_create(&thread, NULL, touch_replaced, p), 0);
+	for (unsigned i = 0; i < REPLACED_TIMES; i++)
+		assert_ptr_equal(fl_mmap(fl, p, REPLACED * PG, RW,
+					 ANON | MAP_FIXED | (i % 2 ? FL_MAP_IN_THREAD : 0), -1, 0),
+				 p);
+	__atomic_store_n(&replaced, 1, __ATOMIC_RELAXED);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(sigaction(SIGBUS, NULL, &now), 0);
+	assert_ptr_not_equal(now.sa_handler, SIG_DFL);
+	assert_true(live_stats(fl).faults_in_thread > 0);
+	assert_int_equal(fl_close(fl), 0);
+}
+IN_CHILD(replaced_by_others)
+
 /* ---- fork ---- */
 
 /* In a child: the parent's pages are none of its own, which lie at the same addresses. */
@@ -679,6 +717,7 @@ int main(void)
 		cmocka_unit_test(stacks),
 		cmocka_unit_test(descriptors),
 		cmocka_unit_test(runtimes),
+		cmocka_unit_test(replaced_by_others),
 		cmocka_unit_test(forked),
 		cmocka_unit_test(forked_ends),
 	};
