@@ -54,6 +54,7 @@
 #define CONNS_MAX 2000U
 #define STRANGERS_MAX 64U /* that have not attached yet */
 #define OTHERS_MAX 256U	  /* of one user, who is not ours */
+#define SENT_FDS_MAX 253U /* the kernel's, of a message */
 #define MESSAGES_A_TURN 16U
 #define BACKLOG 256
 #define MS 1000000U
@@ -182,12 +183,18 @@ static void give_up_fds(const struct conn *c, const int *fds, unsigned n)
 		aside_close(fds[i], c->client->uid);
 }
 
+/* All that a message can have: what there is no room for the kernel closes, on this thread. */
+union received {
+	struct cmsghdr head;
+	char room[CMSG_SPACE(SENT_FDS_MAX * sizeof(int))];
+};
+
 /* A message's length, 0 at the end, -EAGAIN; descriptors beyond WIRE_FDS_MAX count and are closed. */
 static ssize_t receive(struct conn *c, void *buf, size_t size, int fds[WIRE_FDS_MAX],
 		       unsigned *nfds)
 {
 	struct iovec iov = {buf, size};
-	union control control;
+	union received control;
 	struct msghdr h = {.msg_iov = &iov,
 			   .msg_iovlen = 1,
 			   .msg_control = &control,

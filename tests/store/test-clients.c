@@ -15,6 +15,7 @@
 #include "store-wire.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -1226,6 +1227,74 @@ static void descriptors_that_cannot_be_closed(void **state)
 	clean();
 }
 
+#define MANY 12U /* descriptors: more than any message has */
+
+/* A connection that keeps who closes it last waiting: for a peer that does not read. */
+static int lingering(const struct sockaddr_in *peer)
+{
+	static const char junk[65536];
+	const struct linger l = {.l_onoff = 1, .l_linger = 10 * HANG_SECONDS};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(connect(fd, (const struct sockaddr *)peer, sizeof(*peer)), 0);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l)), 0);
+	while (send(fd, junk, sizeof(junk), MSG_DONTWAIT) > 0)
+		continue;
+	assert_int_equal(errno, EAGAIN);
+	return fd;
+}
+
+/* Nobody else has them when they are received: to end does not wait for them. */
+static _Noreturn void sends_too_many(int fd, const struct sockaddr_in *peer)
+{
+	struct wire_msg m;
+	int fds[MANY];
+
+	test_child();
+	for (unsigned i = 0; i < MANY; i++)
+		fds[i] = lingering(peer);
+	hello(&m);
+	post(fd, &m, sizeof(m), fds, MANY);
+	_exit(0);
+}
+
+/* Descriptors that are too many for a message are closed where nobody waits for it, too. */
+static void too_many_descriptors(void **state)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	socklen_t len = sizeof(at);
+	int peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd, fds[3];
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(bind(peer, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(listen(peer, MANY), 0);
+	assert_int_equal(getsockname(peer, (struct sockaddr *)&at, &len), 0);
+	serve("");
+	fd = dial();
+	silent = (pid_t)field("mnt/stats", "pid");
+	assert_true(silent > 1);
+	assert_int_equal(kill(silent, SIGSTOP), 0);
+	until(stopped(silent));
+	pid = fork();
+	if (pid == 0)
+		sends_too_many(fd, &at);
+	test_reap(pid);
+	close(fd);
+	assert_int_equal(kill(silent, SIGCONT), 0);
+	silent = 0;
+	fd = attach_raw(fds);
+	close(fd);
+	for (unsigned i = 0; i < 3; i++)
+		close(fds[i]);
+	/* they end with their peers */
+	for (unsigned i = 0; i < MANY; i++)
+		close(accept(peer, NULL, NULL));
+	close(peer);
+	clean();
+}
+
 /* Who comes while too many have not said what they want is not turned away. */
 static void strangers_keep_nobody_out(void **state)
 {
@@ -1729,6 +1798,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(garbage_in_the_map, begin, end),
 		cmocka_unit_test_setup_teardown(a_member_that_spoils_the_map, begin, end),
 		cmocka_unit_test_setup_teardown(descriptors_that_cannot_be_closed, begin, end),
+		cmocka_unit_test_setup_teardown(too_many_descriptors, begin, end),
 		cmocka_unit_test_setup_teardown(a_server_that_is_slow, begin, end),
 		cmocka_unit_test_setup_teardown(a_server_of_another_version, begin, end),
 		cmocka_unit_test_setup_teardown(strangers_keep_nobody_out, begin, end),
