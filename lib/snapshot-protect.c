@@ -322,6 +322,8 @@ void snapshot_unprotect(struct snapshot *s)
 
 		if (stop > end)
 			stop = end;
+		if (r != NULL && stop > vpn_of(r->end))
+			stop = vpn_of(r->end);
 		if (r != NULL && snapshot_has_part(r))
 			snapshot_lift(mm, v, (uint32_t)(stop - v));
 		v = stop;

@@ -160,7 +160,7 @@ void snapshot_lift(struct mm *mm, vpn_t vpn, uint32_t n)
 		while (i + run < n) {
 			pte_t pte = pte_get(&mm->ptes, vpn + i + run);
 
-			if (pte_state(pte) != PTE_PRESENT || (pte & PTE_WP))
+			if (pte_state(pte) != PTE_PRESENT || (pte & (PTE_WP | PTE_SYNC)))
 				break;
 			run++;
 		}

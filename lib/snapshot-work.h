@@ -168,7 +168,7 @@ void snapshot_serve_port(struct pager *p);
 /* The first error: from then on pages are let go. */
 void snapshot_fail(struct snapshot *s, int err);
 
-/* Present pages that need not be protected for us any more: PTE_WP ones stay so. */
+/* Present pages that need not be protected for us any more: PTE_WP and PTE_SYNC ones stay so. */
 void snapshot_lift(struct mm *mm, vpn_t vpn, uint32_t n);
 
 /* Save a part, in the background. */

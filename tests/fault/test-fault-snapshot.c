@@ -5,7 +5,7 @@
  * The program's memory is right whatever comes, and the next snapshot is taken.
  *
  * And one in which nothing fails: a thread is led to write to a page between its protection
- * and the instant.
+ * and the instant; and one that is refused beside a fl_sync().
  */
 #include "drive.h"
 #include "image-read.h"
@@ -444,10 +444,146 @@ static void written_before_the_instant(void **state)
 	}
 }
 
+/* ---- a refused snapshot beside a fl_sync() ---- */
+
+#define HUGE_PAGE ((size_t)2 << 20)
+#define BESIDE 16U /* pages of anonymous memory, and as many that are held, in one leaf */
+
+static struct {
+	struct fl *fl;
+	char *held;
+	char bytes[BESIDE * PG]; /* of the source */
+	uint32_t writing, go;	 /* atomic: the first write has begun, and may end */
+	uint32_t protects;	 /* atomic: pages were write-protected since this was 0 */
+	sys_fn mmap, writeprotect;
+} beside;
+
+static int source_read(void *ctx, uint64_t offset, void *buf, size_t length)
+{
+	(void)ctx;
+	memcpy(buf, beside.bytes + offset, length);
+	return 0;
+}
+
+static int source_write(void *ctx, uint64_t offset, const void *buf, size_t length)
+{
+	(void)ctx;
+	memcpy(beside.bytes + offset, buf, length);
+	__atomic_store_n(&beside.writing, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&beside.go, __ATOMIC_ACQUIRE))
+		sched_yield();
+	return 0;
+}
+
+static void *sync_held(void *arg)
+{
+	if (fl_sync(beside.fl, beside.held, BESIDE * PG) != 0)
+		wrong("fl_sync");
+	return arg;
+}
+
+static long protect_seen(long fd, long request, long arg, long d, long e, long f)
+{
+	const struct uffdio_writeprotect *w = (const void *)arg;
+
+	if (w->mode & UFFDIO_WRITEPROTECT_MODE_WP)
+		__atomic_store_n(&beside.protects, 1, __ATOMIC_RELEASE);
+	return beside.writeprotect(fd, request, arg, d, e, f);
+}
+
+/* The tables are made when all is protected. */
+static long mmap_fails_late(long addr, long len, long prot, long flags, long fd, long off)
+{
+	if (__atomic_load_n(&beside.protects, __ATOMIC_ACQUIRE))
+		return -ENOMEM;
+	return beside.mmap(addr, len, prot, flags, fd, off);
+}
+
+static char *map_beside(struct fl_backing *b)
+{
+	char *room = mmap(NULL, 2 * HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *at = (char *)(((uintptr_t)room + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+	const int prot = PROT_READ | PROT_WRITE;
+
+	if (room == MAP_FAILED)
+		wrong("no room");
+	if (fl_mmap(beside.fl, at, BESIDE * PG, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		    0) != at)
+		wrong("fl_mmap");
+	beside.held = fl_mmap_backing(beside.fl, at + BESIDE * PG, BESIDE * PG, prot,
+				      MAP_SHARED | FL_MAP_HOLD | MAP_FIXED, b, 0);
+	if (beside.held != at + BESIDE * PG)
+		wrong("fl_mmap_backing");
+	return at;
+}
+
+static void play_beside(void *arg)
+{
+	const struct fl_options o = {
+		.size = sizeof(o),
+		.limit = FL_LIMIT_MIN,
+		.log_level = FL_LOG_WARN,
+		.log = collect_line,
+	};
+	const struct fl_backing_ops ops = {
+		.size = sizeof(ops),
+		.read = source_read,
+		.write = source_write,
+	};
+	const char *dir = getenv("TMPDIR");
+	int fd = open(dir != NULL ? dir : "/var/tmp", O_TMPFILE | O_RDWR, 0600);
+	struct fl_backing *b;
+	pthread_t thread;
+	char *mem;
+	int r;
+
+	(void)arg;
+	if (fd < 0 || fl_open(&beside.fl, &o) != 0 ||
+	    fl_backing_open(beside.fl, &b, &ops, NULL, sizeof(beside.bytes)) != 0)
+		wrong("fl_open");
+	mem = map_beside(b);
+	memset(mem, 1, 2 * BESIDE * PG);
+	if (pthread_create(&thread, NULL, sync_held, NULL) != 0)
+		wrong("pthread_create");
+	while (!__atomic_load_n(&beside.writing, __ATOMIC_ACQUIRE))
+		sched_yield();
+	beside.mmap = sys_table[SYSROW_mmap].fn;
+	beside.writeprotect = sys_table[SYSROW_uffd_writeprotect].fn;
+	sys_table[SYSROW_uffd_writeprotect].fn = protect_seen;
+	sys_table[SYSROW_mmap].fn = mmap_fails_late;
+	r = fl_snapshot(beside.fl, NULL, 0, fd, FL_SNAPSHOT_NOSYNC, -1);
+	if (r != -ENOMEM || !beside.protects)
+		wrong("a snapshot without memory for its tables: %d", r);
+	sys_table[SYSROW_mmap].fn = beside.mmap;
+	/* anew: the pages' bytes of before are on their way */
+	memset(beside.held, 2, BESIDE * PG);
+	__atomic_store_n(&beside.go, 1, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	if (beside.bytes[0] != 1)
+		wrong("the first fl_sync wrote %d", beside.bytes[0]);
+	if (fl_sync(beside.fl, beside.held, BESIDE * PG) != 0)
+		wrong("fl_sync");
+	if (memcmp(beside.bytes, beside.held, BESIDE * PG) != 0)
+		wrong("fl_sync did not write what was stored during the one before it");
+	close(fd);
+	if (fl_close(beside.fl) != 0)
+		wrong("fl_close");
+}
+
+static void refused_beside_a_sync(void **state)
+{
+	struct report *r;
+
+	(void)state;
+	if (run_case(play_beside, NULL, &r) != END_WELL)
+		fail_msg("%s %s", r->wrong, r->line[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(written_before_the_instant),
+		cmocka_unit_test(refused_beside_a_sync),
 		cmocka_unit_test(image_writes_fail),
 		cmocka_unit_test(area_reads_fail),
 		cmocka_unit_test(calls_fail),
