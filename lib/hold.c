@@ -269,9 +269,11 @@ static uint32_t take(struct hold_run *run, vpn_t vpn, uint32_t n, uint32_t at)
 	case PTE_FILLED:
 		repeat(to, fill_word(&mm->fills, (uint32_t)pte_payload(pte)));
 		break;
-	default: /* COMPRESSED */
+	case PTE_COMPRESSED:
 		k = tier_load(mm, vpn, pte_swp(pte), to);
 		break;
+	default:
+		return 0;
 	}
 	for (uint32_t i = 0; i < k; i++)
 		pte_set_bits(&mm->ptes, vpn + i, PTE_SYNC, 0);
@@ -355,6 +357,12 @@ static uint64_t gather_run(struct pager *p, struct hold_sync *j, const struct re
 	while (!wait && n < most && vpn + n < stop && page + n < end &&
 	       is_changed(mm, vpn + n, &wait) && !wait && may_lock(p, j, page + n, &wait))
 		n++;
+	/* may_lock() looks at the size: what is cut off has no entry any more */
+	end = cache_pages(pc);
+	if (page >= end)
+		return stop - vpn;
+	if (n > end - page)
+		n = (uint32_t)(end - page);
 	n = take_bytes(j, n, &first);
 	if (n == 0)
 		return 0;

@@ -487,7 +487,7 @@ tests_fault_libdrive_la_SOURCES = tests/fault/drive.c tests/fault/drive.h tests/
 tests_fault_libdrive_la_CPPFLAGS = $(test_cppflags)
 fault_ldadd = tests/fault/libdrive.la $(test_ldadd)
 fault_programs = tests/fault/test-fault-calls tests/fault/test-fault-fork tests/fault/test-fault-io tests/fault/test-fault-files tests/fault/test-fault-full tests/fault/test-fault-hold
-fault_programs += tests/fault/test-fault-snapshot
+fault_programs += tests/fault/test-fault-snapshot tests/fault/test-fault-sync
 fault_programs += tests/fault/test-fault-landing
 tests_fault_test_fault_landing_SOURCES = tests/fault/test-fault-landing.c
 tests_fault_test_fault_landing_CPPFLAGS = $(test_cppflags)
@@ -521,6 +521,10 @@ tests_fault_test_fault_files_LDADD = $(fault_ldadd)
 tests_fault_test_fault_hold_SOURCES = tests/fault/test-fault-hold.c
 tests_fault_test_fault_hold_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_hold_LDADD = $(fault_ldadd)
+
+tests_fault_test_fault_sync_SOURCES = tests/fault/test-fault-sync.c
+tests_fault_test_fault_sync_CPPFLAGS = $(test_cppflags)
+tests_fault_test_fault_sync_LDADD = $(fault_ldadd)
 
 tests_fault_test_fault_snapshot_SOURCES = tests/fault/test-fault-snapshot.c \
 	src/cli/image-read.c src/cli/image-read.h

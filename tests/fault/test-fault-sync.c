@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fl_sync() while the length of the file changes: a replaced system call changes it between
+ * two steps of the call, or within one.
+ */
+#include "drive.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static struct {
+	struct fl *fl;
+	const char *path;
+	int fd; /* the program's */
+	char *held;
+	sys_fn fn; /* of the row that was replaced */
+	unsigned calls;
+} now;
+
+static void open_held(size_t pages, off_t size)
+{
+	const struct fl_options o = {
+		.size = sizeof(o),
+		.limit = FL_LIMIT_MIN,
+		.log_level = FL_LOG_WARN,
+		.log = collect_line,
+	};
+
+	now.path = case_file(0);
+	now.fd = open(now.path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	if (now.fd < 0 || ftruncate(now.fd, size) != 0 || fl_open(&now.fl, &o) != 0)
+		wrong("fl_open");
+	now.held = fl_mmap(now.fl, NULL, pages * PG, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | FL_MAP_HOLD, now.fd, 0);
+	if (now.held == FL_FAILED)
+		wrong("fl_mmap");
+}
+
+static void close_held(void)
+{
+	if (report->nlines != 0)
+		wrong("a line without a reason: %s", report->line[0]);
+	if (fl_close(now.fl) != 0)
+		wrong("fl_close");
+	close(now.fd);
+}
+
+static void run(void (*body)(void *))
+{
+	struct report *r;
+
+	if (run_case(body, NULL, &r) != END_WELL)
+		fail_msg("%s %s %s", r->wrong, r->line[0], r->stderr_text);
+}
+
+/* ---- shorter ---- */
+
+/* On the pager: the file is looked at when the call begins, and before a page is written. */
+static long fstat_shortens(long fd, long st, long c, long d, long e, long f)
+{
+	if (++now.calls == 2)
+		sys_bare(SYS_truncate, (long)now.path, 0, 0, 0, 0, 0);
+	return now.fn(fd, st, c, d, e, f);
+}
+
+static void play_shorter(void *arg)
+{
+	struct stat st;
+	char *shared;
+
+	(void)arg;
+	open_held(2, 2 * PG);
+	shared = fl_mmap(now.fl, NULL, 2 * PG, PROT_READ | PROT_WRITE, MAP_SHARED, now.fd, 0);
+	if (shared == FL_FAILED)
+		wrong("fl_mmap");
+	memset(now.held, 1, 2 * PG);
+	shared[PG] = 2;
+	now.fn = sys_table[SYSROW_fstat].fn;
+	sys_table[SYSROW_fstat].fn = fstat_shortens;
+	if (fl_sync(now.fl, now.held, 2 * PG) != 0)
+		wrong("fl_sync");
+	if (now.calls < 2)
+		wrong("the file was not looked at again");
+	if (fstat(now.fd, &st) != 0 || st.st_size != 0)
+		wrong("fl_sync made the file longer again: %ld", (long)st.st_size);
+	close_held();
+}
+
+/* What was gathered for a write is gone when it is found that another process has cut it off. */
+static void shorter_while_it_is_gathered(void **state)
+{
+	(void)state;
+	run(play_shorter);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(shorter_while_it_is_gathered),
+	};
+
+	return cmocka_run_group_tests_name("sync", tests, NULL, NULL);
+}
