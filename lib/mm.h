@@ -183,6 +183,7 @@ struct mm {
 	struct snapshots snaps;
 	struct file_choice choice; /* MM_PRELOAD */
 	unsigned ndefer;
+	unsigned pumping; /* calls that let other work go on (pager_pump) */
 
 	int uffd;    /* in the pagers' descriptor table, as all below */
 	int device;  /* /dev/userfaultfd; -1: the system call served */

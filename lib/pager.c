@@ -577,9 +577,11 @@ void pager_pump(struct pager *p)
 	p->pumped = true;
 	if (hop_serve_ends(p))
 		return;
+	p->mm->pumping++;
 	/* what another pager started ends in its ring, and is not told here */
 	sleep_until_event(p, p->mm->opt.pagers > 1 ? PUMP_NS : UINT64_MAX);
 	round_trip(p, false);
+	p->mm->pumping--;
 }
 
 /*

@@ -13,8 +13,8 @@
  * pages (WP_UNPOPULATED), which MOVE and ZEROPAGE refuse.  No fault is
  * answered before the last page is protected, so what was protected first has
  * not changed when the last one is: that moment is the instant, for all threads.
- * It lies between calls: within one that lets other work go on (pager_pump), pages
- * could be about to go of which it has seen to it that they are saved.
+ * It lies between calls, those of all pagers: within one that lets other work go on
+ * (pager_pump), pages could be about to go of which it has seen to it that they are saved.
  * Who asked for the snapshot is answered then.
  *
  * Invariant.  While a page's bit is set its content is what it was at the instant,
@@ -656,7 +656,7 @@ void snapshot_round(struct pager *p, bool calls)
 
 		if (!s->prepared)
 			s->prepared = snapshot_pass(s);
-		if (s->prepared && (calls || all->closing) && !p->stop) {
+		if (s->prepared && ((calls && p->mm->pumping == 0) || all->closing) && !p->stop) {
 			at_instant(s);
 			/* saving takes a CPU all the time: who asked goes on first */
 			lock_drop(&p->mm->lock);

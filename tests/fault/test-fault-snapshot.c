@@ -4,8 +4,8 @@
  * an error and no image, or the image is right but for pages that it says are lost.
  * The program's memory is right whatever comes, and the next snapshot is taken.
  *
- * And one in which nothing fails: a thread is led to write to a page between its protection
- * and the instant; and one that is refused beside a fl_sync().
+ * And some in which little fails: a thread is led to write to a page between its protection
+ * and the instant; one is refused beside a fl_sync(); one is taken beside another pager's call.
  */
 #include "drive.h"
 #include "image-read.h"
@@ -579,11 +579,165 @@ static void refused_beside_a_sync(void **state)
 		fail_msg("%s %s", r->wrong, r->line[0]);
 }
 
+/* ---- beside a call of another pager ---- */
+
+#define AWAY 64U /* pages in slots, and as many that are present */
+
+static struct {
+	struct fl *fl;
+	char *away;
+	uint32_t reader; /* atomic: the pager that reads slots, within a call */
+	uint32_t go;	 /* atomic: its ring works */
+	int unregistered;
+	sys_fn writeprotect, enter, unregister;
+} busy;
+
+static long read_begins(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
+{
+	(void)dev;
+	(void)off;
+	(void)len;
+	if (op == BLK_READ && __atomic_load_n(&busy.reader, __ATOMIC_RELAXED) == 0)
+		__atomic_store_n(&busy.reader, (uint32_t)sys_bare(SYS_gettid, 0, 0, 0, 0, 0, 0),
+				 __ATOMIC_RELEASE);
+	return 0;
+}
+
+/* The other pager protects pages, and the instant may follow at once. */
+static long protect_lets_go(long fd, long request, long arg, long d, long e, long f)
+{
+	const struct uffdio_writeprotect *w = (const void *)arg;
+
+	if (w->mode & UFFDIO_WRITEPROTECT_MODE_WP)
+		__atomic_store_n(&busy.go, 1, __ATOMIC_RELEASE);
+	return busy.writeprotect(fd, request, arg, d, e, f);
+}
+
+static long enter_waits(long fd, long submit, long complete, long flags, long arg, long size)
+{
+	uint32_t reader = __atomic_load_n(&busy.reader, __ATOMIC_ACQUIRE);
+
+	if (reader != 0 && !__atomic_load_n(&busy.go, __ATOMIC_ACQUIRE) &&
+	    reader == (uint32_t)sys_bare(SYS_gettid, 0, 0, 0, 0, 0, 0)) {
+		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+		return -EINTR;
+	}
+	return busy.enter(fd, submit, complete, flags, arg, size);
+}
+
+static long unregister_fails(long fd, long request, long arg, long d, long e, long f)
+{
+	(void)fd, (void)request, (void)arg, (void)d, (void)e, (void)f;
+	return -ENOMEM;
+}
+
+static void *unregister(void *arg)
+{
+	busy.unregistered = fl_unregister(busy.fl, busy.away, AWAY * PG);
+	return arg;
+}
+
+static bool all_away(const struct mem *m)
+{
+	unsigned char vec[AWAY];
+	bool all = true;
+
+	if (fl_page_state(m->fl, m->base, AWAY * PG, vec) != 0)
+		wrong("fl_page_state");
+	for (size_t i = 0; i < AWAY; i++)
+		all &= FL_PAGE_KIND(vec[i]) == FL_PAGE_SWAPPED;
+	return all;
+}
+
+static void play_busy(void *arg)
+{
+	const struct fl_swap_spec area = {.path = case_file(0), .prio = 5};
+	const struct fl_options o = {
+		.size = sizeof(o),
+		.limit = FL_LIMIT_MIN,
+		.areas = &area,
+		.nareas = 1,
+		.engine = FL_ENGINE_URING,
+		.pagers = 2,
+		.log_level = FL_LOG_WARN,
+		.log = collect_line,
+	};
+	const char *dir = getenv("TMPDIR");
+	int fd = open(dir != NULL ? dir : "/var/tmp", O_TMPFILE | O_RDWR, 0600);
+	static char page[PG] __attribute__((aligned(64)));
+	struct image im;
+	pthread_t thread;
+	struct mem m;
+	char why[256];
+	int r;
+
+	(void)arg;
+	if (fd < 0 || swap_format(case_file(0), 8 << 20, why, sizeof(why)) != 0)
+		wrong("no files");
+	blkio_inject = read_begins;
+	if (fl_open(&busy.fl, &o) != 0 || !mem_map(&m, busy.fl, 2 * AWAY, 2 * AWAY))
+		wrong("fl_open");
+	busy.away = m.base;
+	/* that arms */
+	if (fl_mmap(busy.fl, NULL, 2 * FL_LIMIT_MIN, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		    0) == FL_FAILED)
+		wrong("fl_mmap");
+	for (size_t i = 0; i < 2 * AWAY; i++)
+		mem_fill(&m, i, false);
+	if (fl_madvise(busy.fl, m.base, AWAY * PG, MADV_PAGEOUT) != 0)
+		wrong("MADV_PAGEOUT");
+	while (!all_away(&m))
+		sched_yield();
+	busy.writeprotect = sys_table[SYSROW_uffd_writeprotect].fn;
+	busy.enter = sys_table[SYSROW_uring_enter].fn;
+	sys_table[SYSROW_uffd_writeprotect].fn = protect_lets_go;
+	sys_table[SYSROW_uring_enter].fn = enter_waits;
+	busy.unregister = sys_table[SYSROW_uffd_unregister].fn;
+	sys_table[SYSROW_uffd_unregister].fn = unregister_fails;
+	if (pthread_create(&thread, NULL, unregister, NULL) != 0)
+		wrong("pthread_create");
+	while (!__atomic_load_n(&busy.reader, __ATOMIC_ACQUIRE))
+		sched_yield();
+	r = fl_snapshot(busy.fl, NULL, 0, fd, FL_SNAPSHOT_NOSYNC, -1);
+	if (r != 0)
+		wrong("fl_snapshot: %d", r);
+	pthread_join(thread, NULL);
+	sys_table[SYSROW_uffd_unregister].fn = busy.unregister;
+	if (busy.unregistered != -ENOMEM)
+		wrong("fl_unregister, refused by the kernel: %d", busy.unregistered);
+	r = fl_snapshot_wait(busy.fl);
+	if (r != 0 || image_open(&im, fd, why, sizeof(why)) != 0)
+		wrong("fl_snapshot_wait: %d", r);
+	for (size_t i = 0; i < 2 * AWAY; i++) {
+		enum image_page what;
+
+		if (image_page(&im, (uintptr_t)m.base + i * PG, page, &what) != 0 ||
+		    what != IMAGE_PAGE_GOOD || memcmp(page, m.shadow + i * PG, PG) != 0)
+			wrong("page %zu is not in the image", i);
+	}
+	image_close(&im);
+	close(fd);
+	mem_check_all(&m, "at the end");
+	if (fl_close(busy.fl) != 0)
+		wrong("fl_close");
+}
+
+/* What is given back, and then is not after all, is part of the image: the instant waits. */
+static void beside_a_call_of_another_pager(void **state)
+{
+	struct report *r;
+
+	(void)state;
+	if (run_case(play_busy, NULL, &r) != END_WELL)
+		fail_msg("%s %s", r->wrong, r->line[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(written_before_the_instant),
 		cmocka_unit_test(refused_beside_a_sync),
+		cmocka_unit_test(beside_a_call_of_another_pager),
 		cmocka_unit_test(image_writes_fail),
 		cmocka_unit_test(area_reads_fail),
 		cmocka_unit_test(calls_fail),
