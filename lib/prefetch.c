@@ -357,13 +357,25 @@ static bool waits(struct mm *mm, const struct region *r, vpn_t vpn)
 
 long do_try(struct mm *mm, uintptr_t start, uintptr_t end)
 {
-	for (vpn_t vpn = vpn_of(start); vpn < vpn_of(end); vpn++) {
+	const unsigned away = 1U << PTE_SWAPPED | 1U << PTE_STAGED;
+	vpn_t vpn = vpn_of(start);
+
+	while (vpn < vpn_of(end)) {
 		const struct region *r = region_find(&mm->regions, addr_of(vpn));
+		vpn_t stop;
 
 		if (r == NULL)
 			return -ENOMEM;
-		if (waits(mm, r, vpn))
-			return -EAGAIN;
+		stop = r->end < end ? vpn_of(r->end) : vpn_of(end);
+		for (;; vpn++) {
+			/* of anonymous memory no other page waits, and most of it may be untouched */
+			if (r->users == NULL)
+				vpn = pte_next(&mm->ptes, vpn, stop, away);
+			if (vpn >= stop)
+				break;
+			if (waits(mm, r, vpn))
+				return -EAGAIN;
+		}
 	}
 	return 0;
 }

@@ -426,12 +426,36 @@ static void trying_meets_mappings_that_go(void **state)
 	assert_int_equal(fl_close(fl), 0);
 }
 
+/*
+ * Memory that was never touched is not looked at page by page, while faults wait: that would
+ * take more than a minute.
+ */
+static void untouched_memory_is_tried_at_once(void **state)
+{
+	const size_t n = ((size_t)32 << 40) / PG;
+	struct fl *fl = runtime(1);
+	char *p = live_map(fl, n);
+	double start;
+
+	(void)state;
+	live_to_slots();
+	live_fill(p, n / 2, 2, 3);
+	start = test_now();
+	assert_int_equal(fl_try(fl, p, n * PG), 0);
+	assert_true(test_now() - start < 10);
+	live_out(fl, p + n / 2 * PG, 1);
+	assert_int_equal(fl_try(fl, p, n * PG), -EAGAIN);
+	assert_int_equal(fl_try(fl, p, n / 2 * PG), 0);
+	assert_int_equal(fl_close(fl), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pages_of_files_come),
 		cmocka_unit_test(the_call_returns_before_the_pages_come),
 		cmocka_unit_test(swapped_pages_come),
+		cmocka_unit_test(untouched_memory_is_tried_at_once),
 		cmocka_unit_test(the_limit_bounds_what_comes),
 		cmocka_unit_test(reads_that_fail_are_an_end_too),
 		cmocka_unit_test(arguments_are_checked),
