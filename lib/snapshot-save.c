@@ -273,6 +273,13 @@ void snapshot_write_done(struct blk_req *req, int res)
 	struct snap_io *io = (struct snap_io *)(void *)req;
 	struct snapshot *s = io->pager->mm->snaps.now;
 
+	if (res == -EINVAL && io->direct) {
+		/* what cannot be written directly after all is written buffered from now on */
+		s->dev.fd = s->fd;
+		io->direct = false;
+		blkio_queue(io->pager->io, req);
+		return;
+	}
 	if (res != 0)
 		snapshot_fail(s, res);
 	if (io->n != 0)
@@ -284,6 +291,7 @@ void snapshot_write(struct pager *p, struct snapshot *s, struct snap_io *io, voi
 		    uint64_t len, uint64_t off)
 {
 	io->iov = (struct iovec){mem, len};
+	io->direct = s->dev.fd != s->fd;
 	io->req.dev = &s->dev;
 	io->req.op = BLK_WRITE;
 	io->req.off = off;

@@ -45,6 +45,7 @@ struct snap_io {
 	uint64_t index;	      /* reads: of the first page */
 	uint32_t cell, n;     /* n 0: of a table */
 	swp_t swp;	      /* reads */
+	bool direct;	      /* writes: begun past the kernel's cache */
 	struct iovec iov;
 };
 

@@ -35,7 +35,8 @@ struct scene {
 	enum fl_wp wp;
 	struct injection in;
 	enum io_kind io;
-	bool image; /* of the image, not of an area */
+	bool image;  /* of the image, not of an area */
+	bool direct; /* only what goes past the kernel's cache */
 	enum blk_op op;
 	long err;
 	unsigned long nth;
@@ -51,6 +52,8 @@ static bool due(enum blk_op op, const struct blk_dev *dev)
 
 	if (!__atomic_load_n(&snapping, __ATOMIC_RELAXED) || op != now->op ||
 	    now->image != (strcmp(dev->name, "image") == 0))
+		return false;
+	if (now->direct && !(sys_bare(SYS_fcntl, dev->fd, F_GETFL, 0, 0, 0, 0) & O_DIRECT))
 		return false;
 	n = __atomic_add_fetch(&report->attempts[op == BLK_READ ? 0 : 1], 1, __ATOMIC_RELAXED);
 	if (n != now->nth && !(now->persist && n > now->nth))
@@ -242,6 +245,31 @@ static void image_writes_fail(void **state)
 			}
 	assert_true(seen_hits > 20);
 	assert_true(seen_refusals > 10);
+}
+
+/* A file system that opens a file for direct writes may refuse each of them: then it is buffered. */
+static void direct_image_writes_fail(void **state)
+{
+	(void)state;
+	seen_hits = seen_refusals = 0;
+	for (unsigned engine = FL_ENGINE_URING; engine <= FL_ENGINE_SYNC; engine++)
+		for (unsigned long nth = 1; nth <= 11; nth += 10) {
+			const struct scene s = {
+				.engine = (enum fl_engine)engine,
+				.in = {.row = -1},
+				.io = IO_ERROR,
+				.image = true,
+				.direct = true,
+				.op = BLK_WRITE,
+				.err = -EINVAL,
+				.nth = nth,
+				.persist = true,
+			};
+
+			one(&s, "a direct write of the image");
+		}
+	assert_int_equal(seen_hits, 4);
+	assert_int_equal(seen_refusals, 0);
 }
 
 static void area_reads_fail(void **state)
@@ -739,6 +767,7 @@ int main(void)
 		cmocka_unit_test(refused_beside_a_sync),
 		cmocka_unit_test(beside_a_call_of_another_pager),
 		cmocka_unit_test(image_writes_fail),
+		cmocka_unit_test(direct_image_writes_fail),
 		cmocka_unit_test(area_reads_fail),
 		cmocka_unit_test(calls_fail),
 	};
