@@ -1187,7 +1187,11 @@ void cache_synced(struct pagecache *pc, bool durable)
 
 /* ---- its size ---- */
 
-/* Private mappings that have the page as the file's, and not written since, forget it. */
+/*
+ * The file ends elsewhere in the page, or behind it: private mappings that have it as the file's,
+ * and not written since, forget it.  What fl_sync() has taken is no longer all there is of it to
+ * write: it stays changed.
+ */
 static void drop_private_clean(struct pagecache *pc, uint64_t page)
 {
 	struct mm *mm = pc->mm;
@@ -1200,8 +1204,11 @@ static void drop_private_clean(struct pagecache *pc, uint64_t page)
 		if ((r->flags & REGION_SHARED) || !cache_part(r, page, 1, &vpn, &part))
 			continue;
 		pte = pte_get(&mm->ptes, vpn);
-		if (pte_state(pte) == PTE_PRESENT && (pte & PTE_WP) && pte_swp(pte) == SWP_NONE &&
-		    !sys_err(SYS3(madvise, addr_of(vpn), PAGE_SIZE, MADV_DONTNEED_LOCKED)))
+		if (pte & PTE_SYNC)
+			pte_set_bits(&mm->ptes, vpn, 0, PTE_SYNC);
+		else if (pte_state(pte) == PTE_PRESENT && (pte & PTE_WP) &&
+			 pte_swp(pte) == SWP_NONE &&
+			 !sys_err(SYS3(madvise, addr_of(vpn), PAGE_SIZE, MADV_DONTNEED_LOCKED)))
 			pte_set(&mm->ptes, vpn, 0);
 	}
 }

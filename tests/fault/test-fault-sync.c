@@ -5,6 +5,8 @@
  */
 #include "drive.h"
 
+#include "blkio.h"
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -96,9 +98,63 @@ static void shorter_while_it_is_gathered(void **state)
 	run(play_shorter);
 }
 
+/* ---- longer ---- */
+
+static bool write_began; /* atomic: of the tail, with the size of then */
+
+static long write_begins(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
+{
+	(void)dev;
+	(void)off;
+	if (op == BLK_WRITE && len == 100)
+		__atomic_store_n(&write_began, true, __ATOMIC_RELEASE);
+	return 0;
+}
+
+/* On the thread that calls fl_sync(), between two of its steps. */
+static long mask_lengthens(long how, long set, long old, long size, long e, long f)
+{
+	if (__atomic_load_n(&write_began, __ATOMIC_ACQUIRE) && now.calls++ == 0 &&
+	    fl_ftruncate(now.fl, now.fd, PG) != 0)
+		wrong("fl_ftruncate");
+	return now.fn(how, set, old, size, e, f);
+}
+
+static void play_longer(void *arg)
+{
+	static char bytes[PG];
+
+	(void)arg;
+	blkio_inject = write_begins;
+	open_held(1, 100);
+	memset(now.held, 1, 200);
+	now.fn = sys_table[SYSROW_sigprocmask].fn;
+	sys_table[SYSROW_sigprocmask].fn = mask_lengthens;
+	if (fl_sync(now.fl, now.held, PG) != 0)
+		wrong("fl_sync");
+	sys_table[SYSROW_sigprocmask].fn = now.fn;
+	if (now.calls == 0)
+		wrong("the file did not become longer");
+	if (now.held[199] != 1)
+		wrong("what was stored behind the end is lost");
+	if (fl_sync(now.fl, now.held, PG) != 0)
+		wrong("fl_sync");
+	if (pread(now.fd, bytes, PG, 0) != (ssize_t)PG || memcmp(bytes, now.held, PG) != 0)
+		wrong("what was stored behind the end did not reach the file");
+	close_held();
+}
+
+/* What is held behind the end is the file's when it grows, though the tail was just written. */
+static void longer_while_its_tail_is_written(void **state)
+{
+	(void)state;
+	run(play_longer);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(longer_while_its_tail_is_written),
 		cmocka_unit_test(shorter_while_it_is_gathered),
 	};
 
