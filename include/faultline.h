@@ -273,8 +273,8 @@ int fl_backing_open(struct fl *fl, struct fl_backing **out, const struct fl_back
 int fl_backing_file(struct fl *fl, struct fl_backing **out, int fd);
 /**
  * Write what is to be written, wait for it, and end a backing and its threads; the last call on it.
- * 0; -EBUSY: a source that is mapped, which stays open; or an error of writing, after which it is
- * closed all the same.  A mapped file is not written by this.
+ * 0; -EBUSY: a source that is mapped, or that fl_sync() is writing to, which stays open; or an
+ * error of writing, after which it is closed all the same.  A mapped file is not written by this.
  */
 int fl_backing_close(struct fl_backing *backing);
 /**

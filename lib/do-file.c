@@ -714,7 +714,8 @@ long do_backing_close(struct pager *p, struct pagecache *pc)
 			err = cache_write_all(p, pc);
 		pc->handles--;
 	} else {
-		if (pc->users.count != 0)
+		/* more than the backing's own: a fl_sync() of what was mapped has not ended */
+		if (pc->users.count != 0 || pc->handles > 1)
 			return -EBUSY;
 		err = cache_flush(p, pc);
 		cache_free(pc);

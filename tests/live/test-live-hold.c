@@ -589,6 +589,50 @@ static void writes_after_the_copy_stay_held(void **state)
 	memsource_end(s);
 }
 
+struct closer {
+	struct fl_backing *b;
+	int result;
+	bool done; /* atomic */
+};
+
+static void *close_backing(void *arg)
+{
+	struct closer *c = arg;
+
+	c->result = fl_backing_close(c->b);
+	__atomic_store_n(&c->done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void a_source_stays_while_it_is_synced(void **state)
+{
+	struct fl *fl = runtime();
+	struct memsource *s = memsource_new(64, 3);
+	struct fl_backing *b = memsource_open(fl, s, 1);
+	char *p = memsource_map(fl, b, 64, HOLD);
+	struct writer w = {.fl = fl, .mem = p};
+	struct closer c = {.b = b};
+	pthread_t sync, close;
+
+	(void)state;
+	live_fill(p, 0, 64, 4);
+	s->held_write = true;
+	assert_int_equal(pthread_create(&sync, NULL, sync_once, &w), 0);
+	memsource_await(s, &s->writes, 1);
+	assert_int_equal(fl_munmap(fl, p, 64 * PG), 0);
+	assert_int_equal(pthread_create(&close, NULL, close_backing, &c), 0);
+	until(__atomic_load_n(&c.done, __ATOMIC_ACQUIRE));
+	pthread_join(close, NULL);
+	assert_int_equal(c.result, -EBUSY);
+	memsource_set(s, &s->held_write, false);
+	pthread_join(sync, NULL);
+	assert_int_equal(w.wrong, 0);
+	assert_int_equal(live_wrong(s->bytes, 0, 64, 4), 0);
+	assert_int_equal(fl_backing_close(b), 0);
+	assert_int_equal(fl_close(fl), 0);
+	memsource_end(s);
+}
+
 /* ---- when nothing can leave ---- */
 
 static void syncing_needs_no_frame_and_no_slot(void **state)
@@ -764,6 +808,7 @@ int main(void)
 		cmocka_unit_test(pages_are_synced_whole),
 		cmocka_unit_test(pages_that_are_synced_are_touched),
 		cmocka_unit_test(writes_after_the_copy_stay_held),
+		cmocka_unit_test(a_source_stays_while_it_is_synced),
 		cmocka_unit_test(syncing_needs_no_frame_and_no_slot),
 		cmocka_unit_test(a_killed_process_leaves_what_was_synced),
 	};
