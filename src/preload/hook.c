@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -340,7 +341,11 @@ static int serve(struct hook_call *c, long nr)
 		report_exit();
 		return IN_PLACE;
 	case SYS_close:
-		report_closing((int)a[0]);
+		report_closing((unsigned)a[0], (unsigned)a[0]);
+		return IN_PLACE;
+	case SYS_close_range:
+		if (((unsigned)a[2] & CLOSE_RANGE_CLOEXEC) == 0)
+			report_closing((unsigned)a[0], (unsigned)a[1]);
 		return IN_PLACE;
 	default:
 		return IN_PLACE;

@@ -165,6 +165,7 @@ static const struct wrapper {
 	{"_exit", SYS_exit_group, 96, WATCH},
 	{"close", SYS_close, 96, WATCH},
 	{"__close_nocancel", SYS_close, 32, WATCH},
+	{"close_range", SYS_close_range, 96, WATCH},
 	{"clone", SYS_clone3, 8192, THREADS}, /* which has no name of its own */
 	{"sched_getaffinity", SYS_sched_getaffinity, 96, NEAR},
 	{"sched_setaffinity", SYS_sched_setaffinity, 96, NEAR},
@@ -857,6 +858,7 @@ int patch_program(bool watch, char *why, size_t why_size)
 	if (watch) {
 		entry_want(SYS_exit_group);
 		entry_want(SYS_close);
+		entry_want(SYS_close_range);
 	}
 	r = find_sites(watch, &list, why, why_size);
 	if (r != 0)

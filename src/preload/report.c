@@ -5,7 +5,9 @@
  * A process reports in the last moment of its first thread that calls
  * exit_group(2), after everything that the program does at exit.  Programs
  * close standard error before that, so the descriptor is duplicated in the
- * moment in which the program closes it; until then nothing of it shows.
+ * moment in which the program closes it; until then nothing of it shows.  Where
+ * there was none, or where the program closed the duplicate, too, the number is
+ * one of the program's own files by now, perhaps, and nothing is written.
  *
  * Between vfork and exec a child runs in its parent's memory: the process
  * number tells it apart.
@@ -43,7 +45,7 @@ static struct {
 	pid_t main_pid;
 	pid_t pid;
 	int saved_fd;	       /* the program's standard error, once closed; -1 */
-	struct stat stderr_is; /* at the start; its inode is 0 when there was none */
+	struct stat stderr_is; /* at the start, or once closed; its inode is 0: there is none */
 	bool verify;
 	uint64_t differences; /* atomic: found so far */
 	bool pending;	      /* atomic */
@@ -258,9 +260,27 @@ static void write_all(long fd, const char *p, size_t len)
 	}
 }
 
+static bool is_stderr(int fd)
+{
+	struct stat st;
+
+	return report.stderr_is.st_ino != 0 && !sys_err(SYS2(fstat, fd, &st)) &&
+	       st.st_dev == report.stderr_is.st_dev && st.st_ino == report.stderr_is.st_ino;
+}
+
+/* Whether there is one, and its number is not a file of the program's own by now. */
+static bool has_stderr(void)
+{
+	return is_stderr(report.saved_fd >= 0 ? report.saved_fd : STDERR_FD);
+}
+
+/* What the program put in its place with dup2(2) is the program's standard error as well. */
 static void write_stderr(const char *p, size_t len)
 {
-	write_all(report.saved_fd >= 0 ? report.saved_fd : STDERR_FD, p, len);
+	if (report.saved_fd < 0 && report.stderr_is.st_ino != 0)
+		write_all(STDERR_FD, p, len);
+	else if (has_stderr())
+		write_all(report.saved_fd, p, len);
 }
 
 /* Each difference in a line. */
@@ -324,17 +344,6 @@ void report_verify(void)
 	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 }
 
-/* Whether there is one, and descriptor 2 is not a file of the program's own by now. */
-static bool has_stderr(void)
-{
-	struct stat st;
-
-	if (report.saved_fd >= 0)
-		return true;
-	return report.stderr_is.st_ino != 0 && !sys_err(SYS2(fstat, STDERR_FD, &st)) &&
-	       st.st_dev == report.stderr_is.st_dev && st.st_ino == report.stderr_is.st_ino;
-}
-
 static void summary(struct work *w, const struct verify *v)
 {
 	long fd;
@@ -383,18 +392,21 @@ void report_exit(void)
 	sys_mem_free(w, sizeof(*w));
 }
 
-void report_closing(int fd)
+void report_closing(unsigned first, unsigned last)
 {
 	bool needed = report.verify || (report.where != NULL && strcmp(report.where, "-") == 0);
 	long saved;
 
 	/* where it is not needed: who reads it may wait for its end */
-	if (!needed || fd != STDERR_FD || report.saved_fd >= 0 || SYS0(getpid) != report.pid)
+	if (!needed || first > STDERR_FD || last < STDERR_FD || report.saved_fd >= 0 ||
+	    report.stderr_is.st_ino == 0 || SYS0(getpid) != report.pid)
 		return;
 	saved = sys_bare(SYS_fcntl, STDERR_FD, F_DUPFD_CLOEXEC, SAVED_FD_MIN, 0, 0, 0);
 	if (sys_err(saved)) /* so few are allowed */
 		saved = sys_bare(SYS_fcntl, STDERR_FD, F_DUPFD_CLOEXEC, STDERR_FD + 1, 0, 0, 0);
-	if (!sys_err(saved))
+	if (sys_err(saved) || sys_err(SYS2(fstat, (int)saved, &report.stderr_is)))
+		report.stderr_is.st_ino = 0;
+	else
 		report.saved_fd = (int)saved;
 }
 

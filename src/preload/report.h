@@ -22,8 +22,8 @@ void report_verify(void);
 /* The process ends now. */
 void report_exit(void);
 
-/* The program is about to close fd. */
-void report_closing(int fd);
+/* The program is about to close the descriptors first to last. */
+void report_closing(unsigned first, unsigned last);
 
 /* This is a forked child. */
 void report_forked(void);

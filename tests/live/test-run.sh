@@ -229,6 +229,72 @@ expect 0 sh -c 'exec "$@" 2>&-' sh "$faultline" run --stats="$work/gone/x" -- pe
 	rmdir $ARGV[0]; open(my $f, ">", $ARGV[1]); print $f "mine\n"' "$work/gone" "$work/own"
 [ "$(cat "$work/own")" = mine ] || fail "the program's own file: $(cat "$work/own")"
 
+# Nor the one that goes to standard error: "own FILE BEFORE AFTER" has FILE as its descriptor 2,
+# and before and after that does what the letters say.
+cat >"$work/own.c" <<'END'
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <unistd.h>
+
+static void act(const char *letters)
+{
+	for (; *letters != '\0'; letters++)
+		if (*letters == 'c')
+			close(2);
+		else if (*letters == 'r')
+			close_range(2, 2, 0);
+		else if (*letters == 'f')
+			closefrom(2);
+		else if (*letters == 'x')
+			close_range(2, 2, CLOSE_RANGE_CLOEXEC);
+		else if (*letters == '3')
+			closefrom(3);
+		else if (*letters == 'd')
+			for (int i = 0; i < 200; i++)
+				dup(2);
+}
+
+int main(int argc, char **argv)
+{
+	int fd;
+
+	act(argv[2]);
+	fd = open(argv[1], O_WRONLY | O_CREAT, 0600);
+	if (argc == 5)
+		dup2(fd, 2);
+	else if (fd != 2)
+		return 1;
+	if (write(2, "mine\n", 5) != 5)
+		return 1;
+	act(argv[3]);
+	return 0;
+}
+END
+${FL_CC:-cc} -Wno-unused-result -o "$work/own" "$work/own.c"
+
+# own_says TEXT REDIRECTION BEFORE AFTER [dup2]: what is in FILE but its own line
+own_says() {
+	text=$1 redirection=$2
+	shift 2
+	rm -f "$work/file"
+	expect 0 sh -c "exec \"\$@\" $redirection" sh "$faultline" run --stats -- \
+		"$work/own" "$work/file" "$@"
+	[ "$(sed -e '1{/^mine$/d;}' -e 's/ (process.*//' -e '2q' "$work/file")" = "$text" ] ||
+		fail "own $redirection $*: the file has $(cat "$work/file")"
+}
+own_says '' '2>&-' '' ''
+own_says '' '2>&-' '' c
+own_says '' '' c ''
+summary own
+own_says '' '' r ''
+summary own
+own_says '' '' f ''
+own_says '' '' c3 d
+# but what it put in the place of its standard error is that
+for after in '' c r x; do
+	own_says 'faultline: own' '' '' "$after" dup2
+done
+
 # A summary that nobody reads changes nothing.
 mkfifo "$work/go" "$work/pipe"
 "$faultline" run --stats -- sh -c 'read line; exit 7' <"$work/go" 2>"$work/pipe" &

@@ -705,6 +705,9 @@ static void watched(void *arg)
 	CHECK(hook.last.arg[0] == fd);
 	CHECK(close(fd) == -1 && errno == EBADF);
 	SEEN(SYS_close, fclose(fdopen(dup(0), "r")));
+	fd = dup(0);
+	SEEN(SYS_close_range, CHECK(close_range((unsigned)fd, (unsigned)fd, 0) == 0));
+	SEEN(SYS_close_range, closefrom(fd));
 	hook.last_words = status_of_check == 0 ? "seen\n" : NULL;
 	_exit(23);
 }
