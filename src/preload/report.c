@@ -25,6 +25,7 @@
 #include "sys.h"
 #include "verify.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -253,6 +254,8 @@ static void write_all(long fd, const char *p, size_t len)
 	while (len > 0) {
 		long n = SYS3(write, fd, p, len);
 
+		if (n == -EINTR)
+			continue;
 		if (n <= 0)
 			return;
 		p += n;

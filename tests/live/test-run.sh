@@ -306,6 +306,27 @@ status=0
 wait $! || status=$?
 [ "$status" -eq 7 ] || fail "a summary that nobody reads: status $status instead of 7"
 
+# One that has to wait, and is interrupted by a signal, is written all the same.
+"$faultline" run --stats -- perl -MFcntl -MPOSIX -e '$SIG{ALRM} = sub { };
+	fcntl(STDERR, F_SETFL, O_NONBLOCK);
+	1 while defined syswrite(STDERR, "\n" x 4096);
+	fcntl(STDERR, F_SETFL, 0);
+	POSIX::_exit(0)' 2>"$work/pipe" &
+exec 5<"$work/pipe"
+writes() {
+	grep -q '^1 0x2 ' "/proc/$!/syscall"
+}
+until_so writes
+kill -ALRM $!
+took_signal() {
+	! kill -0 $! 2>/dev/null || grep -q '^ShdPnd:[[:space:]]0*$' "/proc/$!/status"
+}
+until_so took_signal
+cat <&5 >"$work/err"
+exec 5<&-
+wait $!
+summary perl
+
 # --- a fork copies next to nothing of the C library's text: few pages of it are the process's own ---
 
 run 0 -- cat /proc/self/smaps
