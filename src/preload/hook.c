@@ -97,9 +97,10 @@ static int do_fork(struct hook_call *c, long nr)
 	patch_fork_begin(alone);
 	r = mm_fork(hook_mm, nr, c->arg);
 	if (r == 0) {
-		report_forked();
 		if (no_children && !mm_is_armed(hook_mm))
 			hook_mm = NULL;
+		else
+			report_forked();
 	}
 	patch_fork_end(alone, r == 0);
 	SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));

@@ -408,6 +408,10 @@ paged 0 "$habits" starts 24
 run 0 --limit 8M --no-children --stats="$work/stats" -- "$habits" daemon 24
 [ "$(grep -c '^  pages evicted  *[1-9]' "$work/stats")" -ge 2 ] ||
 	fail "a child of a process that was paged already: was not"
+# What a child maps that is not paged is not compared, either.
+run 0 --no-children --verify=1 -- perl -e 'my $x = "x" x 10000000;
+	if (fork) { wait; exit $? >> 8 }
+	undef $x; $SIG{USR1} = "IGNORE"'
 
 # --- under the limit ---
 
