@@ -45,6 +45,9 @@ enum {
 static struct options options;
 static bool new_group; /* --limit-group is on the command line */
 
+/* The last option, where the program may have been meant to be its argument. */
+static const struct option_def *without;
+
 /* FAULTLINE_SWAP, as the command line makes it. */
 static char swap_var[SWAP_VAR_MAX];
 
@@ -222,6 +225,18 @@ static int take(const struct option_def *def, const char *value, char *why, size
 	return r;
 }
 
+/* "--compress lz4 prog" is to compress, and not to run lz4, which many machines have. */
+static bool check_program(const char *name)
+{
+	char why[LOG_LINE_MAX];
+
+	if (without == NULL || strcmp(without->name, "compress") != 0 ||
+	    options_set(&options, without, name, why, sizeof(why)) != 0)
+		return true;
+	cli_usage("run", "write --compress=%s, or -- before a program of that name", name);
+	return false;
+}
+
 /* The index of the program in argv, 0 when there is nothing more to do, -1 after a message. */
 static int parse(int argc, char **argv)
 {
@@ -252,6 +267,7 @@ static int parse(int argc, char **argv)
 			return -1;
 		}
 		def = &option_defs[opt - 256];
+		without = def->optional && optarg == NULL ? def : NULL;
 		if (optarg == NULL)
 			optarg = def->argument == NULL ? yes : none;
 		if (take(def, optarg, why, sizeof(why)) != 0) {
@@ -263,7 +279,9 @@ static int parse(int argc, char **argv)
 		cli_usage("run", "no program is named");
 		return -1;
 	}
-	return optind;
+	if (strcmp(argv[optind - 1], "--") == 0)
+		without = NULL;
+	return check_program(argv[optind]) ? optind : -1;
 }
 
 static bool check_areas(void)
@@ -531,6 +549,10 @@ int cmd_run(int argc, char **argv)
 	warn_left_alone(argv[first]);
 	execvp(argv[first], argv + first);
 	err = errno;
-	cli_error("cannot run '%s': %s", argv[first], strerror(err));
+	if (err == ENOENT && without != NULL)
+		cli_error("cannot run '%s': %s (or write --%s=%s)", argv[first], strerror(err),
+			  without->name, argv[first]);
+	else
+		cli_error("cannot run '%s': %s", argv[first], strerror(err));
 	return err == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUN;
 }

@@ -125,6 +125,23 @@ run 0 --swap "$work/locked" -- true
 
 refuses 127 "cannot run 'no-such-program': No such file" "$faultline" run -- no-such-program
 refuses 127 "cannot run '$work/none'" "$faultline" run -- "$work/none"
+# An argument that an option need not have is behind a '='.
+for which in lz4 zstd none lz4,1M; do
+	refuses 125 "write --compress=$which, or -- before" "$faultline" run --compress $which true
+done
+refuses 127 "cannot run 'lz': No such file or directory (or write --compress=lz)" \
+	"$faultline" run --compress lz true
+refuses 127 "cannot run 'out.txt': No such .* (or write --stats=out.txt)" \
+	"$faultline" run --limit 64M --stats out.txt -- true
+refuses 127 "cannot run '3': No such .* (or write --verify=3)" "$faultline" run --verify 3 true
+refuses 127 "cannot run 'no-such-program': No such file or directory$" \
+	"$faultline" run --stats -- no-such-program
+refuses 127 "cannot run 'no-such-program': No such file or directory$" \
+	"$faultline" run --stats --limit 64M no-such-program
+printf '#!/bin/sh\necho lz4 "$@"\n' >"$work/lz4"
+chmod 755 "$work/lz4"
+(PATH=$work:$PATH run 0 --compress -- lz4 x)
+output 'lz4 x'
 refuses 126 "cannot run '$work': Permission denied" "$faultline" run -- "$work"
 refuses 126 'Permission denied' "$faultline" run -- "$work/empty"
 
