@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <ncurses.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -348,10 +349,19 @@ static void paint(const struct look *l, enum key key)
 	refresh();
 }
 
+/* A terminal that is gone does not let anybody wait for a key. */
+static bool hung_up(void)
+{
+	struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
 static int run_screen(const char *mnt, enum key key, double delay)
 {
 	struct look old, l;
 	int err = look(mnt, NULL, key, &old);
+	bool gone = false;
 	SCREEN *screen;
 	int c = 0;
 
@@ -382,6 +392,9 @@ static int run_screen(const char *mnt, enum key key, double delay)
 			if (c == keys[k].letter)
 				key = (enum key)k;
 		if (c == ERR) {
+			gone = hung_up();
+			if (gone)
+				break;
 			err = look(mnt, &old, key, &l);
 			if (err != 0)
 				break;
@@ -395,6 +408,10 @@ static int run_screen(const char *mnt, enum key key, double delay)
 	endwin();
 	delscreen(screen);
 	free(old.row);
+	if (gone) {
+		cli_error("the terminal is gone");
+		return EXIT_FAILED;
+	}
 	return err == 0 ? EXIT_OK : fail(mnt, err);
 }
 

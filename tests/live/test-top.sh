@@ -9,6 +9,7 @@ export LC_ALL=C.UTF-8 TERM=xterm
 
 finish() {
 	exec 3>&-
+	[ ! -s "$work/top" ] || [ -s "$work/status" ] || kill "$(cat "$work/top")" || true
 	wait
 	remove_work
 }
@@ -108,3 +109,19 @@ timeout 300 script -qec "TERM=none-such '$faultline' top" /dev/null </dev/null >
 [ "$(tr -d '\r' <"$work/out")" = \
 	"faultline: the terminal 'none-such' is not known; --once prints a table" ] ||
 	fail "top on an unknown terminal: not told"
+
+# A terminal that goes, when nobody is sent away by its signal, ends top all the same.
+cat >"$work/hold" <<'END'
+trap '' HUP
+sh -c 'echo $$ >"$1"; exec "$2" top' sh "$1/top" "$2" 2>"$1/err"
+echo $? >"$1/status"
+END
+script -qec "sh '$work/hold' '$work' '$faultline'" /dev/null <"$work/in" >"$work/screen" 2>&1 &
+painted() {
+	grep -aq 'by resident' "$work/screen"
+}
+until_so painted
+kill -KILL $!
+until_so [ -s "$work/status" ]
+[ "$(cat "$work/status")" -eq 1 ] || fail "top without its terminal: status $(cat "$work/status")"
+[ "$(cat "$work/err")" = "faultline: the terminal is gone" ] || fail "top without its terminal: not told"
