@@ -183,7 +183,7 @@ static fuse_ino_t swap_number(const char *name)
 	/* Only what is there gets a number. */
 	if (faccessat(server.store->swap_fd, plain, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
 		return 0;
-	return area_number(plain) == 0 ? 0 : area_number(plain) + (plain[n - s] == '\0' && n > s);
+	return area_number(plain) == 0 ? 0 : area_number(plain) + (n > s && plain[n - s] == '\0');
 }
 
 static fuse_ino_t root_number(const char *name)
