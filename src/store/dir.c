@@ -4,7 +4,7 @@
  *
  * The lock is a flock(2) on one open file description, which the server's
  * processes inherit: it ends with the last of them, however that ends, so a
- * lock that is held always means a server that lives.
+ * lock that one holds alone always means a server that lives.
  */
 #include "store.h"
 
@@ -14,6 +14,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,8 @@
 
 #define VERSION_TEXT "faultline store 1\n"
 #define VERSION_PREFIX "faultline store "
+#define LOOK_TRIES 1000U
+#define LOOK_MS 10
 
 int why_set(struct why *why, int err, const char *fmt, ...)
 {
@@ -227,6 +230,25 @@ static bool read_note(int fd, pid_t *pid, char *mnt)
 	return true;
 }
 
+/*
+ * -EBUSY while there is a server.  Who only looks for one has the lock shared, and for a moment
+ * (store_served()): that is waited for.
+ */
+static int lock_alone(int fd)
+{
+	for (unsigned tries = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (flock(fd, LOCK_SH | LOCK_NB) != 0)
+			return errno == EWOULDBLOCK ? -EBUSY : -errno;
+		flock(fd, LOCK_UN);
+		if (tries == LOOK_TRIES)
+			return -ETIMEDOUT;
+		poll(NULL, 0, LOOK_MS);
+	}
+	return 0;
+}
+
 int store_lock(struct store *s, struct why *why)
 {
 	int fd = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -236,20 +258,22 @@ int store_lock(struct store *s, struct why *why)
 
 	if (fd < 0)
 		return why_set(why, -errno, "%s/lock: %s", s->dir, strerror(errno));
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+	err = lock_alone(fd);
+	if (err == 0) {
 		s->lock_fd = fd;
 		return 0;
 	}
-	err = -errno;
-	if (err != -EWOULDBLOCK)
-		why_set(why, err, "%s/lock: %s", s->dir, strerror(-err));
+	if (err != -EBUSY)
+		why_set(why, err, "%s/lock: %s", s->dir,
+			err == -ETIMEDOUT ? "locked by a process that is no server"
+					  : strerror(-err));
 	else if (read_note(fd, &pid, mnt))
 		why_set(why, err, "%s: already served by process %ld at %s", s->dir, (long)pid,
 			mnt);
 	else
 		why_set(why, err, "%s: already served", s->dir);
 	close(fd);
-	return err == -EWOULDBLOCK ? -EBUSY : err;
+	return err;
 }
 
 int store_lock_note(struct store *s, pid_t pid, const char *mnt, struct why *why)

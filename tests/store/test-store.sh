@@ -105,6 +105,22 @@ echo "something" >"$work/empty/version"
 refuses "its version file says" mount "$work/empty" "$work/mnt"
 ! mounted || fail "a mount is left"
 
+# Who looks at a store does not keep a server away: it waits for that, here until told.
+exec 9<"$work/store/lock"
+flock -s 9
+# shellcheck disable=SC2086
+"$faultline" mount $sandbox "$work/store" "$work/mnt" >"$work/out" 2>"$work/err" 9<&- &
+waits_or_ended() {
+	! kill -0 $! 2>/dev/null || grep -q '^7 0x0 0x0 ' "/proc/$!/syscall"
+}
+until_so waits_or_ended
+flock -u 9
+exec 9<&-
+status=0
+wait $! || status=$?
+[ "$status" -eq 0 ] || fail "mount beside who looks: status $status"
+run 0 umount "$work/mnt"
+
 # --- what is shown ---
 
 mount_store
