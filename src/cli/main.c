@@ -6,10 +6,14 @@
 
 #include "config.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static int cmd_help(int argc, char **argv);
 static int cmd_version(int argc, char **argv);
@@ -127,6 +131,25 @@ static int cmd_version(int argc, char **argv)
 	return EXIT_OK;
 }
 
+/* What a command opens must not get the number of a standard descriptor that is closed. */
+static bool open_standard(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) {
+			cli_error("/dev/null: %s", strerror(errno));
+			return false;
+		}
+	return true;
+}
+
+static int call(const struct command *c, int argc, char **argv)
+{
+	/* a program gets its descriptors as they are */
+	if (c->fn != cmd_run && !open_standard())
+		return EXIT_FAILED;
+	return c->fn(argc, argv);
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *c;
@@ -146,8 +169,8 @@ int main(int argc, char **argv)
 	c = find_command(argv[1]);
 	/* mount.fuse3(8) knows no commands: faultline DIR MNT -o OPTIONS. */
 	if (c == NULL && argc >= 3 && strchr(argv[1], '/') != NULL)
-		return cmd_mount(argc, argv);
+		return call(find_command("mount"), argc, argv);
 	if (c == NULL)
 		return cli_usage("", "there is no command '%s'", argv[1]);
-	return c->fn(argc - 1, argv + 1);
+	return call(c, argc - 1, argv + 1);
 }

@@ -123,6 +123,14 @@ run 0 umount "$work/mnt"
 
 # --- what is shown ---
 
+# Descriptors that are closed at its start are none of the server's.
+# shellcheck disable=SC2086
+for closed in '<&-' '>&-' '2>&-' '<&- >&- 2>&-'; do
+	expect 0 sh -c "exec \"\$@\" $closed" sh "$faultline" mount $sandbox "$work/store" "$work/mnt"
+	mounted || fail "not mounted: $closed"
+	run 0 umount "$work/mnt"
+done
+
 mount_store
 mounted || fail "not mounted"
 [ "$(ls "$work/mnt" | tr '\n' ' ')" = "control files metrics proc socket stats swap " ] || fail "not the tree"
