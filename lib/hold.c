@@ -103,12 +103,8 @@ static void run_written(struct file_io *io, int res)
 	struct hold_run *run = io->waiter;
 	struct pagecache *pc = io->pc;
 
-	if (res == -EINVAL && pc->source == NULL && io->req.dev->fd != pc->fd) {
-		/* what cannot be written directly after all is written buffered from now on */
-		pc->wr.fd = pc->fd;
-		cache_io_restart(io);
+	if (cache_write_refused(io, res))
 		return;
-	}
 	if (res != 0)
 		stat_add(&pc->mm->stats.file_errors, 1);
 	cache_io_end(io);

@@ -1949,6 +1949,8 @@ void cache_start(struct file_io *io)
 	if (io->req.op == BLK_SYNC) {
 		pc->syncing++;
 		io->wrote = pc->wrote;
+	} else if (io->req.op == BLK_WRITE) {
+		io->direct = pc->source == NULL && io->req.dev->fd != pc->fd;
 	}
 	start(io);
 }
@@ -1956,6 +1958,18 @@ void cache_start(struct file_io *io)
 void cache_io_restart(struct file_io *io)
 {
 	start(io);
+}
+
+bool cache_write_refused(struct file_io *io, int res)
+{
+	struct pagecache *pc = io->pc;
+
+	if (res != -EINVAL || !io->direct)
+		return false;
+	pc->wr.fd = pc->fd;
+	io->direct = false;
+	start(io);
+	return true;
 }
 
 void cache_io_end(struct file_io *io)

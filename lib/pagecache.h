@@ -218,7 +218,7 @@ struct file_io {
 	vpn_t vpn;	   /* and where */
 	struct peer *peer; /* in whose memory; NULL: ours */
 	bool write;	   /* it wants to write */
-	bool direct;	   /* a read that began so */
+	bool direct;	   /* a read or write of pages that began so */
 	uint32_t turn;	   /* writes: pc->turns when it began */
 	uint32_t landing;  /* reads: where in landing.h, or LANDING_NONE: in the cache */
 	uint32_t heard;	   /* reads: the touch of the first so many pages is to be heard of */
@@ -420,6 +420,8 @@ uint64_t cache_shrink(struct pager *p, uint64_t want);
 /* Start an I/O whose pager, pc, op, page, n, memory and done are set. */
 void cache_start(struct file_io *io);
 void cache_io_restart(struct file_io *io);
+/* A write has ended so: true, it was refused as a direct one, and begins again, buffered as all from then on. */
+bool cache_write_refused(struct file_io *io, int res);
 void cache_io_end(struct file_io *io);
 
 /* writeback.c */

@@ -109,12 +109,8 @@ static void write_done(struct file_io *io, int res)
 	struct pagecache *pc = io->pc;
 	struct mm *mm = pc->mm;
 
-	if (res == -EINVAL && pc->source == NULL && io->req.dev->fd != pc->fd) {
-		/* what cannot be written directly after all is written buffered from now on */
-		pc->wr.fd = pc->fd;
-		cache_io_restart(io);
+	if (cache_write_refused(io, res))
 		return;
-	}
 	pc->writing[io->turn % 2]--;
 	/* who is away for longer yet finds in the words that it was we who changed the file */
 	if (pc->keep_until != 0)

@@ -151,9 +151,60 @@ static void longer_while_its_tail_is_written(void **state)
 	run(play_longer);
 }
 
+/* ---- direct writes ---- */
+
+static long direct_is_refused(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
+{
+	int flags = (int)sys_bare(SYS_fcntl, dev->fd, F_GETFL, 0, 0, 0, 0);
+
+	(void)off;
+	(void)len;
+	if (op != BLK_WRITE || !(flags & O_DIRECT))
+		return 0;
+	now.calls++;
+	return -EINVAL;
+}
+
+/* Single pages: a write each, all of which are under way when the first is refused. */
+static void play_refused(void *arg)
+{
+	static char bytes[PG];
+	char *shared, *p;
+
+	(void)arg;
+	blkio_inject = direct_is_refused;
+	for (unsigned held = 0; held < 2; held++) {
+		open_held(64, 64 * PG);
+		shared = fl_mmap(now.fl, NULL, 64 * PG, PROT_READ | PROT_WRITE, MAP_SHARED, now.fd,
+				 0);
+		p = held ? now.held : shared;
+		now.calls = 0;
+		for (unsigned i = 0; i < 64; i += 8)
+			memset(p + i * PG, (int)(i + held + 1), PG);
+		if ((held ? fl_sync(now.fl, p, 64 * PG) : fl_msync(now.fl, p, 64 * PG, MS_SYNC)) !=
+		    0)
+			wrong("a file that refuses direct writes was not written, held: %u", held);
+		if (now.calls < 2)
+			wrong("%u direct writes, held: %u", now.calls, held);
+		for (unsigned i = 0; i < 64; i += 8)
+			if (pread(now.fd, bytes, PG, (off_t)(i * PG)) != (ssize_t)PG ||
+			    memcmp(bytes, p + i * PG, PG) != 0)
+				wrong("page %u did not reach the file, held: %u", i, held);
+		close_held();
+	}
+}
+
+/* Where direct writes are refused they are made again, through the kernel's cache. */
+static void direct_writes_that_are_refused(void **state)
+{
+	(void)state;
+	run(play_refused);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(direct_writes_that_are_refused),
 		cmocka_unit_test(longer_while_its_tail_is_written),
 		cmocka_unit_test(shorter_while_it_is_gathered),
 	};
