@@ -28,9 +28,10 @@
 /* The stack where a hook returns; entry.S draws it. */
 #define TRAMPOLINE 152 /* from the trampoline's return to the site's stack */
 
-/* Below the vectors of a frame that is being made: the frame, and the context that enters it. */
+/* Frames that are being made: below the vectors, and what one on top takes beside its vectors. */
 #define FRAME_BELOW 456
-#define CONTEXT_BELOW 800
+#define FURTHER_FRAME 656
+#define CONTEXT_SIZE 304 /* what enters the topmost handler */
 
 /* A trampoline, from where its call returns; patch.c draws it. */
 #define RETURN_TO_SERVED 21    /* the address behind the site's system call */

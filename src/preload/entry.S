@@ -27,12 +27,14 @@
  *
  * The general registers are laid out as struct hook_call (hook.h).
  *
- * A signal that the hook put off (signals.h) is delivered when all vectors are
+ * Signals that the hook put off (signals.h) are delivered when all vectors are
  * the program's again: below struct hook_call come, from the top down,
  *
  *	rbx, r12 to r15, eax	for signal_deliver()
  *	the vectors		as the kernel has them in a signal's frame
- *	a frame, a context	at FRAME_BELOW and CONTEXT_BELOW
+ *	a frame			at FRAME_BELOW
+ *	more frames		of FURTHER_FRAME and vectors, when several signals wait
+ *	a context		which enters the topmost handler
  */
 
 
@@ -158,9 +160,15 @@ signal_waits:
 	xsave64	(%rsp)
 	jmp	2f
 1:	fxsave64 (%rsp)
-2:	lea	-FRAME_BELOW(%rsi), %rdx
-	lea	-CONTEXT_BELOW(%rsi), %rcx
-	mov	%rcx, %rsp
+2:	mov	%fs:STATE_WAITS(%rbx), %eax
+	dec	%eax
+	mov	%fs:STATE_FP_SIZE(%rbx), %rdx
+	add	$FURTHER_FRAME, %rdx
+	imul	%rdx, %rax
+	lea	-(FRAME_BELOW + CONTEXT_SIZE)(%rsi), %rdx
+	sub	%rax, %rdx
+	and	$-16, %rdx
+	mov	%rdx, %rsp
 	call	signal_deliver
 	mov	$SYS_RT_SIGRETURN, %eax
 	syscall

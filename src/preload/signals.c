@@ -4,9 +4,16 @@
  *
  * A hook's end looks at `waits` after it gave up `held` (entry.S): a signal
  * that arrives before is copied and found; one that arrives after, or between,
- * goes straight to the program's handler, as nothing is held any more.  Of one
- * thread at most one signal waits, since it has all others blocked, so they
- * come in the kernel's order.
+ * goes straight to the program's handler, as nothing is held any more.
+ *
+ * Of the signals that wait, the lowest interrupted the hook, and each other one
+ * the one below it: its thunk, signal_arrived(), or the restorer that goes back
+ * to its frame.  The first that is done with going back has all blocked, so
+ * nothing comes on top any more, and the others are done from the top down.  But
+ * each may be interrupted before it has said that it is there, and afterwards.
+ * So they wait in no order; it is found when all of them are done, by stacks:
+ * what a signal is on top of has its frame right above the stack that it
+ * interrupted.
  *
  * Records are given out by an atomic counter and never taken back.  Two
  * threads that want the same one at the same time get one each: harmless.
@@ -19,6 +26,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/ucontext.h>
 
 #define FLAG_SIGINFO 4UL
@@ -32,6 +40,16 @@
 #define FP_LEGACY_SIZE 512U
 #define FP_MAGIC1 0x46505853U
 #define FP_MAGIC2 0x46505845U
+
+#define FP_CONTROL 0x37fU /* where a handler begins; at 0 of fxsave's area */
+#define FP_MXCSR 0x1f80U
+#define FP_MXCSR_AT 24
+#define FP_MXCSR_MASK_AT 28
+
+#define RED_ZONE 128
+
+/* The most of the stack below its frame that a signal takes on its way to `waiting`. */
+#define ARRIVAL_STACK 2048UL
 
 #define PLAIN_FLAGS 0x202UL /* rflags of a program between two instructions */
 
@@ -66,8 +84,7 @@ extern const unsigned char signal_thunks[] __attribute__((visibility("hidden")))
 
 void signal_arrived(int sig, void *info, struct signal_context *context, unsigned index);
 void signal_bus(siginfo_t *info);
-void signal_deliver(const struct program *p, unsigned char *fp, struct signal_frame *here,
-		    struct signal_context *enter);
+void signal_deliver(const struct program *p, unsigned char *fp, struct signal_context *enter);
 
 _Static_assert(offsetof(struct signal_state, held) == STATE_HELD, "entry-offsets.h");
 _Static_assert(offsetof(struct signal_state, waits) == STATE_WAITS, "entry-offsets.h");
@@ -80,9 +97,8 @@ _Static_assert(sizeof(struct signal_context) == 304, "the kernel's ucontext");
 _Static_assert(sizeof(struct signal_frame) == 440, "the kernel's rt_sigframe");
 _Static_assert(FRAME_BELOW >= sizeof(struct signal_frame) && FRAME_BELOW % 16 == 8,
 	       "a function's stack at its entry");
-_Static_assert(CONTEXT_BELOW - FRAME_BELOW >= sizeof(struct signal_context) &&
-		       CONTEXT_BELOW % 16 == 0,
-	       "entry-offsets.h");
+_Static_assert(FURTHER_FRAME >= RED_ZONE + 63 + FRAME_BELOW, "what next_frame() takes");
+_Static_assert(CONTEXT_SIZE >= sizeof(struct signal_context), "entry-offsets.h");
 
 /* ---- actions ---- */
 
@@ -109,7 +125,7 @@ static int record(const struct kernel_action *a)
 
 		/* Acquire: pairs with the release below. */
 		if (__atomic_load_n(&r->handler, __ATOMIC_ACQUIRE) == a->handler &&
-		    r->flags == a->flags && r->mask == a->mask)
+		    r->flags == a->flags && r->mask == a->mask && r->restorer == a->restorer)
 			return (int)i;
 	}
 	if (n >= SIGNAL_RECORDS)
@@ -119,7 +135,8 @@ static int record(const struct kernel_action *a)
 		return -1;
 	signal_records[n].flags = a->flags;
 	signal_records[n].mask = a->mask;
-	/* Release: who finds the handler finds its flags and its mask. */
+	signal_records[n].restorer = a->restorer;
+	/* Release: who finds the handler finds the rest. */
 	__atomic_store_n(&signal_records[n].handler, a->handler, __ATOMIC_RELEASE);
 	return (int)n;
 }
@@ -173,34 +190,97 @@ void signal_bus(siginfo_t *info)
 
 /* ---- a signal in a hook ---- */
 
+static bool is_on(const struct signal_waiting *w, uintptr_t frame)
+{
+	/* in the restorer the stack is above its address, the frame's first word */
+	return frame + sizeof(uint64_t) - w->sp <= ARRIVAL_STACK;
+}
+
+/* To the thread's own pending signals, to come when it has them unblocked. */
+static void queue_again(uint32_t number, const void *info)
+{
+	sys_bare(SYS_rt_tgsigqueueinfo, SYS0(getpid), SYS0(gettid), number, (long)info, 0, 0);
+}
+
+/*
+ * What the processor raised in a hook.  What waits came on top of it, and is
+ * blocked: the handler may jump away, and it comes when that unblocks it.
+ */
+static void raised_by_code(int sig, void *info, void *context, const struct signal_record *r)
+{
+	struct signal_state *s = &signal_state;
+	void (*handler)(int, void *, void *);
+
+	for (uint32_t i = 0; i < s->waits; i++) {
+		struct signal_waiting *w = &s->waiting[i];
+		siginfo_t again = {0};
+
+		memcpy(&again, w->info, sizeof(w->info));
+		queue_again(w->number, &again);
+		w->sp = 0;
+	}
+	s->waits = 0;
+	memcpy(&handler, &r->handler, sizeof(handler));
+	s->held = 0; /* it may jump away */
+	handler(sig, info, context);
+	s->held = 1;
+}
+
+/* There is no room for a signal: what came on top of it takes its place. */
+static void leave_out(int sig, const struct signal_frame *frame)
+{
+	const struct signal_context *c = &frame->context;
+	struct signal_state *s = &signal_state;
+	uint64_t all = ~(uint64_t)0;
+
+	SYS4(sigprocmask, SIG_SETMASK, &all, NULL, sizeof(all));
+	queue_again((uint32_t)sig, frame->info);
+	for (unsigned i = 0; i < SIGNALS_WAITING; i++) {
+		struct signal_waiting *w = &s->waiting[i];
+
+		if (is_on(w, (uintptr_t)frame)) {
+			w->sp = c->reg[REG_RSP];
+			w->mask = c->mask;
+			w->stack = c->stack;
+		}
+	}
+	__atomic_sub_fetch(&s->waits, 1, __ATOMIC_RELAXED);
+}
+
 /* Called by signal_entry while the thread is in a hook; then the frame is gone back to. */
 void signal_arrived(int sig, void *info, struct signal_context *context, unsigned index)
 {
 	struct signal_state *s = &signal_state;
-	const struct signal_record *r = &signal_records[index];
-	struct signal_frame *frame =
+	const struct signal_frame *frame =
 		(void *)((char *)context - offsetof(struct signal_frame, context));
-	uint32_t word;
+	struct signal_waiting *w;
+	uint32_t word, at;
 
 	if ((BIT(sig) & RAISED_BY_CODE) != 0 && ((const siginfo_t *)info)->si_code > 0) {
-		void (*handler)(int, void *, void *);
-
-		memcpy(&handler, &r->handler, sizeof(handler));
-		s->held = 0; /* it may jump away */
-		handler(sig, info, context);
-		s->held = 1;
+		raised_by_code(sig, info, context, &signal_records[index]);
 		return;
 	}
-	s->number = sig;
-	s->record = r;
-	s->frame.restorer = frame->restorer;
-	memcpy(&s->frame.context, context, sizeof(*context));
-	memcpy(s->frame.info, info, sizeof(s->frame.info));
+	/* one instruction: a signal that comes before or behind it takes another place */
+	at = __atomic_fetch_add(&s->waits, 1, __ATOMIC_RELAXED);
+	if (at < SIGNALS_WAITING) {
+		w = &s->waiting[at];
+		w->number = (uint32_t)sig;
+		w->record = index;
+		w->frame = (uintptr_t)frame;
+		w->mask = context->mask;
+		w->stack = context->stack;
+		memcpy(w->info, info, sizeof(w->info));
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		w->sp = context->reg[REG_RSP];
+	} else {
+		leave_out(sig, frame);
+	}
+	/* the same in all of a thread's frames: one that comes between writes it again */
+	memcpy(&s->context, context, sizeof(*context));
 	memcpy(s->fp_words, (const char *)context->fp + FP_WORDS_AT, sizeof(s->fp_words));
 	memcpy(&word, s->fp_words, sizeof(word));
 	s->xfeatures = word == FP_MAGIC1 ? s->fp_words[1] : 0;
 	s->fp_size = word == FP_MAGIC1 ? s->fp_words[0] >> 32 : FP_LEGACY_SIZE;
-	s->waits = 1;
 	context->mask = ~(uint64_t)0;
 }
 
@@ -245,49 +325,123 @@ static bool on_alternate(const struct signal_record *r, const struct signal_stac
 	return (st->flags & STACK_AUTODISARM) != 0 || sp <= st->sp || sp - st->sp > st->size;
 }
 
-/*
- * Called by entry.S where a hook returns with a signal waiting.  `fp` holds the
- * program's vectors, with room for a frame (`here`) and a context (`enter`) below.
- * The thread then makes rt_sigreturn(2) with `enter`, which starts the handler
- * as the kernel would.
- */
-void signal_deliver(const struct program *p, unsigned char *fp, struct signal_frame *here,
-		    struct signal_context *enter)
+/* What the kernel puts around the vectors of a frame. */
+static void finish_vectors(unsigned char *fp)
 {
-	struct signal_state *s = &signal_state;
-	const struct signal_record *r = s->record;
-	const struct signal_stack *st = &s->frame.context.stack;
-	struct signal_frame *f = here;
-	uint64_t mask = s->frame.context.mask;
+	const struct signal_state *s = &signal_state;
 	const uint32_t magic2 = FP_MAGIC2;
-	bool alternate;
 
 	memcpy(fp + FP_WORDS_AT, s->fp_words, sizeof(s->fp_words));
 	if (s->xfeatures != 0)
 		memcpy(fp + s->fp_size - sizeof(magic2), &magic2, sizeof(magic2));
-	alternate = on_alternate(r, st, (uintptr_t)&p->ret + TRAMPOLINE);
-	if (alternate) {
-		unsigned char *to = (unsigned char *)((st->sp + st->size - s->fp_size) & ~63UL);
+}
 
-		memcpy(to, fp, s->fp_size);
-		fp = to;
-		f = (struct signal_frame *)(void *)(to - FRAME_BELOW);
+/* The vectors with which a handler begins; `like` has the processor's own word. */
+static void initial_vectors(unsigned char *fp, const unsigned char *like)
+{
+	const uint32_t mxcsr = FP_MXCSR;
+	const uint16_t control = FP_CONTROL;
+
+	memset(fp, 0, signal_state.fp_size);
+	memcpy(fp, &control, sizeof(control));
+	memcpy(fp + FP_MXCSR_AT, &mxcsr, sizeof(mxcsr));
+	memcpy(fp + FP_MXCSR_MASK_AT, like + FP_MXCSR_MASK_AT, sizeof(mxcsr));
+	finish_vectors(fp);
+}
+
+static unsigned char *vectors_below(uint64_t sp)
+{
+	return (unsigned char *)((sp - signal_state.fp_size) & ~63UL);
+}
+
+/* Of those that are left, the one that is on top of none of them. */
+static unsigned lowest(uint32_t left)
+{
+	const struct signal_waiting *w = signal_state.waiting;
+	unsigned i, j;
+
+	for (i = 0; i < SIGNALS_WAITING; i++) {
+		if ((left >> i & 1) == 0)
+			continue;
+		for (j = 0; j < SIGNALS_WAITING; j++)
+			if (j != i && (left >> j & 1) != 0 && is_on(&w[i], w[j].frame))
+				break;
+		if (j == SIGNALS_WAITING)
+			return i;
 	}
-	memcpy(f, &s->frame, sizeof(*f));
-	set_registers(f->context.reg, p);
-	f->context.fp = (uintptr_t)fp;
+	return (unsigned)__builtin_ctz(left);
+}
 
-	*enter = f->context;
-	enter->reg[REG_RDI] = (uint64_t)s->number;
+/*
+ * The frame of a signal that interrupts `enter`, which becomes its handler's
+ * entry.  The program's vectors are at `fp`, with room for a frame below; after
+ * the first frame fp is NULL: the handler below has not run yet.
+ */
+static void next_frame(const struct signal_waiting *w, struct signal_context *enter,
+		       unsigned char *fp, const unsigned char *like)
+{
+	const struct signal_record *r = &signal_records[w->record];
+	const struct signal_stack st = enter->stack;
+	uint64_t sp = enter->reg[REG_RSP];
+	bool alternate = on_alternate(r, &st, sp);
+	unsigned char *at = fp;
+	struct signal_frame *f;
+
+	if (alternate)
+		at = vectors_below(st.sp + st.size);
+	else if (fp == NULL)
+		at = vectors_below(sp - RED_ZONE);
+	if (fp == NULL)
+		initial_vectors(at, like);
+	else if (at != fp)
+		memcpy(at, fp, signal_state.fp_size);
+	f = (struct signal_frame *)(void *)(at - FRAME_BELOW);
+	f->restorer = r->restorer;
+	f->context = *enter;
+	f->context.reg[REG_OLDMASK] = enter->mask;
+	f->context.fp = (uintptr_t)at;
+	memset(f->info, 0, sizeof(f->info));
+	memcpy(f->info, w->info, sizeof(w->info));
+
+	enter->reg[REG_RDI] = w->number;
 	enter->reg[REG_RSI] = (uintptr_t)f->info;
 	enter->reg[REG_RDX] = (uintptr_t)&f->context;
 	enter->reg[REG_RAX] = 0;
 	enter->reg[REG_RSP] = (uintptr_t)f;
 	enter->reg[REG_RIP] = r->handler;
 	enter->fp = 0; /* a handler begins with cleared vectors */
-	enter->mask = mask | r->mask | (r->flags & FLAG_NODEFER ? 0 : BIT(s->number));
-	if (alternate && (st->flags & STACK_AUTODISARM) != 0)
+	enter->mask |= r->mask | (r->flags & FLAG_NODEFER ? 0 : BIT(w->number));
+	if ((st.flags & STACK_AUTODISARM) != 0)
 		enter->stack = (struct signal_stack){.flags = STACK_DISABLE};
+}
+
+/*
+ * Called by entry.S where a hook returns with signals waiting.  `fp` holds the
+ * program's vectors, with room for a frame of each below, and for a context
+ * (`enter`).  The thread then makes rt_sigreturn(2) with `enter`, which starts
+ * the topmost handler as the kernel would.
+ */
+void signal_deliver(const struct program *p, unsigned char *fp, struct signal_context *enter)
+{
+	struct signal_state *s = &signal_state;
+	uint32_t left = ((uint32_t)1 << s->waits) - 1;
+	unsigned i = lowest(left);
+	unsigned char *vectors = fp;
+
+	finish_vectors(fp);
+	*enter = s->context;
+	enter->mask = s->waiting[i].mask;
+	enter->stack = s->waiting[i].stack;
+	set_registers(enter->reg, p);
+	for (;;) {
+		next_frame(&s->waiting[i], enter, vectors, fp);
+		s->waiting[i].sp = 0;
+		left &= ~((uint32_t)1 << i);
+		if (left == 0)
+			break;
+		i = lowest(left);
+		vectors = NULL;
+	}
 	s->waits = 0;
 }
 

@@ -20,13 +20,19 @@
  * the one system call that enters the handler is the rt_sigreturn(2) that the
  * program makes anyway for each signal.
  *
+ * The kernel stacks the frames of all signals that are pending, and one more
+ * may come before a thunk's frame is gone back to: several signals wait then,
+ * and as many frames are built, each on the entry of the handler below it.
+ *
  * What the processor raises for an instruction (SIGSEGV and its like) is never
  * put off.
  *
  * Accepted: a program with more different actions than there are records has
  * its signals blocked around each hook from then on, as has one that uses a
  * shadow stack, which no made-up frame can satisfy.  A handler that was set
- * past our hooks (a system call in inline assembly) is not put off.
+ * past our hooks (a system call in inline assembly) is not put off.  What comes
+ * at once beyond SIGNALS_WAITING is queued again, with system calls: its handler
+ * runs before those of the others, unless they block it.
  */
 #ifndef FL_SIGNALS_H
 #define FL_SIGNALS_H
@@ -37,14 +43,15 @@
 #include <stdint.h>
 
 #define SIGNAL_RECORDS SIGNAL_THUNKS
+#define SIGNALS_WAITING 16U /* of one thread.  Many would be a burden to each thread's stack */
 
 /* What the program gave to rt_sigaction(2).  Written once; then `handler`, with release. */
 struct signal_record {
 	uintptr_t handler; /* 0: not set yet.  signals-entry.S knows that it is first */
 	uint64_t flags;
 	uint64_t mask;
-	uint64_t pad; /* to a power of two: signals-entry.S */
-};
+	uint64_t restorer;
+}; /* the size is a power of two: signals-entry.S */
 
 /* As the kernel lays them out. */
 struct signal_stack {
@@ -70,19 +77,30 @@ struct signal_frame {
 	uint64_t info[16];
 };
 
+#define SIGNAL_INFO_WORDS 6 /* of info: what the kernel ever sets; the rest is zero */
+
+struct signal_waiting {
+	uint32_t number;
+	uint32_t record;
+	uintptr_t frame; /* where the kernel had put it */
+	uintptr_t sp;	 /* the stack of what it interrupted; 0: not all of this is set yet */
+	uint64_t mask;	 /* and its mask, and alternate stack */
+	struct signal_stack stack;
+	uint64_t info[SIGNAL_INFO_WORDS];
+};
+
 /*
  * A thread's.  Written by the thread and by the handlers that interrupt it.
  * entry.S and signals-entry.S know the first four by their offsets.
  */
 struct signal_state {
 	uint32_t held;	    /* in a hook: signals wait */
-	uint32_t waits;	    /* one does; then all are blocked */
+	uint32_t waits;	    /* so many do; then all are blocked */
 	uint64_t xfeatures; /* of the kernel's frames: what xsave takes; 0: fxsave */
 	uint64_t fp_size;   /* of their floating-point part */
-	int number;
-	const struct signal_record *record;
-	uint64_t fp_words[6];	   /* the kernel's own in that part */
-	struct signal_frame frame; /* as the kernel made it */
+	uint64_t fp_words[6];	       /* the kernel's own in that part */
+	struct signal_context context; /* of one of the frames: what is alike in all of them counts */
+	struct signal_waiting waiting[SIGNALS_WAITING];
 };
 
 extern __thread struct signal_state signal_state

@@ -37,6 +37,10 @@
 #define CROWD 400U
 #define CROWD_CYCLES 20U
 #define QUEUED 5000U
+#define BATCHES 200U
+#define NUMBERS 8 /* of real-time signals in a batch, and so many of each number */
+#define EACH 3
+#define FLOOD 40 /* of one number: more than may wait */
 
 static char stats[64];
 
@@ -323,6 +327,154 @@ static void subject_state(void)
 	be_interrupted((int)(1U << 31)); /* SS_AUTODISARM */
 }
 
+/* ---- several signals at once ---- */
+
+/*
+ * Another process stops this one, queues a batch, and lets it go on: the kernel
+ * stacks the handlers of all numbers, and the highest runs first.
+ */
+struct batches {
+	uint32_t asked; /* atomic */
+	int numbers, each;
+};
+
+static struct batches *batches;
+static bool first_on_alternate;
+static pid_t queuer;
+static volatile uint32_t arrived; /* handlers that ran */
+static uint32_t program_mxcsr = 0x1f80 | 0x2000;
+static uint16_t program_fcw = 0x37f | 0x400;
+
+static void send_batches(pid_t to)
+{
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		while (get(&batches->asked) <= b)
+			sched_yield();
+		for (uint64_t spin = rnd(2000); spin > 0; spin--)
+			__asm__ volatile("pause");
+		CHECK(kill(to, SIGSTOP) == 0);
+		for (int e = 0; e < batches->each; e++) {
+			int value = (int)b * batches->each + e;
+
+			for (int n = 0; n < batches->numbers; n++)
+				CHECK(sigqueue(to, SIGRTMIN + n,
+					       (union sigval){.sival_int = value}) == 0);
+		}
+		CHECK(kill(to, SIGCONT) == 0);
+	}
+}
+
+/* Memory calls until all of them came, in a program that has modes of its own. */
+static void take_batches(int numbers, int each)
+{
+	const uint32_t size = (uint32_t)(numbers * each);
+	uint64_t *window = map_at(NULL, WINDOW, PROT_NONE);
+	pid_t receiver = getpid();
+	sigset_t mask;
+	int status;
+
+	batches = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(batches != MAP_FAILED);
+	*batches = (struct batches){.numbers = numbers, .each = each};
+	arrived = 0;
+	queuer = fork();
+	CHECK(queuer >= 0);
+	if (queuer == 0) {
+		CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+		send_batches(receiver);
+		_exit(0);
+	}
+	__asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(program_mxcsr), "m"(program_fcw));
+	while (arrived < BATCHES * size) {
+		if (arrived % size == 0)
+			put(&batches->asked, arrived / size + 1);
+		cycle(window, arrived);
+		check_ballast(rnd(BALLAST));
+		CHECK(get_mxcsr() == program_mxcsr && get_fcw() == program_fcw);
+		CHECK(sigprocmask(SIG_BLOCK, NULL, &mask) == 0);
+		for (int s = 1; s < SIGRTMAX; s++)
+			CHECK(sigismember(&mask, s) != 1);
+	}
+	CHECK(waitpid(queuer, &status, 0) == queuer && status == 0);
+	CHECK(arrived == BATCHES * size);
+	CHECK(munmap(batches, PAGE) == 0 && munmap(window, WINDOW * PAGE) == 0);
+}
+
+static void on_batch(int sig, siginfo_t *info, void *context)
+{
+	const uint32_t each = (uint32_t)batches->each, size = (uint32_t)batches->numbers * each;
+	const ucontext_t *uc = context;
+	const int n = sig - SIGRTMIN;
+	const bool above = n > 0; /* the handler of another number, which has not run yet */
+	sigset_t mask;
+	char here;
+
+	CHECK(n == batches->numbers - 1 - (int)(arrived % size / each));
+	CHECK(info->si_signo == sig && info->si_code == SI_QUEUE && info->si_pid == queuer);
+	CHECK(info->si_value.sival_int == (int)(arrived / size * each + arrived % each));
+	CHECK(sigprocmask(SIG_BLOCK, NULL, &mask) == 0);
+	for (int i = 0; i < NUMBERS; i++) {
+		CHECK(sigismember(&mask, SIGRTMIN + i) == (i <= n));
+		CHECK(sigismember(&uc->uc_sigmask, SIGRTMIN + i) == (i < n));
+	}
+	CHECK(!sigismember(&mask, SIGUSR1) && !sigismember(&uc->uc_sigmask, SIGUSR1));
+	CHECK(!above || uc->uc_mcontext.gregs[REG_RDI] == sig - 1);
+	CHECK(get_mxcsr() == 0x1f80 && get_fcw() == 0x37f);
+	CHECK(uc->uc_mcontext.fpregs->mxcsr == (above ? 0x1f80 : program_mxcsr));
+	CHECK(uc->uc_mcontext.fpregs->cwd == (above ? 0x37f : program_fcw));
+	/* those above one that has gone to the alternate stack stay there; the first one disarms it */
+	CHECK((&here >= alternate && &here < alternate + sizeof(alternate)) ==
+	      (first_on_alternate || (above && !disarmed)));
+	if (disarmed && above)
+		CHECK(uc->uc_stack.ss_flags == SS_DISABLE);
+	else
+		CHECK(uc->uc_stack.ss_sp == alternate);
+	arrived++;
+}
+
+/* Every other number asks for the alternate stack. */
+static void stack_batches(int numbers, int stack_flags, bool first_asks)
+{
+	stack_t st = {.ss_sp = alternate, .ss_size = sizeof(alternate), .ss_flags = stack_flags};
+
+	disarmed = stack_flags != 0;
+	first_on_alternate = first_asks;
+	CHECK(sigaltstack(&st, NULL) == 0);
+	for (int n = 0; n < numbers; n++)
+		handle(SIGRTMIN + n, on_batch, (n % 2 == 0) == first_asks ? SA_ONSTACK : 0);
+	take_batches(numbers, EACH);
+}
+
+static void subject_stacked(void)
+{
+	make_ballast();
+	stack_batches(2, 0, true);
+	stack_batches(NUMBERS, 0, false);
+	stack_batches(NUMBERS, (int)(1U << 31), true); /* SS_AUTODISARM */
+	stack_batches(NUMBERS, (int)(1U << 31), false);
+}
+
+static unsigned char flooded[BATCHES * FLOOD];
+
+static void on_flood(int sig, siginfo_t *info, void *context)
+{
+	int value = info->si_value.sival_int;
+
+	(void)sig;
+	(void)context;
+	CHECK(value >= 0 && value < (int)sizeof(flooded) && !flooded[value]);
+	flooded[value] = 1;
+	arrived++;
+}
+
+/* A handler may be interrupted by its own signal: all that are queued are stacked. */
+static void subject_flood(void)
+{
+	make_ballast();
+	handle(SIGRTMIN, on_flood, SA_NODEFER);
+	take_batches(1, FLOOD);
+}
+
 /* ---- cancellation ---- */
 
 static uint32_t rounds; /* atomic */
@@ -362,6 +514,36 @@ static void subject_cancel(void)
 	}
 	for (uint64_t i = 0; i < BALLAST; i++)
 		check_ballast(i);
+}
+
+static void ignore(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	(void)context;
+}
+
+/* Signals of the C library's own, which it waits for, together with one of the program's. */
+static void subject_not_alone(void)
+{
+	pthread_t t;
+	void *result;
+
+	make_ballast();
+	handle(SIGUSR1, ignore, SA_RESTART);
+	for (unsigned i = 0; i < CANCELS; i++) {
+		put(&rounds, 0);
+		CHECK(pthread_create(&t, NULL, be_cancelled, NULL) == 0);
+		while (get(&rounds) < 2)
+			sched_yield();
+		for (unsigned s = 0; s < 20; s++) {
+			CHECK(pthread_kill(t, SIGUSR1) == 0);
+			CHECK(setuid(getuid()) == 0);
+		}
+		CHECK(pthread_kill(t, SIGUSR1) == 0);
+		CHECK(pthread_cancel(t) == 0);
+		CHECK(pthread_join(t, &result) == 0 && result == PTHREAD_CANCELED);
+	}
 }
 
 /* ---- more threads than there are doorbells ---- */
@@ -848,7 +1030,10 @@ static int be_subject(const char *name)
 		{"timer", subject_timer},
 		{"jump", subject_jump},
 		{"state", subject_state},
+		{"stacked", subject_stacked},
+		{"flood", subject_flood},
 		{"cancel", subject_cancel},
+		{"not-alone", subject_not_alone},
 		{"crowd", subject_crowd},
 		{"faults", subject_faults},
 		{"actions", subject_actions},
@@ -957,6 +1142,24 @@ static void how_a_handler_is_entered(void **state)
 	alike("state");
 }
 
+static void several_at_once(void **state)
+{
+	(void)state;
+	alike("stacked");
+}
+
+static void more_at_once_than_may_wait(void **state)
+{
+	(void)state;
+	alike("flood");
+}
+
+static void signals_of_the_c_library_s_own(void **state)
+{
+	(void)state;
+	alike("not-alone");
+}
+
 static void asynchronous_cancellation(void **state)
 {
 	(void)state;
@@ -1021,7 +1224,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_handler_that_allocates),
 		cmocka_unit_test(a_handler_that_jumps_away),
 		cmocka_unit_test(how_a_handler_is_entered),
+		cmocka_unit_test(several_at_once),
+		cmocka_unit_test(more_at_once_than_may_wait),
 		cmocka_unit_test(asynchronous_cancellation),
+		cmocka_unit_test(signals_of_the_c_library_s_own),
 		cmocka_unit_test(more_threads_than_doorbells),
 		cmocka_unit_test(faults_of_the_program_s_own),
 		cmocka_unit_test(actions_are_as_they_were_set),
