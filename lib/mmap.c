@@ -980,14 +980,19 @@ static bool is_worker(uint32_t tid)
 
 struct only {
 	const struct mm *mm;
-	uint32_t self;
+	uint32_t self; /* 0: the first that is found */
 };
 
 static bool is_extra(uint32_t tid, void *arg)
 {
-	const struct only *o = arg;
+	struct only *o = arg;
 
-	return tid == o->self || pager_is(o->mm, tid) || is_worker(tid);
+	if (tid == o->self || pager_is(o->mm, tid) || is_worker(tid))
+		return true;
+	if (o->self != 0)
+		return false;
+	o->self = tid;
+	return true;
 }
 
 bool mm_alone(const struct mm *mm)
@@ -997,7 +1002,36 @@ bool mm_alone(const struct mm *mm)
 	return proc_threads(AT_FDCWD, is_extra, &o);
 }
 
-bool mm_only_thread(const struct mm *mm)
+/* On a pager, for a thread that waits; and exit_group(2) may be forbidden to it, too. */
+static long end_if_alone(struct pager *p, void *status)
 {
-	return mm->pagers_up && mm_alone(mm);
+	struct only o = {.mm = p->mm};
+
+	if (proc_threads(AT_FDCWD, is_extra, &o))
+		SYS1(exit_group, status);
+	return 0;
+}
+
+void mm_exit(struct mm *mm, int status)
+{
+	if (!mm->pagers_up)
+		return;
+	if (mm_is_filtered(mm))
+		hop_run(mm, end_if_alone, (void *)(intptr_t)status);
+	else if (mm_alone(mm))
+		SYS1(exit_group, status);
+}
+
+/* ---- under a filter of the program's ---- */
+
+bool mm_is_filtered(const struct mm *mm)
+{
+	return __atomic_load_n(&mm->choice.filtered, __ATOMIC_RELAXED);
+}
+
+long mm_ask(struct mm *mm, long (*fn)(struct pager *p, void *arg), void *arg)
+{
+	if (!mm_is_filtered(mm))
+		return fn(NULL, arg);
+	return mm->pagers_up ? hop_run(mm, fn, arg) : 0;
 }

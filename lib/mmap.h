@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 struct mm;
+struct pager;
 
 long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int fd, long off);
 /* From byte `off` on, which becomes m->pgoff.  Of a backing: fd -1 and its page cache. */
@@ -66,8 +67,22 @@ bool mm_is_armed(const struct mm *mm);
 /* Whether the caller is the only thread of the process that is no pager. */
 bool mm_alone(const struct mm *mm);
 
-/* The same, where pagers run. */
-bool mm_only_thread(const struct mm *mm);
+/*
+ * exit(2) of the calling thread: that of the only one, as when a function that
+ * clone(3) was given returns, ends the process, and so it must with pagers beside.
+ * Signals are put off.
+ */
+void mm_exit(struct mm *mm, int status);
+
+/* The program has set a seccomp filter: its threads may not make system calls of ours. */
+bool mm_is_filtered(const struct mm *mm);
+
+/*
+ * fn(p, arg), which makes some: under a filter on a pager, with the mm lock held;
+ * arg points to nothing then, and without a pager the result is 0.  Signals are put
+ * off.
+ */
+long mm_ask(struct mm *mm, long (*fn)(struct pager *p, void *arg), void *arg);
 
 /* Arm when what is mapped could pass the limit: after the limit or the regions changed. */
 long mm_arm_if_tight(struct mm *mm);

@@ -72,7 +72,10 @@ static size_t backed(int fd, long off, size_t len)
 	return whole < len ? whole : len;
 }
 
-/* Code that arrives now (dlopen, dlmopen) brings system-call sites of its own. */
+/*
+ * Code that arrives now (dlopen, dlmopen) brings system-call sites of its own.
+ * Under a filter they are left: to patch them takes system calls.
+ */
 static long do_mmap(const long *a)
 {
 	size_t len = (size_t)a[1];
@@ -80,7 +83,7 @@ static long do_mmap(const long *a)
 	long r = mm_mmap(hook_mm, (uintptr_t)a[0], len, prot, flags, fd, a[5]);
 
 	if (!sys_err(r) && (prot & PROT_EXEC) != 0 && (prot & PROT_READ) != 0 &&
-	    (flags & (MAP_ANONYMOUS | MAP_TYPE)) == MAP_PRIVATE)
+	    (flags & (MAP_ANONYMOUS | MAP_TYPE)) == MAP_PRIVATE && !mm_is_filtered(hook_mm))
 		patch_mapping((unsigned char *)r, backed(fd, a[5], len));
 	return r;
 }
@@ -192,29 +195,36 @@ static int do_clone3(struct hook_call *c)
 }
 
 /* Does this pidfd stand for the calling process?  The kernel tells in its fdinfo. */
-static bool is_self(int pidfd)
+static long look_up_self(struct pager *p, void *pidfd)
 {
 	char path[64], text[1024];
 	const char *line;
 	long fd, n, pid = 0;
 
-	if (pidfd == PIDFD_SELF_PROCESS || pidfd == PIDFD_SELF_THREAD)
-		return true;
-	log_format(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	(void)p;
+	log_format(path, sizeof(path), "/proc/self/fdinfo/%d", (int)(intptr_t)pidfd);
 	fd = SYS4(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 	if (sys_err(fd))
-		return false;
+		return 0;
 	n = SYS3(read, fd, text, sizeof(text) - 1);
 	SYS1(close, fd);
 	if (n <= 0)
-		return false;
+		return 0;
 	text[n] = '\0';
 	line = strstr(text, "\nPid:\t");
 	if (line == NULL)
-		return false;
+		return 0;
 	for (line += 6; *line >= '0' && *line <= '9'; line++)
 		pid = pid * 10 + (*line - '0');
 	return pid == SYS0(getpid);
+}
+
+/* Where nobody can look it up, nothing is paged, and the kernel may be left to it. */
+static bool is_self(int pidfd)
+{
+	if (pidfd == PIDFD_SELF_PROCESS || pidfd == PIDFD_SELF_THREAD)
+		return true;
+	return mm_ask(hook_mm, look_up_self, (void *)(intptr_t)pidfd) != 0;
 }
 
 /* As the kernel does it: range by range, the bytes advised so far, else the first error. */
@@ -338,6 +348,9 @@ static int serve(struct hook_call *c, long nr)
 	case SYS_execveat:
 		near_leave(mm);
 		return IN_PLACE;
+	case SYS_exit:
+		mm_exit(mm, (int)a[0]);
+		return IN_PLACE;
 	case SYS_exit_group:
 		report_exit();
 		return IN_PLACE;
@@ -424,14 +437,6 @@ static __attribute__((noinline)) int call_other(struct hook_call *c, long nr)
 		return do_clone(c);
 	case SYS_clone3:
 		return do_clone3(c);
-	case SYS_exit:
-		/*
-		 * exit(2) of the only thread, as when a function that clone(3) was given
-		 * returns, ends the process, and so it must with pagers beside.
-		 */
-		if (mm_only_thread(hook_mm))
-			SYS1(exit_group, c->arg[0]);
-		return IN_PLACE;
 	default:
 		break;
 	}

@@ -13,6 +13,7 @@
 
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
@@ -24,6 +25,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/ucontext.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #define LIMIT "4M"
@@ -951,6 +953,74 @@ static void subject_filter(void)
 	confined_child(FOR_ALL_THREADS, true);
 }
 
+/* What the hooks have to look up is no business of the program's filter. */
+static struct sock_filter with_threads[] = {
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	ALLOW(SYS_mmap),
+	ALLOW(SYS_munmap),
+	ALLOW(SYS_write),
+	ALLOW(SYS_futex),
+	ALLOW(SYS_clone),
+	ALLOW(SYS_process_madvise),
+	ALLOW(SYS_madvise), /* is made in its place */
+	ALLOW(SYS_exit),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+};
+
+static int return_at_once(void *arg)
+{
+	put(arg, 1);
+	return 0;
+}
+
+/* A thread of clone(3)'s, on managed memory, whose end is its return. */
+static void make_bare_thread(void)
+{
+	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+			  CLONE_SYSVSEM | CLONE_CHILD_CLEARTID;
+	char *stack = map_at(NULL, WINDOW, PROT_READ | PROT_WRITE);
+	static uint32_t ran, running;
+
+	put(&ran, 0);
+	put(&running, 1);
+	CHECK(clone(return_at_once, stack + WINDOW * PAGE, flags, &ran, NULL, NULL, &running) > 0);
+	while (get(&running) != 0)
+		syscall(SYS_futex, &running, FUTEX_WAIT, 1, NULL, NULL, 0);
+	CHECK(get(&ran) == 1);
+	CHECK(munmap(stack, WINDOW * PAGE) == 0);
+}
+
+static void subject_filter_and_threads(void)
+{
+	int status, fd, pidfd;
+	struct iovec all;
+	void *code;
+	pid_t pid = fork();
+	long r;
+
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		fd = open(self, O_RDONLY);
+		pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+		CHECK(fd >= 0 && pidfd >= 0);
+		make_ballast();
+		all = (struct iovec){ballast, BALLAST * PAGE};
+		CHECK(confine(with_threads, sizeof(with_threads), BY_PRCTL) == 0);
+		for (unsigned i = 0; i < 20; i++)
+			make_bare_thread();
+		/* as dlopen(3) does */
+		code = mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+		CHECK(code != MAP_FAILED && munmap(code, PAGE) == 0);
+		r = syscall(SYS_process_madvise, pidfd, &all, 1UL, MADV_COLD, 0);
+		CHECK(r == (long)all.iov_len || errno == EPERM);
+		for (uint64_t i = 0; i < BALLAST; i++)
+			check_ballast(i);
+		for (;;)
+			syscall(SYS_exit, 7);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
 /* Growth beyond the limit where no pager can be: ENOMEM, and the rest goes on. */
 static void grow_to_the_end(void)
 {
@@ -1039,6 +1109,7 @@ static int be_subject(const char *name)
 		{"actions", subject_actions},
 		{"actions-after-exec", subject_actions_after_exec},
 		{"filter", subject_filter},
+		{"filter-and-threads", subject_filter_and_threads},
 		{"filter-and-fork", subject_filter_and_fork},
 		{"filter-all-threads", subject_filter_all_threads},
 		{"filter-all-threads-armed", subject_filter_all_threads_armed},
@@ -1185,15 +1256,26 @@ static void actions_are_as_they_were_set(void **state)
 }
 
 /* The summary needs system calls that these filters forbid: they look by themselves. */
-static void strict_filters(void **state)
+static void under_a_filter(const char *subject)
 {
 	static struct outcome o;
 
-	(void)state;
 	for (enum side side = NATIVE; side <= ARMED; side++) {
-		run("filter", side, false, &o);
+		run(subject, side, false, &o);
 		assert_string_equal(o.out, "");
 	}
+}
+
+static void strict_filters(void **state)
+{
+	(void)state;
+	under_a_filter("filter");
+}
+
+static void filters_of_what_hooks_look_up(void **state)
+{
+	(void)state;
+	under_a_filter("filter-and-threads");
 }
 
 static void one_line(const char *subject, const char *text)
@@ -1232,6 +1314,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(faults_of_the_program_s_own),
 		cmocka_unit_test(actions_are_as_they_were_set),
 		cmocka_unit_test(strict_filters),
+		cmocka_unit_test(filters_of_what_hooks_look_up),
 		cmocka_unit_test(a_filter_that_comes_first),
 	};
 	int failed;
