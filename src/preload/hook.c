@@ -10,6 +10,10 @@
  * What is left to the kernel: a clone that shares memory (threads, vfork,
  * posix_spawn), exec, affinities, once nothing of ours shows in them, and
  * whatever only watches.
+ *
+ * Accepted: what the arguments of rt_sigaction(2), clone3(2) and
+ * process_madvise(2) point to is read here as the program itself would read it:
+ * a bad address raises SIGSEGV, where the kernel's answer is EFAULT.
  */
 #include "hook.h"
 
