@@ -94,12 +94,13 @@ struct signal_waiting {
  * entry.S and signals-entry.S know the first four by their offsets.
  */
 struct signal_state {
-	uint32_t held;	    /* in a hook: signals wait */
-	uint32_t waits;	    /* so many do; then all are blocked */
-	uint64_t xfeatures; /* of the kernel's frames: what xsave takes; 0: fxsave */
-	uint64_t fp_size;   /* of their floating-point part */
-	uint64_t fp_words[6];	       /* the kernel's own in that part */
-	struct signal_context context; /* of one of the frames: what is alike in all of them counts */
+	uint32_t held;	      /* in a hook: signals wait */
+	uint32_t waits;	      /* so many do; then all are blocked */
+	uint64_t xfeatures;   /* of the kernel's frames: what xsave takes; 0: fxsave */
+	uint64_t fp_size;     /* of their floating-point part */
+	uint64_t fp_words[6]; /* the kernel's own in that part */
+	/* of one of the frames: what is alike in all of them counts */
+	struct signal_context context;
 	struct signal_waiting waiting[SIGNALS_WAITING];
 };
 

@@ -17,7 +17,7 @@
 /* What everybody knows of a page: in memory of the kernel's. */
 struct shadow {
 	uint32_t stop;
-	uint32_t quiet; /* the server is about to be killed: what follows fails */
+	uint32_t quiet;		/* the server is about to be killed: what follows fails */
 	uint32_t child[OWNERS]; /* that looks around for its parent; 0: none */
 	struct {
 		uint32_t begun, done; /* versions */
