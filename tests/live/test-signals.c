@@ -963,6 +963,7 @@ static struct sock_filter with_threads[] = {
 	ALLOW(SYS_clone),
 	ALLOW(SYS_process_madvise),
 	ALLOW(SYS_madvise), /* is made in its place */
+	ALLOW(SYS_mlock),
 	ALLOW(SYS_exit),
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 };
@@ -1006,6 +1007,8 @@ static void subject_filter_and_threads(void)
 		make_ballast();
 		all = (struct iovec){ballast, BALLAST * PAGE};
 		CHECK(confine(with_threads, sizeof(with_threads), BY_PRCTL) == 0);
+		/* of what is not managed */
+		CHECK(mlock(&status, sizeof(status)) == 0);
 		for (unsigned i = 0; i < 20; i++)
 			make_bare_thread();
 		/* as dlopen(3) does */
