@@ -207,13 +207,13 @@ void sys_mem_nodump(void *p, size_t bytes)
 	sys_bare(SYS_madvise, (long)p, (long)bytes, MADV_DONTDUMP, 0, 0, 0);
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) /* which has mapped the zone for itself */
 /*
  * Where our own memory is.  A program may unmap memory and map something else
  * there with MAP_FIXED, relying on nobody else to map anything meanwhile: a
  * pager that did, where the kernel likes, could find itself overwritten.  So it
  * maps in a zone that the kernel does not choose, whatever the layout, and that
- * the sanitizers' shadows and the common runtimes leave alone; addresses are
+ * the other sanitizers' shadows and the common runtimes leave alone; addresses are
  * not used twice in a long time.
  */
 #define ZONE_START ((uintptr_t)0x200000000000)

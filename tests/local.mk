@@ -60,7 +60,9 @@ unit_tests += tests/unit/test-cli.sh tests/unit/test-symbols.sh tests/unit/test-
 
 if INTERCEPT
 test_programs += tests/unit/test-patch
+if !SANITIZED
 unit_tests += tests/unit/test-patch
+endif
 endif
 
 tests_unit_test_patch_SOURCES = tests/unit/test-patch.c tests/unit/test.h \
@@ -302,7 +304,9 @@ live_tests += tests/live/test-mappings.sh tests/live/test-near.sh tests/live/tes
 live_tests += tests/live/test-group.sh tests/live/test-strangers.sh
 test_programs += tests/live/test-run-files
 live_tests += tests/live/test-run-files tests/live/test-run-conform.sh
+if !SANITIZED
 unit_tests += tests/unit/test-imports.sh
+endif
 live_tests += tests/live/test-top.sh tests/live/test-snapshot-command.sh
 check_PROGRAMS += tests/live/affinity tests/live/deny \
 	tests/live/exec-become tests/live/exec-show tests/live/exec-show-static tests/live/habits \
@@ -347,6 +351,8 @@ tests_live_exec_become_SOURCES = tests/live/exec-become.c
 tests_live_exec_become_LDADD = -lpthread
 tests_live_exec_show_SOURCES = tests/live/exec-show.c
 tests_live_exec_show_static_SOURCES = tests/live/exec-show.c
+# no sanitizer links statically
+tests_live_exec_show_static_CFLAGS = $(AM_CFLAGS) -fno-sanitize=all
 tests_live_exec_show_static_LDFLAGS = $(AM_LDFLAGS) -all-static
 
 tests_live_inline_sites_la_SOURCES = tests/live/inline-sites.c
