@@ -251,16 +251,19 @@ static int open_areas(struct mm *mm)
 		int r;
 
 		for (;;) {
-			uint64_t waited;
+			uint64_t waited = sys_now() - since;
 
 			r = (looked ? swap_on_looked : swap_on)(&mm->swap, &mm->spec[i],
 								mm->opt.swap_dir, &index, why,
 								sizeof(why));
 			if (r != -EBUSY || !(mm->flags & MM_PRELOAD))
 				break;
-			/* while others lock and unlock a line may be missed: one look is enough for yes */
+			/*
+			 * While others lock and unlock a line may be missed: one look is enough for
+			 * yes.  A look may take as long as others are waited for, and what it does
+			 * not find may just have been let go: the last thing is a try.
+			 */
 			ours = ours || was_ours(mm, &mm->spec[i]);
-			waited = sys_now() - since;
 			if (waited > (ours ? BUSY_OURS : BUSY_OTHERS))
 				break;
 			futex_wait(&word, 0, BUSY_PAUSE);
