@@ -1888,7 +1888,7 @@ uint64_t cache_shrink(struct pager *p, uint64_t want)
 {
 	struct mm *mm = p->mm;
 	struct files *f = &mm->files;
-	uint64_t keep = mm->limit / 16;
+	uint64_t keep = mm->limit / 8;
 	uint64_t left;
 
 	if (f->frames == 0)
