@@ -14,6 +14,7 @@
 #include "faultline.h"
 #include "store-wire.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -238,18 +239,44 @@ static long long holds(pid_t pid)
 	return resident < 0 || staged < 0 ? -1 : resident + staged;
 }
 
-static bool stopped(pid_t pid)
+static bool thread_stopped(const char *stat)
 {
-	char path[64], state = 0;
-	FILE *f;
+	FILE *f = fopen(stat, "re");
+	char state = 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	f = fopen(path, "re");
 	if (f == NULL || fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
 		state = 0;
 	if (f != NULL)
 		fclose(f);
 	return state == 'T';
+}
+
+/* All of its threads: that of one says nothing of its pager. */
+static bool stopped(pid_t pid)
+{
+	const struct dirent *e;
+	char path[64 + NAME_MAX];
+	bool all = true;
+	DIR *dp;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dp = opendir(path);
+	assert_non_null(dp);
+	while (all && (e = readdir(dp)) != NULL) {
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/stat", (int)pid, e->d_name);
+		all = thread_stopped(path);
+	}
+	closedir(dp);
+	return all;
+}
+
+/* A process that is sent the signal goes on until it has got it. */
+static void stop(pid_t pid)
+{
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	until(stopped(pid));
 }
 
 static int finish(struct program *p)
@@ -518,7 +545,7 @@ static void swapoff_shows_how_far_it_is(void **state)
 		start(&p[i], in_base("mnt"), "6M", 40, i);
 	for (unsigned i = 0; i < 2; i++)
 		hear(&p[i], "ready");
-	kill(p[0].pid, SIGSTOP);
+	stop(p[0].pid);
 	show(&s, "swapoff", "disk0", NULL);
 	while (bar == NULL || part < 10 || part > 20 || shown_left(&s) < 0) {
 		assert_true(show_more(&s));
@@ -553,10 +580,9 @@ static void limit_shows_how_far_it_is(void **state)
 	serve("");
 	start(&p, in_base("mnt"), "20M", 40, 1);
 	hear(&p, "ready");
-	kill(p.pid, SIGSTOP);
+	stop(p.pid);
 	snprintf(pid, sizeof(pid), "%d", (int)p.pid);
 	snprintf(file, sizeof(file), "mnt/proc/%s/status", pid);
-	until(stopped(p.pid));
 	for (unsigned i = 0; i < sizeof(frames) / sizeof(frames[0]); i++)
 		held += field(file, frames[i]);
 	assert_true(held > 16 * 256);
@@ -577,8 +603,7 @@ static void limit_shows_how_far_it_is(void **state)
 	hear(&p, "ready");
 	child = child_of(&p);
 	until(holds(child) > 16 * 256);
-	kill(child, SIGSTOP);
-	until(stopped(child));
+	stop(child);
 	held = holds(child);
 	snprintf(pid, sizeof(pid), "%d", (int)p.pid);
 	snprintf(file, sizeof(file), "mnt/proc/%s/status", pid);
@@ -614,7 +639,7 @@ static void swapoff_is_given_up(void **state)
 	serve("");
 	start(&p, in_base("mnt"), "6M", 24, 1);
 	hear(&p, "ready");
-	kill(p.pid, SIGSTOP);
+	stop(p.pid);
 	snprintf(line, sizeof(line),
 		 "timeout -s INT 1 '%s/src/cli/faultline' swapoff '%s/mnt' disk0",
 		 build != NULL ? build : ".", base);
@@ -690,7 +715,7 @@ static void the_limit_of_a_group(void **state)
 	snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d 32M", (int)p.pid);
 	must(line);
 	until(holds(child) > 16 * 256);
-	kill(child, SIGSTOP);
+	stop(child);
 	snprintf(line, sizeof(line), "limit \"$BASE/mnt\" %d 16M 2>\"$BASE/err\"", (int)p.pid);
 	assert_int_equal(run_faultline(line), 1);
 	told(&p, "v");
@@ -1147,7 +1172,7 @@ static void a_member_that_spoils_the_map(void **state)
 	}
 	print_message("# %u of 4 came to their end\n", well);
 	clean();
-	assert_int_equal(field("mnt/swap/disk0.stat", "processes"), 0);
+	until(processes("disk0") == 0);
 }
 
 /* --- slow ones --- */
@@ -1275,8 +1300,7 @@ static void too_many_descriptors(void **state)
 	fd = dial();
 	silent = (pid_t)field("mnt/stats", "pid");
 	assert_true(silent > 1);
-	assert_int_equal(kill(silent, SIGSTOP), 0);
-	until(stopped(silent));
+	stop(silent);
 	pid = fork();
 	if (pid == 0)
 		sends_too_many(fd, &at);
@@ -1367,7 +1391,7 @@ static void swapoff_waits_for_a_slow_device(void **state)
 	if (pid == 0)
 		turns_off((int[3]){told[0], told[1], go[0]});
 	assert_int_equal(read(told[0], &c, 1), 1);
-	assert_int_equal(kill(silent, SIGSTOP), 0);
+	stop(silent);
 	assert_int_equal(write(go[1], "g", 1), 1);
 	/* what is measured, not a synchronisation */
 	poll(NULL, 0, 5000);
