@@ -254,7 +254,7 @@ for dump in native managed; do
 	entries 0 24600 | sed 1,5d | head -n "$lines" | cmp - "$work/$dump.body"
 done
 { entries 24000 25000; echo DATA=END; } >"$work/dump"
-twice again timeout 30 mdb_load -f "$work/dump" @/env
+twice again timeout "$hang_seconds" mdb_load -f "$work/dump" @/env
 twice whole mdb_dump -p @/env
 mdb_dump -p "$plain/env" >"$work/native"
 
