@@ -477,6 +477,9 @@ uint32_t crash_synced(ino_t ino)
 bool crash_disarm(void)
 {
 	__atomic_store_n(&crash->kinds, 0, __ATOMIC_SEQ_CST);
+	/* who has come to the point writes half of something first */
+	if (crash->at != 0 && __atomic_load_n(&crash->count, __ATOMIC_SEQ_CST) >= crash->at)
+		until(__atomic_load_n(&crash->killed, __ATOMIC_SEQ_CST) != 0);
 	return __atomic_load_n(&crash->killed, __ATOMIC_SEQ_CST);
 }
 
