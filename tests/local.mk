@@ -502,6 +502,7 @@ fault_programs += tests/fault/test-fault-ahead
 tests_fault_test_fault_ahead_SOURCES = tests/fault/test-fault-ahead.c
 tests_fault_test_fault_ahead_CPPFLAGS = $(test_cppflags)
 tests_fault_test_fault_ahead_LDADD = $(fault_ldadd)
+tests_fault_test_fault_ahead_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=sys_now
 test_programs += $(fault_programs)
 fault_tests += $(fault_programs) $(tier_fault_tests)
 
