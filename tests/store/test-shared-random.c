@@ -17,8 +17,7 @@
 /* What everybody knows of a page: in memory of the kernel's. */
 struct shadow {
 	uint32_t stop;
-	uint32_t quiet;		/* the server is about to be killed: what follows fails */
-	uint32_t child[OWNERS]; /* that looks around for its parent; 0: none */
+	uint32_t quiet; /* the server is about to be killed: what follows fails */
 	struct {
 		uint32_t begun, done; /* versions */
 		uint32_t synced;
@@ -192,16 +191,11 @@ static void fork_one(uint64_t id)
 	if (pid < 0)
 		wrong("fork", 0, 0, 0, (uint64_t)-pid);
 	if (own_sock == spare_sock) {
-		/* pairs with end_all(), which is quiet first and looks for it then */
-		set(&shadow->child[id], (uint32_t)pid);
-		if (get(&shadow->quiet))
-			_exit(0);
 		look_around(id, 20);
 		_exit(0);
 	}
 	if (waitpid((pid_t)pid, &status, 0) != (pid_t)pid || status != 0)
 		wrong("a child", 0, 0, 0, (uint64_t)status);
-	set(&shadow->child[id], 0);
 }
 
 static int64_t torture(uint64_t id, uint64_t seed)
@@ -251,6 +245,18 @@ static void begin_torture(struct process p[OWNERS], uint64_t *seed)
 	}
 }
 
+/* Until a process that is killed has ended, and so has the child that it left, if it left one. */
+static void await_family(int sock)
+{
+	struct pollfd f = {.fd = sock, .events = POLLIN};
+	int64_t r;
+
+	/* the socket ends with the last who has it */
+	do
+		assert_int_equal(poll(&f, 1, HANG_SECONDS * 1000), 1);
+	while (read(sock, &r, sizeof(r)) > 0);
+}
+
 /*
  * With the server they all end, their children, too: these would bring what they have mapped to
  * the next server, where the file is another one.
@@ -260,15 +266,9 @@ static void end_all(struct process p[OWNERS])
 	set(&shadow->quiet, 1);
 	kill_server();
 	for (unsigned k = 0; k < OWNERS; k++) {
-		pid_t child;
-
+		kill(p[k].pid, SIGKILL);
+		await_family(p[k].sock);
 		kill_it(&p[k]);
-		child = (pid_t)get(&shadow->child[k]);
-		/* ours now, unless its parent had waited for it */
-		if (child != 0 && waitpid(child, NULL, WNOHANG) == 0) {
-			kill(child, SIGKILL);
-			assert_int_equal(waitpid(child, NULL, 0), child);
-		}
 	}
 	/* what is not right from here on is said */
 	set(&shadow->quiet, 0);
@@ -294,9 +294,12 @@ static void all_at_once(void **state)
 {
 	struct process p[OWNERS];
 	uint64_t seed = 1, rounds = 12;
+	int *killed;
 
 	(void)state;
 	number_of("FL_STORE_ROUNDS", &rounds);
+	killed = calloc(rounds, sizeof(*killed));
+	assert_non_null(killed);
 	serve("cache=3M");
 	begin_torture(p, &seed);
 	for (uint64_t i = 0; i < rounds; i++) {
@@ -306,6 +309,8 @@ static void all_at_once(void **state)
 		/* so long it lives, unless it finds something wrong */
 		if (poll(&f, 1, (int)(next() % 300)) != 0)
 			fail_msg("seed %lu: process %u has ended", (unsigned long)seed, k);
+		killed[i] = fcntl(p[k].sock, F_DUPFD_CLOEXEC, 3);
+		assert_true(killed[i] >= 0);
 		kill_it(&p[k]);
 		start_mapped(&p[k], 1, STEADY + TAIL);
 		tell(&p[k], (struct order){RUN, k, 0, 0, next()});
@@ -319,6 +324,12 @@ static void all_at_once(void **state)
 			kill_it(&p[i]);
 	}
 	check_shadow("mnt/files/data", true);
+	/* children that were left have the file open */
+	for (uint64_t i = 0; i < rounds; i++) {
+		await_family(killed[i]);
+		close(killed[i]);
+	}
+	free(killed);
 	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
 	check_shadow("store/files/data", true);
 	munmap(shadow, sizeof(*shadow));
