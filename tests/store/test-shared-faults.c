@@ -397,10 +397,13 @@ static void one_that_does_not_go(void **state)
 	check_file("mnt/files/data", 0, 20, 1, 3);
 }
 
-/* The words are locked for a moment, by who answers himself, when the first program maps the file anew. */
+/*
+ * The words are locked for a moment, by who answers himself, when the first program maps the file
+ * anew: while the server tries for the first time, and while the program asks again.
+ */
 static void locked_for_a_moment(void **state)
 {
-	static const uint32_t tries[] = {3, 60};
+	static const uint32_t tries[] = {3, 20};
 	struct process p[2];
 
 	(void)state;
