@@ -1698,7 +1698,8 @@ static void cut_while_it_is_written(void **state)
 	struct process p[2];
 
 	(void)state;
-	start_some(p, 2, SMALL);
+	/* nothing is written before it is slow */
+	start_some(p, 2, LARGE);
 	OK(&p[0], OPEN, 0, 0, 0, 0);
 	for (uint64_t i = 0; i < 2; i++) {
 		const off_t end = (off_t)((300 - 100 * i) * PG + 100);
