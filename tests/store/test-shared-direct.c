@@ -162,7 +162,7 @@ static void what_arrives_is_written_in_the_end(void **state)
 		let_end(&p);
 	} while (too_late());
 	kill_it(&p);
-	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	assert_int_equal(unmount(), 0);
 	assert_is_written();
 	serve(CACHE);
 }
@@ -250,7 +250,7 @@ static void what_arrives_when_servers_have_ended(void **state)
 	kill_server();
 	for (unsigned round = 0; round < 2; round++) {
 		if (round != 0)
-			assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+			assert_int_equal(unmount(), 0);
 		serve(LONG_KEPT);
 		for (unsigned i = 0; i < 2; i++)
 			until(DO(&p[i], TOUCH, PAGES - 1 - 100 * i - 500 * round, 0, 0, 0) == 0);

@@ -330,7 +330,7 @@ static void all_at_once(void **state)
 		close(killed[i]);
 	}
 	free(killed);
-	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	assert_int_equal(unmount(), 0);
 	check_shadow("store/files/data", true);
 	munmap(shadow, sizeof(*shadow));
 	serve(CACHE);
@@ -378,7 +378,7 @@ static void stored_is_kept(void **state)
 		serve("cache=3M");
 		finish(&holder);
 		check_shadow("mnt/files/data", true);
-		assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+		assert_int_equal(unmount(), 0);
 		check_shadow("store/files/data", true);
 		munmap(shadow, sizeof(*shadow));
 		seed += 100;

@@ -59,7 +59,7 @@ static void again(const char *options)
 static void again_in_order(const char *options)
 {
 	/* who comes has the file open for a moment */
-	until(run_faultline("umount \"$BASE/mnt\" 2>/dev/null") == 0);
+	until(unmount() == 0);
 	serve(options);
 }
 
@@ -130,7 +130,7 @@ static void mappings_go_on(void **state)
 	}
 	for (unsigned i = 0; i < 2; i++)
 		finish(&p[i]);
-	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	assert_int_equal(unmount(), 0);
 	check_file("store/files/data", 0, 200, 1, v);
 	check_file("store/files/data", 2000, PAGES - 2000, 1, 1);
 	serve(CACHE);
@@ -599,7 +599,7 @@ static void stored_throughout(void **state)
 	for (unsigned i = 0; i < OWNERS; i++)
 		kill_it(&p[i]);
 	check_shadow("mnt/files/data");
-	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	assert_int_equal(unmount(), 0);
 	check_shadow("store/files/data");
 	munmap(shadow, sizeof(*shadow));
 	serve(CACHE);

@@ -59,7 +59,7 @@ static void a_killed_one_loses_nothing(void **state)
 	check_file("mnt/files/data", 100, 50, 1, 8);
 	check_file("mnt/files/data", 150, 350, 1, 7);
 	check_file("mnt/files/data", 500, PAGES - 500, 1, 1);
-	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	assert_int_equal(unmount(), 0);
 	check_file("store/files/data", 0, 100, 1, 7);
 	check_file("store/files/data", 100, 50, 1, 8);
 	check_file("store/files/data", 150, 350, 1, 7);
@@ -457,7 +457,7 @@ static void shown_in_proc(void **state)
 	/* another server */
 	OK(&child, SHUT, 0, 0, 0, 0);
 	OK(&p[1], SHUT, 0, 0, 0, 0);
-	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	assert_int_equal(unmount(), 0);
 	serve(CACHE);
 	await_paged(&child, 100);
 	shows(&child, at[0], 0, 100, 2, 4);
@@ -733,7 +733,7 @@ static void what_others_changed_is_kept(void **state)
 			assert_memory_equal(buf, was[page], PG);
 		}
 		check_file("mnt/files/data", 5, 1, 1, 9);
-		assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+		assert_int_equal(unmount(), 0);
 	}
 	serve(CACHE);
 }
@@ -792,7 +792,7 @@ static void when_pages_are_written(void **state)
 	/* the last of it may be on its way */
 	until(is_in_file("store/files/data", 0, 10, 11));
 	finish(&p);
-	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	assert_int_equal(unmount(), 0);
 	/* 81 pages of 8192 may wait for an hour, and 82 become 40 or less */
 	serve("cache=32M,dirty_expire=3600,dirty_background=1");
 	start_mapped(&p, 1, 400);
@@ -856,7 +856,7 @@ static void moved_about(void **state)
 	for (unsigned i = 0; i < 2; i++)
 		finish(&p[i]);
 	/* what is no longer mapped is written soon, and before the server ends */
-	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	assert_int_equal(unmount(), 0);
 	check_file("store/files/data", 900, 100, 1, 2);
 	check_file("store/files/data", 1100, 100, 1, 2);
 	check_file("store/files/data", 1200, 100, 1, 3);
@@ -936,7 +936,7 @@ static void a_full_disk(void **state)
 	close(f);
 	for (unsigned i = 0; i < 2; i++)
 		finish(&p[i]);
-	assert_int_equal(run_faultline("umount \"$BASE/mnt\""), 0);
+	assert_int_equal(unmount(), 0);
 	assert_int_equal(umount2(in_base("store/files"), MNT_DETACH), 0);
 	serve(CACHE);
 }
