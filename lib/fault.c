@@ -119,6 +119,9 @@ void fault_defer(struct pager *p, const struct fault *f)
 {
 	struct mm *mm = p->mm;
 
+	/* what others waited for is over: they were answered, or their process has gone */
+	if (mm->ndefer == 0)
+		mm->stuck_since = 0;
 	if (mm->ndefer == DEFER_MAX) {
 		peer_wake(mm, f->peer, vpn_of(f->addr));
 	} else {
