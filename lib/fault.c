@@ -18,9 +18,13 @@
 #include <errno.h>
 #include <signal.h>
 
-/* How long nothing at all can leave before that is taken for the end, ns. */
+/*
+ * How long nothing at all can leave before that is taken for the end, ns; and how often that is
+ * looked at: while the machine stands still nothing is.
+ */
 #define STUCK_FULL 100000000U
 #define STUCK_PINNED 3000000000U
+#define STUCK_LOOKS 16U
 #define STARVED 3000000000U
 
 void fault_wake(struct mm *mm, vpn_t vpn)
@@ -214,8 +218,11 @@ void fault_retry(struct pager *p)
 		return;
 	}
 	/* A pinned frame is let go when its I/O ends: only what lasts counts. */
-	if (mm->stuck_since == 0)
+	if (mm->stuck_since == 0) {
 		mm->stuck_since = sys_now();
-	else if (sys_now() - mm->stuck_since > (mm->swap_full ? STUCK_FULL : STUCK_PINNED))
+		mm->stuck_looks = 0;
+	} else if (++mm->stuck_looks >= STUCK_LOOKS &&
+		   sys_now() - mm->stuck_since > (mm->swap_full ? STUCK_FULL : STUCK_PINNED)) {
 		out_of_memory(mm);
+	}
 }

@@ -169,6 +169,7 @@ struct mm {
 	bool swap_full;	   /* an allocation failed since a slot was last freed */
 	bool oom_said;
 	uint64_t stuck_since; /* fault.c: when a fault last found no frame to take; 0: none */
+	uint32_t stuck_looks; /* and how often since then */
 
 	vpn_t hand;	/* reclaim.c: where the clock goes on */
 	bool balancing; /* reclaim.c: frames are being freed ahead of the faults */
