@@ -280,11 +280,20 @@ static inline bool live_is_out(struct fl *fl, char *mem, size_t n)
 	return out;
 }
 
-/* All n pages leave, into slots, compressed or as words; every write has ended. */
-static inline void live_out(struct fl *fl, char *mem, size_t n)
+/* Advises so; whether all n pages are out. */
+static inline bool live_goes_out(struct fl *fl, char *mem, size_t n)
 {
 	assert_int_equal(fl_madvise(fl, mem, n * PG, MADV_PAGEOUT), 0);
-	until(live_is_out(fl, mem, n));
+	return live_is_out(fl, mem, n);
+}
+
+/*
+ * All n pages leave, into slots, compressed or as words; every write has ended.  A page that
+ * the kernel holds for a moment stays where it is: it is advised again.
+ */
+static inline void live_out(struct fl *fl, char *mem, size_t n)
+{
+	until(live_goes_out(fl, mem, n));
 }
 
 #endif
