@@ -767,25 +767,38 @@ static void on_alarm(int sig)
 	CHECK(alarm_mem[p * WORDS + 5] == word_of(p, 0, 5));
 }
 
+/* The next alarm is asked for when the last one has been: the program goes on in between. */
+static void ask_for_alarm(unsigned long n)
+{
+	struct itimerval soon = {.it_value = {.tv_usec = (suseconds_t)(1 + n * 61 % 300)}};
+	static unsigned long asked_for; /* alarms, one more than there were */
+
+	if (asked_for == alarms + 1)
+		return;
+	asked_for = alarms + 1;
+	CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
+}
+
 /* Handlers that touch a mapping while others come and go. */
 static void subject_signals(void)
 {
-	struct itimerval often = {.it_interval = {.tv_usec = 300}, .it_value = {.tv_usec = 300}};
 	int fd = make_file(N);
 	uint64_t *mem = map(fd, N, RW, MAP_PRIVATE);
 
 	alarm_mem = map(fd, 1000, PROT_READ, MAP_PRIVATE);
 	signal(SIGALRM, on_alarm);
-	CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
 	for (unsigned round = 0; round < 60 || alarms < 50; round++) {
 		uint64_t *part = map(fd, 200, RW, MAP_PRIVATE);
 
 		for (size_t p = 0; p < 200; p += 9) {
+			ask_for_alarm(round + p);
 			put_page(part, p, round + 1);
 			check_page(part, p + 1, 0);
 		}
-		for (size_t p = round * 61 % N; p < N; p += 97)
+		for (size_t p = round * 61 % N; p < N; p += 97) {
+			ask_for_alarm(round + p);
 			put_page(mem, p, 1);
+		}
 		for (size_t p = 0; p < 200; p++)
 			check_page(part, p, p % 9 == 0 ? round + 1 : 0);
 		CHECK(munmap(part, 200 * PAGE) == 0);
