@@ -29,11 +29,11 @@ parallel_setup_cost = 0
 jit = off
 autovacuum = off
 END
-pg_ctl -w -s -t 120 -l server.log start || {
+pg_ctl -w -s -t 300 -l server.log start || {
 	cat server.log >&2
 	exit 1
 }
-trap 'pg_ctl -w -s -m immediate stop' EXIT
+trap 'pg_ctl -w -s -t 300 -m immediate stop' EXIT
 
 sql() {
 	psql -X -q -A -t -v ON_ERROR_STOP=1
@@ -86,12 +86,12 @@ pg_dump -t t --no-owner | wc -l
 
 echo "== again after a stop"
 trap - EXIT
-pg_ctl -w -s -m fast stop
-pg_ctl -w -s -t 120 -l server.log start
-trap 'pg_ctl -w -s -m immediate stop' EXIT
+pg_ctl -w -s -t 300 -m fast stop
+pg_ctl -w -s -t 300 -l server.log start
+trap 'pg_ctl -w -s -t 300 -m immediate stop' EXIT
 echo 'SELECT count(*), sum(k) FROM t' | sql
 trap - EXIT
-pg_ctl -w -s -m fast stop
+pg_ctl -w -s -t 300 -m fast stop
 # a connection that psql has left may be told of the stop
 if grep -E 'PANIC|FATAL|ERROR|terminated by signal|faultline: ' server.log |
 	grep -v 'due to administrator command'; then

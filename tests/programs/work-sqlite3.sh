@@ -9,7 +9,7 @@ rm -f "$db"*
 
 # sql: statements from standard input, with all the memory that they like
 sql() {
-	sqlite3 -bail -cmd '.timeout 60000' -cmd 'PRAGMA cache_size = -65536' \
+	sqlite3 -bail -cmd '.timeout 300000' -cmd 'PRAGMA cache_size = -65536' \
 		-cmd 'PRAGMA temp_store = MEMORY' "$db"
 }
 
