@@ -62,6 +62,8 @@ pid=$!
 exec 6>"$work/go" 5<"$work/said"
 read -r line <&5
 [ "$line" = ready ] || fail "the program said '$line'"
+# in read(2), of which main() is a caller
+until_so grep -q '^0 0x0 ' "/proc/$pid/syscall"
 cat >"$work/commands" <<END
 set pagination off
 source $FL_SRC/dist/faultline-gdb.py
