@@ -47,6 +47,8 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 
 	if (page + pages > CACHE_PAGES_MAX)
 		return -EOVERFLOW;
+	if (!region_can_insert(&mm->regions))
+		return -ENOMEM;
 	if (shared)
 		err = cache_cover(pc, page + pages);
 	if (err != 0)

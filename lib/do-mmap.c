@@ -8,6 +8,8 @@
  * - What is new and cannot be registered or noted, for want of memory, is unmapped again
  *   (-ENOMEM).  What was moved cannot be moved back: registering it is tried again for a
  *   while, then the process ends with one line.
+ * - What is unmapped or mapped over is no region any more: there is memory to forget it before
+ *   the kernel is asked.
  *
  * Locks: the mm lock, held by the caller.
  */
@@ -161,7 +163,8 @@ long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags)
 	uint64_t pages = page_up(len) >> PAGE_SHIFT;
 	long r;
 
-	if (overcommitted(mm, pages, flags) || (prot != PROT_NONE && refused(mm, pages)))
+	if (overcommitted(mm, pages, flags) || (prot != PROT_NONE && refused(mm, pages)) ||
+	    !region_can_insert(&mm->regions))
 		return -ENOMEM;
 	if (flags & MAP_FIXED)
 		share_leave(mm, addr, addr + page_up(len));
@@ -178,6 +181,8 @@ long do_munmap(struct mm *mm, uintptr_t addr, size_t len)
 {
 	long r;
 
+	if (!region_can_remove(&mm->regions, addr, addr + page_up(len)))
+		return -ENOMEM;
 	share_leave(mm, addr, addr + page_up(len));
 	r = SYS2(munmap, addr, len);
 	if (!sys_err(r))

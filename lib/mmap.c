@@ -227,7 +227,9 @@ static long replace(struct mm *mm, uintptr_t addr, size_t len, long nr, const lo
 	long r;
 
 	if (local_begin(mm, &mask)) {
-		r = sys_bare(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+		r = -ENOMEM;
+		if (region_can_remove(&mm->regions, addr, end))
+			r = sys_bare(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 		if (!sys_err(r))
 			do_forget(mm, addr, end);
 		local_end(mm, &mask);
@@ -545,6 +547,14 @@ long mm_brk(struct mm *mm, uintptr_t addr)
 
 /* ---- a call in two halves ---- */
 
+/* Whether what the kernel will have done can be noted; false: that is for who is told so before. */
+static bool can_follow(struct mm *mm, long nr, uintptr_t start, size_t len)
+{
+	if (nr == SYS_mmap)
+		return region_can_insert(&mm->regions);
+	return nr != SYS_munmap || region_can_remove(&mm->regions, start, start + page_up(len));
+}
+
 bool mm_hold(struct mm *mm, long nr, const long a[6])
 {
 	const int special = MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK | MAP_POPULATE | MAP_LOCKED;
@@ -563,7 +573,8 @@ bool mm_hold(struct mm *mm, long nr, const long a[6])
 		return false;
 	lock_take(&mm->lock);
 	if (mm->armed || mm->confined ||
-	    (nr != SYS_mmap && !region_aim(&mm->regions, start, start + page_up(len)))) {
+	    (nr != SYS_mmap && !region_aim(&mm->regions, start, start + page_up(len))) ||
+	    !can_follow(mm, nr, start, len)) {
 		lock_drop(&mm->lock);
 		return false;
 	}

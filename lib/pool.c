@@ -54,6 +54,24 @@ void pool_give(struct pool *p, void *mem, size_t bytes)
 	p->bytes += bytes;
 }
 
+bool pool_have(struct pool *p, unsigned n)
+{
+	const size_t fresh = p->fresh_bytes / p->obj_size;
+	unsigned have = fresh < n ? (unsigned)fresh : n;
+
+	for (void *obj = p->free_list; obj != NULL && have < n; obj = *(void **)obj)
+		have++;
+	if (have == n)
+		return true;
+	/* a new chunk is to have room for all: what is left of the last one is not lost */
+	for (; p->fresh_bytes >= p->obj_size; p->fresh_bytes -= p->obj_size) {
+		*(void **)(void *)p->fresh = p->free_list;
+		p->free_list = p->fresh;
+		p->fresh += p->obj_size;
+	}
+	return pool_grow(p, p->chunk_size) == 0;
+}
+
 void *pool_get(struct pool *p)
 {
 	void *obj = p->free_list;

@@ -11,6 +11,7 @@
 #ifndef FL_POOL_H
 #define FL_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,8 @@ void pool_init(struct pool *p, size_t obj_size, size_t chunk_size);
 /* Begin with memory of the caller's, zeros, which outlives the pool. */
 void pool_give(struct pool *p, void *mem, size_t bytes);
 void pool_fini(struct pool *p);
+/* Whether the next n, far fewer than a chunk has, will be had. */
+bool pool_have(struct pool *p, unsigned n);
 void *pool_get(struct pool *p); /* zeroed; NULL when there is no memory */
 void pool_put(struct pool *p, void *obj);
 

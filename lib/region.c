@@ -479,16 +479,34 @@ static int remove_within(struct region_tree *t, struct region *r, uintptr_t star
 	return 0;
 }
 
+/* Whether removing a range splits a region, of which r is the first that meets it. */
+static bool splits(const struct region_tree *t, const struct region *r, uintptr_t start,
+		   uintptr_t end)
+{
+	const struct region *last = region_find(t, end - 1);
+
+	if (r->start <= start && end <= r->end)
+		return r->start < start && end < r->end;
+	return r->start < start || (last != NULL && last->end > end);
+}
+
+bool region_can_remove(struct region_tree *t, uintptr_t start, uintptr_t end)
+{
+	const struct region *r = region_next(t, start);
+
+	return r == NULL || r->start >= end || !splits(t, r, start, end) || pool_have(&t->pool, 2);
+}
+
 int region_remove(struct region_tree *t, uintptr_t start, uintptr_t end)
 {
-	struct region *spare[2];
+	struct region *spare[2] = {NULL, NULL};
 	struct region *r = region_next(t, start);
 
 	if (r == NULL || r->start >= end)
 		return 0;
 	if (r->start <= start && end <= r->end)
 		return remove_within(t, r, start, end);
-	if (take_spares(t, spare) != 0)
+	if (splits(t, r, start, end) && take_spares(t, spare) != 0)
 		return -ENOMEM;
 	write_begin(t);
 	carve(t, r, start, end, spare);
@@ -518,6 +536,11 @@ static bool grow_into(struct region_tree *t, struct region *below, struct region
 		resize(t, above, start, above->end);
 	write_end(t);
 	return true;
+}
+
+bool region_can_insert(struct region_tree *t)
+{
+	return pool_have(&t->pool, 4);
 }
 
 int region_insert(struct region_tree *t, uintptr_t start, uintptr_t end, int prot, uint32_t flags)

@@ -126,6 +126,11 @@ bool region_overlaps(const struct region_tree *t, uintptr_t start, uintptr_t end
 /* Whether a region of a file holds addr; needs no lock. */
 bool region_is_file(const struct region_tree *t, uintptr_t addr);
 
+/* Whether one range can be inserted wherever it is, and then be removed again: there is memory for that. */
+bool region_can_insert(struct region_tree *t);
+/* Whether that range can be removed. */
+bool region_can_remove(struct region_tree *t, uintptr_t start, uintptr_t end);
+
 /* Replace whatever is in [start, end) by one region.  0 or -ENOMEM (nothing changed). */
 int region_insert(struct region_tree *t, uintptr_t start, uintptr_t end, int prot, uint32_t flags);
 

@@ -625,6 +625,8 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 
 	if (page + pages > CACHE_PAGES_MAX)
 		return -EOVERFLOW;
+	if (!region_can_insert(&mm->regions))
+		return -ENOMEM;
 	if (f->memfd < 0)
 		err = f->stranded ? -ENOTCONN : fetch(mm, f, -1);
 	if (err != 0)

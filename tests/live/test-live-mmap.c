@@ -1024,6 +1024,54 @@ static void a_limit_above_what_is_mapped_arms_nothing(void **state)
 	munmap(b, 64 * MIB);
 }
 
+/* What the kernel takes away or replaces is no region any more, also where there is no memory to note that. */
+static void without_memory_nothing_is_unmapped_in_part(void **state)
+{
+	enum { n = 4000 };
+	struct fl_options o = live_options(64 * MIB);
+	static int result[n];
+
+	(void)state;
+	for (unsigned armed = 0; armed < 2; armed++) {
+		struct fl *fl = armed ? live_armed(&o) : live_open(&o);
+		char *p = live_map(fl, n);
+		unsigned refused = 0;
+		unsigned long vm;
+		FILE *f;
+
+		live_fill(p, 0, n, 3);
+		f = fopen("/proc/self/statm", "re");
+		assert_non_null(f);
+		assert_int_equal(fscanf(f, "%lu", &vm), 1);
+		fclose(f);
+		set_limit_of(RLIMIT_AS, PG);
+		for (size_t i = 1; i < n / 2; i += 2) {
+			result[i] = fl_munmap(fl, p + i * PG, PG);
+			vm -= result[i] == 0;
+		}
+		/* what takes no more than was there is the kernel's to map, and nothing else */
+		set_limit_of(RLIMIT_AS, vm * PG);
+		for (size_t i = n / 2 + 1; i < n; i += 2)
+			result[i] = fl_mmap(fl, p + i * PG, PG, PROT_READ, FIX, -1, 0) == FL_FAILED
+					    ? -errno
+					    : 0;
+		set_limit_of(RLIMIT_AS, RLIM_INFINITY);
+		for (size_t i = 1; i < n; i += 2) {
+			bool gone = i < n / 2 && result[i] == 0;
+
+			assert_true(result[i] == 0 || result[i] == -ENOMEM);
+			assert_int_equal(live_kind(fl, p + i * PG) == FL_PAGE_UNMANAGED, gone);
+			if (result[i] != 0)
+				live_check(p, i, 1, 3);
+			refused += result[i] != 0;
+		}
+		assert_true(refused > 100);
+		assert_int_equal(fl_verify(fl), 0);
+		assert_int_equal(fl_munmap(fl, p, n * PG), 0);
+		assert_int_equal(fl_close(fl), 0);
+	}
+}
+
 static int setup(void **state)
 {
 	char page[PG];
@@ -1050,6 +1098,7 @@ int main(void)
 		cmocka_unit_test(address_space_limit),
 		cmocka_unit_test(data_limit),
 		cmocka_unit_test(locks_up_to_a_gap),
+		cmocka_unit_test(without_memory_nothing_is_unmapped_in_part),
 		cmocka_unit_test(a_terabyte_costs_nothing),
 		cmocka_unit_test(open_refuses_what_cannot_be),
 		cmocka_unit_test(options_of_other_headers),

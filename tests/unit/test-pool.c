@@ -89,6 +89,45 @@ static void no_memory_is_null(void **state)
 	pool_fini(&p);
 }
 
+/* What there is enough of is had, with no memory either; the rest of a chunk is not lost. */
+static void what_is_there_is_had(void **state)
+{
+	sys_fn bare = sys_table[SYSROW_mmap].fn;
+	void *obj[64];
+	struct pool p;
+	unsigned n = 0;
+
+	(void)state;
+	pool_init(&p, 200, 4096);
+	assert_true(pool_have(&p, 4));
+	sys_table[SYSROW_mmap].fn = no_memory;
+	while (pool_have(&p, 4)) {
+		assert_true(pool_have(&p, 1));
+		obj[n] = pool_get(&p);
+		assert_non_null(obj[n++]);
+	}
+	assert_false(pool_have(&p, 4));
+	assert_true(pool_have(&p, 3));
+	assert_true(pool_have(&p, 0));
+	pool_put(&p, obj[--n]);
+	assert_true(pool_have(&p, 4));
+	obj[n++] = pool_get(&p);
+	sys_table[SYSROW_mmap].fn = bare;
+	assert_true(pool_have(&p, 4));
+	sys_table[SYSROW_mmap].fn = no_memory;
+	/* three of the chunk before, and all of the next one */
+	for (unsigned more = 0; more < 3 + (4096 - 16) / 208; more++) {
+		obj[n] = pool_get(&p);
+		assert_non_null(obj[n]);
+		for (unsigned i = 0; i < 200; i++)
+			assert_int_equal(((char *)obj[n])[i], 0);
+		memset(obj[n++], 0x5a, 200);
+	}
+	assert_null(pool_get(&p));
+	sys_table[SYSROW_mmap].fn = bare;
+	pool_fini(&p);
+}
+
 static unsigned long unmapped;
 
 static long count_munmap(long a, long b, long c, long d, long e, long f)
@@ -119,9 +158,8 @@ static void fini_gives_all_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(objects_are_apart),
-		cmocka_unit_test(objects_are_reused),
-		cmocka_unit_test(no_memory_is_null),
+		cmocka_unit_test(objects_are_apart),   cmocka_unit_test(objects_are_reused),
+		cmocka_unit_test(no_memory_is_null),   cmocka_unit_test(what_is_there_is_had),
 		cmocka_unit_test(fini_gives_all_back),
 	};
 
