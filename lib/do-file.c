@@ -88,6 +88,16 @@ static long map_pages(struct mm *mm, uintptr_t addr, size_t len, int prot, int f
 	return err == -EACCES ? err : -ENOMEM;
 }
 
+/* Whether the memfd can have the pages, of a mapping that is not of the memfd as far as the file goes. */
+static bool has_place(struct pagecache *pc, uint64_t page, uint64_t pages, bool shared)
+{
+	uint64_t end = page + pages;
+
+	if (!shared && end > cache_pages(pc))
+		end = cache_pages(pc);
+	return end > CACHE_PAGES_MAX || cache_cover(pc, end) == 0;
+}
+
 long do_mmap_file(struct mm *mm, struct map_file *m, struct hop_slot *caller)
 {
 	bool hold = m->flags & FL_MAP_HOLD;
@@ -128,6 +138,8 @@ long do_mmap_file(struct mm *mm, struct map_file *m, struct hop_slot *caller)
 		rflags |= REGION_LOCKED;
 	if (m->flags & MAP_NORESERVE)
 		rflags |= REGION_NORESERVE;
+	if (!has_place(pc, m->pgoff, page_up(m->len) >> PAGE_SHIFT, rflags & REGION_SHARED))
+		return m->id.tid != 0 ? -ERESTART : -ENOMEM;
 	return map_pages(mm, m->addr, m->len, m->prot, m->flags, pc, m->pgoff, rflags);
 }
 

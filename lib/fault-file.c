@@ -589,6 +589,13 @@ static enum fault_result fault_read(struct pager *p, const struct fault *f, cons
 	struct file_window w = {.from = page, .n = 1};
 	uint32_t first;
 
+	/* the file has grown beyond what RLIMIT_FSIZE lets the memfd have */
+	if (cache_reserve(pc, page) == -EFBIG) {
+		mm_log(mm, FL_LOG_ERROR, "cannot read %s at %lu: %s (SIGBUS)", pc->name,
+		       (unsigned long)(page << PAGE_SHIFT), log_strerror(-EFBIG));
+		file_sigbus(mm, f->peer, vpn_of(f->addr));
+		return FAULT_DONE;
+	}
 	if (!(r->flags & REGION_RANDOM)) {
 		file_stream_miss(&pc->streams, page, &reach, r->flags & REGION_SEQUENTIAL, &w);
 		passed(pc, &w, page);

@@ -79,17 +79,21 @@ char *cache_addr(const struct pagecache *pc, uint64_t page)
 	return chunk_of(pc, page)->alias + (page % CHUNK_PAGES) * PAGE_SIZE;
 }
 
-int cache_cover(struct pagecache *pc, uint64_t pages)
+static long cover(struct pagecache *pc, uint64_t pages)
 {
 	long r;
 
 	if (pages <= pc->memfd_pages)
 		return 0;
 	r = SYS2(ftruncate, pc->memfd, pages << PAGE_SHIFT);
-	if (sys_err(r))
-		return -ENOMEM;
-	pc->memfd_pages = pages;
-	return 0;
+	if (!sys_err(r))
+		pc->memfd_pages = pages;
+	return r;
+}
+
+int cache_cover(struct pagecache *pc, uint64_t pages)
+{
+	return sys_err(cover(pc, pages)) ? -ENOMEM : 0;
 }
 
 static void chunk_free(struct cache_chunk *c)
@@ -106,17 +110,18 @@ static void chunk_free(struct cache_chunk *c)
 int cache_reserve(struct pagecache *pc, uint64_t page)
 {
 	const size_t words = CHUNK_PAGES * sizeof(uint32_t);
-	uint64_t i = page / CHUNK_PAGES;
+	uint64_t i = page / CHUNK_PAGES, end = (i + 1) * CHUNK_PAGES;
 	struct cache_chunk *c;
 	long r;
 
 	if (i >= CACHE_CHUNKS)
 		return -EFBIG;
+	/* no more than the file needs: RLIMIT_FSIZE counts the memfd as a file */
+	r = cover(pc, cache_pages(pc) < end ? cache_pages(pc) : end);
+	if (sys_err(r))
+		return (int)r;
 	if (pc->chunk[i] != NULL)
 		return 0;
-	r = cache_cover(pc, (i + 1) * CHUNK_PAGES);
-	if (r != 0)
-		return (int)r;
 	if (i >= pc->chunks) {
 		/* a server's reach behind all words */
 		r = pc->mm->flags & MM_SERVER ? 0 : SYS2(ftruncate, pc->state_fd, (i + 1) * words);

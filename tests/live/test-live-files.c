@@ -574,6 +574,57 @@ static void what_nobody_maps_is_tried_again(void **state)
 	live_file_end(fd);
 }
 
+static void bound_files(rlim_t most)
+{
+	struct rlimit lim;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &lim), 0);
+	lim.rlim_cur = most;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &lim), 0);
+}
+
+/* RLIMIT_FSIZE bounds the memory that a file's pages are in, too: what fits is mapped as any. */
+static void files_that_the_process_may_not_make(void **state)
+{
+	const size_t n = 300, most = 16 * MIB / PG;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = live_file(n, 3);
+	struct rlimit was;
+	char *p[3];
+
+	(void)state;
+	live_arm(fl);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	bound_files(most * PG);
+	p[0] = map_fd(fl, fd, n, RW, MAP_SHARED);
+	p[1] = map_fd(fl, fd, n, PROT_READ, MAP_PRIVATE);
+	p[2] = map_fd(fl, fd, 2 * most, RW, MAP_PRIVATE);
+	for (unsigned i = 0; i < 3; i++)
+		live_check(p[i], 0, n, 3);
+	live_fill(p[0], 0, n, 4);
+	live_fill(p[2], 0, n, 5);
+	assert_int_equal(fl_msync(fl, p[0], n * PG, MS_SYNC), 0);
+	live_check(p[1], 0, n, 4);
+	live_check(p[2], 0, n, 5);
+	assert_ptr_equal(fl_mmap(fl, NULL, 2 * most * PG, PROT_READ, MAP_PRIVATE, fd, 0),
+			 FL_FAILED);
+	assert_int_equal(errno, ENOMEM);
+	/* what others make of it later raises SIGBUS as long as it does not fit */
+	bound_files(was.rlim_cur);
+	assert_int_equal(ftruncate(fd, (off_t)(2 * most * PG)), 0);
+	bound_files(most * PG);
+	assert_true(live_bus(p[2] + (most + 1) * PG));
+	assert_non_null(strstr(live_text, "cannot read"));
+	assert_ptr_equal(fl_mmap(fl, NULL, 2 * most * PG, RW, MAP_PRIVATE, fd, 0), FL_FAILED);
+	assert_int_equal(errno, ENOMEM);
+	bound_files(was.rlim_cur);
+	until(!live_bus(p[2] + (most + 1) * PG));
+	live_check(p[2], 0, n, 5);
+	assert_int_equal(fl_verify(fl), 0);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
 static void *touch_page(void *arg)
 {
 	return (void *)(uintptr_t)*live_page(arg, 0);
@@ -1701,6 +1752,7 @@ int main(void)
 		cmocka_unit_test(a_bad_sync_is_told_to_all_who_wait),
 		cmocka_unit_test(what_can_never_be_written_is_said),
 		cmocka_unit_test(what_nobody_maps_is_tried_again),
+		cmocka_unit_test(files_that_the_process_may_not_make),
 		cmocka_unit_test(one_read_serves_all),
 		cmocka_unit_test(a_mapping_may_go_while_it_is_read),
 		cmocka_unit_test(arguments_of_sources_are_checked),
