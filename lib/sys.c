@@ -238,7 +238,7 @@ static uintptr_t zone_take(size_t span)
 	return from;
 }
 
-void *sys_mem_map(size_t bytes, int flags, int fd, uint64_t off)
+static long map_at(size_t bytes, int prot, int flags, int fd, uint64_t off)
 {
 	size_t span = ((bytes + 4095) & ~(size_t)4095) + 4096; /* and a page that is not there */
 	long r = -EEXIST;
@@ -246,10 +246,9 @@ void *sys_mem_map(size_t bytes, int flags, int fd, uint64_t off)
 	for (unsigned tries = 0; r == -EEXIST && tries < ZONE_TRIES; tries++) {
 		if (tries != 0)
 			zone_take(ZONE_SKIP);
-		r = SYS6(mmap, zone_take(span), bytes, PROT_READ | PROT_WRITE,
-			 flags | MAP_FIXED_NOREPLACE, fd, off);
+		r = SYS6(mmap, zone_take(span), bytes, prot, flags | MAP_FIXED_NOREPLACE, fd, off);
 	}
-	return sys_err(r) ? NULL : (void *)r;
+	return r;
 }
 
 bool sys_mem_zone(uintptr_t start)
@@ -281,13 +280,23 @@ static long attach_at(int id, size_t bytes)
 	return SYS3(shmat, id, NULL, 0);
 }
 
+static long map_at(size_t bytes, int prot, int flags, int fd, uint64_t off)
+{
+	return SYS6(mmap, 0, bytes, prot, flags, fd, off);
+}
+#endif
+
 void *sys_mem_map(size_t bytes, int flags, int fd, uint64_t off)
 {
-	long r = SYS6(mmap, 0, bytes, PROT_READ | PROT_WRITE, flags, fd, off);
+	long r = map_at(bytes, PROT_READ | PROT_WRITE, flags, fd, off);
 
 	return sys_err(r) ? NULL : (void *)r;
 }
-#endif
+
+long sys_mem_reserve(size_t bytes, int prot, int flags)
+{
+	return map_at(bytes, prot, flags | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
 
 void *sys_mem_alloc(size_t bytes)
 {

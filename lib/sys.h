@@ -88,6 +88,8 @@ void sys_mem_free(void *p, size_t bytes);
 void *sys_mem_shared(size_t bytes);
 /* Memory of our own with the flags of mmap(2), readable and writable. */
 void *sys_mem_map(size_t bytes, int flags, int fd, uint64_t off);
+/* Anonymous private memory among that, which is to become the program's: its address, or -errno. */
+long sys_mem_reserve(size_t bytes, int prot, int flags);
 
 /* A System V segment, among our own memory; NULL when it cannot be had. */
 void *sys_mem_attach(int id, size_t bytes);

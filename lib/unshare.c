@@ -184,9 +184,8 @@ static long put_copies(struct mm *mm, uintptr_t from, const struct region *r, vp
 /* Memory, of which no page is there yet, to take the place of a part of a region; -errno. */
 static long reserve(const struct region *r, size_t len, int prot)
 {
-	const int flags =
-		MAP_PRIVATE | MAP_ANONYMOUS | (r->flags & REGION_NORESERVE ? MAP_NORESERVE : 0);
-	long at = SYS6(mmap, 0, len, prot, flags, -1, 0);
+	/* where the kernel chose the program could map something else meanwhile (sys.c) */
+	long at = sys_mem_reserve(len, prot, r->flags & REGION_NORESERVE ? MAP_NORESERVE : 0);
 
 	if (!sys_err(at))
 		SYS3(madvise, at, len, MADV_DONTFORK);

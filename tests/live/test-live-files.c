@@ -1427,6 +1427,52 @@ static void what_is_behind_the_end_becomes_writable(void **state)
 	live_file_end(fd);
 }
 
+/* A place that the program has just left, and may map anything at. */
+struct place {
+	struct memsource *s;
+	char *at; /* NULL: it is not looked at */
+	bool taken, seen;
+};
+
+static int read_and_look(void *ctx, uint64_t offset, void *buf, size_t length)
+{
+	struct place *place = ctx;
+	unsigned char v;
+
+	if (place->at != NULL) {
+		place->seen = true;
+		place->taken |= mincore(place->at, PG, &v) == 0;
+	}
+	return memsource_read(place->s, offset, buf, length);
+}
+
+/* While it is read what becomes writable takes no address that the kernel would give the program. */
+static void becoming_writable_takes_no_place_of_the_programs(void **state)
+{
+	const size_t n = 64;
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	struct place place = {.s = memsource_new(n, 3)};
+	const struct fl_backing_ops ops = {.size = sizeof(ops), .read = read_and_look};
+	struct fl_backing *b;
+	char *p;
+
+	(void)state;
+	assert_int_equal(fl_backing_open(fl, &b, &ops, &place, n * PG), 0);
+	p = fl_mmap_backing(fl, NULL, n * PG, PROT_READ, MAP_PRIVATE, b, 0);
+	assert_ptr_not_equal(p, FL_FAILED);
+	place.at = mmap(NULL, n * PG, PROT_NONE, ANON, -1, 0);
+	assert_ptr_not_equal(place.at, MAP_FAILED);
+	assert_int_equal(munmap(place.at, n * PG), 0);
+	assert_int_equal(fl_mprotect(fl, p, n * PG, RW), 0);
+	assert_true(place.seen);
+	assert_false(place.taken);
+	live_check(p, 0, n, 3);
+	assert_int_equal(fl_munmap(fl, p, n * PG), 0);
+	assert_int_equal(fl_backing_close(b), 0);
+	assert_int_equal(fl_close(fl), 0);
+	memsource_end(place.s);
+}
+
 static void random_reading_reads_single_pages(void **state)
 {
 	const size_t n = 4 * LIMIT_PAGES;
@@ -1776,6 +1822,7 @@ int main(void)
 		cmocka_unit_test(parts_become_writable_under_readers),
 		cmocka_unit_test(a_page_becomes_writable_under_its_readers),
 		cmocka_unit_test(what_is_behind_the_end_becomes_writable),
+		cmocka_unit_test(becoming_writable_takes_no_place_of_the_programs),
 		cmocka_unit_test(random_reading_reads_single_pages),
 		cmocka_unit_test(single_pages_come_and_go_whole),
 		cmocka_unit_test(a_scan_does_not_push_out_what_is_hot),
