@@ -149,12 +149,12 @@ static long put_empty(struct mm *mm, uintptr_t from, uintptr_t start, size_t len
 	return r;
 }
 
-/* A page of what is reserved for copies becomes such memory. */
-static long be_empty(struct mm *mm, uintptr_t from)
+/* A part of what is reserved for copies becomes such memory. */
+static long be_empty(struct mm *mm, uintptr_t from, size_t len)
 {
-	long r = uffd_unregister(mm->uffd, from, PAGE_SIZE);
+	long r = uffd_unregister(mm->uffd, from, len);
 
-	return r != 0 ? r : SYS3(mprotect, from, PAGE_SIZE, PROT_NONE);
+	return r != 0 ? r : SYS3(mprotect, from, len, PROT_NONE);
 }
 
 /* The same with the bytes of n pages from vpn on, which are cached, and have frames to go to. */
@@ -268,11 +268,14 @@ static long step(struct pager *p, uintptr_t from, uintptr_t at, uintptr_t end,
 	n = vpn_of((r->end < end ? r->end : end) - at);
 	if (page >= cache_pages(pc))
 		cache_look_at_size(pc);
+	/* behind the end there is nothing to be read: all of that at once */
 	if (page >= cache_pages(pc) || tried->reads == READS) {
-		err = be_empty(mm, from);
+		if (page < cache_pages(pc))
+			n = 1;
+		err = be_empty(mm, from, n * PAGE_SIZE);
 		if (!sys_err(err))
-			err = put_empty(mm, from, at, PAGE_SIZE);
-		return err != 0 ? -ENOMEM : 1;
+			err = put_empty(mm, from, at, n * PAGE_SIZE);
+		return err != 0 ? -ENOMEM : (long)n;
 	}
 	run = copyable(p, pc, page, n);
 	if (run != 0) {

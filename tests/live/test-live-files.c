@@ -1427,6 +1427,45 @@ static void what_is_behind_the_end_becomes_writable(void **state)
 	live_file_end(fd);
 }
 
+/* However much that is: nothing is to be read there. */
+static void a_long_mapping_of_a_short_file_becomes_writable(void **state)
+{
+	const size_t n = (256UL << 30) / PG;
+	pid_t pid;
+
+	(void)state;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		struct fl *fl;
+		int fd = live_file(20, 3);
+		size_t page = 3;
+		bool stop = false;
+		struct reader r;
+		char *p;
+
+		test_child();
+		alarm(HANG_SECONDS);
+		fl = runtime(FL_ENGINE_AUTO, 1);
+		p = map_fd(fl, fd, n, PROT_READ, MAP_PRIVATE | MAP_NORESERVE);
+		r = (struct reader){.map = p, .stop = &stop, .page = &page};
+		assert_int_equal(pthread_create(&r.thread, NULL, read_one, &r), 0);
+		assert_int_equal(fl_mprotect(fl, p, n * PG, RW), 0);
+		__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+		pthread_join(r.thread, NULL);
+		assert_int_equal(r.wrong, 0);
+		live_check(p, 0, 20, 3);
+		live_fill(p, 0, 20, 4);
+		live_check(p, 0, 20, 4);
+		assert_true(live_bus(p + (n - 1) * PG));
+		assert_int_equal(fl_verify(fl), 0);
+		assert_int_equal(fl_close(fl), 0);
+		live_file_end(fd);
+		_exit(0);
+	}
+	test_reap(pid);
+}
+
 /* A place that the program has just left, and may map anything at. */
 struct place {
 	struct memsource *s;
@@ -1822,6 +1861,7 @@ int main(void)
 		cmocka_unit_test(parts_become_writable_under_readers),
 		cmocka_unit_test(a_page_becomes_writable_under_its_readers),
 		cmocka_unit_test(what_is_behind_the_end_becomes_writable),
+		cmocka_unit_test(a_long_mapping_of_a_short_file_becomes_writable),
 		cmocka_unit_test(becoming_writable_takes_no_place_of_the_programs),
 		cmocka_unit_test(random_reading_reads_single_pages),
 		cmocka_unit_test(single_pages_come_and_go_whole),
