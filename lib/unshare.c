@@ -11,7 +11,8 @@
  * read zeros, or get SIGSEGV.  So memory with the file's bytes in it comes there by
  * mremap(2), in whose place it is from one moment to the next, a piece at a time: the file
  * is read for that, as far as it is not cached, and the copies are clean.  Where no thread
- * can touch it meanwhile it comes there without a page, and nothing is read.
+ * can touch it meanwhile, and it is not locked, it comes there without a page, and nothing is
+ * read.
  *
  * Invariants.
  * - What has no copy yet maps the cache: a call that fails has changed no page.
@@ -342,7 +343,7 @@ long file_unshare(struct pager *p, uintptr_t start, uintptr_t end)
 		if (stop - at > AT_ONCE)
 			stop = at + AT_ONCE;
 		len = stop - at;
-		copies = r->prot != PROT_NONE && ((r->flags & REGION_LOCKED) || !is_alone(mm));
+		copies = (r->flags & REGION_LOCKED) || (r->prot != PROT_NONE && !is_alone(mm));
 		from = copies ? reserve_copies(mm, r, len) : reserve(r, len, PROT_NONE);
 		if (sys_err(from))
 			return -ENOMEM;

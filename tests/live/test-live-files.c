@@ -1210,6 +1210,12 @@ static void what_is_locked_stays_when_it_becomes_writable(void **state)
 	assert_int_equal(live_stats(fl).file_minor + live_stats(fl).file_major, faults);
 	live_fill(p, 50, 100, 4);
 	live_check(p, 50, 100, 4);
+	/* whether or not it had access before */
+	assert_int_equal(fl_mprotect(fl, p + 160 * PG, 20 * PG, PROT_NONE), 0);
+	assert_int_equal(fl_mprotect(fl, p + 160 * PG, 20 * PG, RW), 0);
+	assert_int_equal(live_count(fl, p + 160 * PG, 20, FL_PAGE_PRESENT), 20);
+	live_check(p, 160, 20, 3);
+	assert_int_equal(live_stats(fl).file_minor + live_stats(fl).file_major, faults);
 	assert_int_equal(fl_munlock(fl, p, n * PG), 0);
 	assert_int_equal(fl_verify(fl), 0);
 	assert_int_equal(fl_close(fl), 0);
