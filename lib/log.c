@@ -186,20 +186,22 @@ static long write_all(int fd, const char *text, size_t len)
 }
 
 /*
- * Write, and keep a SIGPIPE of ours from the program: it is thread-directed,
- * so it can be held back and taken off here, unless one was pending before.
+ * The signals of a write that fails are thread-directed, so they can be held back and
+ * taken off here, unless one was pending before.
  */
-static void write_quietly(int fd, const char *text, size_t len)
+void log_write(int fd, const char *text, size_t len)
 {
-	ksigset pipe_set = KSIG(SIGPIPE), old = 0, pending = 0;
-	long blocked = SYS4(sigprocmask, SIG_BLOCK, &pipe_set, &old, sizeof(old));
+	ksigset set = KSIG(SIGPIPE) | KSIG(SIGXFSZ), old = 0, pending = 0, raised;
+	long blocked = SYS4(sigprocmask, SIG_BLOCK, &set, &old, sizeof(old));
+	struct timespec none = {0, 0};
+	long r;
 
 	SYS2(sigpending, &pending, sizeof(pending));
-	if (write_all(fd, text, len) == -EPIPE && (pending & pipe_set) == 0) {
-		struct timespec none = {0, 0};
-
-		SYS4(sigtimedwait, &pipe_set, NULL, &none, sizeof(pipe_set));
-	}
+	r = write_all(fd, text, len);
+	raised = r == -EPIPE ? KSIG(SIGPIPE) : r == -EFBIG ? KSIG(SIGXFSZ) : 0;
+	raised &= ~pending;
+	if (raised != 0)
+		SYS4(sigtimedwait, &raised, NULL, &none, sizeof(raised));
 	if (blocked == 0)
 		SYS4(sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
 }
@@ -215,7 +217,7 @@ void log_stderr(const char *text, size_t len)
 	long pid = SYS0(getpid), pidfd, fd;
 
 	if (SYS0(gettid) == pid) {
-		write_quietly(STDERR_FD, text, len);
+		log_write(STDERR_FD, text, len);
 		return;
 	}
 	pidfd = SYS2(pidfd_open, pid, 0);
@@ -225,7 +227,7 @@ void log_stderr(const char *text, size_t len)
 	SYS1(close, pidfd);
 	if (sys_err(fd))
 		return;
-	write_quietly((int)fd, text, len);
+	log_write((int)fd, text, len);
 	SYS1(close, fd);
 }
 
@@ -293,7 +295,7 @@ void log_line_own(const struct log_sink *sink, enum fl_log_level level, const ch
 	if (sink->fn != NULL)
 		sink->fn(sink->arg, level, line);
 	else
-		write_quietly(STDERR_FD, text, compose(text, line, n));
+		log_write(STDERR_FD, text, compose(text, line, n));
 }
 
 /*

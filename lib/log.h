@@ -37,7 +37,7 @@ void log_line_own(const struct log_sink *sink, enum fl_log_level level, const ch
 
 /*
  * The same on a thread of the program, by write(2) alone: where a seccomp
- * filter of the program's may allow no more.  A SIGPIPE is then the program's.
+ * filter of the program's may allow no more.  A SIGPIPE or SIGXFSZ is then the program's.
  */
 void log_line_confined(const struct log_sink *sink, enum fl_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -51,6 +51,12 @@ _Noreturn void log_fatal(const char *fmt, ...) __attribute__((format(printf, 1, 
  * for the line and given back.
  */
 void log_stderr(const char *text, size_t len);
+
+/*
+ * All of a text to a file, as far as it can be written; the signals of a broken pipe and
+ * of a file that has its full length (SIGPIPE, SIGXFSZ) are kept from the program.
+ */
+void log_write(int fd, const char *text, size_t len);
 
 /* "No such file or directory" for -ENOENT; never NULL, no locale. */
 const char *log_strerror(int negative_errno);

@@ -25,7 +25,6 @@
 #include "sys.h"
 #include "verify.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -245,24 +244,6 @@ static void compose(struct text *t, const struct fl_stats *s, const struct verif
 	}
 }
 
-/* The process ends in any case: a broken pipe must not make its signal the reason. */
-static void write_all(long fd, const char *p, size_t len)
-{
-	uint64_t broken_pipe = (uint64_t)1 << (SIGPIPE - 1);
-
-	SYS4(sigprocmask, SIG_BLOCK, &broken_pipe, NULL, sizeof(broken_pipe));
-	while (len > 0) {
-		long n = SYS3(write, fd, p, len);
-
-		if (n == -EINTR)
-			continue;
-		if (n <= 0)
-			return;
-		p += n;
-		len -= (size_t)n;
-	}
-}
-
 static bool is_stderr(int fd)
 {
 	struct stat st;
@@ -281,9 +262,9 @@ static bool has_stderr(void)
 static void write_stderr(const char *p, size_t len)
 {
 	if (report.saved_fd < 0 && report.stderr_is.st_ino != 0)
-		write_all(STDERR_FD, p, len);
+		log_write(STDERR_FD, p, len);
 	else if (has_stderr())
-		write_all(report.saved_fd, p, len);
+		log_write(report.saved_fd, p, len);
 }
 
 /* Each difference in a line. */
@@ -365,7 +346,7 @@ static void summary(struct work *w, const struct verify *v)
 			write_stderr(w->text.buf, w->text.len);
 		return;
 	}
-	write_all(fd, w->text.buf, w->text.len);
+	log_write((int)fd, w->text.buf, w->text.len);
 	SYS1(close, fd);
 }
 

@@ -323,6 +323,12 @@ status=0
 wait $! || status=$?
 [ "$status" -eq 7 ] || fail "a summary that nobody reads: status $status instead of 7"
 
+# Nor does one for which its file has no room.
+expect 7 "$faultline" run --stats="$work/full" -- sh -c 'ulimit -f 0; exit 7'
+[ ! -s "$work/full" ] || fail "a summary beyond the limit of files"
+expect 7 "$faultline" run --stats -- sh -c 'ulimit -f 0; exit 7'
+[ ! -s "$work/err" ] || fail "a summary beyond the limit of files, on standard error"
+
 # One that has to wait, and is interrupted by a signal, is written all the same.
 "$faultline" run --stats -- perl -MFcntl -MPOSIX -e '$SIG{ALRM} = sub { };
 	fcntl(STDERR, F_SETFL, O_NONBLOCK);
@@ -380,6 +386,17 @@ for limit in 8M 512M; do
 		}
 	done
 done
+
+# What it finds is told while the program goes on, whether somebody reads it or not.
+"$faultline" run --limit 512M --verify=1 -- sh -c 'read line; exec "$0" leaves 24' "$habits" \
+	<"$work/go" 2>"$work/pipe" >"$work/out" &
+exec 6>"$work/go" 5<"$work/pipe"
+exec 5<&-
+echo >&6
+exec 6>&-
+status=0
+wait $! || status=$?
+[ "$status" -eq 0 ] || fail "differences that nobody reads: status $status"
 
 # --- under valgrind, whose library is preloaded too ---
 

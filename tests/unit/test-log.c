@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 /* The same call to both formatters. */
 #define SAME(...)                                                                                  \
@@ -208,6 +209,30 @@ static void broken_pipe_raises_nothing(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+static void say_to_full_file(void *arg)
+{
+	const struct rlimit none = {0, 0};
+	sigset_t pending;
+	int fd = memfd_create("full", MFD_CLOEXEC);
+
+	if (fd < 0 || dup2(fd, STDERR_FILENO) < 0 || setrlimit(RLIMIT_FSIZE, &none) != 0)
+		_exit(3);
+	say(arg);
+	sigpending(&pending);
+	if (sigismember(&pending, SIGXFSZ))
+		_exit(4);
+}
+
+static void full_file_raises_nothing(void **state)
+{
+	char text[256];
+	int status = in_child(say_to_full_file, NULL, text, sizeof(text));
+
+	(void)state;
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void on_abort(int sig)
 {
 	(void)sig;
@@ -264,6 +289,7 @@ int main(void)
 		cmocka_unit_test(own_table_is_seen_through),
 		cmocka_unit_test(closed_stderr_drops_the_line),
 		cmocka_unit_test(broken_pipe_raises_nothing),
+		cmocka_unit_test(full_file_raises_nothing),
 		cmocka_unit_test(fatal_ends_the_process),
 		cmocka_unit_test(errors_have_names),
 	};
