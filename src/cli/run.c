@@ -519,7 +519,8 @@ static void warn_left_alone(const char *name)
 
 	if (options.fl.log_level < FL_LOG_WARN || !find_program(name, path))
 		return;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* what is no program may be a pipe, which nobody writes to */
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 		return;
 	why = left_alone(fd);

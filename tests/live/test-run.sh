@@ -144,6 +144,8 @@ chmod 755 "$work/lz4"
 output 'lz4 x'
 refuses 126 "cannot run '$work': Permission denied" "$faultline" run -- "$work"
 refuses 126 'Permission denied' "$faultline" run -- "$work/empty"
+mkfifo "$work/program"
+refuses 126 'Permission denied' "$faultline" run -- "$work/program"
 
 refuses 125 'Linux 6.8 or later is needed' "$deny" old "$faultline" run -- true
 refuses 125 "no access to /dev/userfaultfd: .*faultline doctor" "$deny" device "$faultline" run -- true
