@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -144,9 +145,13 @@ static bool open_standard(void)
 
 static int call(const struct command *c, int argc, char **argv)
 {
-	/* a program gets its descriptors as they are */
-	if (c->fn != cmd_run && !open_standard())
-		return EXIT_FAILED;
+	/* a program gets its descriptors and signals as they are */
+	if (c->fn != cmd_run) {
+		if (!open_standard())
+			return EXIT_FAILED;
+		/* who ignores it is not told how a child of his ended */
+		signal(SIGCHLD, SIG_DFL);
+	}
 	return c->fn(argc, argv);
 }
 

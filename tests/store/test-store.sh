@@ -131,6 +131,11 @@ for closed in '<&-' '>&-' '2>&-' '<&- >&- 2>&-'; do
 	run 0 umount "$work/mnt"
 done
 
+# Nor is it the server's that who starts it is not told of the ends of his children.
+# shellcheck disable=SC2086
+expect 0 env --ignore-signal=CHLD "$faultline" mount $sandbox "$work/store" "$work/mnt"
+run 0 umount "$work/mnt"
+
 mount_store
 mounted || fail "not mounted"
 [ "$(ls "$work/mnt" | tr '\n' ' ')" = "control files metrics proc socket stats swap " ] || fail "not the tree"
