@@ -48,7 +48,6 @@
 #define SYS_process_madvise 440
 #endif
 
-#define PAGE_MASK 4095UL
 #define CLONE3_SIZE_MAX 256U /* more than any kernel knows of */
 
 /* process_madvise(2)'s own name for the calling process (Linux 6.14). */
@@ -245,7 +244,7 @@ static int do_process_madvise(struct hook_call *c)
 
 		r = mm_madvise(hook_mm, start, iov[i].iov_len, (int)c->arg[3]);
 		if (r == 0)
-			done += (long)((iov[i].iov_len + PAGE_MASK) & ~PAGE_MASK);
+			done += (long)iov[i].iov_len;
 	}
 	c->result = done != 0 ? done : r;
 	return SERVED;

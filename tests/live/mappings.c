@@ -311,6 +311,8 @@ static void advised(void)
 	MUST(holds(p, 32, 15));
 	n = syscall(SYS_process_madvise, fd, parts, 3, 12345, 0);
 	printf("nonsense: %ld %s\n", n, strerrorname_np(errno));
+	parts[1].iov_len = 1000;
+	printf("parts of pages: %ld\n", syscall(SYS_process_madvise, fd, parts, 3, MADV_COLD, 0));
 	close(fd);
 	printf("posix: %d %d\n", posix_madvise(p, 32 * PAGE, POSIX_MADV_DONTNEED),
 	       posix_madvise(p, PAGE, 999));
