@@ -1044,7 +1044,7 @@ bool mm_is_filtered(const struct mm *mm)
 
 long mm_ask(struct mm *mm, long (*fn)(struct pager *p, void *arg), void *arg)
 {
-	if (!mm_is_filtered(mm))
-		return fn(NULL, arg);
-	return mm->pagers_up ? hop_run(mm, fn, arg) : 0;
+	if (mm->pagers_up)
+		return hop_run(mm, fn, arg);
+	return mm_is_filtered(mm) ? 0 : fn(NULL, arg);
 }

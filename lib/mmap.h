@@ -78,9 +78,9 @@ void mm_exit(struct mm *mm, int status);
 bool mm_is_filtered(const struct mm *mm);
 
 /*
- * fn(p, arg), which makes some: under a filter on a pager, with the mm lock held;
- * arg points to nothing then, and without a pager the result is 0.  Signals are put
- * off.
+ * fn(p, arg), which makes some: where there are pagers on one of them, with the mm lock held,
+ * which neither such a filter hinders nor a full descriptor table; arg points to nothing.
+ * Under a filter and without a pager the result is 0.  Signals are put off.
  */
 long mm_ask(struct mm *mm, long (*fn)(struct pager *p, void *arg), void *arg);
 

@@ -197,7 +197,7 @@ static int do_clone3(struct hook_call *c)
 	return go_on_stack(c, r, args->stack + args->stack_size);
 }
 
-/* Does this pidfd stand for the calling process?  The kernel tells in its fdinfo. */
+/* Does this pidfd stand for the calling process: 1, 0 or -errno.  Its fdinfo tells. */
 static long look_up_self(struct pager *p, void *pidfd)
 {
 	char path[64], text[1024];
@@ -208,11 +208,11 @@ static long look_up_self(struct pager *p, void *pidfd)
 	log_format(path, sizeof(path), "/proc/self/fdinfo/%d", (int)(intptr_t)pidfd);
 	fd = SYS4(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 	if (sys_err(fd))
-		return 0;
+		return fd == -ENOENT ? 0 : fd;
 	n = SYS3(read, fd, text, sizeof(text) - 1);
 	SYS1(close, fd);
 	if (n <= 0)
-		return 0;
+		return n;
 	text[n] = '\0';
 	line = strstr(text, "\nPid:\t");
 	if (line == NULL)
@@ -222,12 +222,12 @@ static long look_up_self(struct pager *p, void *pidfd)
 	return pid == SYS0(getpid);
 }
 
-/* Where nobody can look it up, nothing is paged, and the kernel may be left to it. */
-static bool is_self(int pidfd)
+/* The same.  Where nobody can look it up, nothing is paged, and the kernel may be left to it. */
+static long is_self(int pidfd)
 {
 	if (pidfd == PIDFD_SELF_PROCESS || pidfd == PIDFD_SELF_THREAD)
-		return true;
-	return mm_ask(hook_mm, look_up_self, (void *)(intptr_t)pidfd) != 0;
+		return 1;
+	return mm_ask(hook_mm, look_up_self, (void *)(intptr_t)pidfd);
 }
 
 /* As the kernel does it: range by range, the bytes advised so far, else the first error. */
@@ -235,10 +235,15 @@ static int do_process_madvise(struct hook_call *c)
 {
 	const struct iovec *iov = (const struct iovec *)c->arg[1];
 	unsigned long n = (unsigned long)c->arg[2];
-	long done = 0, r = 0;
+	long done = 0, r, self;
 
-	if (n == 0 || n > IOV_MAX || c->arg[4] != 0 || !is_self((int)c->arg[0]))
+	if (n == 0 || n > IOV_MAX || c->arg[4] != 0)
 		return IN_PLACE;
+	self = is_self((int)c->arg[0]);
+	if (self == 0 || (self < 0 && !mm_is_armed(hook_mm)))
+		return IN_PLACE;
+	/* behind our back the kernel would advise what is present alone */
+	r = self < 0 ? -ENOMEM : 0;
 	for (unsigned long i = 0; i < n && r == 0; i++) {
 		uintptr_t start = (uintptr_t)iov[i].iov_base;
 

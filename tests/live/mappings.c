@@ -329,6 +329,43 @@ static void advised(void)
 	MUST(munmap(p, 32 * PAGE) == 0);
 }
 
+static char *unused; /* memory */
+
+/* MADV_DONTNEED of it, by a pidfd of the process: zeros from then on. */
+static void give_up_by(int fd)
+{
+	struct iovec all = {unused, 32 * PAGE};
+
+	put(unused, 32, 18);
+	press();
+	/* an older kernel drops no page for that call */
+	if (syscall(SYS_process_madvise, fd, &all, 1, MADV_DONTNEED, 0) == (long)all.iov_len)
+		MUST(zero(unused, 32));
+	else
+		MUST(errno == EINVAL && holds(unused, 32, 18));
+}
+
+static void given_up(void)
+{
+	int fd = (int)syscall(SYS_pidfd_open, getpid(), 0), last = fd;
+	struct rlimit was, few;
+
+	unused = map(32 * PAGE, RW, ANON);
+	MUST(fd >= 0 && getrlimit(RLIMIT_NOFILE, &was) == 0);
+	give_up_by(fd);
+	/* and where no descriptor is free */
+	few = (struct rlimit){64, was.rlim_max};
+	MUST(setrlimit(RLIMIT_NOFILE, &few) == 0);
+	for (int next; (next = dup(fd)) >= 0;)
+		last = next > last ? next : last;
+	MUST(errno == EMFILE);
+	give_up_by(fd);
+	for (; last >= fd; last--)
+		close(last);
+	MUST(setrlimit(RLIMIT_NOFILE, &was) == 0);
+	MUST(munmap(unused, 32 * PAGE) == 0);
+}
+
 static void loaded(void)
 {
 	for (int i = 0; i < 3; i++) {
@@ -362,6 +399,7 @@ int main(int argc, char **argv)
 	executable();
 	heap();
 	advised();
+	given_up();
 	loaded();
 	press();
 	return 0;
