@@ -220,6 +220,12 @@ static void locked_in_part(struct mm *mm, uintptr_t start, uintptr_t end, unsign
 	}
 }
 
+long kernel_mlock(uintptr_t addr, size_t len, unsigned flags)
+{
+	return flags == 0 ? sys_bare(SYS_mlock, (long)addr, (long)len, 0, 0, 0, 0)
+			  : SYS3(mlock2, addr, len, flags);
+}
+
 /*
  * The kernel is asked to lock on fault, for its limits and its answer; the
  * caller brings the pages in afterwards.  A part of the limit stays free of
@@ -245,7 +251,7 @@ long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 		return -ENOMEM;
 	r = share_advise(mm, start, start + span, WIRE_LOCK);
 	if (r == 0)
-		r = SYS3(mlock2, addr, len, mm->armed ? flags | MLOCK_ONFAULT : flags);
+		r = kernel_mlock(addr, len, mm->armed ? flags | MLOCK_ONFAULT : flags);
 	if (sys_err(r)) {
 		if (r == -ENOMEM)
 			locked_in_part(mm, start, start + span, flags);

@@ -653,10 +653,8 @@ long mm_mlock2(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 	uint64_t mask;
 	long r;
 
-	/* without flags it may be mlock(2), which a program's filter may allow alone */
 	if (len == 0 || !ours(mm, start, span))
-		return flags == 0 ? sys_bare(SYS_mlock, (long)addr, (long)len, 0, 0, 0, 0)
-				  : SYS3(mlock2, addr, len, flags);
+		return kernel_mlock(addr, len, flags);
 	if (local_begin(mm, &mask)) {
 		r = do_mlock(mm, addr, len, flags);
 		local_end(mm, &mask);

@@ -1038,6 +1038,8 @@ static void subject_filter_and_threads(void)
 		CHECK(code != MAP_FAILED && munmap(code, PAGE) == 0);
 		r = syscall(SYS_process_madvise, pidfd, &all, 1UL, MADV_COLD, 0);
 		CHECK(r == (long)all.iov_len || errno == EPERM);
+		/* and of what is */
+		CHECK(mlock(ballast, PAGE) == 0);
 		for (uint64_t i = 0; i < BALLAST; i++)
 			check_ballast(i);
 		for (;;)
