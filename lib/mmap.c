@@ -101,11 +101,16 @@ long mm_start(struct mm *mm)
 	return r;
 }
 
+void mm_filtered(struct mm *mm)
+{
+	__atomic_store_n(&mm->choice.filtered, true, __ATOMIC_RELAXED);
+}
+
 void mm_confine(struct mm *mm)
 {
 	uint64_t mask;
 
-	__atomic_store_n(&mm->choice.filtered, true, __ATOMIC_RELAXED);
+	mm_filtered(mm);
 	if (!local_begin(mm, &mask))
 		return;
 	mm->confined = true;

@@ -75,6 +75,7 @@ bool mm_alone(const struct mm *mm);
 void mm_exit(struct mm *mm, int status);
 
 /* The program has set a seccomp filter: its threads may not make system calls of ours. */
+void mm_filtered(struct mm *mm);
 bool mm_is_filtered(const struct mm *mm);
 
 /*

@@ -12,6 +12,9 @@
  * that has several gets the kernel's answer for a thread that cannot be
  * synchronised, while there are pagers; before, it is as without us, and no
  * pager can be started any more.
+ *
+ * Strict mode is for one thread, which maps nothing from then on: it needs no pager
+ * that it has not, and may not look for one when it ends.
  */
 #include "filter.h"
 
@@ -44,12 +47,24 @@ static void set(struct mm *mm, struct hook_call *c, long nr, long flags, bool pa
 		mm_confine(mm);
 }
 
+static void be_strict(struct mm *mm, struct hook_call *c, long nr)
+{
+	const long *a = c->arg;
+
+	near_end(mm);
+	c->result = sys_bare(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (!sys_err(c->result))
+		mm_filtered(mm);
+}
+
 void filter_seccomp(struct mm *mm, struct hook_call *c)
 {
 	long flags = c->arg[1];
 	bool all = (flags & SECCOMP_FILTER_FLAG_TSYNC) != 0;
 
-	if (!all || __libc_single_threaded) {
+	if (c->arg[0] == SECCOMP_SET_MODE_STRICT) {
+		be_strict(mm, c, SYS_seccomp);
+	} else if (!all || __libc_single_threaded) {
 		set(mm, c, SYS_seccomp, flags & ~(long)SECCOMP_FILTER_FLAG_TSYNC, true);
 	} else if (!mm->pagers_up) {
 		set(mm, c, SYS_seccomp, flags, false);
@@ -65,5 +80,8 @@ void filter_seccomp(struct mm *mm, struct hook_call *c)
 
 void filter_prctl(struct mm *mm, struct hook_call *c)
 {
-	set(mm, c, SYS_prctl, 0, true);
+	if (c->arg[1] == SECCOMP_MODE_STRICT)
+		be_strict(mm, c, SYS_prctl);
+	else
+		set(mm, c, SYS_prctl, 0, true);
 }

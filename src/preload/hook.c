@@ -340,12 +340,13 @@ static int serve(struct hook_call *c, long nr)
 		c->result = mm_truncate(mm, nr, a);
 		return SERVED;
 	case SYS_seccomp:
-		if (a[0] != SECCOMP_SET_MODE_FILTER)
+		if (a[0] != SECCOMP_SET_MODE_FILTER && a[0] != SECCOMP_SET_MODE_STRICT)
 			return IN_PLACE;
 		filter_seccomp(mm, c);
 		return SERVED;
 	case SYS_prctl:
-		if (a[0] != PR_SET_SECCOMP || a[1] != SECCOMP_MODE_FILTER)
+		if (a[0] != PR_SET_SECCOMP ||
+		    (a[1] != SECCOMP_MODE_FILTER && a[1] != SECCOMP_MODE_STRICT))
 			return IN_PLACE;
 		filter_prctl(mm, c);
 		return SERVED;

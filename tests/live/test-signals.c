@@ -1048,6 +1048,31 @@ static void subject_filter_and_threads(void)
 	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 7);
 }
 
+/* Nothing but read(2), write(2), exit(2) and rt_sigreturn(2). */
+static void subject_strict(void)
+{
+	static const bool by_seccomp[] = {false, true};
+	int status;
+	pid_t pid;
+
+	for (unsigned i = 0; i < 2; i++) {
+		pid = fork();
+		CHECK(pid >= 0);
+		if (pid == 0) {
+			make_ballast();
+			CHECK((by_seccomp[i]
+				       ? syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 0, NULL)
+				       : prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT)) == 0);
+			for (uint64_t p = 0; p < BALLAST; p++)
+				check_ballast(p);
+			for (;;)
+				syscall(SYS_exit, 8);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+		      WEXITSTATUS(status) == 8);
+	}
+}
+
 /* Growth beyond the limit where no pager can be: ENOMEM, and the rest goes on. */
 static void grow_to_the_end(void)
 {
@@ -1137,6 +1162,7 @@ static int be_subject(const char *name)
 		{"actions-after-exec", subject_actions_after_exec},
 		{"filter", subject_filter},
 		{"filter-and-threads", subject_filter_and_threads},
+		{"strict", subject_strict},
 		{"filter-and-fork", subject_filter_and_fork},
 		{"filter-all-threads", subject_filter_all_threads},
 		{"filter-all-threads-armed", subject_filter_all_threads_armed},
@@ -1305,6 +1331,12 @@ static void filters_of_what_hooks_look_up(void **state)
 	under_a_filter("filter-and-threads");
 }
 
+static void strict_mode(void **state)
+{
+	(void)state;
+	under_a_filter("strict");
+}
+
 static void one_line(const char *subject, const char *text)
 {
 	static struct outcome o;
@@ -1342,6 +1374,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(actions_are_as_they_were_set),
 		cmocka_unit_test(strict_filters),
 		cmocka_unit_test(filters_of_what_hooks_look_up),
+		cmocka_unit_test(strict_mode),
 		cmocka_unit_test(a_filter_that_comes_first),
 	};
 	int failed;
