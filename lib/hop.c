@@ -276,8 +276,6 @@ static long serve(struct pager *p, struct hop_slot *s)
 		return do_brk(mm, (uintptr_t)a[0]);
 	case HOP_FLAGS:
 		/* held is what another mapping is about to replace, or did not replace after all */
-		if (a[2] & REGION_HELD)
-			share_leave(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
 		if (a[3] & REGION_HELD)
 			share_return(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
 		r = a[2] & REGION_LOCKED
@@ -286,6 +284,8 @@ static long serve(struct pager *p, struct hop_slot *s)
 		if (r == 0)
 			r = region_change(&mm->regions, (uintptr_t)a[0], (uintptr_t)a[1], -1,
 					  (uint32_t)a[2], (uint32_t)a[3]);
+		if (r == 0 && (a[2] & REGION_HELD))
+			share_leave(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
 		if ((a[2] & REGION_LOCKED) ? r != 0 : (a[3] & REGION_LOCKED) != 0)
 			share_relock(mm, (uintptr_t)a[0], (uintptr_t)a[1]);
 		return r;

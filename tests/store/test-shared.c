@@ -900,6 +900,48 @@ static void mapped_over_in_vain(void **state)
 	check_file("mnt/files/data", 100, 15, 1, 3);
 }
 
+/* A mapping that is not managed, with MAP_FIXED, when no more regions can be noted. */
+static int64_t cover_without_regions(uint64_t page, uint64_t none)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	const size_t many = 4096;
+	char *p = fl_mmap(fl, NULL, many * PG, PROT_NONE, flags, -1, 0);
+	int f = memfd_create("own", MFD_CLOEXEC);
+	struct rlimit was, little;
+	int64_t err = 0;
+	size_t i = 0;
+
+	(void)none;
+	if (p == FL_FAILED || f < 0 || ftruncate(f, PG) != 0 || getrlimit(RLIMIT_AS, &was) != 0)
+		return -EIO;
+	little = (struct rlimit){0, was.rlim_max};
+	setrlimit(RLIMIT_AS, &little);
+	while (i < many && fl_mprotect(fl, p + i * PG, PG, PROT_READ) == 0)
+		i += 2;
+	if (i == many)
+		err = -EIO;
+	else if (fl_mmap(fl, at(page), PG, PROT_READ, MAP_PRIVATE | MAP_FIXED, f, 0) == FL_FAILED)
+		err = -errno;
+	setrlimit(RLIMIT_AS, &was);
+	fl_munmap(fl, p, many * PG);
+	close(f);
+	return err;
+}
+
+static void mapped_over_without_regions(void **state)
+{
+	struct process p;
+
+	(void)state;
+	shared_run = cover_without_regions;
+	begin_mapped(&p, 1, CACHE);
+	assert_int_equal(DO(&p, RUN, 100, 0, 0, 0), -ENOMEM);
+	OK(&p, CHECK, 100, 1, 1, 1);
+	OK(&p, STORE, 100, 1, 1, 2);
+	finish(&p);
+	check_file("mnt/files/data", 100, 1, 1, 2);
+}
+
 /* The disk is full for a while: everybody is told, once, and nothing is lost. */
 static void a_full_disk(void **state)
 {
@@ -1034,6 +1076,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(what_others_changed_is_kept, begin, end),
 		cmocka_unit_test_setup_teardown(moved_about, begin, end),
 		cmocka_unit_test_setup_teardown(mapped_over_in_vain, begin, end),
+		cmocka_unit_test_setup_teardown(mapped_over_without_regions, begin, end),
 		cmocka_unit_test_setup_teardown(when_pages_are_written, begin, end),
 		cmocka_unit_test_setup_teardown(forked, begin, end),
 		cmocka_unit_test_setup_teardown(what_is_stored_to_is_not_executed, begin, end),
