@@ -764,6 +764,7 @@ static int child_start(struct mm *mm, char *why, size_t why_size)
 	mm->pagers_up = 0;
 	mm->ndefer = 0;
 	mm->pumping = 0;
+	mm->left_changing = 0;
 	mm->stuck_since = 0;
 	mm->oom_said = false;
 	mm->failed_said = false;

@@ -148,6 +148,7 @@ struct mm {
 	struct region_tree regions; /* readable without the lock by region_overlaps() */
 	/* MM_LEFT: private anonymous memory that is not managed; verify.h */
 	struct region_tree left;
+	uint32_t left_changing;	  /* atomic: mappings that are there and not in it for a moment */
 	uintptr_t brk_start, brk; /* the managed part of the heap; 0: not known yet */
 	bool lock_future;	  /* mlockall(MCL_FUTURE) */
 

@@ -157,6 +157,19 @@ static void left_change(struct mm *mm, uintptr_t start, size_t len, enum verify_
 	}
 }
 
+/* The kernel and mm->left are changed one after the other: verify.c is to know. */
+static void left_begin(struct mm *mm, bool changes)
+{
+	if (changes)
+		__atomic_fetch_add(&mm->left_changing, 1, __ATOMIC_ACQ_REL);
+}
+
+static void left_end(struct mm *mm, bool changes)
+{
+	if (changes)
+		__atomic_fetch_sub(&mm->left_changing, 1, __ATOMIC_RELEASE);
+}
+
 /* ---- mmap ---- */
 
 /* What is managed: private anonymous memory that nothing special is asked of. */
@@ -217,10 +230,14 @@ void mm_choose_files(struct mm *mm, const char *patterns, const char *mount)
 /* A mapping that is not managed. */
 static long map_left(struct mm *mm, const long a[6], enum verify_kind kind)
 {
-	long r = SYS6(mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
+	bool noted = (mm->flags & MM_LEFT) && kind != VERIFY_MANAGED;
+	long r;
 
+	left_begin(mm, noted);
+	r = SYS6(mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
 	if (!sys_err(r))
 		left_change(mm, (uintptr_t)r, (size_t)a[1], kind);
+	left_end(mm, noted);
 	return r;
 }
 
@@ -427,14 +444,11 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 	return sys_err(r) ? r : map_flags(mm, r, len, prot, flags);
 }
 
-long mm_munmap(struct mm *mm, uintptr_t addr, size_t len)
+static long unmap(struct mm *mm, uintptr_t addr, size_t len)
 {
 	uint64_t mask;
 	long r;
 
-	/* before it is another's */
-	if (!(addr & ~PAGE_MASK) && len != 0)
-		left_change(mm, addr, len, VERIFY_MANAGED);
 	if ((addr & ~PAGE_MASK) || len == 0)
 		return SYS2(munmap, addr, len);
 	if (local_begin(mm, &mask)) {
@@ -453,18 +467,36 @@ long mm_munmap(struct mm *mm, uintptr_t addr, size_t len)
 	return SYS2(munmap, addr, len);
 }
 
+long mm_munmap(struct mm *mm, uintptr_t addr, size_t len)
+{
+	bool left = (mm->flags & MM_LEFT) && !(addr & ~PAGE_MASK) && len != 0 &&
+		    region_overlaps(&mm->left, addr, addr + page_up(len));
+	long r;
+
+	left_begin(mm, left);
+	/* before it is another's */
+	if (left)
+		left_change(mm, addr, len, VERIFY_MANAGED);
+	r = unmap(mm, addr, len);
+	left_end(mm, left);
+	return r;
+}
+
 /* Memory that is not managed moves; its reason with it. */
 static long remap_left(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 		       uintptr_t new_addr)
 {
 	bool left = (mm->flags & MM_LEFT) && old_len != 0 &&
 		    region_overlaps(&mm->left, old, old + page_up(old_len));
-	long r = SYS5(mremap, old, old_len, new_len, flags, new_addr);
+	long r;
 
+	left_begin(mm, left);
+	r = SYS5(mremap, old, old_len, new_len, flags, new_addr);
 	if (left && !sys_err(r)) {
 		left_change(mm, old, old_len, VERIFY_MANAGED);
 		left_change(mm, (uintptr_t)r, new_len, VERIFY_BEFORE);
 	}
+	left_end(mm, left);
 	return r;
 }
 
@@ -948,6 +980,8 @@ static long fork_unpaged(struct mm *mm, long nr, const long arg[6])
 		mm->pagers_up = 0;
 		memset(mm->pager, 0, sizeof(mm->pager));
 	}
+	if (mm->left_changing != 0)
+		mm->left_changing = 0;
 	if (mm->group != NULL && grant_child(mm) != 0) {
 		mm_log(mm, FL_LOG_ERROR,
 		       "fork: the group has no memory for the child, which is ended");

@@ -210,6 +210,12 @@ static bool is_new_own(uintptr_t at)
 	return sys_mem_pending() || sys_mem_own(at, &end);
 }
 
+/* Is a mapping with a reason just being made, moved or unmapped? */
+static bool is_changing(const struct mm *mm)
+{
+	return __atomic_load_n(&mm->left_changing, __ATOMIC_ACQUIRE) != 0;
+}
+
 /* Regions in [w->seen, end), where nothing is mapped. */
 static void look_at_gap(struct walk *w, uintptr_t end)
 {
@@ -247,7 +253,7 @@ static void look_at_mapping(struct walk *w)
 		if (kind == VERIFY_UNKNOWN && is_new_own(at))
 			kind = VERIFY_OWN;
 		count(w, kind, at, end);
-		if (kind == VERIFY_UNKNOWN && (w->mm->flags & MM_LEFT))
+		if (kind == VERIFY_UNKNOWN && (w->mm->flags & MM_LEFT) && !is_changing(w->mm))
 			differ(w, at, end,
 			       "is private and writable, and not managed for no known reason");
 	}

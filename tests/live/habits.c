@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -253,6 +254,29 @@ static void leaves_past(void)
 	printf("%lx %lx\n", (unsigned long)p, (unsigned long)memory);
 }
 
+static void *turn_over(void *arg)
+{
+	for (unsigned i = 0; i < 1000; i++) {
+		void *p = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+
+		MUST(p != MAP_FAILED && munmap(p, 64 * PAGE) == 0);
+	}
+	return arg;
+}
+
+/* Stacks, which are not managed, come and go at all times. */
+static void turns_stacks_over(void)
+{
+	pthread_t threads[8];
+
+	for (unsigned i = 0; i < 8; i++)
+		MUST(pthread_create(&threads[i], NULL, turn_over, NULL) == 0);
+	for (unsigned i = 0; i < 8; i++)
+		MUST(pthread_join(threads[i], NULL) == 0);
+	check();
+}
+
 /*
  * A child that no hook saw.  It has its parent's stack and data; managed memory
  * it must find whole, or end by SIGSEGV when it touches it, and never see zeros.
@@ -300,7 +324,8 @@ static const struct {
 	{"all", takes_all},	      {"pipe", ends_a_pipe},
 	{"daemon", becomes_a_daemon}, {"starts", starts_as_a_daemon},
 	{"maps", maps_past},	      {"leaves", leaves_past},
-	{"forks", forks_past},	      {"nothing", nothing},
+	{"forks", forks_past},	      {"stacks", turns_stacks_over},
+	{"nothing", nothing},
 };
 
 int main(int argc, char **argv)

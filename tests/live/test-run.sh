@@ -371,6 +371,7 @@ run 0 --verify -- sort /dev/null
 run 0 --verify=1 -- sh -c 'ls / | sort -R >/dev/null'
 for limit in 8M 512M; do
 	run 0 --limit "$limit" --verify=3 -- "$habits" maps 24
+	run 0 --limit "$limit" --verify=20 -- "$habits" stacks 24
 	expect 0 "$faultline" run --limit "$limit" --verify --stats="$work/stats.$limit" -- "$habits" leaves 24
 	read -r left gone <"$work/out"
 	[ "$(wc -l <"$work/err")" -eq 2 ] || fail "not two differences"
