@@ -1246,6 +1246,8 @@ uint32_t slot_map_sweep(struct slot_map *m)
 			continue;
 		held = map_bits(m, m->fd, i);
 		if (held == NULL) {
+			/* it may be busy with any */
+			kept = true;
 			__atomic_store_n(&d->state, MEMBER_SWEPT, __ATOMIC_RELEASE);
 			continue;
 		}

@@ -961,6 +961,31 @@ static void members_that_are_invited(void **state)
 	slot_map_close(server);
 }
 
+/* A server that cannot see what a dead member was busy with, for want of memory, keeps it all. */
+static void what_cannot_be_looked_at_is_kept(void **state)
+{
+	struct slot_map *server = map(1000), *m;
+	uint32_t first, member;
+	int fd;
+
+	(void)state;
+	assert_int_equal(slot_map_serve(server), 0);
+	assert_int_equal(slot_map_invite(server, proc_fd(), &fd, &member), 0);
+	assert_int_equal(slot_map_accept(&m, fd, member, 1000), 0);
+	assert_int_equal(slot_alloc(m, 3, &first), 3);
+	slot_busy(m, first);
+	slot_map_close(m);
+	mmap_was = sys_table[SYSROW_mmap].fn;
+	sys_table[SYSROW_mmap].fn = no_mmap;
+	assert_int_equal(slot_map_sweep(server), 0);
+	sys_table[SYSROW_mmap].fn = mmap_was;
+	assert_int_equal(slot_map_used(server), 3);
+	/* later what it held is free, and that slot is when its I/O must be over */
+	assert_int_equal(slot_map_sweep(server), 2);
+	assert_int_equal(slot_users(server, first), 1);
+	slot_map_close(server);
+}
+
 /* What a member took and did not note before it was killed; nobody but the server recounts. */
 static void what_nobody_holds_is_found_by_the_server(void **state)
 {
@@ -1017,6 +1042,7 @@ int main(void)
 		cmocka_unit_test(bookkeeping_has_one_members_bits),
 		cmocka_unit_test(more_room_makes_longer_runs),
 		cmocka_unit_test(members_that_are_invited),
+		cmocka_unit_test(what_cannot_be_looked_at_is_kept),
 		cmocka_unit_test(what_nobody_holds_is_found_by_the_server),
 		cmocka_unit_test(who_spoils_the_map_spoils_no_more),
 		cmocka_unit_test(no_word_that_is_spoilt_stays),
