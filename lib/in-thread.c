@@ -71,7 +71,8 @@ struct kernel_action {
 
 /*
  * The runtimes with such regions, for the handler, which takes no lock to look;
- * looking counts those who are, so that a runtime is not freed under them.  In a page
+ * looking counts those who are, until they are counted in the one that they found, so that
+ * it is not freed under them.  In a page
  * that fork(2) empties in the child, which inherits the handler: the memory is the parent's.
  */
 struct served {
@@ -148,7 +149,8 @@ static bool answer(struct mm *mm, const struct fault *f, struct region *r)
 	}
 }
 
-static struct mm *runtime_at(uintptr_t addr)
+/* The runtime that has an address, in which the thread is counted; NULL: none. */
+static struct mm *enter(uintptr_t addr)
 {
 	struct served *s = __atomic_load_n(&served, __ATOMIC_ACQUIRE);
 	struct mm *found = NULL;
@@ -161,15 +163,37 @@ static struct mm *runtime_at(uintptr_t addr)
 		if (mm != NULL && region_overlaps(&mm->regions, addr, addr + PAGE_SIZE))
 			found = mm;
 	}
+	if (found != NULL)
+		__atomic_add_fetch(&found->in_thread_inside, 1, __ATOMIC_SEQ_CST);
 	__atomic_sub_fetch(&s->looking, 1, __ATOMIC_SEQ_CST);
 	return found;
+}
+
+static void leave(struct mm *mm)
+{
+	__atomic_sub_fetch(&mm->in_thread_inside, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Hand it over; true: touch it again.  A runtime that ends brings all pages without being asked. */
+static bool ask(struct mm *mm, const struct fault *f)
+{
+	bool ours = true;
+
+	/* Sequentially consistent, as in_thread_ending(): one of the two sees the other. */
+	__atomic_add_fetch(&mm->in_thread_asking, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&mm->in_thread_state, __ATOMIC_SEQ_CST) == IN_THREAD_MADE)
+		ours = hop_fault(mm, f->addr, f->write, f->wp) == 0;
+	else
+		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+	__atomic_sub_fetch(&mm->in_thread_asking, 1, __ATOMIC_SEQ_CST);
+	return ours;
 }
 
 /* Whether the fault was of a region of ours that asks for this; then it was answered. */
 static bool serve(uintptr_t addr, uint64_t error)
 {
 	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-	struct mm *mm = runtime_at(addr & PAGE_MASK);
+	struct mm *mm = enter(addr & PAGE_MASK);
 	struct fault f = {
 		.addr = addr & PAGE_MASK,
 		.write = (error & FAULT_WRITE) != 0,
@@ -187,7 +211,8 @@ static bool serve(uintptr_t addr, uint64_t error)
 
 		lock_take(&mm->lock);
 		r = region_find(&mm->regions, f.addr);
-		gone = in_thread_gone(r);
+		/* what is not armed any more is the kernel's */
+		gone = in_thread_gone(r) || !mm->armed;
 		ours = gone || (r->flags & REGION_IN_THREAD) != 0;
 		done = gone || (ours && answer(mm, &f, r));
 		if (done && !gone)
@@ -195,7 +220,8 @@ static bool serve(uintptr_t addr, uint64_t error)
 		lock_drop(&mm->lock);
 	}
 	if (ours && !done)
-		ours = hop_fault(mm, f.addr, f.write, f.wp) == 0;
+		ours = ask(mm, &f);
+	leave(mm);
 	return ours;
 }
 
@@ -342,16 +368,16 @@ static void delist(struct mm *mm)
 /* One after the other, by a futex of its own: the mm lock is not held while a pager is asked. */
 long in_thread_begin(struct mm *mm)
 {
-	uint32_t no = 0;
+	uint32_t no = IN_THREAD_NONE;
 	long fd;
 	long r;
 
-	while (!__atomic_compare_exchange_n(&mm->in_thread_state, &no, 1, false, __ATOMIC_ACQUIRE,
-					    __ATOMIC_ACQUIRE)) {
-		if (no == 2)
+	while (!__atomic_compare_exchange_n(&mm->in_thread_state, &no, IN_THREAD_MAKING, false,
+					    __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
+		if (no == IN_THREAD_MADE)
 			return 0;
 		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
-		no = 0;
+		no = IN_THREAD_NONE;
 	}
 	r = install();
 	fd = sys_err(r) ? r : hop_call(mm, HOP_IN_THREAD, 0, 0, 0, 0, 0, 0, 0);
@@ -370,7 +396,8 @@ long in_thread_begin(struct mm *mm)
 		}
 	}
 	/* Release: pairs with the acquire above, for who comes next. */
-	__atomic_store_n(&mm->in_thread_state, r == 0 ? 2 : 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&mm->in_thread_state, r == 0 ? IN_THREAD_MADE : IN_THREAD_NONE,
+			 __ATOMIC_RELEASE);
 	return r;
 }
 
@@ -385,11 +412,28 @@ static bool is_userfaultfd(int fd)
 	       memcmp(text, want, sizeof(want) - 1) == 0;
 }
 
+void in_thread_ending(struct mm *mm)
+{
+	if (mm->in_thread_state != IN_THREAD_MADE)
+		return;
+	__atomic_store_n(&mm->in_thread_state, IN_THREAD_ENDING, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&mm->in_thread_asking, __ATOMIC_SEQ_CST) != 0)
+		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+}
+
+void in_thread_stays(struct mm *mm)
+{
+	if (mm->in_thread_state == IN_THREAD_ENDING)
+		__atomic_store_n(&mm->in_thread_state, IN_THREAD_MADE, __ATOMIC_SEQ_CST);
+}
+
 void in_thread_end(struct mm *mm)
 {
-	if (mm->in_thread_state != 2)
+	if (mm->in_thread_state != IN_THREAD_ENDING)
 		return;
 	delist(mm);
+	while (__atomic_load_n(&mm->in_thread_inside, __ATOMIC_SEQ_CST) != 0)
+		sys_bare(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 	if (is_userfaultfd(mm->in_thread_own))
 		SYS1(close, mm->in_thread_own);
 	sys_mem_free(mm->in_thread_page, PAGE_SIZE);
@@ -401,6 +445,16 @@ long in_thread_begin(struct mm *mm)
 {
 	(void)mm;
 	return -EOPNOTSUPP;
+}
+
+void in_thread_ending(struct mm *mm)
+{
+	(void)mm;
+}
+
+void in_thread_stays(struct mm *mm)
+{
+	(void)mm;
 }
 
 void in_thread_end(struct mm *mm)

@@ -41,13 +41,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum in_thread_state { IN_THREAD_NONE, IN_THREAD_MAKING, IN_THREAD_MADE, IN_THREAD_ENDING };
+
 /*
  * On an application thread of a mm whose pagers run, before a region is mapped that asks for it.
  * 0 or -errno: -EOPNOTSUPP where a kernel or a processor is not known well enough.
  */
 long in_thread_begin(struct mm *mm);
 
-/* When a runtime has ended: its pages are nobody's. */
+/*
+ * The end of a runtime, on the thread that calls for it.  Before pagers are asked to end: from
+ * then on nothing is handed over to them, what is touched is touched again until the last page
+ * has come; if they go on after all; and when they have ended.
+ */
+void in_thread_ending(struct mm *mm);
+void in_thread_stays(struct mm *mm);
 void in_thread_end(struct mm *mm);
 
 /* On a pager, with the mm lock held: make the descriptor; its number there, or -errno. */

@@ -197,9 +197,10 @@ struct mm {
 	int mem_fd;	    /* /proc/self/mem */
 	int maps_fd;	    /* /proc/self/maps */
 	int in_thread_uffd; /* in-thread.h; -1: none */
-	int in_thread_own;  /* the same in the program's table; constant once the state is 2 */
-	uint32_t in_thread_state; /* atomic: 0, 1 while it is being made, 2 */
-	char *in_thread_page;	  /* of the handler: a page to make */
+	int in_thread_own;  /* the same in the program's table; constant once that is made */
+	/* atomic: enum in_thread_state; threads in the handler; of these, those that ask a pager */
+	uint32_t in_thread_state, in_thread_inside, in_thread_asking;
+	char *in_thread_page; /* of the handler: a page to make */
 	uint64_t csum_key;
 	bool batch_drop; /* process_madvise() takes MADV_DONTNEED for ourselves */
 	bool closing;	 /* pages come back, nothing is evicted any more */

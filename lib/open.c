@@ -217,6 +217,7 @@ int mm_close(struct mm *mm)
 	if (mm->pagers_up) {
 		unsigned n = mm->opt.pagers;
 
+		in_thread_ending(mm);
 		/* Each pager takes one of these calls as its own end; the first brings all pages back. */
 		for (unsigned i = 0; i < n; i++) {
 			long r;
@@ -225,8 +226,10 @@ int mm_close(struct mm *mm)
 			    __atomic_load_n(&mm->pager[i]->started, __ATOMIC_ACQUIRE) == 0)
 				continue;
 			r = hop_call(mm, HOP_CLOSE, 0, 0, 0, 0, 0, 0, 0);
-			if (r != 0)
+			if (r != 0) {
+				in_thread_stays(mm);
 				return (int)r;
+			}
 		}
 		pager_join(mm);
 	}

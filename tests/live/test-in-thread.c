@@ -431,6 +431,51 @@ static void ends(void **state)
 	}
 }
 
+#define CLOSED 4096UL
+
+static char *closed_mem;
+static int closed_begun; /* atomic: by the thread, 2: by who closes, too */
+
+static void *touch_closed(void *arg)
+{
+	for (unsigned long i = 0; i < CLOSED; i++) {
+		closed_mem[i * PG + i] = 1;
+		if (i == 100)
+			__atomic_store_n(&closed_begun, 1, __ATOMIC_RELEASE);
+		while (i == 100 && __atomic_load_n(&closed_begun, __ATOMIC_ACQUIRE) != 2)
+			sched_yield();
+	}
+	return arg;
+}
+
+/* A thread that goes on touching such memory meets the runtime's end in the midst of it. */
+static void closed_child(void *arg)
+{
+	struct fl_options o = live_options(64 * MIB);
+
+	(void)arg;
+	begin(LIMIT);
+	assert_int_equal(fl_close(fl), 0);
+	for (unsigned round = 0; round < 10; round++) {
+		pthread_t t;
+
+		fl = live_armed(&o);
+		closed_mem = map_in_thread(CLOSED);
+		assert_int_equal(fl_madvise(fl, closed_mem, CLOSED * PG, MADV_RANDOM), 0);
+		closed_begun = 0;
+		assert_int_equal(pthread_create(&t, NULL, touch_closed, NULL), 0);
+		while (__atomic_load_n(&closed_begun, __ATOMIC_ACQUIRE) != 1)
+			sched_yield();
+		__atomic_store_n(&closed_begun, 2, __ATOMIC_RELEASE);
+		assert_int_equal(fl_close(fl), 0);
+		assert_int_equal(pthread_join(t, NULL), 0);
+		for (unsigned long i = 0; i < CLOSED; i++)
+			assert_int_equal(closed_mem[i * PG + i], 1);
+		assert_int_equal(munmap(closed_mem, CLOSED * PG), 0);
+	}
+}
+IN_CHILD(closed)
+
 /* A handler of the program's that touches such memory, while what it interrupts does. */
 static char *handled;
 static volatile unsigned long handled_times;
@@ -714,6 +759,7 @@ int main(void)
 		cmocka_unit_test(system_calls),
 		cmocka_unit_test(program),
 		cmocka_unit_test(ends),
+		cmocka_unit_test(closed),
 		cmocka_unit_test(handlers),
 		cmocka_unit_test(stacks),
 		cmocka_unit_test(descriptors),
