@@ -33,7 +33,8 @@ long fork_paged(struct mm *mm, long nr, const long arg[6]);
 
 /*
  * On a pager with the mm lock held; see above.  -ERESTART: what lies around the caller's thread
- * pointer is not in, and is to be touched first.
+ * pointer is not in, and is to be touched first; or another thread is just replacing memory
+ * (REGION_HELD).
  */
 long fork_prepare(struct mm *mm);
 void fork_finish(struct mm *mm);

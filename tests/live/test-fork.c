@@ -242,6 +242,60 @@ static void subject_threads(void)
 		pthread_join(t[i], NULL);
 }
 
+#define REPLACED 16UL /* pages */
+
+static uint64_t *replaced;
+
+/* Memory of its own and this program's file, one in the place of the other. */
+static void *replace(void *arg)
+{
+	int fd = *(int *)arg;
+
+	while (!racing_stop) {
+		CHECK(mmap(replaced, REPLACED * PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == replaced);
+		for (size_t p = 0; p < REPLACED; p++)
+			put_page(replaced, p, 3);
+		CHECK(mmap(replaced, REPLACED * PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) ==
+		      replaced);
+	}
+	return NULL;
+}
+
+/* Another thread replaces memory meanwhile: a child has what was there, or what is. */
+static void subject_replaced(void)
+{
+	static uint64_t file[REPLACED * WORDS];
+	uint64_t *mem = map(N);
+	pthread_t t;
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+
+	CHECK(fd >= 0 && pread(fd, file, sizeof(file), 0) == (ssize_t)sizeof(file));
+	for (size_t p = 0; p < N; p++)
+		put_page(mem, p, 1);
+	replaced = map(REPLACED);
+	CHECK(pthread_create(&t, NULL, replace, &fd) == 0);
+	for (unsigned round = 0; round < 100; round++) {
+		pid_t pid = fork();
+
+		CHECK(pid >= 0);
+		if (pid == 0) {
+			for (size_t p = 0; p < REPLACED; p++) {
+				const uint64_t *page = replaced + p * WORDS;
+
+				if (memcmp(page, file + p * WORDS, PAGE) == 0)
+					continue;
+				for (size_t i = 0; i < WORDS; i++)
+					CHECK(page[i] == 0 || page[i] == word_of(p, 3, i));
+			}
+			_exit(0);
+		}
+		reap(pid);
+	}
+	racing_stop = true;
+	pthread_join(t, NULL);
+}
+
 static long status_kib(const char *field)
 {
 	char line[256];
@@ -666,6 +720,7 @@ static int be_subject(const char *name)
 		{"deep", subject_deep},
 		{"bomb", subject_bomb},
 		{"threads", subject_threads},
+		{"replaced", subject_replaced},
 		{"advice", subject_advice},
 		{"ends", subject_ends},
 		{"idle", subject_idle},
@@ -769,6 +824,12 @@ static void other_threads_fault_meanwhile(void **state)
 	run("threads", "4M", pagers);
 }
 
+static void another_thread_replaces_memory(void **state)
+{
+	(void)state;
+	run("replaced", "4M", NULL);
+}
+
 static void advice_is_followed(void **state)
 {
 	(void)state;
@@ -841,6 +902,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(ten_generations),
 		cmocka_unit_test(two_hundred_children),
 		cmocka_unit_test(other_threads_fault_meanwhile),
+		cmocka_unit_test(another_thread_replaces_memory),
 		cmocka_unit_test(advice_is_followed),
 		cmocka_unit_test(slots_come_back),
 		cmocka_unit_test(on_stacks_that_are_paged),
