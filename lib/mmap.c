@@ -966,6 +966,23 @@ long mm_verify(struct mm *mm, struct verify *v)
 
 /* ---- fork ---- */
 
+/* In the child: the regions as fork(2) hands them on, without locks and what the program keeps from children. */
+static void regions_forked(struct mm *mm)
+{
+	const struct region *r, *next;
+
+	if (mm->lock_future)
+		mm->lock_future = false;
+	if (mm->regions.locked_pages != 0)
+		region_change(&mm->regions, 0, addr_of(VPN_MAX), -1, 0,
+			      REGION_LOCKED | REGION_LOCKONFAULT);
+	for (r = region_next(&mm->regions, 0); r != NULL; r = next) {
+		next = r->next;
+		if (r->flags & REGION_DONTFORK)
+			region_remove(&mm->regions, r->start, r->end);
+	}
+}
+
 /* The kernel's fork, of a consistent tree, with the mm lock held; a confined child can have no pager. */
 static long fork_unpaged(struct mm *mm, long nr, const long arg[6])
 {
@@ -982,6 +999,7 @@ static long fork_unpaged(struct mm *mm, long nr, const long arg[6])
 	}
 	if (mm->left_changing != 0)
 		mm->left_changing = 0;
+	regions_forked(mm);
 	if (mm->group != NULL && grant_child(mm) != 0) {
 		mm_log(mm, FL_LOG_ERROR,
 		       "fork: the group has no memory for the child, which is ended");

@@ -242,6 +242,35 @@ static void subject_threads(void)
 		pthread_join(t[i], NULL);
 }
 
+/*
+ * A child of a process that is not paged yet is paged by itself: its parent's locks are not its
+ * own, nor is memory that the parent keeps from it.
+ */
+static void subject_unarmed(void)
+{
+	uint64_t *kept = map(64), *mem = map(800);
+	pid_t pid;
+
+	CHECK(madvise(kept, 64 * PAGE, MADV_DONTFORK) == 0);
+	for (size_t p = 0; p < 800; p++)
+		put_page(mem, p, 1);
+	CHECK(mlockall(MCL_CURRENT | MCL_FUTURE) == 0);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		uint64_t *more = map(N);
+
+		for (size_t p = 0; p < N; p++)
+			put_page(more, p, 2);
+		for (size_t p = 0; p < 800; p++)
+			check_page(mem, p, 1);
+		for (size_t p = 0; p < N; p++)
+			check_page(more, p, 2);
+		exit(0);
+	}
+	reap(pid);
+}
+
 #define REPLACED 16UL /* pages */
 
 static uint64_t *replaced;
@@ -721,6 +750,7 @@ static int be_subject(const char *name)
 		{"bomb", subject_bomb},
 		{"threads", subject_threads},
 		{"replaced", subject_replaced},
+		{"unarmed", subject_unarmed},
 		{"advice", subject_advice},
 		{"ends", subject_ends},
 		{"idle", subject_idle},
@@ -824,6 +854,12 @@ static void other_threads_fault_meanwhile(void **state)
 	run("threads", "4M", pagers);
 }
 
+static void a_child_is_paged_alone(void **state)
+{
+	(void)state;
+	run("unarmed", "4M", NULL);
+}
+
 static void another_thread_replaces_memory(void **state)
 {
 	(void)state;
@@ -903,6 +939,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(two_hundred_children),
 		cmocka_unit_test(other_threads_fault_meanwhile),
 		cmocka_unit_test(another_thread_replaces_memory),
+		cmocka_unit_test(a_child_is_paged_alone),
 		cmocka_unit_test(advice_is_followed),
 		cmocka_unit_test(slots_come_back),
 		cmocka_unit_test(on_stacks_that_are_paged),
