@@ -226,6 +226,21 @@ long kernel_mlock(uintptr_t addr, size_t len, unsigned flags)
 			  : SYS3(mlock2, addr, len, flags);
 }
 
+/* Pages of a range, of those that this process pages, that are not locked yet. */
+static uint64_t unlocked_pages(const struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	const struct region *r;
+	uint64_t pages = 0;
+
+	for (; start < end && (r = region_next(&mm->regions, start)) != NULL && r->start < end;
+	     start = r->end)
+		if (!(r->flags & (REGION_LOCKED | REGION_REMOTE)))
+			pages += ((r->end < end ? r->end : end) -
+				  (r->start > start ? r->start : start)) >>
+				 PAGE_SHIFT;
+	return pages;
+}
+
 /*
  * The kernel is asked to lock on fault, for its limits and its answer; the
  * caller brings the pages in afterwards.  A part of the limit stays free of
@@ -236,7 +251,7 @@ long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 {
 	uintptr_t start = addr & PAGE_MASK;
 	size_t span = page_up(addr + len) - start;
-	uint64_t pages = (span >> PAGE_SHIFT) - share_pages(mm, start, start + span);
+	uint64_t pages = unlocked_pages(mm, start, start + span);
 	long r;
 
 	/* pages are brought in by a system call, which such memory must not go to */

@@ -786,18 +786,6 @@ void share_return(struct mm *mm, uintptr_t start, uintptr_t end)
 	}
 }
 
-uint64_t share_pages(struct mm *mm, uintptr_t start, uintptr_t end)
-{
-	uint64_t n = 0;
-	uintptr_t s, e;
-
-	if (mm->share == NULL)
-		return 0;
-	for (uintptr_t at = start; next_remote(mm, at, end, &s, &e) != NULL; at = e)
-		n += vpn_of(e - s);
-	return n;
-}
-
 bool share_would(const struct mm *mm, int fd)
 {
 	struct stat st;

@@ -69,8 +69,6 @@ void share_return(struct mm *mm, uintptr_t start, uintptr_t end);
 
 /* Whether any of [start, end) is paged by the server. */
 bool share_has(struct mm *mm, uintptr_t start, uintptr_t end);
-/* Pages of it that are. */
-uint64_t share_pages(struct mm *mm, uintptr_t start, uintptr_t end);
 /* Whether a shared mapping of the file would be; on an application thread. */
 bool share_would(const struct mm *mm, int fd);
 

@@ -738,8 +738,13 @@ static void locked_pages_stay(void **state)
 	/* more than the limit bears is refused, and nothing is locked by that */
 	assert_int_equal(fl_mlock(fl, rest, 4096 * PG), -ENOMEM);
 	assert_int_equal(live_stats(fl).locked, 128);
-	/* on fault: only what is touched */
 	assert_int_equal(fl_munlock(fl, mem, 128 * PG), 0);
+	/* what is locked already is no more than that */
+	for (unsigned round = 0; round < 3; round++)
+		assert_int_equal(fl_mlock(fl, rest, 384 * PG), 0);
+	assert_int_equal(live_stats(fl).locked, 384);
+	assert_int_equal(fl_munlock(fl, rest, 384 * PG), 0);
+	/* on fault: only what is touched */
 	live_out(fl, mem, 128);
 	assert_int_equal(fl_mlock2(fl, mem, 128 * PG, 1), 0);
 	assert_int_equal(live_count(fl, mem, 128, FL_PAGE_PRESENT), 0);
