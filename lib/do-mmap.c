@@ -422,6 +422,9 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 		if (flags & MREMAP_DONTUNMAP) {
 			if (mm->armed)
 				drop_entries(mm, old, old + from_len);
+			/* as the kernel: what is locked has moved */
+			region_change(&mm->regions, old, old + from_len, -1, 0,
+				      REGION_LOCKED | REGION_LOCKONFAULT);
 		} else {
 			do_forget(mm, old, old + from_len);
 		}

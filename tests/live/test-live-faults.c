@@ -716,7 +716,7 @@ static void a_staged_page_comes_back_without_io(void **state)
 static void locked_pages_stay(void **state)
 {
 	struct fl *fl = open_small();
-	char *mem = live_map(fl, 128), *rest = live_map(fl, 4096);
+	char *mem = live_map(fl, 128), *rest = live_map(fl, 4096), *moved;
 	struct fl_stats a;
 
 	(void)state;
@@ -743,7 +743,14 @@ static void locked_pages_stay(void **state)
 	for (unsigned round = 0; round < 3; round++)
 		assert_int_equal(fl_mlock(fl, rest, 384 * PG), 0);
 	assert_int_equal(live_stats(fl).locked, 384);
-	assert_int_equal(fl_munlock(fl, rest, 384 * PG), 0);
+	/* and what moves leaves nothing locked behind */
+	moved = fl_mremap(fl, rest, 384 * PG, 384 * PG, MREMAP_MAYMOVE | MREMAP_DONTUNMAP);
+	assert_ptr_not_equal(moved, FL_FAILED);
+	assert_int_equal(live_stats(fl).locked, 384);
+	assert_int_equal(live_state(fl, rest) & FL_PAGE_LOCKED, 0);
+	assert_int_equal(live_state(fl, moved) & FL_PAGE_LOCKED, FL_PAGE_LOCKED);
+	assert_int_equal(fl_munmap(fl, moved, 384 * PG), 0);
+	assert_int_equal(live_stats(fl).locked, 0);
 	/* on fault: only what is touched */
 	live_out(fl, mem, 128);
 	assert_int_equal(fl_mlock2(fl, mem, 128 * PG, 1), 0);
