@@ -752,6 +752,12 @@ int pager_arm(struct mm *mm)
 			disarm(mm, r->end);
 			return err;
 		}
+		/*
+		 * On fault from now on: what it grows by would be brought in within the call that
+		 * makes it grow, by a pager that waits for itself.
+		 */
+		if (r->flags & REGION_LOCKED)
+			SYS3(mlock2, r->start, r->end - r->start, MLOCK_ONFAULT);
 		at = r->end;
 	}
 	mm->failed_said = false;

@@ -766,6 +766,26 @@ static void locked_pages_stay(void **state)
 	assert_int_equal(fl_close(fl), 0);
 }
 
+/* What was locked before there were pagers grows by pages that come when they are touched. */
+static void what_is_locked_grows(void **state)
+{
+	struct fl_options o = live_options(LIMIT);
+	struct fl *fl = live_open(&o);
+	char *mem = live_map(fl, 64);
+
+	(void)state;
+	live_fill(mem, 0, 32, 1);
+	assert_int_equal(fl_mlock(fl, mem, 32 * PG), 0);
+	live_arm(fl);
+	assert_int_equal(fl_munmap(fl, mem + 32 * PG, 32 * PG), 0);
+	assert_ptr_equal(fl_mremap(fl, mem, 32 * PG, 64 * PG, 0), mem);
+	assert_int_equal(live_stats(fl).locked, 64);
+	assert_int_equal(live_count(fl, mem, 64, FL_PAGE_PRESENT), 32);
+	live_fill(mem, 32, 32, 1);
+	live_check(mem, 0, 64, 1);
+	assert_int_equal(fl_close(fl), 0);
+}
+
 /* ---- the limit ---- */
 
 /* Rss of the mappings of a range, in pages. */
@@ -1414,6 +1434,7 @@ int main(void)
 		cmocka_unit_test(writers_and_evictions_lose_nothing),
 		cmocka_unit_test(a_staged_page_comes_back_without_io),
 		cmocka_unit_test(locked_pages_stay),
+		cmocka_unit_test(what_is_locked_grows),
 		cmocka_unit_test(the_limit_is_hard),
 		cmocka_unit_test(frames_used_again_are_zero),
 		cmocka_unit_test(the_limit_changes),
