@@ -636,7 +636,6 @@ static int adopt_regions(struct mm *mm)
 	int err = region_change(&mm->regions, 0, addr_of(VPN_MAX), -1, 0,
 				REGION_LOCKED | REGION_LOCKONFAULT | REGION_HELD);
 
-	mm->lock_future = false;
 	while (err == 0 && (r = region_next(&mm->regions, at)) != NULL) {
 		uintptr_t start = r->start;
 		uint32_t flags = r->flags;
@@ -771,6 +770,7 @@ static int child_start(struct mm *mm, char *why, size_t why_size)
 	near_forked(mm);
 	snapshots_forked(mm);
 	mm->pagers_up = 0;
+	mm->lock_future = false;
 	mm->ndefer = 0;
 	mm->pumping = 0;
 	mm->left_changing = 0;

@@ -39,7 +39,7 @@ static void release(struct landing *l, uint32_t first, uint32_t end)
 {
 	for (uint32_t i = first; i < end; i++)
 		if (!l->busy[i])
-			SYS3(madvise, l->base + i * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED);
+			SYS3(madvise, l->base + i * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED_LOCKED);
 }
 
 /*
@@ -50,7 +50,7 @@ static void give_up_cut(struct landing *l)
 {
 	if (!l->cut || memchr(l->busy, 1, HUGE_PAGES) != NULL)
 		return;
-	SYS3(madvise, l->base, HUGE_PAGES * PAGE_SIZE, MADV_DONTNEED);
+	SYS3(madvise, l->base, HUGE_PAGES * PAGE_SIZE, MADV_DONTNEED_LOCKED);
 	l->touched = 0;
 	l->cut = false;
 }

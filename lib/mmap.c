@@ -683,6 +683,16 @@ long mm_madvise(struct mm *mm, uintptr_t addr, size_t len, int advice)
 	return r;
 }
 
+/*
+ * What was locked comes in; false: not all of it.  Writable memory gets frames of its own,
+ * as mlock(2) breaks copy-on-write; pages of files are not to be written for that.
+ */
+static bool bring_locked(uintptr_t start, size_t len, bool shared)
+{
+	return (!shared && !sys_err(SYS3(madvise, start, len, MADV_POPULATE_WRITE))) ||
+	       !sys_err(SYS3(madvise, start, len, MADV_POPULATE_READ));
+}
+
 long mm_mlock2(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 {
 	uintptr_t start = addr & PAGE_MASK;
@@ -698,15 +708,9 @@ long mm_mlock2(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 		return r;
 	}
 	r = hop_call(mm, HOP_MLOCK, (long)addr, (long)len, flags, 0, 0, 0, 0);
-	if (r >= 0 && !(flags & MLOCK_ONFAULT)) {
-		/*
-		 * Writable memory gets frames of its own, as mlock(2) breaks copy-on-write;
-		 * pages of files are not to be written for that.
-		 */
-		if ((r == 1 || sys_err(SYS3(madvise, start, span, MADV_POPULATE_WRITE))) &&
-		    sys_err(SYS3(madvise, start, span, MADV_POPULATE_READ)))
-			return -ENOMEM; /* as mlock(2) for what cannot be read */
-	}
+	/* as mlock(2) for what cannot be read */
+	if (r >= 0 && !(flags & MLOCK_ONFAULT) && !bring_locked(start, span, r == 1))
+		return -ENOMEM;
 	return r < 0 ? r : 0;
 }
 
@@ -726,38 +730,84 @@ long mm_munlock(struct mm *mm, uintptr_t addr, size_t len)
 	return r;
 }
 
+/* All on a pager. */
+static long unlock_staging(struct pager *p, void *arg)
+{
+	(void)arg;
+	staging_unlock(p->mm);
+	return 0;
+}
+
+/* Where managed memory at or behind an address is locked; 0: nowhere. */
+static long locked_from(struct pager *p, void *arg)
+{
+	const uintptr_t at = (uintptr_t)arg;
+	const struct region *r = region_next(&p->mm->regions, at);
+
+	while (r != NULL && !(r->flags & REGION_LOCKED))
+		r = r->next;
+	return r == NULL ? 0 : (long)(r->start > at ? r->start : at);
+}
+
+/* Where that ends, and 1 more where it is shared. */
+static long locked_until(struct pager *p, void *arg)
+{
+	const struct region *r = region_find(&p->mm->regions, (uintptr_t)arg);
+
+	return r == NULL ? (long)arg : (long)r->end + region_is_shared(r);
+}
+
+/* What is locked comes in, as mlockall(2) has it; where that fails is not said there either. */
+static void populate_locked(struct mm *mm)
+{
+	long start = 0, end;
+
+	while ((start = hop_run(mm, locked_from, (void *)start)) != 0) {
+		end = hop_run(mm, locked_until, (void *)start);
+		bring_locked((uintptr_t)start, (size_t)((end & (long)PAGE_MASK) - start), end & 1);
+		start = end & (long)PAGE_MASK;
+	}
+}
+
 /*
  * All of a process: what is managed is locked region by region, the rest by
- * the kernel, which is asked to lock on fault so that it populates nothing
- * behind the limit's back.
+ * the kernel.  Where pagers run that is asked to lock on fault, so that it populates nothing
+ * behind the limit's back, nor memory of ours that is to stay empty: it would wait for ever.
  */
 long mm_mlockall(struct mm *mm, int flags)
 {
+	bool bring = (flags & (MCL_CURRENT | MCL_ONFAULT)) == MCL_CURRENT;
 	uint64_t mask;
 	long r;
 
-	if (!mm_armed(mm)) {
-		r = sys_bare(SYS_mlockall, flags, 0, 0, 0, 0, 0);
-		if (sys_err(r))
-			return r;
-		if (local_begin(mm, &mask)) {
+	if (local_begin(mm, &mask)) {
+		bool paged = mm->pagers_up;
+
+		r = sys_bare(SYS_mlockall, paged ? flags | MCL_ONFAULT : flags, 0, 0, 0, 0, 0);
+		if (!sys_err(r)) {
 			if (flags & MCL_CURRENT)
 				region_change(&mm->regions, 0, addr_of(VPN_MAX), -1, REGION_LOCKED,
 					      0);
 			mm->lock_future = flags & MCL_FUTURE;
-			local_end(mm, &mask);
-			return r;
 		}
+		local_end(mm, &mask);
+		if (paged && !sys_err(r))
+			hop_run(mm, unlock_staging, NULL);
+		bring = bring && paged;
+	} else {
+		if ((flags & MCL_CURRENT) &&
+		    mm->regions.open_pages > mm_lockable(mm, grant_budget_most(mm)))
+			return -ENOMEM;
+		r = sys_bare(SYS_mlockall, flags | MCL_ONFAULT, 0, 0, 0, 0, 0);
+		if (sys_err(r))
+			return r;
+		hop_run(mm, unlock_staging, NULL);
+		if (flags & MCL_CURRENT)
+			r = change_flags(mm, 0, addr_of(VPN_MAX), REGION_LOCKED, 0);
+		mm->lock_future = flags & MCL_FUTURE;
 	}
-	if ((flags & MCL_CURRENT) &&
-	    mm->regions.open_pages > mm_lockable(mm, grant_budget_most(mm)))
-		return -ENOMEM;
-	r = sys_bare(SYS_mlockall, flags | MCL_ONFAULT, 0, 0, 0, 0, 0);
-	if (sys_err(r))
-		return r;
-	if (flags & MCL_CURRENT)
-		r = change_flags(mm, 0, addr_of(VPN_MAX), REGION_LOCKED, 0);
-	mm->lock_future = flags & MCL_FUTURE;
+	if (r == 0 && bring)
+		populate_locked(mm);
 	return r;
 }
 

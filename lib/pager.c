@@ -793,6 +793,13 @@ static int start_pagers(struct mm *mm)
 {
 	int r;
 
+	/* what is locked as it is mapped comes in at once, and a doorbell that is there does not ring */
+	if (mm->lock_future) {
+		long err = sys_bare(SYS_mlockall, MCL_FUTURE | MCL_ONFAULT, 0, 0, 0, 0, 0);
+
+		if (sys_err(err))
+			return (int)err;
+	}
 	mm->closing = false;
 	for (unsigned i = 0; i < mm->opt.pagers; i++) {
 		struct pager *p = sys_mem_alloc(sizeof(*p));

@@ -89,9 +89,15 @@ static void buffer_advise(struct staging *s, uint32_t n)
 	s->buffer_huge = huge;
 }
 
+void staging_unlock(const struct mm *mm)
+{
+	SYS2(munlock, mm->staging.base, STAGE_BLOCK_PAGES * PAGE_SIZE);
+}
+
 /* Blocks are inherited only by a fork that knows of them (fork.c). */
 static int register_blocks(struct mm *mm)
 {
+	staging_unlock(mm);
 	SYS3(madvise, mm->staging.base, STAGE_BLOCK_PAGES * PAGE_SIZE, MADV_DONTFORK);
 	return uffd_register(mm->uffd, mm->staging.base, STAGE_BLOCK_PAGES * PAGE_SIZE, false);
 }

@@ -146,6 +146,12 @@ void staging_close(struct mm *mm);
  */
 int staging_forked(struct mm *mm);
 
+/*
+ * mlockall(2) has locked all: frames move between memory that is alike in that, too, and those
+ * of locked memory do not.
+ */
+void staging_unlock(const struct mm *mm);
+
 /* Pages of the read buffer at a limit. */
 uint32_t staging_buffer(uint64_t limit);
 

@@ -60,6 +60,47 @@ static void check(void)
 		MUST(memory[i] == expected(i));
 }
 
+/* ---- locks ---- */
+
+static size_t resident(void *at, size_t pages)
+{
+	unsigned char in[1024];
+	size_t n = 0;
+
+	MUST(pages <= sizeof(in) && mincore(at, pages * PAGE, in) == 0);
+	for (size_t i = 0; i < pages; i++)
+		n += in[i] & 1;
+	return n;
+}
+
+/* Locks all memory that it maps from some time on, and later all that it has: to 9 MiB, of which 4 stay. */
+static void locks_all(void)
+{
+	const size_t mib = words * sizeof(uint64_t) >> 20, pages = 1024;
+	char *locked;
+
+	fill(5);
+	MUST(mlockall(MCL_FUTURE) == 0);
+	locked = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		      0);
+	MUST(locked != MAP_FAILED);
+	for (size_t i = 0; i < pages; i++)
+		locked[i * PAGE] = (char)i;
+	check();
+	MUST(munlockall() == 0);
+	MUST(munmap(memory, 5 << 20) == 0);
+	fill(mib);
+	check();
+	MUST(munmap(memory, mib << 20) == 0);
+	MUST(mlockall(MCL_CURRENT) == 0);
+	printf("%zu of %zu pages\n", resident(locked, pages), pages);
+	for (size_t i = 0; i < pages; i++)
+		MUST(locked[i * PAGE] == (char)i);
+	fill(mib);
+	check();
+	printf("%zu of %zu pages\n", resident(locked, pages), pages);
+}
+
 /* ---- descriptors ---- */
 
 /* Keeps only what it reports to, at the lowest number. */
@@ -325,7 +366,7 @@ static const struct {
 	{"daemon", becomes_a_daemon}, {"starts", starts_as_a_daemon},
 	{"maps", maps_past},	      {"leaves", leaves_past},
 	{"forks", forks_past},	      {"stacks", turns_stacks_over},
-	{"nothing", nothing},
+	{"nothing", nothing},	      {"locks", locks_all},
 };
 
 int main(int argc, char **argv)
@@ -335,7 +376,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; mib != 0 && i < sizeof(habits) / sizeof(habits[0]); i++) {
 		if (strcmp(habits[i].name, argv[1]) != 0)
 			continue;
-		if (habits[i].fn == starts_as_a_daemon)
+		if (habits[i].fn == starts_as_a_daemon || habits[i].fn == locks_all)
 			words = (mib << 20) / sizeof(uint64_t);
 		else
 			fill(mib);

@@ -31,7 +31,7 @@ same() {
 	grep -q '^  pages evicted  *[1-9]' "$work/stats" || fail "$what: was not paged"
 }
 
-for habit in closefrom close_range close listed all pipe maps forks daemon nothing; do
+for habit in closefrom close_range close listed all pipe maps forks daemon locks nothing; do
 	same "$habit" "$habits" "$habit" 24
 done
 same 'close, 30 descriptors' sh -c 'ulimit -n 30; exec "$0" "$@"' "$habits" close 24
@@ -40,6 +40,12 @@ same 'setarch -R, close' setarch -R "$habits" close 24
 same 'nohup' sh -c 'nohup "$0" "$@" </dev/null 2>&1' "$habits" nothing 24
 same 'setsid' setsid -w "$habits" nothing 24
 same 'timeout' timeout 600 "$habits" nothing 24
+
+# Pagers run, and nothing is paged.
+"$habits" locks 24 >"$work/native"
+"$faultline" run --limit 256M --snapshots --stats="$work/stats" -- "$habits" locks 24 >"$work/paged" 2>&1 ||
+	fail "locks, not paged: $(cat "$work/paged")"
+diff "$work/native" "$work/paged" || fail "locks, not paged: differs from native (<)"
 
 # A daemon by itself: it is the child that is paged, and it reports for itself.
 "$habits" starts 24 >"$work/native"
