@@ -24,24 +24,77 @@
 	X(close)                                                                                   \
 	X(read)                                                                                    \
 	X(write)                                                                                   \
-	X(pread) X(pwrite) X(preadv) X(pwritev) X(fstat) X(fsync) X(fallocate) X(ftruncate) X(     \
-		flock) X(unlink) X(ioctl) X(mmap) X(munmap) X(mremap) X(mprotect) X(madvise)       \
-		X(mlock2) X(munlock) X(brk) X(process_madvise) X(memfd_create) X(poll) X(futex) X( \
-			close_range) X(kill) X(uffd_open) X(uffd_api) X(uffd_register)             \
-			X(uffd_unregister) X(uffd_copy) X(uffd_continue) X(uffd_zeropage) X(       \
-				uffd_move) X(uffd_writeprotect) X(uffd_poison) X(uffd_wake)        \
-				X(uffd_read) X(pagemap_scan) X(uring_setup) X(uring_enter) X(      \
-					getpid) X(gettid) X(pidfd_open) X(pidfd_getfd)             \
-					X(sigaction) X(sigprocmask) X(sigpending) X(               \
-						sigtimedwait) X(tgkill) X(exit_group) X(fcntl)     \
-						X(fstatfs) X(getrandom) X(socketpair) X(           \
-							sendmsg) X(recvmsg) X(epoll_create)        \
-							X(epoll_ctl) X(epoll_wait) X(socket) X(    \
-								connect) X(readlink) X(shmget)     \
-								X(shmat) X(shmdt) X(shmctl) X(     \
-									fstatat) X(bind)           \
-									X(getsockname) X(sendto)   \
-										X(setsockopt)
+	X(pread)                                                                                   \
+	X(pwrite)                                                                                  \
+	X(preadv)                                                                                  \
+	X(pwritev)                                                                                 \
+	X(fstat)                                                                                   \
+	X(fsync)                                                                                   \
+	X(fallocate)                                                                               \
+	X(ftruncate)                                                                               \
+	X(flock)                                                                                   \
+	X(unlink)                                                                                  \
+	X(ioctl)                                                                                   \
+	X(mmap)                                                                                    \
+	X(munmap)                                                                                  \
+	X(mremap)                                                                                  \
+	X(mprotect)                                                                                \
+	X(madvise)                                                                                 \
+	X(mlock2)                                                                                  \
+	X(munlock)                                                                                 \
+	X(brk)                                                                                     \
+	X(process_madvise)                                                                         \
+	X(memfd_create)                                                                            \
+	X(poll)                                                                                    \
+	X(futex)                                                                                   \
+	X(close_range)                                                                             \
+	X(kill)                                                                                    \
+	X(uffd_open)                                                                               \
+	X(uffd_api)                                                                                \
+	X(uffd_register)                                                                           \
+	X(uffd_unregister)                                                                         \
+	X(uffd_copy)                                                                               \
+	X(uffd_continue)                                                                           \
+	X(uffd_zeropage)                                                                           \
+	X(uffd_move)                                                                               \
+	X(uffd_writeprotect)                                                                       \
+	X(uffd_poison)                                                                             \
+	X(uffd_wake)                                                                               \
+	X(uffd_read)                                                                               \
+	X(pagemap_scan)                                                                            \
+	X(uring_setup)                                                                             \
+	X(uring_enter)                                                                             \
+	X(getpid)                                                                                  \
+	X(gettid)                                                                                  \
+	X(pidfd_open)                                                                              \
+	X(pidfd_getfd)                                                                             \
+	X(sigaction)                                                                               \
+	X(sigprocmask)                                                                             \
+	X(sigpending)                                                                              \
+	X(sigtimedwait)                                                                            \
+	X(tgkill)                                                                                  \
+	X(exit_group)                                                                              \
+	X(fcntl)                                                                                   \
+	X(fstatfs)                                                                                 \
+	X(getrandom)                                                                               \
+	X(socketpair)                                                                              \
+	X(sendmsg)                                                                                 \
+	X(recvmsg)                                                                                 \
+	X(epoll_create)                                                                            \
+	X(epoll_ctl)                                                                               \
+	X(epoll_wait)                                                                              \
+	X(socket)                                                                                  \
+	X(connect)                                                                                 \
+	X(readlink)                                                                                \
+	X(shmget)                                                                                  \
+	X(shmat)                                                                                   \
+	X(shmdt)                                                                                   \
+	X(shmctl)                                                                                  \
+	X(fstatat)                                                                                 \
+	X(bind)                                                                                    \
+	X(getsockname)                                                                             \
+	X(sendto)                                                                                  \
+	X(setsockopt)
 
 enum sys_row {
 #define X(name) SYSROW_##name,
