@@ -216,6 +216,17 @@ static bool is_changing(const struct mm *mm)
 	return __atomic_load_n(&mm->left_changing, __ATOMIC_ACQUIRE) != 0;
 }
 
+/* Is it a place for a file's pages?  Where those of a read were left behind it is private. */
+static bool is_in_cache(const struct mm *mm, uintptr_t at)
+{
+	for (const struct pagecache *pc = mm->files.first; pc != NULL; pc = pc->next)
+		for (uint64_t i = 0; i < pc->chunks; i++)
+			if (pc->chunk[i] != NULL &&
+			    at - (uintptr_t)pc->chunk[i]->alias < CHUNK_BYTES)
+				return true;
+	return false;
+}
+
 /* Regions in [w->seen, end), where nothing is mapped. */
 static void look_at_gap(struct walk *w, uintptr_t end)
 {
@@ -250,7 +261,7 @@ static void look_at_mapping(struct walk *w)
 		end = next_piece(w, at, &kind);
 		if (of_kernel)
 			continue;
-		if (kind == VERIFY_UNKNOWN && is_new_own(at))
+		if (kind == VERIFY_UNKNOWN && (is_new_own(at) || is_in_cache(w->mm, at)))
 			kind = VERIFY_OWN;
 		count(w, kind, at, end);
 		if (kind == VERIFY_UNKNOWN && (w->mm->flags & MM_LEFT) && !is_changing(w->mm))
