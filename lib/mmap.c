@@ -762,7 +762,7 @@ static void populate_locked(struct mm *mm)
 {
 	long start = 0, end;
 
-	while ((start = hop_run(mm, locked_from, (void *)start)) != 0) {
+	while ((start = hop_run(mm, locked_from, (void *)start)) > 0) {
 		end = hop_run(mm, locked_until, (void *)start);
 		bring_locked((uintptr_t)start, (size_t)((end & (long)PAGE_MASK) - start), end & 1);
 		start = end & (long)PAGE_MASK;
