@@ -293,8 +293,8 @@ void *fl_mmap_backing(struct fl *fl, void *addr, size_t length, int prot, int fl
 int fl_msync(struct fl *fl, void *addr, size_t length, int flags);
 /**
  * Set the length of the file behind fd to `length` bytes, as ftruncate(2), and let mappings of the
- * runtime follow.  0, -EBADF, -EFBIG, -EINVAL, -EMFILE, -ENFILE and others of ftruncate(2).  Waits
- * for writes beyond a new end.
+ * runtime follow.  0, -EBADF, -EFBIG, -EINVAL, -ENOMEM and others of ftruncate(2).  Waits for
+ * writes beyond a new end, and for other calls that set the length of the same file.
  */
 int fl_ftruncate(struct fl *fl, int fd, off_t length);
 

@@ -83,6 +83,12 @@ struct blkio {
 
 extern const struct blkio_engine blkio_uring, blkio_uring_restricted, blkio_sync;
 
+/* It moves no bytes, and is not merged. */
+static inline bool op_is_bare(enum blk_op op)
+{
+	return op == BLK_SYNC || op == BLK_PUNCH;
+}
+
 static inline void sub_ended(struct blkio *q, struct blk_sub *sub, int64_t res)
 {
 	sub->res = res;

@@ -11,6 +11,7 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <linux/falloc.h>
 #include <linux/time_types.h>
 #include <poll.h>
 #include <sys/syscall.h>
@@ -25,6 +26,9 @@ int64_t sync_attempt(const struct blk_sub *sub)
 
 	if (sub->op == BLK_SYNC)
 		return SYS1(fsync, fd);
+	if (sub->op == BLK_PUNCH)
+		return SYS4(fallocate, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pos,
+			    sub->first->hole);
 
 	/* The high half of the position (the fifth argument) is for 32-bit machines. */
 	if (sub->niov == 1) {

@@ -37,6 +37,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <linux/falloc.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -197,6 +198,13 @@ static void uring_start(struct blkio *q, struct blk_sub *sub)
 
 	if (sub->op == BLK_SYNC) {
 		io_uring_prep_rw(IORING_OP_FSYNC, sqe, sub->dev->fd, NULL, 0, 0);
+		io_uring_sqe_set_data(sqe, sub);
+		return;
+	}
+	if (sub->op == BLK_PUNCH) {
+		io_uring_prep_fallocate(sqe, sub->dev->fd,
+					FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, sub_pos(sub),
+					sub->first->hole);
 		io_uring_sqe_set_data(sqe, sub);
 		return;
 	}
@@ -379,9 +387,9 @@ static int setup(struct uring *u, unsigned entries, unsigned flags)
 /* What a ring does passes no filter of system calls. */
 static int restrict_ring(const struct uring *u)
 {
-	static const uint8_t op[] = {IORING_OP_READ,	   IORING_OP_READV, IORING_OP_WRITE,
-				     IORING_OP_WRITEV,	   IORING_OP_FSYNC, IORING_OP_POLL_ADD,
-				     IORING_OP_POLL_REMOVE};
+	static const uint8_t op[] = {IORING_OP_READ,	 IORING_OP_READV,      IORING_OP_WRITE,
+				     IORING_OP_WRITEV,	 IORING_OP_FSYNC,      IORING_OP_FALLOCATE,
+				     IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE};
 	struct io_uring_restriction only[sizeof(op)];
 	long r;
 

@@ -380,7 +380,7 @@ static void sub_settle(struct blkio *q, struct blk_sub *s)
 		} else {
 			sub_failed(q, s, -EIO);
 		}
-	} else if (s->res == 0 && s->op == BLK_SYNC) {
+	} else if (s->res == 0 && op_is_bare(s->op)) {
 		sub_whole(q, s);
 	} else if (s->res == 0 && s->dev->file && s->op == BLK_READ) {
 		sub_at_end(q, s);
@@ -516,7 +516,7 @@ void blkio_queue(struct blkio *q, struct blk_req *req)
 	req->seq = q->seq++;
 	req->alone = false;
 	req->len = 0;
-	if (req->op == BLK_SYNC && req->niov == 0) {
+	if (op_is_bare(req->op) && req->niov == 0) {
 		q->plug_sorted = false;
 		req->alone = true;
 		list_add(&q->plug, req);

@@ -40,8 +40,12 @@ struct blk_dev {
 	bool file; /* may end within what is read: zeros follow; a write may end within a page */
 };
 
-/* BLK_SYNC: what was written before it was queued, and has ended, is durable when it ends. */
-enum blk_op { BLK_READ, BLK_WRITE, BLK_SYNC };
+/*
+ * BLK_SYNC: what was written before it was queued, and has ended, is durable when it ends.
+ * BLK_PUNCH: `hole` bytes of a file from off on are a hole when it ends; its length stays.  No
+ * order with other requests is kept.
+ */
+enum blk_op { BLK_READ, BLK_WRITE, BLK_SYNC, BLK_PUNCH };
 
 struct blk_req {
 	/* set by the caller */
@@ -49,7 +53,8 @@ struct blk_req {
 	enum blk_op op;
 	uint64_t off;		 /* bytes, a multiple of 4096 */
 	const struct iovec *iov; /* each a multiple of 4096, aligned; stays put until done */
-	unsigned niov;		 /* 1 to BLK_IOV_MAX; BLK_SYNC: 0 */
+	unsigned niov;		 /* 1 to BLK_IOV_MAX; BLK_SYNC, BLK_PUNCH: 0 */
+	uint64_t hole;		 /* BLK_PUNCH: bytes */
 	void (*done)(struct blk_req *req, int res); /* res: 0 or -errno; may free or reuse req */
 	/* blkio's own until done is called */
 	uint64_t len;	/* sum of iov */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * do-file.c - mapping files, msync, truncation, backings; see do.h.
+ * do-file.c - mapping files, msync, advice, backings; see do.h.
  *
  * A mapping is made without access, registered and opened by mprotect(2) only
  * then: a thread that touches it in between must not meet a memfd whose holes
@@ -22,7 +22,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -477,149 +476,6 @@ long do_sync_range(struct pager *p, uintptr_t addr, size_t len, struct sync_wait
 	}
 	share_sync(p->mm, addr, end, wait);
 	return 0;
-}
-
-/* ---- truncation ---- */
-
-static bool being_written(const struct pagecache *pc, uint64_t page, uint64_t stop)
-{
-	return cache_next(pc, page, CACHE_WRITEBACK) < stop;
-}
-
-static struct pagecache *cache_by_fd(struct mm *mm, int fd)
-{
-	struct pagecache *pc;
-	struct stat st;
-
-	if (sys_err(SYS2(fstat, fd, &st)))
-		return NULL;
-	for (pc = mm->files.first; pc != NULL; pc = pc->next)
-		if (pc->source == NULL && pc->dev == st.st_dev && pc->ino == st.st_ino)
-			return pc;
-	return NULL;
-}
-
-/* Until nothing that reaches beyond `size` is being written, nor will be before the lock is dropped. */
-static void await_writes(struct pager *p, struct pagecache *pc, uint64_t size)
-{
-	struct cache_cut cut = {.next = pc->cuts, .page = size >> PAGE_SHIFT};
-	struct cache_cut **link = &pc->cuts;
-
-	pc->cuts = &cut;
-	pc->handles++;
-	while (being_written(pc, cut.page, CACHE_NONE))
-		pager_pump(p);
-	pc->handles--;
-	/* others may have come meanwhile */
-	while (*link != &cut)
-		link = &(*link)->next;
-	*link = cut.next;
-}
-
-/*
- * No write may be under way that reaches beyond the new end: it would make the
- * file longer again.  What is cached there goes when the file has been cut: until then it
- * is the only copy of what was stored.
- */
-long cut_file(struct pager *p, struct pagecache *pc, int fd, long size)
-{
-	long r = SYS3(fcntl, fd, F_GETFL, 0);
-
-	if (sys_err(r))
-		return r;
-	cache_look_at_size(pc);
-	if (size >= 0 && (r & O_ACCMODE) != O_RDONLY && (uint64_t)size < pc->size)
-		await_writes(p, pc, (uint64_t)size);
-	if (size >= 0 && (uint64_t)size > pc->size) {
-		cache_look_at_size(pc);
-		cache_grow(pc, (uint64_t)size);
-	}
-	r = SYS2(ftruncate, fd, size);
-	if (!sys_err(r) && (uint64_t)size < pc->size)
-		cache_resize(pc, (uint64_t)size);
-	cache_look_at_size(pc);
-	return r;
-}
-
-long do_ftruncate(struct pager *p, int fd, long size)
-{
-	struct mm *mm = p->mm;
-	long dup = SYS3(pidfd_getfd, mm->pidfd, fd, 0);
-	struct pagecache *pc;
-	long r;
-
-	if (sys_err(dup))
-		return dup;
-	pc = cache_by_fd(mm, (int)dup);
-	r = pc != NULL ? cut_file(p, pc, (int)dup, size) : SYS2(ftruncate, dup, size);
-	SYS1(close, dup);
-	return r;
-}
-
-void do_resized(struct mm *mm)
-{
-	for (struct pagecache *pc = mm->files.first; pc != NULL; pc = pc->next)
-		cache_look_at_size(pc);
-}
-
-long cut_hole(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t stop)
-{
-	const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-	long err;
-
-	pc->handles++;
-	cache_look_at_size(pc);
-	while (cache_next(pc, page, CACHE_WRITEBACK | CACHE_LOCKED | CACHE_LEFT) < stop)
-		pager_pump(p);
-	pc->handles--;
-	err = SYS4(fallocate, pc->fd, how, page << PAGE_SHIFT, (stop - page) << PAGE_SHIFT);
-	if (sys_err(err))
-		return err;
-	for (uint64_t i = page; (i = cache_next(pc, i, CACHE_UPTODATE)) < stop; i++)
-		if (!cache_drop(pc, i, 1))
-			memset(cache_addr(pc, i), 0, PAGE_SIZE); /* as the file's are */
-	return 0;
-}
-
-long do_punch(struct pager *p, uintptr_t start, uintptr_t end)
-{
-	struct mm *mm = p->mm;
-	const struct region *r;
-	uint64_t page, stop;
-	bool gap = false;
-
-	for (uintptr_t at = start, next; at < end; at = next) {
-		struct pagecache *pc;
-		long err;
-
-		r = region_next(&mm->regions, at);
-		if (r == NULL || r->start > at) {
-			/* not ours, or nothing at all */
-			next = r != NULL && r->start < end ? r->start : end;
-			err = SYS3(madvise, at, next - at, MADV_REMOVE);
-			if (err != 0 && err != -ENOMEM)
-				return err;
-			gap |= err != 0;
-			continue;
-		}
-		if (!(r->flags & REGION_SHARED) || !(r->prot & PROT_WRITE))
-			return r->users != NULL ? -EACCES : -EINVAL;
-		if (r->flags & REGION_LOCKED)
-			return -EINVAL;
-		next = r->end < end ? r->end : end;
-		if (r->flags & REGION_REMOTE) {
-			err = share_advise(mm, at, next, WIRE_REMOVE);
-		} else {
-			pc = cache_of(r);
-			if (pc->source != NULL)
-				return -EOPNOTSUPP;
-			next_shared(mm, at, end, &page, &stop);
-			err = cut_hole(p, pc, page, stop);
-		}
-		if (err != 0)
-			return err;
-	}
-	return gap ? -ENOMEM : 0;
 }
 
 /* ---- advice ---- */

@@ -138,8 +138,6 @@ long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int 
 	r = refused_by_file(mm, addr, end, advice);
 	if (r != 0)
 		return r;
-	if (advice == MADV_REMOVE && p != NULL && (mm->files.first != NULL || mm->share != NULL))
-		return do_punch(p, addr, end);
 	/* Freed lazily, a page could vanish at any time; at once is as good by the contract. */
 	if (advice == MADV_FREE && mm->armed)
 		given = MADV_DONTNEED;

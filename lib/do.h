@@ -119,15 +119,6 @@ long do_msync(struct pager *p, uintptr_t addr, size_t len, int flags, unsigned r
 long do_write_out(struct pager *p, unsigned round, bool last);
 /* Make the files of a range durable, and tell of write errors since this was last asked. */
 long do_sync_range(struct pager *p, uintptr_t addr, size_t len, struct sync_wait *wait);
-long do_ftruncate(struct pager *p, int fd, long size);
-/* The same for the cache and a descriptor of the pagers'. */
-long cut_file(struct pager *p, struct pagecache *pc, int fd, long size);
-/* Files were made shorter or longer by the program: what is mapped of them follows. */
-void do_resized(struct mm *mm);
-/* MADV_REMOVE: zeros in the file. */
-long do_punch(struct pager *p, uintptr_t start, uintptr_t end);
-/* The same for pages [page, stop) of a cache that is open for writing. */
-long cut_hole(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t stop);
 /* MADV_WILLNEED, MADV_COLD or MADV_PAGEOUT for these. */
 void cache_advise(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t stop, int advice);
 /* Advice for the file regions of a range. */

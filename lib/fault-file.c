@@ -27,6 +27,7 @@
 #include "filedata.h"
 #include "reclaim.h"
 #include "sys.h"
+#include "truncate.h"
 #include "uffd.h"
 
 #include <errno.h>
@@ -390,6 +391,8 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 			 uint32_t flags, uint32_t heard, const struct fault *f)
 {
 	struct mm *mm = p->mm;
+	/* it must not wait here for who may wait for it */
+	bool here = (mm->flags & MM_PRELOAD) && blkio_is_sync(p->io);
 	uint64_t end = cache_pages(pc);
 	struct file_io *io;
 	uint32_t run = 0;
@@ -402,6 +405,13 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 		n = CHUNK_PAGES - page % CHUNK_PAGES;
 	while (run < n && is_to_be_read(pc, page + run))
 		run++;
+	if (run == 0)
+		return 0;
+	run = (uint32_t)cache_may_bind(mm, run, false);
+	if (run == 0 && (flags & CACHE_DEMAND)) {
+		run = 1;
+		here = pc->source == NULL && cache_may_bind(mm, 1, true) == 0;
+	}
 	run = reclaim_some_room(p, run);
 	if (run == 0 || cache_get(pc, page) != 0)
 		return 0;
@@ -442,8 +452,7 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	if (pc->reading++ == 0)
 		pc->read_since = sys_now();
 	mm->files.reading++;
-	if ((mm->flags & MM_PRELOAD) && blkio_is_sync(p->io)) {
-		/* it would wait here for who may wait for it */
+	if (here) {
 		pc->inflight++;
 		read_done(io, detour_read(pc, page, run));
 		return run;
@@ -1154,6 +1163,12 @@ enum fault_result fault_file(struct pager *p, const struct fault *f, const struc
 			return fault_unshare(p, f, r);
 		read.write = read.wp = false;
 		return fault_file(p, &read, r);
+	}
+	if ((f->write || f->wp) && (r->flags & REGION_SHARED)) {
+		if (pc->cuts != NULL && cut_holds(pc, page))
+			return FAULT_WAITS;
+		if (!(w & CACHE_BOUND) && cache_may_bind(mm, 1, false) == 0)
+			return FAULT_DEFER;
 	}
 	if (f->wp) {
 		if ((w & CACHE_UPTODATE) && (r->flags & REGION_SHARED))

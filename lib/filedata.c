@@ -8,6 +8,7 @@
 #include "mm.h"
 #include "pager.h"
 #include "sys.h"
+#include "truncate.h"
 
 #include <errno.h>
 #include <linux/falloc.h>
@@ -96,16 +97,6 @@ long filedata_read(struct pager *p, void *arg)
 			       cache_addr(pc, page + i) + from, n);
 	}
 	return 0;
-}
-
-/* Wait for reads (and writes) of a range; the cache may go meanwhile: NULL. */
-static struct pagecache *settle(struct pager *p, const struct filedata *d, uint32_t busy)
-{
-	struct pagecache *pc;
-
-	while ((pc = find(p->mm, d)) != NULL && cache_next(pc, first_page(d), busy) < end_page(d))
-		pager_pump(p);
-	return pc;
 }
 
 /* ---- writing ---- */
@@ -322,11 +313,24 @@ long filedata_cut(struct pager *p, void *arg)
 	return pc != NULL ? cut_file(p, pc, d->fd, (long)d->size) : -ENOENT;
 }
 
+/* [from, from + n) of a page is zeros in the file. */
+static void zero_part(struct pagecache *pc, uint64_t page, size_t from, size_t n)
+{
+	uint32_t w = cache_get(pc, page);
+
+	/* who knows what its read found there */
+	if (w & CACHE_LOCKED)
+		cache_set(pc, page, w | CACHE_GONE);
+	else if (n != PAGE_SIZE || !cache_drop(pc, page, 1))
+		put_bytes(cache_addr(pc, page) + from, NULL, n);
+}
+
 long filedata_allocate(struct pager *p, void *arg)
 {
 	const int zeroing = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
 	struct filedata *d = arg;
-	struct pagecache *pc = settle(p, d, CACHE_LOCKED | CACHE_WRITEBACK);
+	struct pagecache *pc = find(p->mm, d);
+	struct cache_cut cut = {.page = first_page(d), .end = end_page(d)};
 	long r;
 
 	if (pc == NULL)
@@ -334,25 +338,26 @@ long filedata_allocate(struct pager *p, void *arg)
 	/* what moves bytes would have to move pages */
 	if (d->mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE))
 		return -EOPNOTSUPP;
+	cut_begin(p, pc, &cut);
+	while (cache_next(pc, cut.page, CACHE_LEFT) < cut.end)
+		pager_pump(p);
 	cache_look_at_size(pc);
 	if (!(d->mode & FALLOC_FL_KEEP_SIZE))
 		cache_grow(pc, d->off + d->size);
 	r = SYS4(fallocate, d->fd, d->mode, d->off, d->size);
-	if (sys_err(r))
-		return r;
-	cache_look_at_size(pc);
-	for (uint64_t page = first_page(d); (d->mode & zeroing) && page < end_page(d); page++) {
-		size_t from, n;
+	if (!sys_err(r))
+		cache_look_at_size(pc);
+	if (sys_err(r) || !(d->mode & zeroing))
+		cut.end = cut.page;
+	for (uint64_t page = cut.page;
+	     (page = cache_next(pc, page, CACHE_UPTODATE | CACHE_LOCKED)) < cut.end; page++) {
+		size_t from;
+		size_t n = part_of(d, page, &from);
 
-		page = cache_next(pc, page, CACHE_UPTODATE);
-		if (page >= end_page(d))
-			break;
-		n = part_of(d, page, &from);
-		if (n == PAGE_SIZE && cache_drop(pc, page, 1))
-			continue;
-		put_bytes(cache_addr(pc, page) + from, NULL, n);
+		zero_part(pc, page, from, n);
 	}
-	return 0;
+	cut_end(pc, &cut);
+	return r;
 }
 
 long filedata_sync(struct pager *p, void *arg)

@@ -25,6 +25,7 @@
 #include "mm.h"
 #include "reclaim.h"
 #include "sys.h"
+#include "truncate.h"
 #include "uffd.h"
 
 #include <errno.h>
@@ -42,13 +43,6 @@ static void note_error(struct hold_sync *j, int err, uint64_t page)
 		return;
 	j->err = err;
 	j->bad = page << PAGE_SHIFT;
-}
-
-static void tell(struct mm *mm)
-{
-	/* Release: who sees it grown sees what the I/O changed; pairs with mm_hold_sync(). */
-	__atomic_store_n(&mm->files.event, mm->files.event + 1, __ATOMIC_RELEASE);
-	futex_wake(&mm->files.event, 1 << 20);
 }
 
 /* ---- memory of the call's own ---- */
@@ -95,7 +89,7 @@ static void run_end(struct hold_run *run, int err)
 	cache_wake(pc, run->page, run->n);
 	j->taken &= ~bits(run_first(run), run->n);
 	j->used -= run->n;
-	tell(pc->mm);
+	files_tell(pc->mm);
 }
 
 static void run_written(struct file_io *io, int res)
@@ -310,6 +304,10 @@ static bool may_lock(struct pager *p, struct hold_sync *j, uint64_t page, bool *
 		note_error(j, -ENOMEM, page);
 		return false;
 	}
+	if (cut_before(pc, page, 1) == 0) {
+		*wait = true;
+		return false;
+	}
 	cache_look_again(pc, page, page + 1);
 	w = cache_get(pc, page);
 	if (w == 0)
@@ -452,7 +450,7 @@ static void synced(struct file_io *io, int res)
 		note_error(j, res, 0);
 	j->syncing = 0;
 	cache_io_end(io);
-	tell(mm);
+	files_tell(mm);
 }
 
 static long drain(struct pager *p, struct hold_sync *j)
@@ -539,7 +537,7 @@ static long next_part(struct mm *mm, struct hold_sync *j)
 		r = held_part(mm, NULL, &j->at, j->end, &stop);
 	if (r == NULL) {
 		mm->holding = NULL;
-		tell(mm);
+		files_tell(mm);
 		return j->err != 0 || j->any ? j->err : -EINVAL;
 	}
 	j->any = true;
@@ -603,7 +601,7 @@ long mm_hold_sync(struct mm *mm, uintptr_t addr, size_t len)
 	/* a handler that never came back would leave the call's turn taken */
 	SYS4(sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
 	do {
-		/* Acquire: pairs with the release in tell(); an end that comes later is seen by the wait. */
+		/* Acquire: pairs with the release in files_tell(); an end that comes later is seen by the wait. */
 		uint32_t event = __atomic_load_n(&mm->files.event, __ATOMIC_ACQUIRE);
 
 		r = hop_call(mm, HOP_HOLD_SYNC, (long)j, 0, 0, 0, 0, 0, 0);

@@ -26,6 +26,7 @@
 #include "share.h"
 #include "snapshot.h"
 #include "sys.h"
+#include "truncate.h"
 #include "uffd.h"
 #include "verify.h"
 
@@ -199,6 +200,7 @@ static void settle(struct pager *p, const struct hop_slot *s)
 	switch ((enum hop_op)s->op) {
 	case HOP_MUNMAP:
 	case HOP_REMAP_PAGES:
+	case HOP_REMOVE:
 		break;
 	case HOP_UNREGISTER:
 		end = (uintptr_t)a[1];
@@ -338,7 +340,10 @@ static long serve(struct pager *p, struct hop_slot *s)
 	case HOP_SYNC_RANGE:
 		return do_sync_range(p, (uintptr_t)a[0], (size_t)a[1], (struct sync_wait *)a[2]);
 	case HOP_TRUNCATE:
-		return do_ftruncate(p, (int)a[0], a[1]);
+		return do_truncate(p, (struct truncation *)a[0]);
+	case HOP_REMOVE:
+		return do_remove(p, (uintptr_t)a[0], (uintptr_t)a[0] + page_up((size_t)a[1]),
+				 a[2] != 0);
 	case HOP_BACKING_OPEN:
 		return do_backing_open(mm, (struct map_file *)a[0]);
 	case HOP_BACKING_CLOSE:

@@ -73,6 +73,7 @@ lib_libfaultline_core_la_SOURCES = \
 	lib/swap-slot.c lib/swap-slot.h \
 	lib/tier.c lib/tier.h \
 	lib/traits.c lib/traits.h \
+	lib/truncate.c lib/truncate.h \
 	lib/uffd-abi.h \
 	lib/uffd.c lib/uffd.h \
 	lib/verify.c lib/verify.h \

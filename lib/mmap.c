@@ -21,6 +21,7 @@
 #include "proc.h"
 #include "share.h"
 #include "sys.h"
+#include "truncate.h"
 #include "verify.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #define VERIFY_TRIES 4U
@@ -663,6 +665,30 @@ long mm_follow(struct mm *mm, long nr, const long a[6], long r)
 
 /* ---- advice and locking ---- */
 
+/* What is not ours of the range is removed here: no pager waits for the lock of a file. */
+static long remove_pages(struct mm *mm, uintptr_t at, size_t len)
+{
+	const uintptr_t end = at + page_up(len);
+	bool gap = false;
+
+	for (;;) {
+		long r = hop_call(mm, HOP_REMOVE, (long)at, (long)(end - at), false, 0, 0, 0, 0);
+		uintptr_t first = (uintptr_t)r;
+
+		if (sys_err(r))
+			return r;
+		if (first >= end)
+			return gap ? -ENOMEM : 0;
+		at = (uintptr_t)hop_call(mm, HOP_REMOVE, r, (long)(end - first), true, 0, 0, 0, 0);
+		r = SYS3(madvise, first, at - first, MADV_REMOVE);
+		if (sys_err(r) && r != -ENOMEM)
+			return r;
+		gap |= sys_err(r);
+		if (at >= end)
+			return gap ? -ENOMEM : 0;
+	}
+}
+
 long mm_madvise(struct mm *mm, uintptr_t addr, size_t len, int advice)
 {
 	uint64_t mask;
@@ -676,6 +702,8 @@ long mm_madvise(struct mm *mm, uintptr_t addr, size_t len, int advice)
 		/* what raises SIGBUS here is poison to the kernel */
 		return r == -EHWPOISON ? -EFAULT : r;
 	}
+	if (advice == MADV_REMOVE && mm_armed(mm))
+		return remove_pages(mm, addr, len);
 	if (!local_begin(mm, &mask))
 		return hop_call(mm, HOP_MADVISE, (long)addr, (long)len, advice, 0, 0, 0, 0);
 	r = do_madvise(NULL, mm, addr, len, advice);
@@ -911,9 +939,37 @@ void mm_write_out(struct mm *mm)
 
 long mm_ftruncate(struct mm *mm, int fd, long len)
 {
-	if (!mm_armed(mm))
+	struct truncation *t;
+	struct stat st;
+	uint64_t mask;
+	long r;
+
+	/* what cannot be is the kernel's to say */
+	if (!mm_armed(mm) || len < 0 || sys_err(SYS2(fstat, fd, &st)))
 		return SYS2(ftruncate, fd, len);
-	return hop_call(mm, HOP_TRUNCATE, fd, len, 0, 0, 0, 0, 0);
+	t = sys_mem_alloc(sizeof(*t));
+	if (t == NULL)
+		return -ENOMEM;
+	t->dev = st.st_dev;
+	t->ino = st.st_ino;
+	t->size = (uint64_t)len;
+	/* a handler that never came back would leave the file's pages cut off */
+	signals_block(mm, &mask);
+	do {
+		/* Acquire: as mm_msync(). */
+		uint32_t event = __atomic_load_n(&mm->files.event, __ATOMIC_ACQUIRE);
+
+		r = hop_call(mm, HOP_TRUNCATE, (long)t, 0, 0, 0, 0, 0, 0);
+		if (r > 0)
+			futex_wait(&mm->files.event, event, EVENT_PATIENCE);
+	} while (r > 0);
+	t->result = SYS2(ftruncate, fd, len);
+	t->called = true;
+	hop_call(mm, HOP_TRUNCATE, (long)t, 0, 0, 0, 0, 0, 0);
+	signals_restore(mm, &mask);
+	r = t->result;
+	sys_mem_free(t, sizeof(*t));
+	return r;
 }
 
 long mm_truncate(struct mm *mm, long nr, const long a[2])

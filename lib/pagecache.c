@@ -163,6 +163,7 @@ static void recount(struct pagecache *pc, uint64_t page, uint32_t was, uint32_t 
 	count(&f->frames, was & FRAME, frame);
 	count(&f->dirty, was & CACHE_DIRTY, dirty);
 	count(&f->writeback, was & CACHE_WRITEBACK, word & CACHE_WRITEBACK);
+	count(&f->bound, was & CACHE_BOUND, word & CACHE_BOUND);
 	count(&f->idle, was & CACHE_IDLE, word & CACHE_IDLE);
 	count(&f->recent, was & CACHE_RECENT, word & CACHE_RECENT);
 	count(&pc->loose, was & CACHE_LOOSE, word & CACHE_LOOSE);
@@ -692,7 +693,7 @@ void files_forked(struct mm *mm)
 	/* what is in flight is the parent's; pages that raise SIGBUS do so here, too */
 	pool_fini(&f->io_pool);
 	pool_init(&f->io_pool, sizeof(struct file_io), (size_t)64 << 10);
-	f->frames = f->dirty = f->writeback = f->idle = f->recent = 0;
+	f->frames = f->dirty = f->writeback = f->bound = f->cuts = f->idle = f->recent = 0;
 	f->jobs = f->reading = 0;
 	f->lead = f->tail = NULL;
 	mm->file_trail.count = mm->file_waiting.count = 0;
@@ -727,6 +728,7 @@ int cache_forked(struct pagecache *pc, int fd)
 	pc->direct_fd = -1;
 	pc->seen_by = NULL;
 	pc->cuts = NULL;
+	pc->truncating = false;
 	pc->syncing = pc->unsynced = 0;
 	r = make_memfds(pc);
 	if (r == 0)
@@ -1123,6 +1125,19 @@ void cache_look_again(struct pagecache *pc, uint64_t page, uint64_t stop)
 	for (; (page = cache_next(pc, page, CACHE_RECENT)) < stop; page++)
 		if (!is_as_written(pc, page))
 			cache_dirty(pc, page);
+}
+
+uint64_t cache_may_bind(const struct mm *mm, uint64_t n, bool asked)
+{
+	uint64_t budget = mm_budget(mm);
+	uint64_t most = budget - budget / (asked ? 16 : 8);
+
+	/* what a server reads and writes is behind its store's files, and nobody locks that */
+	if (mm->flags & MM_SERVER)
+		return n;
+	if (mm->files.bound >= most)
+		return 0;
+	return n < most - mm->files.bound ? n : most - mm->files.bound;
 }
 
 void cache_dirty(struct pagecache *pc, uint64_t page)
@@ -1937,7 +1952,7 @@ static void start(struct file_io *io)
 		source_post(pc->source, io);
 		return;
 	}
-	if (io->req.op != BLK_SYNC) {
+	if (io->req.op == BLK_READ || io->req.op == BLK_WRITE) {
 		io->req.iov = &io->iov;
 		io->req.niov = 1;
 	}

@@ -77,6 +77,11 @@
  * or RECENT, until its bytes were taken from every mapping at once and are as they were
  * written.
  *
+ * Not all frames become bound to files: direct I/O of a file waits for a thread that holds the
+ * file's lock in write(2), and that one may wait for a frame.  So a part is left to what
+ * can leave without, memory and clean pages: stores wait (fault_file()), nothing is read ahead,
+ * and in the end what is asked for is read where no lock is needed (detour_read()).
+ *
  * Called with the mm lock held.
  */
 #ifndef FL_PAGECACHE_H
@@ -94,6 +99,7 @@
 #include <stdint.h>
 #include <time.h>
 
+struct cache_cut;
 struct file_id;
 struct mm;
 struct pager;
@@ -125,6 +131,8 @@ struct source;
 #define CACHE_PAGES_MAX (CHUNK_PAGES * CACHE_CHUNKS) /* 128 TiB */
 #define CACHE_NONE UINT64_MAX
 /* How long a server's memfd of words is, with what is behind them: RLIMIT_FSIZE is to allow that. */
+/* No frame can be had of these before I/O of their file has ended. */
+#define CACHE_BOUND (CACHE_LOCKED | CACHE_DIRTY | CACHE_WRITEBACK | CACHE_LEFT)
 #define CACHE_REACH (CACHE_PAGES_MAX * sizeof(uint32_t) + PAGE_SIZE)
 #define CACHE_BLOCK 512U /* pages: what counts are kept for */
 
@@ -133,12 +141,6 @@ struct cache_failure {
 	uint64_t number; /* files.failures as of it; 0: none did */
 	int err;
 	bool seen; /* somebody was told: who comes from then on has nothing to hear of */
-};
-
-/* The file is about to end before a page, which is not written any more: on the stack of who cuts it. */
-struct cache_cut {
-	struct cache_cut *next;
-	uint64_t page;
 };
 
 struct cache_chunk {
@@ -179,16 +181,17 @@ struct pagecache {
 	uint32_t inflight;
 	uint32_t writing[2],
 		turns; /* writes in flight, by the turn that they began in: cache_turned() */
-	struct cache_cut *cuts;
-	uint32_t wrote;	       /* writes that were good, so far */
-	uint32_t unsynced;     /* blocks */
-	uint32_t syncing;      /* syncs in flight; */
-	uint64_t bad_sync;     /* files.failures as of the last one that failed */
-	uint32_t reading;      /* reads in flight, */
-	uint64_t read_since;   /* and when one last began alone, or ended, ns (detour.h) */
-	uint32_t direct_reads; /* of these: not by way of the kernel's cache */
-	int direct_fd;	       /* is to be rd.fd again when those have ended; -1: nothing is */
-	uint64_t write_next;   /* where write-back in the background goes on */
+	struct cache_cut *cuts; /* pages that are about to go (truncate.h) */
+	bool truncating;	/* by the program: between the halves of do_truncate() */
+	uint32_t wrote;		/* writes that were good, so far */
+	uint32_t unsynced;	/* blocks */
+	uint32_t syncing;	/* syncs in flight; */
+	uint64_t bad_sync;	/* files.failures as of the last one that failed */
+	uint32_t reading;	/* reads in flight, */
+	uint64_t read_since;	/* and when one last began alone, or ended, ns (detour.h) */
+	uint32_t direct_reads;	/* of these: not by way of the kernel's cache */
+	int direct_fd;		/* is to be rd.fd again when those have ended; -1: nothing is */
+	uint64_t write_next;	/* where write-back in the background goes on */
 	/* tries to write it that failed since nobody has mapped it, and none did not; ticks */
 	uint32_t orphan_tries;
 	uint64_t orphan_since, orphan_tried; /* the first one's, the last one's */
@@ -242,7 +245,8 @@ struct file_io {
 struct files {
 	struct pagecache *first;
 	struct pool io_pool;
-	uint64_t frames, dirty, writeback, idle, recent;
+	uint64_t frames, dirty, writeback, bound, idle, recent;
+	uint64_t cuts;	       /* of all */
 	uint64_t recent_until; /* by then what is RECENT will not be, but for what is locked, ns */
 	uint32_t jobs;	       /* of sources, in flight */
 	uint32_t exiting;      /* the program has called exit(3); atomic, set once */
@@ -398,6 +402,9 @@ void cache_wrote(struct pagecache *pc, uint64_t page, uint64_t n);
 /* No page is UNSYNCED any more, for they are durable, or dirty again. */
 void cache_synced(struct pagecache *pc, bool durable);
 
+/* How many more pages may become bound, n at most; asked: by who waits for one. */
+uint64_t cache_may_bind(const struct mm *mm, uint64_t n, bool asked);
+
 /* A write fault was answered. */
 void cache_dirty(struct pagecache *pc, uint64_t page);
 
@@ -440,10 +447,12 @@ int cache_sync_ended(const struct file_io *io, int res, uint64_t since);
 bool cache_turned(struct pagecache *pc, uint32_t since);
 /* Background write-back, errors of pages, SIGBUS that ends; after a round of the pager's loop. */
 void files_round(struct pager *p);
-/* Whether pages that were written will be free to go before long. */
+/* Whether pages that were written, or are about to be cut off, will be free to go before long. */
 bool files_settling(const struct mm *mm);
 /* How long a pager may sleep, ns. */
 uint64_t files_timeout(const struct mm *mm);
+/* Who waits for files.event looks again. */
+void files_tell(struct mm *mm);
 /* What could not be written is told in the log, and clean. */
 void cache_give_up(struct pagecache *pc);
 #define CLOSE_TRIES 4U /* to write, at the end */

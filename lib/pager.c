@@ -372,11 +372,29 @@ static void close_all(struct mm *mm)
 
 /* ---- the loop ---- */
 
+/* A doorbell was touched. */
+static void answer_bell(struct pager *p, uintptr_t addr, uint32_t tid, bool calls, uint64_t now)
+{
+	/* within a call others wait: hop_serve() looks for them when it ends */
+	enum hop_served what = HOP_A_CALL;
+
+	if (!hop_kicked(p->mm, addr) && calls)
+		what = hop_serve(p, addr);
+	/* who answers its own faults, but for those that it hands over */
+	if (what != HOP_A_CALL)
+		near_fault(p, tid, what == HOP_A_FAULT_THAT_WAITS, now);
+}
+
+/*
+ * Calls come last: one that lets others go on (pager_pump) may be waiting for a thread whose
+ * fault was read together with it.
+ */
 static unsigned read_messages(struct pager *p, bool calls)
 {
 	struct mm *mm = p->mm;
 	struct uffd_msg msgs[PAGER_MSGS]; /* a call may nest another round (pager_pump) */
 	ssize_t n = uffd_read(mm->uffd, msgs, PAGER_MSGS);
+	unsigned nbells = 0;
 	uint64_t now;
 
 	if (n <= 0)
@@ -401,14 +419,7 @@ static unsigned read_messages(struct pager *p, bool calls)
 			.t0 = now,
 		};
 		if (hop_is_bell(mm, f.addr)) {
-			/* within a call others wait: hop_serve() looks for them when it ends */
-			enum hop_served what = HOP_A_CALL;
-
-			if (!hop_kicked(mm, f.addr) && calls)
-				what = hop_serve(p, f.addr);
-			/* who answers its own faults, but for those that it hands over */
-			if (what != HOP_A_CALL)
-				near_fault(p, f.tid, what == HOP_A_FAULT_THAT_WAITS, now);
+			msgs[nbells++] = *m;
 			continue;
 		}
 		p->streaming = false;
@@ -420,6 +431,9 @@ static unsigned read_messages(struct pager *p, bool calls)
 		else
 			near_fault(p, f.tid, res != FAULT_DONE, now);
 	}
+	for (unsigned i = 0; i < nbells; i++)
+		answer_bell(p, msgs[i].arg.pagefault.address & PAGE_MASK,
+			    msgs[i].arg.pagefault.feat.ptid, calls, now);
 	return (unsigned)n;
 }
 

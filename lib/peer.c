@@ -12,6 +12,7 @@
 #include "fault.h"
 #include "mm.h"
 #include "sys.h"
+#include "truncate.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -23,6 +23,7 @@
 #include "mm.h"
 #include "pager.h"
 #include "sys.h"
+#include "truncate.h"
 
 #include <errno.h>
 #include <string.h>
@@ -44,9 +45,9 @@ static bool is_tail(const struct pagecache *pc, uint64_t page)
 	return pc->size % PAGE_SIZE != 0 && page == pc->size >> PAGE_SHIFT;
 }
 
-static void woken(struct mm *mm)
+void files_tell(struct mm *mm)
 {
-	/* Release: who sees it grown sees what the I/O changed; pairs with mm_msync(). */
+	/* Release: who sees it grown sees what was changed; pairs with mm_msync() and its like. */
 	__atomic_store_n(&mm->files.event, mm->files.event + 1, __ATOMIC_RELEASE);
 	futex_wake(&mm->files.event, 1 << 20);
 }
@@ -137,7 +138,7 @@ static void write_done(struct file_io *io, int res)
 		}
 	}
 	cache_io_end(io);
-	woken(mm);
+	files_tell(mm);
 }
 
 int cache_sync_ended(const struct file_io *io, int res, uint64_t since)
@@ -157,26 +158,14 @@ int cache_sync_ended(const struct file_io *io, int res, uint64_t since)
 	return pc->bad_sync > since ? pc->failure.err : 0;
 }
 
-/* The first page that is about to be cut off. */
-static uint64_t first_cut(const struct pagecache *pc)
-{
-	uint64_t page = CACHE_NONE;
-
-	for (const struct cache_cut *c = pc->cuts; c != NULL; c = c->next)
-		if (c->page < page)
-			page = c->page;
-	return page;
-}
-
 uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n)
 {
-	const uint64_t end = first_cut(pc);
 	struct mm *mm = p->mm;
 	struct file_io *io;
 	uint64_t run = 0;
 	bool tail;
 
-	if (!pc->writable || page >= end)
+	if (!pc->writable)
 		return 0;
 	/* what others have cut off is not to come back */
 	cache_look_at_size(pc);
@@ -184,8 +173,7 @@ uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint6
 		n = WRITE_PAGES;
 	if (n > CHUNK_PAGES - page % CHUNK_PAGES)
 		n = CHUNK_PAGES - page % CHUNK_PAGES;
-	if (n > end - page)
-		n = end - page;
+	n = cut_before(pc, page, n);
 	tail = is_tail(pc, page);
 	while (run < n) {
 		uint32_t w = cache_get(pc, page + run);
@@ -459,6 +447,8 @@ void files_round(struct pager *p)
 
 bool files_settling(const struct mm *mm)
 {
+	if (mm->files.cuts != 0)
+		return true;
 	return mm->files.recent != 0 && sys_now() < mm->files.recent_until;
 }
 

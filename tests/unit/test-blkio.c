@@ -552,6 +552,46 @@ static void a_device_can_be_made_durable(void **state)
 	sys_table[SYSROW_fsync].fn = real_fsync;
 }
 
+static long no_holes(const struct attempt *a, unsigned nth)
+{
+	(void)nth;
+	return a->op == BLK_PUNCH ? -ENXIO : 0;
+}
+
+static void holes_are_punched(void **state)
+{
+	struct env *e = *state;
+	char *zeros = pages(1);
+	struct stat st;
+	struct io io;
+
+	if (e->engine == FL_ENGINE_URING) {
+		blkio_close(e->q);
+		assert_int_equal(blkio_open_restricted(&e->q, e->engine, 64), 0);
+	}
+	write_pages(e, 8, 2);
+	for (unsigned round = 0; round < 2; round++) {
+		io_init(e, &io, BLK_PUNCH, 2, NULL, 0);
+		io.req.niov = 0;
+		io.req.hole = 3 * PAGE;
+		inject_rule = round == 0 ? no_holes : NULL;
+		blkio_queue(e->q, &io.req);
+		finish(e);
+		assert_int_equal(io.res, round == 0 ? -ENXIO : 0);
+		inject_rule = NULL;
+		assert_int_equal(one(e, BLK_READ, 0, e->mem, 8), 0);
+		for (unsigned i = 0; i < 8; i++) {
+			if (round == 1 && i >= 2 && i < 5)
+				assert_memory_equal(e->mem + i * PAGE, zeros, PAGE);
+			else
+				check(e->mem + i * PAGE, i, 2);
+		}
+	}
+	assert_int_equal(fstat(e->dev.fd, &st), 0);
+	assert_int_equal(st.st_size, FILE_PAGES * PAGE);
+	munmap(zeros, PAGE);
+}
+
 static uint64_t bad_off;
 
 static long fail_at_bad_off(const struct attempt *a, unsigned nth)
@@ -1383,6 +1423,7 @@ int main(void)
 		BOTH(end_of_file_is_an_error),
 		BOTH(a_file_may_end_within_a_page),
 		BOTH(a_device_can_be_made_durable),
+		BOTH(holes_are_punched),
 		BOTH(a_merged_failure_meets_its_request),
 		BOTH(a_torn_transfer_is_finished),
 		BOTH(short_transfers_are_continued),
