@@ -121,6 +121,23 @@ static void protect_rest(struct protection *w, vpn_t vpn, vpn_t end)
 	flush(w);
 }
 
+/* The same, of leaves that have present pages: for the others the kernel is not asked. */
+static void protect_leaves(struct protection *w, vpn_t vpn, vpn_t end)
+{
+	struct pte_table *t = &w->mm->ptes;
+
+	while ((vpn = pte_next(t, vpn, end, 1U << PTE_PRESENT)) < end) {
+		vpn_t stop = (vpn | (PTE_LEAF_PAGES - 1)) + 1;
+
+		while (stop < end && pte_leaf_present(t, stop) != 0)
+			stop += PTE_LEAF_PAGES;
+		if (stop > end)
+			stop = end;
+		protect_rest(w, vpn, stop);
+		vpn = stop;
+	}
+}
+
 /* Without dirty tracking nothing was registered for write-protection yet. */
 static int register_protection(struct snapshot *s)
 {
@@ -299,7 +316,7 @@ long snapshot_protect(struct snapshot *s)
 	if (err != 0)
 		return err;
 	for (uint64_t k = 0; k < s->nranges; k++) {
-		protect_rest(&w, vpn_of(s->range[k].start), vpn_of(s->range[k].end));
+		protect_leaves(&w, vpn_of(s->range[k].start), vpn_of(s->range[k].end));
 		if (w.failed)
 			return -ENOMEM;
 		note_content(s, &s->range[k]);
