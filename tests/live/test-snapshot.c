@@ -40,14 +40,18 @@ static void image_is_whole(int fd, struct image *im)
 static char *map_image(struct fl *fl, int fd, size_t n)
 {
 	struct image im;
+	uint64_t read;
 	char *p;
 
 	image_is_whole(fd, &im);
 	assert_true(im.footer.flags & IMAGE_LINEAR);
 	assert_int_equal(im.footer.end - im.footer.start, n * PG);
 	image_close(&im);
+	read = live_stats(fl).file_read_pages;
 	p = fl_mmap(fl, NULL, n * PG, PROT_READ, MAP_PRIVATE, fd, 0);
 	assert_ptr_not_equal(p, FL_FAILED);
+	/* it comes as it is touched */
+	assert_int_equal(live_stats(fl).file_read_pages, read);
 	return p;
 }
 
@@ -124,6 +128,7 @@ static uint64_t saves_every_state(size_t w)
 	struct fl_stats st;
 	struct fl *fl;
 	char *mem, *image;
+	uint64_t read;
 	int fd = image_fd();
 
 	o.wp = ways[w].wp;
@@ -148,6 +153,9 @@ static uint64_t saves_every_state(size_t w)
 		fill(mem, p, 7);
 	assert_int_equal(fl_snapshot_wait(fl), 0);
 	image = map_image(fl, fd, PAGES);
+	read = live_stats(fl).file_read_pages;
+	(void)*(volatile char *)image;
+	assert_in_range(live_stats(fl).file_read_pages - read, 1, PAGES / 2);
 	if (differing(image, shadow, PAGES) != 0)
 		fail_msg("%s: %zu of %zu pages differ", ways[w].name,
 			 differing(image, shadow, PAGES), (size_t)PAGES);
