@@ -16,7 +16,8 @@
  *
  * Stalls: a page is asked for beforehand, and something else is done until it is there.
  *
- * Control: a page is pinned, the rest has a limit of its own, and leaves when it is told to.
+ * Control: a page is pinned; the rest has a limit and a read-ahead window of its own, leaves
+ * before other memory, and when it is told to.
  *
  *	kv-store                   try it: kill a writer, look, again
  *	kv-store FILE put KEY VALUE
@@ -514,6 +515,7 @@ static int errors(const char *path, const char *key)
 /* ---- control ---- */
 
 #define RANGE_LIMIT (512UL << 10)
+#define RANGE_AHEAD (128UL << 10)
 
 /* How many of the pages are in frames of the program. */
 static unsigned long present(const struct kv *kv)
@@ -541,6 +543,7 @@ static int control(const char *path, const char *key)
 	struct fl_region_options range = {.size = sizeof(range),
 					  .priority = FL_PRIORITY_COLD,
 					  .limit = RANGE_LIMIT,
+					  .readahead = RANGE_AHEAD,
 					  .on_error = repair};
 	unsigned long before, after;
 	const volatile char *c;
