@@ -12,6 +12,7 @@
 #include "sys.h"
 #include "../unit/test.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
@@ -613,6 +614,64 @@ static void a_file_may_grow_meanwhile(void **state)
 	blkio_inject_data = NULL;
 }
 
+static uint64_t new_end; /* the bytes of a file that gets shorter */
+static unsigned cuts;
+
+/* What was read is here, and who waits for it has not been answered: the file gets shorter. */
+static void it_is_cut(const struct blk_req *req)
+{
+	const struct file_io *io = (const struct file_io *)(const void *)req;
+
+	if (req->off > 20 * PG || req->off + req->len <= 20 * PG || cuts++ != 0)
+		return;
+	if (sys_bare(SYS_ftruncate, io->pc->fd, (long)new_end, 0, 0, 0, 0) != 0)
+		abort();
+}
+
+/* Whether it can be touched: where that raises SIGBUS, the kernel's touch is an error. */
+static bool is_there(const void *page)
+{
+	int fds[2];
+	long r;
+
+	assert_int_equal(pipe(fds), 0);
+	r = write(fds[1], page, 1);
+	assert_true(r == 1 || errno == EFAULT);
+	close(fds[0]);
+	close(fds[1]);
+	return r == 1;
+}
+
+/* Of what is read, alone or with others, only what the file still has is let in. */
+static void a_file_may_be_cut_meanwhile(void **state)
+{
+	static const uint64_t end[] = {0, 20 * PG, 20 * PG + 320};
+	static const enum fl_engine engine[] = {FL_ENGINE_URING, FL_ENGINE_SYNC};
+
+	(void)state;
+	blkio_inject_data = it_is_cut;
+	for (unsigned i = 0; i < 12; i++) {
+		const uint64_t first = i % 2 == 0 ? 20 : 0;
+		int fd = make_file(64);
+		struct fl *fl;
+
+		new_end = end[i / 2 % 3];
+		first_lost = new_end / 8;
+		cuts = 0;
+		fl = open_and_map(256 * MIB, engine[i / 6], 1, fd, 64, RW);
+		assert_int_equal(is_there(map[first]), first * PG < new_end);
+		assert_true(cuts != 0);
+		for (uint64_t page = 0; page < 64; page++) {
+			assert_int_equal(is_there(map[page]), page * PG < new_end);
+			if (page * PG < new_end)
+				check_tail(page);
+		}
+		assert_int_equal(fl_close(fl), 0);
+		close(fd);
+	}
+	blkio_inject_data = NULL;
+}
+
 static uint32_t appended; /* atomic */
 
 /* What fills the last page, and then what that page begins with. */
@@ -945,6 +1004,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_was_let_in_may_change, stop_clock,
 						start_clock),
 		cmocka_unit_test(a_file_may_grow_meanwhile),
+		cmocka_unit_test(a_file_may_be_cut_meanwhile),
 		cmocka_unit_test(a_file_may_be_appended_to_from_its_last_page),
 		cmocka_unit_test(who_waits_finds_what_took_the_place),
 		cmocka_unit_test(every_word_is_right),
