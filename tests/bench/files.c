@@ -5,6 +5,7 @@
  *	bench-files --make FILE MIB
  *	bench-files --by mmap|faultline|direct FILE --ops N --seed N [--zipf-ops N]
  *		[--limit-mib N] [--store MNT] [--near 0|1] [--unadvised]
+ *		[--dirty-expire MILLISECONDS]
  *		[--works WORK:THREADS,...]
  *
  * The first writes a file whose pages say which they are.  The second maps it,
@@ -77,6 +78,7 @@ static struct fl *fl;
  * and processes that are made meanwhile.  Here nobody looks, and threads lose it again.
  */
 static unsigned near = 1;
+static unsigned dirty_expire; /* of fl_open() */
 static uint64_t (*pages)[PAGE / 8];
 
 static _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *fmt, ...)
@@ -170,7 +172,11 @@ static void make(const char *path, uint64_t mib)
 
 static void map_begin(int in_order)
 {
-	struct fl_options o = {.size = sizeof(o), .limit = limit, .near = near, .store = store};
+	struct fl_options o = {.size = sizeof(o),
+			       .limit = limit,
+			       .near = near,
+			       .store = store,
+			       .dirty_expire = dirty_expire};
 	int err;
 
 	if (by == BY_MMAP) {
@@ -580,6 +586,7 @@ int main(int argc, char **argv)
 		{"near", required_argument, NULL, 'n'},
 		{"store", required_argument, NULL, 'S'},
 		{"unadvised", no_argument, NULL, 'u'},
+		{"dirty-expire", required_argument, NULL, 'd'},
 		{"works", required_argument, NULL, 'W'},
 		{0},
 	};
@@ -626,6 +633,9 @@ int main(int argc, char **argv)
 			break;
 		case 'u':
 			unadvised = 1;
+			break;
+		case 'd':
+			dirty_expire = (unsigned)strtoul(optarg, NULL, 10);
 			break;
 		case 'W':
 			works = optarg;
