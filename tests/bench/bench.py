@@ -519,12 +519,15 @@ def micro_table(results, head, names, columns):
 
 
 def pause_table(results):
-    rows = [["ms", *pause.SIDES.values(), "snapshot ÷ fork"]]
-    for row, (title, unit) in pause.ROWS.items():
-        rows.append([title,
-                     *[cell(results.of(row, side)) for side in pause.SIDES],
-                     times(results.ratios(row, "snapshot", "fork"))])
-    return layout(rows)
+    rows = [["ms", *pause.SIDES.values(), "snapshot ÷ fork", "first ÷ fork", "goal"]]
+    missed = 0
+    for row, (title, _) in pause.ROWS.items():
+        ratios = [results.ratios(row, side, "fork") for side in ("snapshot", "first")]
+        text, miss = goal_text(ratios, pause.GOALS.get(row.partition("-")[0]))
+        missed += miss
+        rows.append([title, *[cell(results.of(row, side)) for side in pause.SIDES],
+                     *map(times, ratios), text])
+    return layout(rows), missed
 
 
 def notes(results, titles):
@@ -911,7 +914,7 @@ def show(args, measured, wanted, todo):
         micros = measured["micro"]
         text += notes(micros, {k: k for k in (*micros.why, *micros.failed)})
     if "pause" in measured:
-        add(pause_table(measured["pause"]), 0, measured["pause"],
+        add(*pause_table(measured["pause"]), measured["pause"],
             f"a snapshot of {args.mib // 2} MiB in memory while another thread writes")
     if "programs" in measured:
         add(*programs_table(measured["programs"], todo), measured["programs"])

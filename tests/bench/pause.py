@@ -16,6 +16,9 @@ ROWS = {f"{what}-{at}": (f"{title}, {written} written", unit)
         for what, (title, unit) in WHAT.items() for at, written in WRITTEN.items()
         if at != "none" or what in ("call", "pause")}
 
+# The most that it may take beside fork(2).
+GOALS = {"call": 1.0, "pause": 1.0}
+
 
 def measure(setup, mib, results, round_):
     """One round."""
