@@ -277,8 +277,9 @@ class Used(Case):
 
     def test_a_server_that_does_not_fit(self):
         """Its own line says why it ended; who asks it only sees that it has."""
-        script(self.dir / "redis-server", "echo Ready to accept connections\n"
-               "echo faultline: out of memory: 2 MiB\nsleep 1000 & wait")
+        # at once: who reads the first line may end it
+        script(self.dir / "redis-server", r"printf 'Ready to accept connections\n"
+               r"faultline: out of memory: 2 MiB\n'; sleep 1000 & wait")
         script(self.dir / "redis-benchmark", "echo closed >&2; exit 1")
         path = f"{self.dir}:{os.environ['PATH']}"
         with mock.patch.dict(os.environ, {"PATH": path}), \
