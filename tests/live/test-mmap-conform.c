@@ -17,6 +17,7 @@
 #include <linux/mount.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -737,6 +738,41 @@ static void a_file_that_is_executed_is_busy(void **state)
 	assert_true(fd >= 0);
 	close(in[0]), close(out[0]), close(out[1]);
 	end_file(fd);
+}
+
+/* What the kernel swaps to is nobody's to store to. */
+static void a_swap_file_is_busy(void **state)
+{
+	enum { PAGES = 16 };
+	char name[] = "/var/tmp/conform-XXXXXX";
+	static uint32_t head[PG / 4], rest[PG / 4];
+	int fd = mkstemp(name);
+	long shared, private;
+	bool swaps;
+	int err;
+
+	(void)state;
+	assert_true(fd >= 0);
+	head[256] = 1; /* version, and last page */
+	head[257] = PAGES - 1;
+	memcpy((char *)head + PG - 10, "SWAPSPACE2", 10);
+	for (unsigned i = 0; i < PAGES; i++)
+		assert_int_equal(write(fd, i == 0 ? head : rest, PG), PG);
+	assert_int_equal(fsync(fd), 0);
+	swaps = swapon(name, 0) == 0;
+	err = errno;
+	/* whatever comes out, it is to be a file like any other again */
+	shared = swaps ? s_mmap(NULL, PG, RW, MAP_SHARED, fd, 0) : 0;
+	private = swaps ? s_mmap(NULL, PG, RW, MAP_PRIVATE, fd, 0) : 0;
+	assert_int_equal(swaps ? swapoff(name) : 0, 0);
+	assert_int_equal(unlink(name), 0);
+	if (!swaps && err == EPERM)
+		test_skip("only root may swap to a file");
+	assert_true(swaps);
+	assert_int_equal(shared, -ETXTBSY);
+	assert_true(private > 0);
+	s_munmap((void *)private, PG);
+	close(fd);
 }
 
 static void protection_is_checked(void **state)
@@ -2181,6 +2217,7 @@ int main(int argc, char **argv)
 		BOTH(a_mount_may_allow_no_execution),
 		BOTH(a_file_that_is_mapped_writable_is_busy),
 		BOTH(a_file_that_is_executed_is_busy),
+		BOTH(a_swap_file_is_busy),
 		BOTH(protection_is_checked),
 		BOTH(protection_changes_up_to_a_gap),
 		BOTH(protection_changes_up_to_a_refusal),
