@@ -78,11 +78,12 @@ SEQUENTIAL = by_threads((("fill", "fill"), ("seqread", "sequential read"),
                          ("seqwrite", "sequential write")))
 STRIDED = by_threads((("stride", "each 16th page, read"), ("stridewrite", "each 16th page, write")))
 PERCENTS = (75, 50, 25, 10)
+LIMIT_WORKS = [("fill", "fill"), ("seqread", "sequential read"), ("randread", "random read"),
+               ("randwrite", "random write"), ("zipfread", "zipf 0.99 read"),
+               ("zipfwrite", "zipf 0.99 write"), ("seqwrite", "sequential write"),
+               ("stride", "each 16th page, read"), ("stridewrite", "each 16th page, write")]
 LIMITS = [((f"{work}@{percent}", 1), f"{title}, limit {percent} %")
-          for percent in PERCENTS
-          for work, title in (("fill", "fill"), ("seqread", "sequential read"),
-                              ("randread", "random read"), ("randwrite", "random write"),
-                              ("zipfread", "zipf 0.99 read"), ("zipfwrite", "zipf 0.99 write"))]
+          for percent in PERCENTS for work, title in LIMIT_WORKS]
 
 # Half the memory by few threads, and twice the memory, its pages far apart, by many.
 SPREAD = 16
@@ -335,8 +336,7 @@ def measure_sides(setup, wanted, rounds, results, suffix=""):
 
 def measure_limits(setup, wanted, rounds, results):
     """All percentages in one round: a part of the time for each."""
-    works = setup.doing([((w, 1), "") for w in ("seqread", "randread", "randwrite", "zipfread",
-                                                "zipfwrite")])
+    works = setup.doing([((w, 1), "") for w, _ in LIMIT_WORKS])
     each = Rounds(rounds.rounds, rounds.most / len(PERCENTS) if rounds.most else 0)
     for percent in PERCENTS:
         works.limit = max(setup.size * percent // 100, 2 * MIB) // MIB * MIB
