@@ -184,6 +184,18 @@ class Goals(Case):
         for part in ("micro", "programs", "unarmed"):
             self.assertEqual(self.check(part, bench.Results())[:2], (0, 1), part)
 
+    def test_spread(self):
+        """Of the rounds' values, of their ratios, and of their differences."""
+        r = bench.Results()
+        for round_, (api, file) in enumerate(((2, 1), (6, 4), (9, 3))):
+            r.add(("fill", 1), "api", round_, api)
+            r.add(("fill", 1), "file", round_, file)
+        self.assertEqual(bench.cell(r.of(("fill", 1), "api")), "6.00 ±58%")
+        self.assertEqual(bench.times(r.ratios(("fill", 1), "api", "file")), "2.00 ±38%")
+        self.assertEqual(bench.more([1.0, 2.0, 6.0], 1, "µs"), "+2.0 ±2.5 µs")
+        table, _ = bench.memory_table(r, [sides.KernelFile, sides.Api], bench.WORKS)
+        self.assertRegex(table[2], r"^fill +3\.00 ±50% +6\.00 ±58% +2\.00 ±38% +≤ 0\.67 missed$")
+
     def test_beside_the_device(self):
         """Of a page that was read, and of one read that nobody slept for."""
         values = {(("seqread", 1), "api"): 3.0, (("seqread", 1), "device"): 3.5,

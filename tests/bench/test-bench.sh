@@ -27,10 +27,25 @@ rows() {
 	}
 }
 
+# charts NAME...: a chart of each, and of nothing else
+charts() {
+	[ "$(ls "$dir/charts" | wc -l)" -eq $# ] || {
+		echo "faultline: bench: not these charts alone: $*" >&2
+		exit 1
+	}
+	for chart; do
+		python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' \
+			"$dir/charts/$chart.svg"
+	done
+	rm -r "$dir/charts"
+}
+
 TMPDIR=$dir python3 "$FL_SRC/tests/bench/checks.py"
 
 bench --mib 32 --ops 512 --content soft --sides native,api,compressed,noswap,both,run,device \
-	--parts memory,programs,unarmed
+	--parts memory,programs,unarmed,disk --svg "$dir/charts"
+charts memory programs unarmed disk
+rows '^disk,.*,us$' 5 'the disk by itself'
 for side in native api compressed noswap both run; do
 	[ "$(grep -c ",$side,1,.*,us\$" "$dir/csv")" -eq 9 ] || {
 		echo "faultline: bench: not every work was measured for $side" >&2
@@ -117,10 +132,7 @@ awk -F , '$2 == "faults_in_thread" && $4 == "inthread" && $6 > 0 { found = 1 } E
 	echo "faultline: bench: no fault was answered in its thread" >&2
 	exit 1
 }
-for chart in patterns threads sequential strided wide limits files micro-faults micro-ioctls micro-other pause; do
-	python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' \
-		"$dir/charts/$chart.svg"
-done
+charts patterns threads sequential strided wide limits files micro-faults micro-ioctls micro-other pause
 mv "$dir/csv" "$dir/before"
 bench --mib 16 --ops 128 --sides api,inthread --parts patterns,threads,sequential,strided,wide,limits,files,micro,pause \
 	--state "$dir/state"
@@ -128,7 +140,7 @@ cmp "$dir/csv" "$dir/before" || {
 	echo "faultline: bench: what was kept is not what was measured" >&2
 	exit 1
 }
-rm -r "$dir/state" "$dir/charts" "$dir/before"
+rm -r "$dir/state" "$dir/before"
 
 # A file, with as many operations as its limit asks for: what they touch does not fit.
 bench --mib 64 --sides file,api,mmap-normal --parts files
@@ -149,7 +161,8 @@ for side in mmap mmap-normal api store; do
 	}
 done
 
-bench --sides native,run,both --parts paged
+bench --sides native,run,both --parts paged --svg "$dir/charts"
+charts paged
 for program in sort python3 sqlite3 btree redis bgsave bfs pagerank stream; do
 	rows "^paged-$program,.*,run,1,.*,s\$" 1 "$program with a quarter of its need"
 	rows "^paged-$program,.*,both,1,.*,s\$" 1 "$program with a pool and an area"
