@@ -422,13 +422,24 @@ long do_write_out(struct pager *p, unsigned round, bool last)
 	return waits ? 1 : failed ? -EIO : 0;
 }
 
+/* Told once; behind that of another file, by the next call. */
+static void tell(struct sync_wait *wait, struct pagecache *pc, int err)
+{
+	if (wait->err == 0) {
+		wait->err = err;
+		wait->told = pc;
+	} else if (wait->told != pc && pc->error == 0) {
+		pc->error = err;
+	}
+}
+
 static void sync_done(struct file_io *io, int res)
 {
 	struct sync_wait *wait = io->waiter;
 
 	res = cache_sync_ended(io, res, wait->since);
 	if (res != 0)
-		wait->err = res;
+		tell(wait, io->pc, res);
 	cache_io_end(io);
 	/* Release: pairs with the acquire load of who waits. */
 	__atomic_fetch_sub(&wait->pending, 1, __ATOMIC_RELEASE);
@@ -437,18 +448,19 @@ static void sync_done(struct file_io *io, int res)
 
 static void sync_start(struct pager *p, struct pagecache *pc, struct sync_wait *wait)
 {
+	const int err = pc->error;
 	struct file_io *io;
 
-	/* told once; behind that of another file, by the next call */
-	if (pc->error != 0 && wait->err == 0) {
-		wait->err = pc->error;
-		pc->error = 0;
-	}
+	pc->error = 0;
+	if (err != 0)
+		tell(wait, pc, err);
 	if (!pc->writable)
 		return;
 	io = pool_get(&p->mm->files.io_pool);
 	if (io == NULL) {
-		wait->err = -ENOMEM;
+		/* it is not the file's */
+		if (wait->err == 0)
+			wait->err = -ENOMEM;
 		return;
 	}
 	io->pager = p;

@@ -88,6 +88,7 @@ struct map_file {
 struct sync_wait {
 	uint32_t pending; /* futex: files, ranges that a server was asked for, and `ask` */
 	int err;
+	const struct pagecache *told; /* do_sync_range(): whose error that is; NULL: of none */
 	uint64_t since; /* do_sync_range(): files.failures before anything was written */
 	/* of share_sync(): what the server is still to be asked for; the mm lock */
 	struct {

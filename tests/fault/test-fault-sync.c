@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * fl_sync() while the length of the file changes: a replaced system call changes it between
- * two steps of the call, or within one.
+ * two steps of the call, or within one.  Direct writes that are refused.  Errors of which
+ * fl_msync() tells, and what is waited for at the end of a process.
  */
 #include "drive.h"
 
 #include "blkio.h"
+#include "hop.h"
+#include "mm.h"
+#include "pager.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -201,9 +206,101 @@ static void direct_writes_that_are_refused(void **state)
 	run(play_refused);
 }
 
+/* ---- what is told ---- */
+
+static bool writes_fail; /* atomic */
+
+static long writes_may_fail(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
+{
+	(void)dev;
+	(void)off;
+	(void)len;
+	return op == BLK_WRITE && __atomic_load_n(&writes_fail, __ATOMIC_RELAXED) ? -EIO : 0;
+}
+
+/* On the test's own thread there is memory: it is the pagers' that runs out. */
+static long mmap_of_pagers_fails(long a, long b, long c, long d, long e, long f)
+{
+	if (sys_bare(SYS_gettid, 0, 0, 0, 0, 0, 0) != sys_bare(SYS_getpid, 0, 0, 0, 0, 0, 0))
+		return -ENOMEM;
+	return now.fn(a, b, c, d, e, f);
+}
+
+/* Give out all that a pool has, or take it back. */
+static long drain(struct pager *p, void *arg)
+{
+	static void *got[4096];
+	static size_t n;
+	struct pool *pool = &p->mm->files.io_pool;
+
+	(void)arg;
+	if (n == 0) {
+		while (n < sizeof(got) / sizeof(got[0]) &&
+		       (pool->free_list != NULL || pool->fresh_bytes >= pool->obj_size))
+			got[n++] = pool_get(pool);
+	} else {
+		while (n != 0)
+			pool_put(pool, got[--n]);
+	}
+	return pool->free_list == NULL && pool->fresh_bytes < pool->obj_size;
+}
+
+/* The write of page 0 has failed, and nobody was told, when page 1 is synced. */
+static void play_out_of_memory(void *arg)
+{
+	struct fl_stats s;
+	struct mm *mm;
+	char *shared;
+	int r;
+
+	(void)arg;
+	blkio_inject = writes_may_fail;
+	open_held(2, 2 * PG);
+	/* struct fl of api.c begins with it */
+	mm = *(struct mm **)(void *)now.fl;
+	shared = fl_mmap(now.fl, NULL, 2 * PG, PROT_READ | PROT_WRITE, MAP_SHARED, now.fd, 0);
+	if (shared == FL_FAILED)
+		wrong("fl_mmap");
+	__atomic_store_n(&writes_fail, true, __ATOMIC_RELAXED);
+	shared[0] = 1;
+	if (fl_msync(now.fl, shared, PG, MS_ASYNC) != 0)
+		wrong("fl_msync, MS_ASYNC");
+	do {
+		if (fl_stats(now.fl, &s, sizeof(s)) != 0)
+			wrong("fl_stats");
+	} while (s.file_errors == 0);
+	now.fn = sys_table[SYSROW_mmap].fn;
+	sys_table[SYSROW_mmap].fn = mmap_of_pagers_fails;
+	if (hop_run(mm, drain, NULL) != 1)
+		wrong("the pool is not empty");
+	r = fl_msync(now.fl, shared + PG, PG, MS_SYNC);
+	if (r != -EIO)
+		wrong("%d was told where a write had failed, and there was no memory", r);
+	r = fl_msync(now.fl, shared + PG, PG, MS_SYNC);
+	if (r != -ENOMEM)
+		wrong("%d was told where there was no memory", r);
+	hop_run(mm, drain, NULL);
+	sys_table[SYSROW_mmap].fn = now.fn;
+	__atomic_store_n(&writes_fail, false, __ATOMIC_RELAXED);
+	if (fl_msync(now.fl, shared, 2 * PG, MS_SYNC) != 0)
+		wrong("fl_msync");
+	if (lines_with(report, "cannot write to") != 1)
+		wrong("the failed write was not logged");
+	report->nlines = 0;
+	close_held();
+}
+
+/* That there is no memory for a sync does not take the place of a failed write's error. */
+static void an_error_is_told_though_there_is_no_memory(void **state)
+{
+	(void)state;
+	run(play_out_of_memory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_error_is_told_though_there_is_no_memory),
 		cmocka_unit_test(direct_writes_that_are_refused),
 		cmocka_unit_test(longer_while_its_tail_is_written),
 		cmocka_unit_test(shorter_while_it_is_gathered),

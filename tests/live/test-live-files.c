@@ -481,6 +481,36 @@ static void errors_of_two_sources_are_told_once_each(void **state)
 		memsource_end(s[i]);
 }
 
+/* Nor does the second one's sync, which fails after the first one's write, replace that. */
+static void a_bad_sync_hides_no_error_of_another(void **state)
+{
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	char *p = live_map(fl, 16);
+	struct memsource *s[2];
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		char *part = p + i * 8 * PG;
+
+		s[i] = memsource_new(8, 3);
+		assert_ptr_equal(fl_mmap_backing(fl, part, 8 * PG, RW, MAP_SHARED | MAP_FIXED,
+						 memsource_open(fl, s[i], 1), 0),
+				 part);
+		live_fill(part, 0, 8, 9);
+	}
+	s[0]->fail_write = -EDQUOT;
+	s[1]->fail_sync = -EIO;
+	assert_int_equal(fl_msync(fl, p, 16 * PG, MS_SYNC), -EDQUOT);
+	s[0]->fail_write = s[1]->fail_sync = 0;
+	assert_int_equal(fl_msync(fl, p, 16 * PG, MS_SYNC), -EIO);
+	assert_int_equal(fl_msync(fl, p, 16 * PG, MS_SYNC), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(live_wrong(s[i]->bytes, 0, 8, 9), 0);
+	assert_int_equal(fl_close(fl), 0);
+	for (unsigned i = 0; i < 2; i++)
+		memsource_end(s[i]);
+}
+
 struct syncer {
 	pthread_t thread;
 	struct fl *fl;
@@ -1840,6 +1870,7 @@ int main(void)
 		cmocka_unit_test(reads_that_fail_raise_sigbus_once_each),
 		cmocka_unit_test(writes_that_fail_are_told_once_and_tried_again),
 		cmocka_unit_test(errors_of_two_sources_are_told_once_each),
+		cmocka_unit_test(a_bad_sync_hides_no_error_of_another),
 		cmocka_unit_test(a_bad_sync_is_told_to_all_who_wait),
 		cmocka_unit_test(what_can_never_be_written_is_said),
 		cmocka_unit_test(what_nobody_maps_is_tried_again),
