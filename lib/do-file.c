@@ -409,9 +409,10 @@ long do_write_out(struct pager *p, unsigned round, bool last)
 			cache_look_at_size(pc);
 			cache_look_again(pc, 0, CACHE_NONE);
 			mark_dirty(pc, 0, CACHE_NONE);
+			pc->out = (struct cache_wait){0};
 		}
 		write_some(p, pc, 0, CACHE_NONE, true);
-		if (first_pending(pc, 0, CACHE_NONE) != CACHE_NONE) {
+		if (!cache_written(pc, 0, CACHE_NONE, &pc->out)) {
 			waits = true;
 		} else if (cache_next(pc, 0, CACHE_ERROR) != CACHE_NONE) {
 			failed = true;

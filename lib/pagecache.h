@@ -154,6 +154,12 @@ struct cache_chunk {
 	} block[CHUNK_PAGES / CACHE_BLOCK];
 };
 
+/* What is known of writes that are waited for: cache_written(). */
+struct cache_wait {
+	bool begun; /* all of them, when pc->turns was: */
+	uint32_t turns;
+};
+
 struct pagecache {
 	struct region_users users; /* first: a region's users is the pagecache */
 	struct mm *mm;
@@ -179,19 +185,19 @@ struct pagecache {
 	struct past *past;	     /* pages that are to stay absent (filedata.h) */
 	struct blk_dev rd, wr, tail; /* direct where the file can be; tail: buffered */
 	uint32_t inflight;
-	uint32_t writing[2],
-		turns; /* writes in flight, by the turn that they began in: cache_turned() */
-	struct cache_cut *cuts; /* pages that are about to go (truncate.h) */
-	bool truncating;	/* by the program: between the halves of do_truncate() */
-	uint32_t wrote;		/* writes that were good, so far */
-	uint32_t unsynced;	/* blocks */
-	uint32_t syncing;	/* syncs in flight; */
-	uint64_t bad_sync;	/* files.failures as of the last one that failed */
-	uint32_t reading;	/* reads in flight, */
-	uint64_t read_since;	/* and when one last began alone, or ended, ns (detour.h) */
-	uint32_t direct_reads;	/* of these: not by way of the kernel's cache */
-	int direct_fd;		/* is to be rd.fd again when those have ended; -1: nothing is */
-	uint64_t write_next;	/* where write-back in the background goes on */
+	uint32_t writing[2], turns; /* writes in flight, by the turn that they began in */
+	struct cache_wait out;	    /* of do_write_out() */
+	struct cache_cut *cuts;	    /* pages that are about to go (truncate.h) */
+	bool truncating;	    /* by the program: between the halves of do_truncate() */
+	uint32_t wrote;		    /* writes that were good, so far */
+	uint32_t unsynced;	    /* blocks */
+	uint32_t syncing;	    /* syncs in flight; */
+	uint64_t bad_sync;	    /* files.failures as of the last one that failed */
+	uint32_t reading;	    /* reads in flight, */
+	uint64_t read_since;	    /* and when one last began alone, or ended, ns (detour.h) */
+	uint32_t direct_reads;	    /* of these: not by way of the kernel's cache */
+	int direct_fd;		    /* is to be rd.fd again when those have ended; -1: nothing is */
+	uint64_t write_next;	    /* where write-back in the background goes on */
 	/* tries to write it that failed since nobody has mapped it, and none did not; ticks */
 	uint32_t orphan_tries;
 	uint64_t orphan_since, orphan_tried; /* the first one's, the last one's */
@@ -441,10 +447,10 @@ uint32_t cache_write(struct pager *p, struct pagecache *pc, uint64_t page, uint6
  */
 int cache_sync_ended(const struct file_io *io, int res, uint64_t since);
 /*
- * Whether all writes of the file that were in flight when pc->turns was `since` have ended,
- * whatever was begun since.
+ * Whether what was marked (CACHE_SYNC) of [page, stop) when `wait` was zeros, and asked for since
+ * by cache_write(), is written, whatever else is being written of the file by now.
  */
-bool cache_turned(struct pagecache *pc, uint32_t since);
+bool cache_written(struct pagecache *pc, uint64_t page, uint64_t stop, struct cache_wait *wait);
 /* Background write-back, errors of pages, SIGBUS that ends; after a round of the pager's loop. */
 void files_round(struct pager *p);
 /* Whether pages that were written, or are about to be cut off, will be free to go before long. */

@@ -60,8 +60,7 @@ struct sync_job {
 	struct pagecache *pc;
 	uint64_t from, stop;
 	uint64_t since; /* files.failures when it was asked for */
-	bool begun;	/* each write that it waits for, when pc->turns was: */
-	uint32_t turns;
+	struct cache_wait wait;
 	bool durable; /* all is written, and fsync(2) under way */
 };
 
@@ -1154,16 +1153,7 @@ static void step(struct pager *p, struct sync_job *job)
 			n = cache_write(p, pc, page, job->stop - page);
 		page += n != 0 ? n : 1;
 	}
-	if (cache_next(pc, job->from, CACHE_SYNC | CACHE_WRITEBACK) >= job->stop) {
-		make_durable(p, job);
-		return;
-	}
-	/* writes that begin later need not end: there may be some at any time */
-	if (!job->begun) {
-		job->begun = cache_next(pc, job->from, CACHE_SYNC) >= job->stop;
-		job->turns = pc->turns;
-	}
-	if (job->begun && cache_turned(pc, job->turns))
+	if (cache_written(pc, job->from, job->stop, &job->wait))
 		make_durable(p, job);
 }
 

@@ -97,12 +97,28 @@ static void write_failed(struct pagecache *pc, int err)
 		orphan_failed(pc);
 }
 
-/* A turn ends when no write of the one before is left; so behind two ends all from before are done. */
-bool cache_turned(struct pagecache *pc, uint32_t since)
+/*
+ * Whether all writes of the file that were in flight when pc->turns was `since` have ended,
+ * whatever was begun since.  A turn ends when no write of the one before is left; so behind two
+ * ends all from before are done.
+ */
+static bool turned(struct pagecache *pc, uint32_t since)
 {
 	while (pc->turns - since < 2 && pc->writing[(pc->turns + 1) % 2] == 0)
 		pc->turns++;
 	return pc->turns - since >= 2;
+}
+
+bool cache_written(struct pagecache *pc, uint64_t page, uint64_t stop, struct cache_wait *wait)
+{
+	if (cache_next(pc, page, CACHE_SYNC | CACHE_WRITEBACK) >= stop)
+		return true;
+	/* writes that begin later need not end: there may be some at any time */
+	if (!wait->begun) {
+		wait->begun = cache_next(pc, page, CACHE_SYNC) >= stop;
+		wait->turns = pc->turns;
+	}
+	return wait->begun && turned(pc, wait->turns);
 }
 
 static void write_done(struct file_io *io, int res)

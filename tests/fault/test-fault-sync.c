@@ -7,6 +7,7 @@
 #include "drive.h"
 
 #include "blkio.h"
+#include "do.h"
 #include "hop.h"
 #include "mm.h"
 #include "pager.h"
@@ -27,11 +28,12 @@ static struct {
 	unsigned calls;
 } now;
 
-static void open_held(size_t pages, off_t size)
+static void open_by(enum fl_engine engine, size_t pages, off_t size)
 {
 	const struct fl_options o = {
 		.size = sizeof(o),
 		.limit = FL_LIMIT_MIN,
+		.engine = engine,
 		.log_level = FL_LOG_WARN,
 		.log = collect_line,
 	};
@@ -44,6 +46,11 @@ static void open_held(size_t pages, off_t size)
 			   MAP_SHARED | FL_MAP_HOLD, now.fd, 0);
 	if (now.held == FL_FAILED)
 		wrong("fl_mmap");
+}
+
+static void open_held(size_t pages, off_t size)
+{
+	open_by(FL_ENGINE_AUTO, pages, size);
 }
 
 static void close_held(void)
@@ -297,6 +304,59 @@ static void an_error_is_told_though_there_is_no_memory(void **state)
 	run(play_out_of_memory);
 }
 
+/* ---- at the end ---- */
+
+/*
+ * Steps of what exit(3) waits for, while a thread stores and write-back goes on: before a write
+ * ends the next one begins.
+ */
+static long write_out(struct pager *p, void *arg)
+{
+	struct pagecache *pc = p->mm->files.first;
+	long r = do_write_out(p, 0, false);
+
+	(void)arg;
+	for (unsigned i = 1; i < 100 && r == 1; i++) {
+		blkio_flush(p->io);
+		cache_dirty(pc, 1 + i % 2);
+		if (cache_write(p, pc, 1 + i % 2, 1) != 1 || blkio_reap_some(p->io, 1) != 1 ||
+		    p->mm->files.writeback != 1)
+			return -EINVAL;
+		r = do_write_out(p, i, false);
+	}
+	return r;
+}
+
+static void play_out(void *arg)
+{
+	struct mm *mm;
+	char *shared;
+	long r;
+
+	(void)arg;
+	/* the engine whose writes end in their order */
+	open_by(FL_ENGINE_SYNC, 3, 3 * PG);
+	mm = *(struct mm **)(void *)now.fl;
+	shared = fl_mmap(now.fl, NULL, 3 * PG, PROT_READ | PROT_WRITE, MAP_SHARED, now.fd, 0);
+	if (shared == FL_FAILED)
+		wrong("fl_mmap");
+	memset(shared + PG, 1, 2 * PG);
+	if (fl_msync(now.fl, shared, 3 * PG, MS_SYNC) != 0)
+		wrong("fl_msync");
+	shared[0] = 1;
+	r = hop_run(mm, write_out, NULL);
+	if (r != 0)
+		wrong("what was stored before is not known to be written: %ld", r);
+	close_held();
+}
+
+/* Nobody's stores keep a process from ending. */
+static void the_end_waits_for_no_later_write(void **state)
+{
+	(void)state;
+	run(play_out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -304,6 +364,7 @@ int main(void)
 		cmocka_unit_test(direct_writes_that_are_refused),
 		cmocka_unit_test(longer_while_its_tail_is_written),
 		cmocka_unit_test(shorter_while_it_is_gathered),
+		cmocka_unit_test(the_end_waits_for_no_later_write),
 	};
 
 	return cmocka_run_group_tests_name("sync", tests, NULL, NULL);
