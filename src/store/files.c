@@ -197,6 +197,7 @@ static int set_size(struct node *n, const struct handle *h, off_t size)
 	int fd = h != NULL ? h->fd : -1, err = -ENOENT;
 	struct beside beside;
 
+	__atomic_store_n(&n->placed, 0, __ATOMIC_SEQ_CST);
 	shared_beside(&beside, n);
 	if (shared_maybe(n)) {
 		if (fd < 0)
@@ -368,6 +369,7 @@ static int open_and_cut(struct node *n, int flags)
 	struct beside beside;
 	int fd = -1, err;
 
+	__atomic_store_n(&n->placed, 0, __ATOMIC_SEQ_CST);
 	shared_beside(&beside, n);
 	if (!shared_maybe(n))
 		fd = open(p.text, flags);

@@ -88,7 +88,11 @@ static void io_free(struct io *io)
 	tally_sub(&tally.inflight, 1);
 }
 
-/* A write has ended. */
+/*
+ * A write has ended.  One that appends has done so at the file's end: the kernel lets no other one
+ * begin before, and the parts of a direct one have their places (ops.c).  Accepted: who makes
+ * the file longer past the mount at that very time.
+ */
 static void end_beside(struct io *io, size_t written)
 {
 	uint64_t off = (uint64_t)io->off;

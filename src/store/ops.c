@@ -231,11 +231,36 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	io_read(req, h->fd, size, off);
 }
 
+/*
+ * Whether a direct write that appends goes where the kernel says.  A long one comes in parts, all at
+ * once and in any order: the place of each is counted from the file's end before the first.  Where
+ * others have made the file longer, which the kernel has not heard of, its end is behind all that
+ * such parts reach; then the host knows the place.
+ *
+ * Accepted: parts of a write that comes then lie in the order in which they come.
+ */
+static bool is_placed(struct node *n, int fd, uint64_t off, uint64_t end)
+{
+	struct stat st;
+	uint64_t placed;
+
+	if (fstat(fd, &st) != 0)
+		return false;
+	/* after that: who has made it longer said so before */
+	placed = __atomic_load_n(&n->placed, __ATOMIC_SEQ_CST);
+	if (off < (uint64_t)st.st_size && (uint64_t)st.st_size > placed)
+		return false;
+	while (placed < end && !__atomic_compare_exchange_n(&n->placed, &placed, end, false,
+							    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		;
+	return true;
+}
+
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 		     struct fuse_file_info *fi)
 {
 	/* What the kernel writes back of a mapping lies where it lies. */
-	const bool append = (fi->flags & O_APPEND) != 0 && !fi->writepage;
+	bool append = (fi->flags & O_APPEND) != 0 && !fi->writepage;
 	const bool sync = (fi->flags & (O_SYNC | O_DSYNC)) != 0;
 
 	called(TALLY_write);
@@ -244,6 +269,9 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 			io_write(req, NULL, handle_of(fi)->fd, buf, size, off, append);
 		return;
 	}
+	if (append && (fi->flags & O_DIRECT) != 0)
+		append = !is_placed(node_of(ino), handle_of(fi)->fd, (uint64_t)off,
+				    (uint64_t)off + size);
 	do {
 		if (shared_write(req, node_of(ino), handle_of(fi)->fd, (char *)(uintptr_t)buf, size,
 				 off, append, sync ? &handle_of(fi)->heard : NULL))

@@ -807,15 +807,68 @@ static void test_view_is_fixed(void **state)
 	assert_true(S_ISLNK(st.st_mode));
 }
 
+#define LONG_WRITE ((size_t)8 << 20) /* the kernel makes several of it */
+
+/* A direct write that appends lies in one piece, in its order, behind what the host has. */
+static void test_direct_appends(void **state)
+{
+	uint64_t *page =
+		mmap(NULL, LONG_WRITE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const size_t words = LONG_WRITE / sizeof(*page);
+	int fd = open(in_base("mnt/files/appended"),
+		      O_CREAT | O_EXCL | O_RDWR | O_APPEND | O_DIRECT, 0600);
+	int host = open(in_base("store/files/appended"), O_RDWR | O_APPEND);
+	struct statx stx;
+	off_t end = 0;
+	uint64_t have;
+
+	(void)state;
+	assert_ptr_not_equal(page, MAP_FAILED);
+	assert_true(fd >= 0 && host >= 0);
+	for (unsigned round = 0; round < 24; round++) {
+		if (round == 16) {
+			assert_int_equal(ftruncate(fd, 0), 0);
+			end = 0;
+		}
+		/* the kernel does not hear of that until it asks */
+		if (round % 8 >= 6) {
+			assert_int_equal(write(host, "of the host", 11), 11);
+			assert_int_equal(ftruncate(host, end + 4096), 0);
+			end += 4096;
+			assert_int_equal(write(fd, page, 4096), 4096);
+			assert_int_equal(pread(host, &have, sizeof(have), end), sizeof(have));
+			assert_true(have == page[0]);
+			end += 4096;
+			assert_int_equal(statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC,
+					       STATX_SIZE, &stx),
+					 0);
+		}
+		for (size_t i = 0; i < words; i++)
+			page[i] = round * words + i;
+		assert_int_equal(write(fd, page, LONG_WRITE), LONG_WRITE);
+		memset(page, 0, LONG_WRITE);
+		assert_int_equal(pread(host, page, LONG_WRITE, end), LONG_WRITE);
+		for (size_t i = 0; i < words; i++)
+			if (page[i] != round * words + i)
+				fail_msg("write %u, at byte %zu", round, i * sizeof(*page));
+		end += (off_t)LONG_WRITE;
+	}
+	close(fd);
+	close(host);
+	munmap(page, LONG_WRITE);
+	assert_int_equal(unlink(in_base("mnt/files/appended")), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_names),	      cmocka_unit_test(test_renames),
-		cmocka_unit_test(test_links),	      cmocka_unit_test(test_attributes),
-		cmocka_unit_test(test_xattrs),	      cmocka_unit_test(test_data),
-		cmocka_unit_test(test_locks),	      cmocka_unit_test(test_listing),
-		cmocka_unit_test(test_fuzz_names),    cmocka_unit_test(test_fsx),
-		cmocka_unit_test(test_view_is_fixed), cmocka_unit_test(test_slow_backing),
+		cmocka_unit_test(test_names),	       cmocka_unit_test(test_renames),
+		cmocka_unit_test(test_links),	       cmocka_unit_test(test_attributes),
+		cmocka_unit_test(test_xattrs),	       cmocka_unit_test(test_data),
+		cmocka_unit_test(test_locks),	       cmocka_unit_test(test_listing),
+		cmocka_unit_test(test_fuzz_names),     cmocka_unit_test(test_fsx),
+		cmocka_unit_test(test_view_is_fixed),  cmocka_unit_test(test_slow_backing),
+		cmocka_unit_test(test_direct_appends),
 	};
 
 	return cmocka_run_group_tests(tests, mounted_begin, mounted_end);
