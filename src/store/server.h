@@ -88,8 +88,7 @@ struct node {
 	mode_t type;
 	dev_t dev;
 	ino_t ino;
-	uint64_t
-		placed; /* how far writes were to reach that append, but whose place is known; atomic */
+	uint64_t placed;   /* where direct writes that append were to end (ops.c); atomic */
 	uint64_t nlookup;  /* under the table's lock */
 	struct node *next; /* of its bucket, under the table's lock */
 };
