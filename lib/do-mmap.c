@@ -357,6 +357,28 @@ static void advise_managed(const struct mm *mm, uintptr_t start, uintptr_t end, 
 	}
 }
 
+/* Asked by a call that a filter of the program's allows, for it is the one that is being made. */
+static bool is_unmapped(uintptr_t page)
+{
+	return SYS5(mremap, page, PAGE_SIZE, PAGE_SIZE, 0, 0) == -EFAULT;
+}
+
+/*
+ * The kernel unmaps what it is to move a mapping over, and what is to be cut off, as a whole and
+ * before it knows that the rest can be done.
+ */
+static void mremap_failed(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	const struct region *r = region_next(&mm->regions, start);
+
+	if (r == NULL || r->start >= end)
+		return;
+	if (is_unmapped(r->start > start ? r->start : start))
+		do_forget(mm, start, end);
+	else
+		share_return(mm, start, end);
+}
+
 static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t new_len, int flags,
 			 uintptr_t new_addr)
 {
@@ -400,9 +422,9 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 		share_leave(mm, old + to_len, old + from_len);
 	r = SYS5(mremap, old, old_len, new_len, flags, new_addr);
 	if ((flags & MREMAP_FIXED) && sys_err(r))
-		share_return(mm, new_addr, new_addr + to_len);
+		mremap_failed(mm, new_addr, new_addr + to_len);
 	if (to_len < from_len && sys_err(r))
-		share_return(mm, old + to_len, old + from_len);
+		mremap_failed(mm, old + to_len, old + from_len);
 	if (mm->armed && (flags & MREMAP_MAYMOVE) && from_len != 0 &&
 	    (sys_err(r) || r == (long)old || (flags & MREMAP_DONTUNMAP)))
 		advise_managed(mm, old, old + from_len, MADV_DONTFORK);

@@ -17,6 +17,7 @@
 #include <linux/mount.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -1106,6 +1107,48 @@ static void ranges_of_several_mappings(void **state)
 	s_munmap(room, 64 * PG);
 	close(other);
 	end_file(fd);
+}
+
+/* So much address space as there is now, and no more. */
+static void allow_no_more(void)
+{
+	struct rlimit lim;
+	char text[64] = "";
+	int fd = open("/proc/self/statm", O_RDONLY);
+
+	assert_true(fd >= 0 && read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	assert_int_equal(getrlimit(RLIMIT_AS, &lim), 0);
+	lim.rlim_cur = strtoul(text, NULL, 10) * PG;
+	assert_int_equal(setrlimit(RLIMIT_AS, &lim), 0);
+}
+
+/* What is to be moved stays; what was where it is to be moved to may be gone. */
+static void a_move_that_fails_may_unmap(void **state)
+{
+	const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+	char *p = map_file(16 * PG, RW, ANON, -1, 0);
+	char *to = map_file(16 * PG, RW, ANON, -1, 0);
+	struct rlimit was;
+	long r;
+
+	(void)state;
+	live_page(p, 3)[2] = 32;
+	live_page(to, 0)[2] = 2;
+	assert_int_equal(s_munmap(to + PG, 15 * PG), 0);
+	assert_int_equal(getrlimit(RLIMIT_AS, &was), 0);
+	allow_no_more();
+	r = s_mremap(p, 16 * PG, 16 * PG, flags, to);
+	assert_int_equal(setrlimit(RLIMIT_AS, &was), 0);
+	assert_int_equal(r, -ENOMEM);
+	assert_int_equal(touch(to, false), SIGSEGV);
+	if (fl != NULL)
+		assert_int_equal(fl_verify(fl), 0);
+	assert_int_equal(live_page(p, 3)[2], 32);
+	assert_int_equal(s_mmap(to, PG, RW, ANON | MAP_FIXED, -1, 0), (long)to);
+	assert_int_equal(live_page(to, 0)[2], 0);
+	s_munmap(to, PG);
+	s_munmap(p, 16 * PG);
 }
 
 static bool child_has(char *p)
@@ -2224,6 +2267,7 @@ int main(int argc, char **argv)
 		BOTH(moving_keeps_what_was_written),
 		BOTH(several_mappings_move_at_once),
 		BOTH(ranges_of_several_mappings),
+		BOTH(a_move_that_fails_may_unmap),
 		BOTH(moving_keeps_what_a_child_has),
 		BOTH(parts_can_be_unmapped),
 		BOTH(errors_of_msync),
