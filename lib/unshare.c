@@ -11,8 +11,8 @@
  * read zeros, or get SIGSEGV.  So memory with the file's bytes in it comes there by
  * mremap(2), in whose place it is from one moment to the next, a piece at a time: the file
  * is read for that, as far as it is not cached, and the copies are clean.  Where no thread
- * can touch it meanwhile, and it is not locked, it comes there without a page, and nothing is
- * read.
+ * can touch it meanwhile it comes there without a page, and nothing is read; of what is locked
+ * all is copied, or (MLOCK_ONFAULT) what is cached, and so may have been touched.
  *
  * Invariants.
  * - What has no copy yet maps the cache: a call that fails has changed no page.
@@ -247,15 +247,15 @@ struct patience {
 
 /*
  * One step towards memory of its own for the page at `at`, which `from` is for: how many pages
- * from there on are done with, or -ENOMEM.
+ * from there on are done with, or -ENOMEM.  all: those that are not cached, too, are to come in.
  */
-static long step(struct pager *p, uintptr_t from, uintptr_t at, uintptr_t end,
+static long step(struct pager *p, uintptr_t from, uintptr_t at, uintptr_t end, bool all,
 		 struct patience *tried)
 {
 	struct mm *mm = p->mm;
 	const struct region *r = region_find(&mm->regions, at);
 	struct pagecache *pc;
-	uint64_t page, n;
+	uint64_t page, n, next;
 	uint32_t run, w;
 	long err;
 
@@ -269,10 +269,13 @@ static long step(struct pager *p, uintptr_t from, uintptr_t at, uintptr_t end,
 	n = vpn_of((r->end < end ? r->end : end) - at);
 	if (page >= cache_pages(pc))
 		cache_look_at_size(pc);
-	/* behind the end there is nothing to be read: all of that at once */
-	if (page >= cache_pages(pc) || tried->reads == READS) {
-		if (page < cache_pages(pc))
+	next = all ? page : cache_next(pc, page, CACHE_UPTODATE | CACHE_LOCKED);
+	/* nothing is to be read behind the end, nor where it may stay away: all of that at once */
+	if (page >= cache_pages(pc) || tried->reads == READS || next != page) {
+		if (page < cache_pages(pc) && next == page)
 			n = 1;
+		else if (page < cache_pages(pc) && n > next - page)
+			n = next - page;
 		err = be_empty(mm, from, n * PAGE_SIZE);
 		if (!sys_err(err))
 			err = put_empty(mm, from, at, n * PAGE_SIZE);
@@ -299,15 +302,15 @@ static long step(struct pager *p, uintptr_t from, uintptr_t at, uintptr_t end,
 	return 0;
 }
 
-/* Replace [start, end) by memory that is reserved at `from`, with the file's bytes. */
-static long put_pieces(struct pager *p, uintptr_t from, uintptr_t start, uintptr_t end)
+/* Replace [start, end) by memory that is reserved at `from`, with the file's bytes; all: as step(). */
+static long put_pieces(struct pager *p, uintptr_t from, uintptr_t start, uintptr_t end, bool all)
 {
 	struct patience tried = {0, 0};
 	uintptr_t at = start;
 	long n = 0;
 
 	while (at < end && n >= 0) {
-		n = step(p, from + (at - start), at, end, &tried);
+		n = step(p, from + (at - start), at, end, all, &tried);
 		if (n > 0) {
 			tried = (struct patience){0, 0};
 			at += (uintptr_t)n * PAGE_SIZE;
@@ -328,7 +331,7 @@ long file_unshare(struct pager *p, uintptr_t start, uintptr_t end)
 	long err = 0;
 
 	for (uintptr_t at = start, stop; err == 0 && at < end; at = stop) {
-		bool copies;
+		bool copies, all;
 		size_t len;
 		long from;
 
@@ -343,12 +346,14 @@ long file_unshare(struct pager *p, uintptr_t start, uintptr_t end)
 		if (stop - at > AT_ONCE)
 			stop = at + AT_ONCE;
 		len = stop - at;
-		copies = (r->flags & REGION_LOCKED) || (r->prot != PROT_NONE && !is_alone(mm));
+		all = (r->flags & (REGION_LOCKED | REGION_LOCKONFAULT)) == REGION_LOCKED ||
+		      (r->prot != PROT_NONE && !is_alone(mm));
+		copies = all || (r->flags & REGION_LOCKED);
 		from = copies ? reserve_copies(mm, r, len) : reserve(r, len, PROT_NONE);
 		if (sys_err(from))
 			return -ENOMEM;
 		if (copies) {
-			err = put_pieces(p, (uintptr_t)from, at, stop);
+			err = put_pieces(p, (uintptr_t)from, at, stop, all);
 			continue;
 		}
 		err = put_empty(mm, (uintptr_t)from, at, len);

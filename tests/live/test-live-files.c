@@ -1252,6 +1252,38 @@ static void what_is_locked_stays_when_it_becomes_writable(void **state)
 	live_file_end(fd);
 }
 
+/* Of what is locked on fault the pages that were touched stay, and no other one comes. */
+static void what_is_locked_on_fault_comes_when_it_is_touched(void **state)
+{
+	static const size_t touched[] = {3, 7, 60, 61, 199};
+	const size_t n = 200, m = sizeof(touched) / sizeof(touched[0]);
+	struct fl *fl = runtime(FL_ENGINE_AUTO, 1);
+	int fd = live_file(n, 3);
+	char *p = map_fd(fl, fd, n, PROT_READ, MAP_PRIVATE);
+	uint64_t faults;
+
+	(void)state;
+	assert_int_equal(fl_madvise(fl, p, n * PG, MADV_RANDOM), 0);
+	assert_int_equal(fl_mlock2(fl, p, n * PG, MLOCK_ONFAULT), 0);
+	for (size_t i = 0; i < m; i++)
+		live_check(p, touched[i], 1, 3);
+	assert_int_equal(fl_mprotect(fl, p, n * PG, RW), 0);
+	assert_int_equal(live_stats(fl).file_read_pages, m);
+	assert_int_equal(live_count(fl, p, n, FL_PAGE_PRESENT), m);
+	faults = live_stats(fl).file_minor + live_stats(fl).file_major;
+	for (size_t i = 0; i < m; i++)
+		live_check(p, touched[i], 1, 3);
+	assert_int_equal(live_stats(fl).file_minor + live_stats(fl).file_major, faults);
+	live_fill(p, 50, 100, 4);
+	live_check(p, 0, 50, 3);
+	live_check(p, 50, 100, 4);
+	live_check(p, 150, 50, 3);
+	assert_int_equal(live_count(fl, p, n, FL_PAGE_PRESENT), n);
+	assert_int_equal(fl_verify(fl), 0);
+	assert_int_equal(fl_close(fl), 0);
+	live_file_end(fd);
+}
+
 /* By a call that is not ours the program may make it writable: the file is not for it to change. */
 static void what_is_made_writable_past_us_stays_private(void **state)
 {
@@ -1894,6 +1926,7 @@ int main(void)
 		cmocka_unit_test(what_is_only_read_has_one_frame),
 		cmocka_unit_test(becoming_writable_reads_nothing_alone),
 		cmocka_unit_test(what_is_locked_stays_when_it_becomes_writable),
+		cmocka_unit_test(what_is_locked_on_fault_comes_when_it_is_touched),
 		cmocka_unit_test(what_is_made_writable_past_us_stays_private),
 		cmocka_unit_test(parts_become_writable_under_readers),
 		cmocka_unit_test(a_page_becomes_writable_under_its_readers),
