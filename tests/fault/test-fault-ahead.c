@@ -689,6 +689,18 @@ static void *append(void *arg)
 	return NULL;
 }
 
+/* The words are there from the first read on, which is not to be left behind. */
+static struct fl *open_and_read(int fd)
+{
+	struct fl *fl = open_and_map(256 * MIB, FL_ENGINE_URING, 1, fd, 64, RW);
+
+	stop_clock(NULL);
+	check_page(10);
+	await_read(fl);
+	start_clock(NULL);
+	return fl;
+}
+
 /*
  * Who appends to a file holds its lock while he waits for its old last page, and the read of
  * that waits for him.  False: the read was left behind before the new end was heard of.
@@ -702,13 +714,13 @@ static bool appends_from_its_last_page(void)
 
 	assert_int_equal(ftruncate(fd, (off_t)(20 * PG + 320)), 0);
 	assert_int_equal(fsync(fd), 0);
-	fl = open_and_map(256 * MIB, FL_ENGINE_URING, 1, fd, 64, RW);
-	/* what reads directly takes the lock; the words are there from the first read on */
-	check_page(10);
+	fl = open_and_read(fd);
+	/* what reads directly takes the lock */
 	assert_true(cache(fl)->rd.fd != cache(fl)->fd);
 	__atomic_store_n(&appended, 0, __ATOMIC_RELAXED);
 	assert_int_equal(pthread_create(&writer, NULL, append, &fd), 0);
-	until_within(30, word_of(fl, 20) & (CACHE_LOCKED | CACHE_UPTODATE));
+	until_within(30, (word_of(fl, 20) & (CACHE_LOCKED | CACHE_UPTODATE)) ||
+				 __atomic_load_n(&appended, __ATOMIC_ACQUIRE));
 	/* asks for the size */
 	assert_int_equal(fl_madvise(fl, map[40], PG, MADV_WILLNEED), 0);
 	between = (word_of(fl, 20) & (CACHE_LOCKED | CACHE_GONE)) == (CACHE_LOCKED | CACHE_GONE);
@@ -778,8 +790,7 @@ static bool is_replaced_while_its_end_moves(void)
 	reg.range.len = zero.range.len = PG;
 	assert_int_equal(ioctl(uffd, UFFDIO_API, &api), 0);
 	assert_int_equal(ioctl(uffd, UFFDIO_REGISTER, &reg), 0);
-	fl = open_and_map(256 * MIB, FL_ENGINE_URING, 1, fd, 64, RW);
-	check_page(10);
+	fl = open_and_read(fd);
 	w = &cache(fl)->chunk[0]->word[20];
 	assert_int_equal(pthread_create(&writer, NULL, append_held, &fd), 0);
 	until_within(30, fstat(fd, &st) != 0 || st.st_size != (off_t)(20 * PG + 320));
@@ -1003,7 +1014,7 @@ int main(void)
 						start_clock),
 		cmocka_unit_test_setup_teardown(what_was_let_in_may_change, stop_clock,
 						start_clock),
-		cmocka_unit_test(a_file_may_grow_meanwhile),
+		cmocka_unit_test_setup_teardown(a_file_may_grow_meanwhile, stop_clock, start_clock),
 		cmocka_unit_test(a_file_may_be_cut_meanwhile),
 		cmocka_unit_test(a_file_may_be_appended_to_from_its_last_page),
 		cmocka_unit_test(who_waits_finds_what_took_the_place),
