@@ -224,7 +224,7 @@ long kernel_mlock(uintptr_t addr, size_t len, unsigned flags)
 			  : SYS3(mlock2, addr, len, flags);
 }
 
-/* Pages of a range, of those that this process pages, that are not locked yet. */
+/* Accessible pages of a range, of those that this process pages, that are not locked yet. */
 static uint64_t unlocked_pages(const struct mm *mm, uintptr_t start, uintptr_t end)
 {
 	const struct region *r;
@@ -232,18 +232,28 @@ static uint64_t unlocked_pages(const struct mm *mm, uintptr_t start, uintptr_t e
 
 	for (; start < end && (r = region_next(&mm->regions, start)) != NULL && r->start < end;
 	     start = r->end)
-		if (!(r->flags & (REGION_LOCKED | REGION_REMOTE)))
+		if (r->prot != PROT_NONE && !(r->flags & (REGION_LOCKED | REGION_REMOTE)))
 			pages += ((r->end < end ? r->end : end) -
 				  (r->start > start ? r->start : start)) >>
 				 PAGE_SHIFT;
 	return pages;
 }
 
+bool lock_fits(struct mm *mm, uint64_t pages)
+{
+	uint64_t all = mm->regions.locked_open_pages + pages;
+
+	if (!mm->armed || pages == 0)
+		return true;
+	if (all > mm_lockable(mm, mm_budget(mm)))
+		grant_more(mm, pages / 3 * 4 + 64);
+	return all <= mm_lockable(mm, mm_budget(mm));
+}
+
 /*
  * The kernel is asked to lock on fault, for its limits and its answer; the
- * caller brings the pages in afterwards.  A part of the limit stays free of
- * locked pages, or nothing else could make progress; of what the store's server
- * pages, of the server's.
+ * caller brings the pages in afterwards.  What the store's server pages counts to the
+ * server's limit.
  */
 long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 {
@@ -257,10 +267,7 @@ long do_mlock(struct mm *mm, uintptr_t addr, size_t len, unsigned flags)
 	     q != NULL && q->start < start + span; q = region_next(&mm->regions, q->end))
 		if (q->flags & REGION_IN_THREAD)
 			return -EINVAL;
-	if (mm->armed && mm->regions.locked_pages + pages > mm_lockable(mm, mm_budget(mm)))
-		grant_more(mm, pages / 3 * 4 + 64);
-	if (mm->armed && pages != 0 &&
-	    mm->regions.locked_pages + pages > mm_lockable(mm, mm_budget(mm)))
+	if (!lock_fits(mm, pages))
 		return -ENOMEM;
 	r = share_advise(mm, start, start + span, WIRE_LOCK);
 	if (r == 0)

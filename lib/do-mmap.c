@@ -51,15 +51,16 @@ static bool refused(struct mm *mm, uint64_t pages)
 	return true;
 }
 
-/* Pages of reservations in a range: what mprotect(2) would make memory. */
-static uint64_t closed_pages(const struct mm *mm, uintptr_t start, uintptr_t end)
+/* Pages of reservations in a range, with one of these flags if any: what mprotect(2) would make memory. */
+static uint64_t closed_pages(const struct mm *mm, uintptr_t start, uintptr_t end, uint32_t flags)
 {
 	const struct region *r;
 	uint64_t pages = 0;
 
 	for (; start < end && (r = region_next(&mm->regions, start)) != NULL && r->start < end;
 	     start = r->end)
-		if (r->prot == PROT_NONE)
+		if (r->prot == PROT_NONE && !(r->flags & REGION_REMOTE) &&
+		    (flags == 0 || (r->flags & flags)))
 			pages += ((r->end < end ? r->end : end) -
 				  (r->start > start ? r->start : start)) >>
 				 PAGE_SHIFT;
@@ -249,7 +250,10 @@ long do_mprotect(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int
 		return r != 0 ? r : -EACCES;
 	}
 	if (prot != PROT_NONE && mm->confined &&
-	    refused(mm, closed_pages(mm, addr, addr + page_up(len))))
+	    refused(mm, closed_pages(mm, addr, addr + page_up(len), 0)))
+		return -ENOMEM;
+	if (prot != PROT_NONE && mm->regions.locked_pages != 0 &&
+	    !lock_fits(mm, closed_pages(mm, addr, addr + page_up(len), REGION_LOCKED)))
 		return -ENOMEM;
 	if (p != NULL && (prot & (PROT_WRITE | PROT_EXEC)))
 		r = file_unshare(p, addr, addr + page_up(len));

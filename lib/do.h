@@ -141,6 +141,11 @@ long file_unshare(struct pager *p, uintptr_t start, uintptr_t end);
 long do_madvise(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int advice);
 /* What follows of it while nothing is armed. */
 void did_madvise(struct mm *mm, uintptr_t addr, size_t len, int advice);
+/*
+ * Whether so many accessible pages more may be locked: while the mm is armed a part of the limit
+ * stays free of locked pages, or nothing else could make progress.  May get more from the group.
+ */
+bool lock_fits(struct mm *mm, uint64_t pages);
 /* mlock2(2) itself: without flags as mlock(2), which a program's filter may allow alone. */
 long kernel_mlock(uintptr_t addr, size_t len, unsigned flags);
 /* 1: done, and there are shared mappings of files in the range. */

@@ -73,7 +73,7 @@ static void set_limit(struct mm *mm, uint64_t pages)
 /* What a member cannot do with less than. */
 static uint64_t least(const struct mm *mm)
 {
-	return larger(GROUP_FLOOR, limit_for(mm->regions.locked_pages / 3 * 4));
+	return larger(GROUP_FLOOR, limit_for(mm->regions.locked_open_pages / 3 * 4));
 }
 
 /* Look for members that have ended, not all the time: where none had, less and less often. */

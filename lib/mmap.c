@@ -286,7 +286,7 @@ static long may_lock(const struct mm *mm, size_t len, bool own)
 	if (!sys_err(r))
 		SYS2(munmap, r, len);
 	if (own && mm_armed(mm) &&
-	    mm->regions.locked_pages + (page_up(len) >> PAGE_SHIFT) >
+	    mm->regions.locked_open_pages + (page_up(len) >> PAGE_SHIFT) >
 		    mm_lockable(mm, grant_budget_most(mm)))
 		return -EAGAIN;
 	return 0;

@@ -311,6 +311,8 @@ static void account(struct region_tree *t, const struct region *r, int sign)
 		t->open_pages += d;
 	if (r->flags & REGION_LOCKED)
 		t->locked_pages += d;
+	if (r->prot != PROT_NONE && (r->flags & REGION_LOCKED))
+		t->locked_open_pages += d;
 }
 
 static void link_node(struct region_tree *t, struct region *n, struct region *below,

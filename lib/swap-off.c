@@ -253,7 +253,7 @@ long do_set_limit(struct pager *p, uint64_t pages)
 	unsigned idle = 0;
 
 	if ((mm->armed || mm->regions.open_pages > pages) &&
-	    mm->regions.locked_pages > pages - pages / 4)
+	    mm->regions.locked_open_pages > pages - pages / 4)
 		return -ENOMEM;
 	mm->limit = pages;
 	staging_resize(mm);

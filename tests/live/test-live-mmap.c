@@ -845,6 +845,29 @@ static void locks_up_to_a_gap(void **state)
 	}
 }
 
+/* What is reserved and locked takes no frames; what is opened of it must be able to stay. */
+static void locks_of_what_is_reserved(void **state)
+{
+	const size_t pages = 4 * MIB / PG;
+	struct fl_options o = live_options(4 * MIB);
+	struct fl *fl = live_armed(&o);
+	char *mem = live_map(fl, 2 * pages);
+
+	(void)state;
+	assert_int_equal(fl_mprotect(fl, mem, 2 * pages * PG, PROT_NONE), 0);
+	assert_int_equal(fl_mlock2(fl, mem, 2 * pages * PG, MLOCK_ONFAULT), 0);
+	assert_int_equal(live_stats(fl).locked, 2 * pages);
+	assert_int_equal(fl_mprotect(fl, mem, pages * PG, RW), -ENOMEM);
+	assert_int_equal(fl_mprotect(fl, mem, pages / 2 * PG, RW), 0);
+	assert_int_equal(fl_mprotect(fl, mem + pages * PG, pages / 2 * PG, RW), -ENOMEM);
+	live_fill(mem, 0, pages / 2, 1);
+	assert_int_equal(fl_munlock(fl, mem, 2 * pages * PG), 0);
+	assert_int_equal(fl_mprotect(fl, mem, 2 * pages * PG, RW), 0);
+	live_fill(mem, pages / 2, 2 * pages, 1);
+	live_check(mem, 0, 2 * pages, 1);
+	assert_int_equal(fl_close(fl), 0);
+}
+
 /* ---- what only a pager's user asks ---- */
 
 static void a_terabyte_costs_nothing(void **state)
@@ -1098,6 +1121,7 @@ int main(void)
 		cmocka_unit_test(address_space_limit),
 		cmocka_unit_test(data_limit),
 		cmocka_unit_test(locks_up_to_a_gap),
+		cmocka_unit_test(locks_of_what_is_reserved),
 		cmocka_unit_test(without_memory_nothing_is_unmapped_in_part),
 		cmocka_unit_test(a_terabyte_costs_nothing),
 		cmocka_unit_test(open_refuses_what_cannot_be),
