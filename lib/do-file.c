@@ -114,6 +114,9 @@ long do_mmap_file(struct mm *mm, struct map_file *m, struct hop_slot *caller)
 			return -ERESTART;
 		r = 0;
 	}
+	if (mm->lock_future && m->prot != PROT_NONE &&
+	    !lock_fits_new(mm, page_up(m->len) >> PAGE_SHIFT))
+		return -EAGAIN;
 	/* what will be held needs slots, and nothing is promised while there are none */
 	if (hold && mm->swap_full && !(m->flags & MAP_NORESERVE))
 		return -ENOMEM;
@@ -239,6 +242,10 @@ long do_mremap_shared(struct mm *mm, uintptr_t old, size_t old_len, size_t new_l
 	if (found == NULL)
 		return -EFAULT;
 	r = *found;
+	/* the whole, too, where it comes a second time */
+	if (to > from && (r.flags & REGION_LOCKED) && !(r.flags & REGION_REMOTE) &&
+	    r.prot != PROT_NONE && !lock_fits_new(mm, (to - from) >> PAGE_SHIFT))
+		return -EAGAIN;
 	if (!move && from != 0) {
 		at = -ENOMEM;
 		if (old + from == r.end)

@@ -250,6 +250,14 @@ bool lock_fits(struct mm *mm, uint64_t pages)
 	return all <= mm_lockable(mm, mm_budget(mm));
 }
 
+bool lock_fits_new(struct mm *mm, uint64_t pages)
+{
+	if (mm->armed || pages == 0)
+		return lock_fits(mm, pages);
+	return mm->regions.open_pages + pages <= grant_limit_most(mm) ||
+	       mm->regions.locked_open_pages + pages <= mm_lockable(mm, grant_budget_most(mm));
+}
+
 /*
  * The kernel is asked to lock on fault, for its limits and its answer; the
  * caller brings the pages in afterwards.  What the store's server pages counts to the

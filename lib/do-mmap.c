@@ -164,6 +164,8 @@ long do_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags)
 	uint64_t pages = page_up(len) >> PAGE_SHIFT;
 	long r;
 
+	if (mm->lock_future && prot != PROT_NONE && !lock_fits_new(mm, pages))
+		return -EAGAIN;
 	if (overcommitted(mm, pages, flags) || (prot != PROT_NONE && refused(mm, pages)) ||
 	    !region_can_insert(&mm->regions))
 		return -ENOMEM;
@@ -253,7 +255,7 @@ long do_mprotect(struct pager *p, struct mm *mm, uintptr_t addr, size_t len, int
 	    refused(mm, closed_pages(mm, addr, addr + page_up(len), 0)))
 		return -ENOMEM;
 	if (prot != PROT_NONE && mm->regions.locked_pages != 0 &&
-	    !lock_fits(mm, closed_pages(mm, addr, addr + page_up(len), REGION_LOCKED)))
+	    !lock_fits_new(mm, closed_pages(mm, addr, addr + page_up(len), REGION_LOCKED)))
 		return -ENOMEM;
 	if (p != NULL && (prot & (PROT_WRITE | PROT_EXEC)))
 		r = file_unshare(p, addr, addr + page_up(len));
@@ -406,6 +408,8 @@ static long move_mapping(struct mm *mm, uintptr_t old, size_t old_len, size_t ne
 		rflags = last->flags;
 		users = last->users;
 		delta = last->delta;
+		if ((rflags & REGION_LOCKED) && prot != PROT_NONE && !lock_fits_new(mm, more))
+			return -EAGAIN;
 		if (more != 0 &&
 		    (overcommitted(mm, more, rflags & REGION_NORESERVE ? MAP_NORESERVE : 0) ||
 		     (prot != PROT_NONE && refused(mm, more))))
@@ -480,7 +484,8 @@ long do_brk(struct mm *mm, uintptr_t addr)
 	if (addr > cur) {
 		uint64_t more = (page_up(addr) - page_up(cur)) >> PAGE_SHIFT;
 
-		if (overcommitted(mm, more, 0) || refused(mm, more))
+		if (overcommitted(mm, more, 0) || refused(mm, more) ||
+		    (mm->lock_future && !lock_fits_new(mm, more)))
 			return (long)cur;
 	}
 	now = (uintptr_t)SYS1(brk, addr);

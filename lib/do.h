@@ -146,6 +146,8 @@ void did_madvise(struct mm *mm, uintptr_t addr, size_t len, int advice);
  * stays free of locked pages, or nothing else could make progress.  May get more from the group.
  */
 bool lock_fits(struct mm *mm, uint64_t pages);
+/* The same of pages that come to be with that, and may have to be paged then. */
+bool lock_fits_new(struct mm *mm, uint64_t pages);
 /* mlock2(2) itself: without flags as mlock(2), which a program's filter may allow alone. */
 long kernel_mlock(uintptr_t addr, size_t len, unsigned flags);
 /* 1: done, and there are shared mappings of files in the range. */

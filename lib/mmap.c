@@ -611,7 +611,7 @@ bool mm_hold(struct mm *mm, long nr, const long a[6])
 	if (mm_armed(mm))
 		return false;
 	lock_take(&mm->lock);
-	if (mm->armed || mm->confined ||
+	if (mm->armed || mm->confined || (nr == SYS_mmap && mm->lock_future) ||
 	    (nr != SYS_mmap && !region_aim(&mm->regions, start, start + page_up(len))) ||
 	    !can_follow(mm, nr, start, len)) {
 		lock_drop(&mm->lock);

@@ -84,8 +84,7 @@ struct region_tree {
 	uint64_t pages;	     /* of all regions; those that follow are not of REGION_REMOTE */
 	uint64_t open_pages; /* of those that are accessible: what may become frames */
 	uint64_t locked_pages;
-	uint64_t
-		locked_open_pages; /* of those that are accessible: what may become frames for good */
+	uint64_t locked_open_pages; /* accessible, too: what may become frames for good */
 };
 
 void region_tree_init(struct region_tree *t);

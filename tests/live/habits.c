@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #define PAGE 4096UL
+#define MIB (1UL << 20)
 
 #define MUST(cond)                                                                                 \
 	do {                                                                                       \
@@ -99,6 +100,45 @@ static void locks_all(void)
 	fill(mib);
 	check();
 	printf("%zu of %zu pages\n", resident(locked, pages), pages);
+}
+
+/*
+ * Locks what it maps from some time on, and maps until that is refused: for want of memory that may
+ * be locked, as by RLIMIT_MEMLOCK.  What is reserved does not count before it is opened.
+ */
+static void locks_too_much(void)
+{
+	const size_t mib = words * sizeof(uint64_t) >> 20, reserved = 64UL << 20;
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	char *closed = mmap(NULL, reserved, PROT_NONE, flags | MAP_NORESERVE, -1, 0);
+	char *at, *last = MAP_FAILED;
+	unsigned mapped = 0;
+
+	MUST(closed != MAP_FAILED);
+	MUST(mlockall(MCL_CURRENT | MCL_FUTURE) == 0);
+	MUST(mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED);
+	MUST(errno == EAGAIN);
+	MUST(munlockall() == 0);
+	fill(mib);
+	MUST(mlockall(MCL_FUTURE) == 0);
+	for (; (at = mmap(NULL, MIB, PROT_READ | PROT_WRITE, flags, -1, 0)) != MAP_FAILED;
+	     mapped++) {
+		memset(at, 1, MIB);
+		last = at;
+	}
+	MUST(errno == EAGAIN && mapped > 1 && mapped < mib);
+	MUST(mremap(last, MIB, 2 * MIB, MREMAP_MAYMOVE) == MAP_FAILED && errno == EAGAIN);
+	MUST(sbrk(4 * MIB) == (void *)-1 && errno == ENOMEM);
+	closed = mmap(NULL, reserved, PROT_NONE, flags | MAP_NORESERVE, -1, 0);
+	MUST(closed != MAP_FAILED);
+	MUST(mprotect(closed, 4 * MIB, PROT_READ | PROT_WRITE) != 0 && errno == ENOMEM);
+	check();
+	MUST(munmap(last, MIB) == 0);
+	MUST(mprotect(closed, MIB, PROT_READ | PROT_WRITE) == 0);
+	memset(closed, 1, MIB);
+	MUST(munlockall() == 0);
+	fill(mib);
+	check();
 }
 
 /* ---- descriptors ---- */
@@ -360,13 +400,21 @@ static const struct {
 	const char *name;
 	void (*fn)(void);
 } habits[] = {
-	{"closefrom", closes_from},   {"close_range", closes_range},
-	{"close", closes_each},	      {"listed", closes_listed},
-	{"all", takes_all},	      {"pipe", ends_a_pipe},
-	{"daemon", becomes_a_daemon}, {"starts", starts_as_a_daemon},
-	{"maps", maps_past},	      {"leaves", leaves_past},
-	{"forks", forks_past},	      {"stacks", turns_stacks_over},
-	{"nothing", nothing},	      {"locks", locks_all},
+	{"closefrom", closes_from},
+	{"close_range", closes_range},
+	{"close", closes_each},
+	{"listed", closes_listed},
+	{"all", takes_all},
+	{"pipe", ends_a_pipe},
+	{"daemon", becomes_a_daemon},
+	{"starts", starts_as_a_daemon},
+	{"maps", maps_past},
+	{"leaves", leaves_past},
+	{"forks", forks_past},
+	{"stacks", turns_stacks_over},
+	{"nothing", nothing},
+	{"locks", locks_all},
+	{"locks-more", locks_too_much},
 };
 
 int main(int argc, char **argv)
@@ -376,7 +424,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; mib != 0 && i < sizeof(habits) / sizeof(habits[0]); i++) {
 		if (strcmp(habits[i].name, argv[1]) != 0)
 			continue;
-		if (habits[i].fn == starts_as_a_daemon || habits[i].fn == locks_all)
+		if (habits[i].fn == starts_as_a_daemon || habits[i].fn == locks_all ||
+		    habits[i].fn == locks_too_much)
 			words = (mib << 20) / sizeof(uint64_t);
 		else
 			fill(mib);

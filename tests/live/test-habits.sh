@@ -47,6 +47,14 @@ same 'timeout' timeout 600 "$habits" nothing 24
 	fail "locks, not paged: $(cat "$work/paged")"
 diff "$work/native" "$work/paged" || fail "locks, not paged: differs from native (<)"
 
+# What is locked fits the limit, which nobody has natively.
+for options in --limit=8M '--limit=64M --limit-group'; do
+	# shellcheck disable=SC2086 # several words
+	"$faultline" run $options --stats="$work/stats" -- "$habits" locks-more 96 >"$work/paged" 2>&1 ||
+		fail "locks-more, $options: $(cat "$work/paged")"
+	grep -q '^  pages evicted  *[1-9]' "$work/stats" || fail "locks-more, $options: was not paged"
+done
+
 # A daemon by itself: it is the child that is paged, and it reports for itself.
 "$habits" starts 24 >"$work/native"
 "$faultline" run --limit 8M --stats="$work/stats" -- "$habits" starts 24 >"$work/paged" 2>&1

@@ -845,6 +845,35 @@ static void locks_up_to_a_gap(void **state)
 	}
 }
 
+/* What is locked grows within the limit, whatever it is of. */
+static void locks_of_what_grows(void **state)
+{
+	struct fl_options o = live_options(4 * MIB);
+	struct fl *fl = live_armed(&o);
+	FILE *f = tmpfile();
+	char *mem = live_map(fl, 64);
+	char *file;
+
+	(void)state;
+	assert_non_null(f);
+	assert_int_equal(ftruncate(fileno(f), 4 * MIB), 0);
+	file = fl_mmap(fl, NULL, 64 * PG, RW, MAP_SHARED, fileno(f), 0);
+	assert_true(file != MAP_FAILED);
+	assert_int_equal(fl_mlock(fl, mem, 64 * PG), 0);
+	assert_int_equal(fl_mlock(fl, file, 64 * PG), 0);
+	assert_true(fl_mremap(fl, mem, 64 * PG, 4 * MIB, MREMAP_MAYMOVE) == MAP_FAILED);
+	assert_int_equal(errno, EAGAIN);
+	assert_true(fl_mremap(fl, file, 64 * PG, 4 * MIB, MREMAP_MAYMOVE) == MAP_FAILED);
+	assert_int_equal(errno, EAGAIN);
+	mem = fl_mremap(fl, mem, 64 * PG, 128 * PG, MREMAP_MAYMOVE);
+	assert_true(mem != MAP_FAILED);
+	file = fl_mremap(fl, file, 64 * PG, 128 * PG, MREMAP_MAYMOVE);
+	assert_true(file != MAP_FAILED);
+	assert_int_equal(live_stats(fl).locked, 256);
+	assert_int_equal(fl_close(fl), 0);
+	assert_int_equal(fclose(f), 0);
+}
+
 /* What is reserved and locked takes no frames; what is opened of it must be able to stay. */
 static void locks_of_what_is_reserved(void **state)
 {
@@ -1121,6 +1150,7 @@ int main(void)
 		cmocka_unit_test(address_space_limit),
 		cmocka_unit_test(data_limit),
 		cmocka_unit_test(locks_up_to_a_gap),
+		cmocka_unit_test(locks_of_what_grows),
 		cmocka_unit_test(locks_of_what_is_reserved),
 		cmocka_unit_test(without_memory_nothing_is_unmapped_in_part),
 		cmocka_unit_test(a_terabyte_costs_nothing),
