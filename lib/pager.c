@@ -638,11 +638,11 @@ UNKNOWN_THREAD static void pager_main(struct pager *p)
 	}
 	if (p->index == 0) {
 		for (unsigned i = 1; i < mm->opt.pagers; i++) {
-			struct pager *q = mm->pager[i];
+			int err = spawn(mm->pager[i], true);
 
-			if (spawn(q, true) != 0) {
+			if (err != 0) {
 				mm_log(mm, FL_LOG_WARN, "pager %u did not start: %s", i,
-				       log_strerror(q->err));
+				       log_strerror(err));
 				break;
 			}
 		}

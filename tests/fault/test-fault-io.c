@@ -545,6 +545,48 @@ static void off_with_bad_slots(void *arg)
 	mem_check_all(&m, "after fl_close");
 }
 
+/* What the first pager's stack took is not to be had by the first pager. */
+static uint64_t last_mapped;
+
+static long mmap_no_stack(long a, long b, long c, long d, long e, long f)
+{
+	const bool pager = sys_bare(SYS_gettid, 0, 0, 0, 0, 0, 0) != getpid();
+
+	if (pager && (uint64_t)b == last_mapped)
+		return -ENOMEM;
+	if (!pager)
+		last_mapped = (uint64_t)b;
+	return sys_bare(sys_table[SYSROW_mmap].nr, a, b, c, d, e, f);
+}
+
+static void one_pager_of_two(void *arg)
+{
+	struct mem m;
+	struct fl *fl;
+
+	sys_table[SYSROW_mmap].fn = mmap_no_stack;
+	fl = open_runtime(arg);
+	if (!mem_map(&m, fl, PAGES, PAGES))
+		wrong("fl_mmap");
+	for (size_t i = 0; i < PAGES; i++)
+		mem_fill(&m, i, false);
+	mem_check_all(&m, "by the pager that started");
+	if (fl_close(fl) != 0)
+		wrong("fl_close");
+}
+
+static void a_pager_that_cannot_start_says_why(void **state)
+{
+	struct io_case c = {.engine = FL_ENGINE_SYNC, .pagers = 2};
+	struct report *r;
+
+	(void)state;
+	if (run_case(one_pager_of_two, &c, &r) != END_WELL)
+		fail_msg("%s %s %s", r->wrong, r->line[0], r->stderr_text);
+	assert_int_equal(r->nlines, 1);
+	assert_non_null(strstr(r->line[0], "pager 1 did not start: Cannot allocate memory"));
+}
+
 static void an_area_of_bad_slots_can_be_turned_off(void **state)
 {
 	(void)state;
@@ -781,6 +823,7 @@ int main(void)
 		cmocka_unit_test(area_goes_off),
 		cmocka_unit_test(nowhere_to_write),
 		cmocka_unit_test(an_area_of_bad_slots_can_be_turned_off),
+		cmocka_unit_test(a_pager_that_cannot_start_says_why),
 		cmocka_unit_test(what_is_not_touched_is_not_lost),
 		cmocka_unit_test(an_area_is_turned_off_whatever_else_is_read),
 	};
