@@ -447,15 +447,6 @@ static int inherit(struct mm *mm, bool on)
 	return (int)err;
 }
 
-/* A thread puts what is not managed in the place of what is, and says so afterwards: no child would hear that. */
-static bool is_being_replaced(const struct mm *mm)
-{
-	for (const struct region *r = region_next(&mm->regions, 0); r != NULL; r = r->next)
-		if (r->flags & REGION_HELD)
-			return true;
-	return false;
-}
-
 long fork_prepare(struct mm *mm)
 {
 	struct fork_job *job = mm->fork;
@@ -464,7 +455,8 @@ long fork_prepare(struct mm *mm)
 
 	if (mm->closing)
 		return -ENOMEM;
-	if (mm->armed && (is_being_replaced(mm) || !caller_is_in(mm, job->tp)))
+	/* who replaces memory says so afterwards: no child would hear that */
+	if (mm->armed && (mm->regions.held_pages != 0 || !caller_is_in(mm, job->tp)))
 		return -ERESTART;
 	job->link = fetch(mm, job);
 	if (job->link < 0)

@@ -565,6 +565,22 @@ void hop_passed_over(struct pager *p)
 	}
 }
 
+/* What a call that lets others go on may wait for. */
+static bool is_an_end(const struct hop_slot *s)
+{
+	switch ((enum hop_op)s->op) {
+	case HOP_SOURCE_DONE:
+	case HOP_ERROR_DONE:
+	case HOP_WRITE_OUT:
+	case HOP_FORGET:
+		return true;
+	case HOP_FLAGS:
+		return s->arg[3] & REGION_HELD;
+	default:
+		return false;
+	}
+}
+
 /* Their messages may have been read already, by the round that the call is served in. */
 bool hop_serve_ends(struct pager *p)
 {
@@ -572,11 +588,11 @@ bool hop_serve_ends(struct pager *p)
 	struct hop *h = &p->mm->hop;
 	bool any = false;
 
-	for (uint32_t i = 0;
-	     i < HOP_SLOTS && (f->jobs != 0 || __atomic_load_n(&f->exiting, __ATOMIC_RELAXED)); i++)
+	for (uint32_t i = 0; i < HOP_SLOTS && (f->jobs != 0 || p->mm->regions.held_pages != 0 ||
+					       __atomic_load_n(&f->exiting, __ATOMIC_RELAXED));
+	     i++)
 		if (__atomic_load_n(&h->slot[i].state, __ATOMIC_ACQUIRE) == HOP_POSTED &&
-		    (h->slot[i].op == HOP_SOURCE_DONE || h->slot[i].op == HOP_ERROR_DONE ||
-		     h->slot[i].op == HOP_WRITE_OUT)) {
+		    is_an_end(&h->slot[i])) {
 			serve_slot(p, &h->slot[i]);
 			any = true;
 		}

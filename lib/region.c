@@ -305,6 +305,8 @@ static void account(struct region_tree *t, const struct region *r, int sign)
 	uint64_t d = sign > 0 ? pages : -pages;
 
 	t->pages += d;
+	if (r->flags & REGION_HELD)
+		t->held_pages += d;
 	if (r->flags & REGION_REMOTE)
 		return;
 	if (r->prot != PROT_NONE)

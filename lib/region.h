@@ -84,6 +84,7 @@ struct region_tree {
 	uint64_t pages;	     /* of all regions; those that follow are not of REGION_REMOTE */
 	uint64_t open_pages; /* of those that are accessible: what may become frames */
 	uint64_t locked_pages;
+	uint64_t held_pages;	    /* of REGION_HELD, of whatever else */
 	uint64_t locked_open_pages; /* accessible, too: what may become frames for good */
 };
 

@@ -153,10 +153,14 @@ long do_swapon(struct mm *mm, const struct fl_swap_spec *spec, char *why, size_t
 	return r;
 }
 
-/* Whether more may come without our doing: from a device, or from other members of the group. */
+/*
+ * Whether more may come without our doing: from a device, from other members of the group, or when
+ * a thread says that it has replaced memory.
+ */
 static bool may_come(const struct mm *mm)
 {
-	return inflight(mm) != 0 || frames_coming(mm) || mm->group != NULL;
+	return inflight(mm) != 0 || frames_coming(mm) || mm->group != NULL ||
+	       mm->regions.held_pages != 0;
 }
 
 /*
@@ -267,7 +271,7 @@ long do_set_limit(struct pager *p, uint64_t pages)
 			idle = 0;
 		if (mm_frames(mm) <= mm_budget(mm))
 			break;
-		if (inflight(mm) != 0 || files_settling(mm)) {
+		if (inflight(mm) != 0 || files_settling(mm) || mm->regions.held_pages != 0) {
 			pager_pump(p);
 		} else if (++idle > 4) {
 			mm->limit = old;

@@ -9,6 +9,7 @@
  * lost: it is read again when it is.
  */
 #include "drive.h"
+#include "hop.h"
 #include "mm.h"
 
 #include <fcntl.h>
@@ -744,6 +745,105 @@ static void what_is_not_touched_is_not_lost(void **state)
 	}
 }
 
+/* ---- calls beside a thread that replaces memory ---- */
+
+struct beside {
+	struct fl *fl;
+	int (*call)(struct fl *fl);
+	int result;
+	uint32_t done; /* atomic */
+};
+
+static int take_first_off(struct fl *fl)
+{
+	return fl_swapoff(fl, case_file(0));
+}
+
+static int lower_limit(struct fl *fl)
+{
+	return fl_set_limit(fl, FL_LIMIT_MIN);
+}
+
+static void *call_beside(void *arg)
+{
+	struct beside *b = arg;
+
+	b->result = b->call(b->fl);
+	__atomic_store_n(&b->done, 1, __ATOMIC_RELEASE); /* pairs with while_replaced() */
+	return NULL;
+}
+
+/* Until the memory was replaced neither call ends. */
+static bool has_begun(const struct mm *mm, uint64_t limit)
+{
+	const struct swap_area *a = mm->swap.area[0];
+
+	return (a != NULL && __atomic_load_n(&a->leaving, __ATOMIC_RELAXED)) ||
+	       __atomic_load_n(&mm->limit, __ATOMIC_RELAXED) != limit;
+}
+
+/* The call begins when the memory was replaced, and no pager knows of that yet. */
+static void while_replaced(struct mem *m, size_t pages, int (*call)(struct fl *fl))
+{
+	struct mm *mm = *(struct mm **)(void *)m->fl; /* struct fl of api.c has no more than that */
+	const long start = (long)m->base, end = start + (long)(pages * PG);
+	const uint64_t limit = mm->limit;
+	struct beside b = {.fl = m->fl, .call = call};
+	pthread_t thread;
+
+	if (hop_call(mm, HOP_FLAGS, start, end, REGION_HELD, 0, 0, 0, 0) != 0 ||
+	    sys_bare(SYS_mmap, start, end - start, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != start)
+		wrong("the memory cannot be replaced");
+	if (pthread_create(&thread, NULL, call_beside, &b) != 0)
+		wrong("pthread_create");
+	for (unsigned i = 0; !__atomic_load_n(&b.done, __ATOMIC_ACQUIRE) && !has_begun(mm, limit);
+	     i++)
+		test_yield(i);
+	if (hop_call(mm, HOP_FORGET, start, end, 0, 0, 0, 0, 0) != 0)
+		wrong("HOP_FORGET");
+	pthread_join(thread, NULL);
+	if (b.result != 0)
+		wrong("beside who replaces memory: %s", strerror(-b.result));
+	for (size_t i = pages; i < m->pages; i++)
+		mem_check(m, i, "beside what was replaced");
+}
+
+static void calls_beside_who_replaces(void *arg)
+{
+	struct fl *fl = open_runtime(arg);
+	struct mem m;
+
+	if (!mem_map(&m, fl, PAGES, PAGES))
+		wrong("fl_mmap");
+	for (size_t i = 0; i < PAGES; i++)
+		mem_fill(&m, i, false);
+	all_out(&m);
+	while_replaced(&m, BESIDE, take_first_off);
+	if (fl_set_limit(fl, 2 * FL_LIMIT_MIN) != 0)
+		wrong("fl_set_limit");
+	for (size_t i = BESIDE; i < PAGES; i++)
+		mem_check(&m, i, "before they are replaced");
+	m.base += BESIDE * PG;
+	m.shadow += BESIDE * PG;
+	m.pages -= BESIDE;
+	while_replaced(&m, PAGES - 2 * BESIDE, lower_limit);
+	if (fl_close(fl) != 0)
+		wrong("fl_close");
+}
+
+static void calls_wait_for_who_replaces_memory(void **state)
+{
+	(void)state;
+	for (unsigned pagers = 1; pagers <= 2; pagers++) {
+		struct io_case c = {.engine = FL_ENGINE_URING, .second = true, .pagers = pagers};
+		struct report *r;
+
+		if (run_case(calls_beside_who_replaces, &c, &r) != END_WELL)
+			fail_msg("%u pagers: %s %s", pagers, r->wrong, r->line[0]);
+	}
+}
+
 /* ---- an area that is turned off while another is read ---- */
 
 static uint32_t reads_held; /* atomic: of the first area, on their pager */
@@ -826,6 +926,7 @@ int main(void)
 		cmocka_unit_test(a_pager_that_cannot_start_says_why),
 		cmocka_unit_test(what_is_not_touched_is_not_lost),
 		cmocka_unit_test(an_area_is_turned_off_whatever_else_is_read),
+		cmocka_unit_test(calls_wait_for_who_replaces_memory),
 	};
 
 	return cmocka_run_group_tests_name("io", tests, NULL, NULL);

@@ -92,7 +92,7 @@ static void check_users(const struct region_users *file)
 static void check(void)
 {
 	const struct region *last = NULL;
-	uint64_t pages = 0, open = 0, locked = 0, locked_open = 0;
+	uint64_t pages = 0, open = 0, locked = 0, locked_open = 0, held = 0;
 	size_t runs = 0;
 
 	check_node(tree.root, NULL, 0, UINTPTR_MAX, &last);
@@ -123,6 +123,7 @@ static void check(void)
 		pages++;
 		open += map[i].prot != PROT_NONE;
 		locked += (map[i].flags & REGION_LOCKED) != 0;
+		held += (map[i].flags & REGION_HELD) != 0;
 		locked_open += map[i].prot != PROT_NONE && (map[i].flags & REGION_LOCKED) != 0;
 		/* a region starts where the properties change, and nowhere else */
 		if (i == 0 || !same(&map[i], &map[i - 1])) {
@@ -140,6 +141,7 @@ static void check(void)
 	assert_int_equal(tree.open_pages, open);
 	assert_int_equal(tree.locked_pages, locked);
 	assert_int_equal(tree.locked_open_pages, locked_open);
+	assert_int_equal(tree.held_pages, held);
 	assert_int_equal(tree.seq % 2, 0);
 }
 
