@@ -51,7 +51,7 @@ static bool refused(struct mm *mm, uint64_t pages)
 	return true;
 }
 
-/* Pages of reservations in a range, with one of these flags if any: what mprotect(2) would make memory. */
+/* Pages of reservations in a range, with one of these flags: what mprotect(2) would make memory. */
 static uint64_t closed_pages(const struct mm *mm, uintptr_t start, uintptr_t end, uint32_t flags)
 {
 	const struct region *r;

@@ -32,9 +32,9 @@
 #define PATIENCE_QUIET 5U
 
 /*
- * A measure that falls as a call makes progress: page numbers left, slots in use.  While it does
- * not, rounds count of which something could have come: not those that waited for a device,
- * however long; and apart from others those that ended while frames were on their way.
+ * A measure that falls as a call makes progress: page numbers left, slots or frames in use.
+ * While it does not, rounds count of which something could have come: not those that waited for a
+ * device, however long; and apart from others those that ended while frames were on their way.
  */
 struct progress {
 	uint64_t least;
@@ -254,6 +254,7 @@ long do_set_limit(struct pager *p, uint64_t pages)
 {
 	struct mm *mm = p->mm;
 	uint64_t old = mm->limit;
+	struct progress progress = {.at = 0};
 	unsigned idle = 0;
 
 	if ((mm->armed || mm->regions.open_pages > pages) &&
@@ -265,21 +266,23 @@ long do_set_limit(struct pager *p, uint64_t pages)
 	tier_resize(mm);
 	while (mm->armed && mm_frames(mm) > mm_budget(mm)) {
 		uint64_t before = mm_frames(mm);
+		bool waits;
 
 		reclaim_make_room(p, 0);
 		if (mm_frames(mm) < before)
 			idle = 0;
 		if (mm_frames(mm) <= mm_budget(mm))
 			break;
-		if (inflight(mm) != 0 || files_settling(mm) || mm->regions.held_pages != 0) {
-			pager_pump(p);
-		} else if (++idle > 4) {
+		waits = inflight(mm) != 0 || files_settling(mm) || mm->regions.held_pages != 0;
+		if (!progress_goes_on(mm, &progress, mm_frames(mm)) || (!waits && ++idle > 4)) {
 			mm->limit = old;
 			staging_resize(mm);
 			landing_fit(mm);
 			tier_resize(mm);
 			return -ENOMEM;
 		}
+		if (waits)
+			pager_pump(p);
 	}
 	return 0;
 }

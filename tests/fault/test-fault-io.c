@@ -832,6 +832,48 @@ static void calls_beside_who_replaces(void *arg)
 		wrong("fl_close");
 }
 
+/* Who replaces it does not come to an end. */
+static void limit_beside_who_hangs(void *arg)
+{
+	struct fl *fl = open_runtime(arg);
+	struct fl_stats st;
+	struct mem m;
+	struct mm *mm;
+	long start;
+
+	if (fl_set_limit(fl, 2 * FL_LIMIT_MIN) != 0 || !mem_map(&m, fl, PAGES, PAGES))
+		wrong("fl_mmap");
+	for (size_t i = 0; i < PAGES; i++)
+		mem_fill(&m, i, false);
+	mm = *(struct mm **)(void *)fl; /* struct fl of api.c has no more than that */
+	start = (long)m.base;
+	if (hop_call(mm, HOP_FLAGS, start, start + (long)(PAGES * PG), REGION_HELD, 0, 0, 0, 0) !=
+	    0)
+		wrong("the memory cannot be held");
+	if (fl_set_limit(fl, FL_LIMIT_MIN) != -ENOMEM)
+		wrong("fl_set_limit has found room");
+	fl_stats(fl, &st, sizeof(st));
+	if (st.limit != 2 * FL_LIMIT_MIN / PG)
+		wrong("the limit is not as before");
+	if (hop_call(mm, HOP_FLAGS, start, start + (long)(PAGES * PG), 0, REGION_HELD, 0, 0, 0) !=
+		    0 ||
+	    fl_set_limit(fl, FL_LIMIT_MIN) != 0)
+		wrong("fl_set_limit");
+	mem_check_all(&m, "with a lower limit");
+	if (fl_close(fl) != 0)
+		wrong("fl_close");
+}
+
+static void a_lower_limit_waits_for_nobody_for_ever(void **state)
+{
+	struct io_case c = {.engine = FL_ENGINE_URING};
+	struct report *r;
+
+	(void)state;
+	if (run_case(limit_beside_who_hangs, &c, &r) != END_WELL)
+		fail_msg("%s %s", r->wrong, r->line[0]);
+}
+
 static void calls_wait_for_who_replaces_memory(void **state)
 {
 	(void)state;
@@ -927,6 +969,7 @@ int main(void)
 		cmocka_unit_test(what_is_not_touched_is_not_lost),
 		cmocka_unit_test(an_area_is_turned_off_whatever_else_is_read),
 		cmocka_unit_test(calls_wait_for_who_replaces_memory),
+		cmocka_unit_test(a_lower_limit_waits_for_nobody_for_ever),
 	};
 
 	return cmocka_run_group_tests_name("io", tests, NULL, NULL);
