@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/ucontext.h>
+#include <unistd.h>
 
 #define FLAG_SIGINFO 4UL
 #define FLAG_ONSTACK 0x08000000UL
@@ -79,6 +80,7 @@ struct signal_record signal_records[SIGNAL_RECORDS];
 bool signal_waiting = true;
 
 static uint32_t nrecords; /* atomic; may pass SIGNAL_RECORDS */
+static bool lost_said;	  /* atomic */
 
 extern const unsigned char signal_thunks[] __attribute__((visibility("hidden")));
 
@@ -196,10 +198,19 @@ static bool is_on(const struct signal_waiting *w, uintptr_t frame)
 	return frame + sizeof(uint64_t) - w->sp <= ARRIVAL_STACK;
 }
 
-/* To the thread's own pending signals, to come when it has them unblocked. */
+/*
+ * To the thread's own pending signals, to come when it has them unblocked.  What the program's filter
+ * refuses, or its RLIMIT_SIGPENDING, is lost, which is said once.
+ */
 static void queue_again(uint32_t number, const void *info)
 {
-	sys_bare(SYS_rt_tgsigqueueinfo, SYS0(getpid), SYS0(gettid), number, (long)info, 0, 0);
+	static const char line[] = "faultline: more signals came at once than can wait, and they "
+				   "cannot be queued again: some are lost\n";
+	long r = sys_bare(SYS_rt_tgsigqueueinfo, SYS0(getpid), SYS0(gettid), number, (long)info, 0,
+			  0);
+
+	if (sys_err(r) && !__atomic_exchange_n(&lost_said, true, __ATOMIC_RELAXED))
+		sys_bare(SYS_write, STDERR_FILENO, (long)line, sizeof(line) - 1, 0, 0, 0);
 }
 
 /*

@@ -32,7 +32,8 @@
  * shadow stack, which no made-up frame can satisfy.  A handler that was set
  * past our hooks (a system call in inline assembly) is not put off.  What comes
  * at once beyond SIGNALS_WAITING is queued again, with system calls: its handler
- * runs before those of the others, unless they block it.
+ * runs before those of the others, unless they block it.  Under a seccomp filter
+ * that refuses these calls it is lost, and one line says so.
  */
 #ifndef FL_SIGNALS_H
 #define FL_SIGNALS_H

@@ -356,7 +356,7 @@ static void subject_state(void)
  * stacks the handlers of all numbers, and the highest runs first.
  */
 struct batches {
-	uint32_t asked; /* atomic */
+	uint32_t asked, sent; /* atomic */
 	int numbers, each;
 };
 
@@ -383,6 +383,7 @@ static void send_batches(pid_t to)
 					       (union sigval){.sival_int = value}) == 0);
 		}
 		CHECK(kill(to, SIGCONT) == 0);
+		put(&batches->sent, b + 1);
 	}
 }
 
@@ -1146,6 +1147,51 @@ static void subject_filter_all_threads_armed(void)
 		check_ballast(i);
 }
 
+/* ---- more signals than may wait, where they cannot be queued again ---- */
+
+static struct sock_filter without_queue[] = {
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_tgsigqueueinfo, 0, 1),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+};
+
+static void on_any(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	(void)context;
+	arrived++;
+}
+
+static void subject_lost(void)
+{
+	uint64_t *window = map_at(NULL, WINDOW, PROT_NONE);
+	pid_t receiver = getpid();
+	int status;
+
+	make_ballast();
+	handle(SIGRTMIN, on_any, SA_NODEFER);
+	batches = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(batches != MAP_FAILED);
+	*batches = (struct batches){.numbers = 1, .each = FLOOD};
+	queuer = fork();
+	CHECK(queuer >= 0);
+	if (queuer == 0) {
+		CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+		send_batches(receiver);
+		_exit(0);
+	}
+	CHECK(confine(without_queue, sizeof(without_queue), BY_PRCTL) == 0);
+	for (uint32_t b = 0; b < BATCHES; b++) {
+		put(&batches->asked, b + 1);
+		for (uint64_t i = 0; get(&batches->sent) <= b; i++)
+			cycle(window, i);
+	}
+	CHECK(waitpid(queuer, &status, 0) == queuer && status == 0);
+	CHECK(arrived > 0 && arrived <= BATCHES * FLOOD);
+}
+
 static int be_subject(const char *name)
 {
 	static const struct subject subjects[] = {
@@ -1163,6 +1209,7 @@ static int be_subject(const char *name)
 		{"filter", subject_filter},
 		{"filter-and-threads", subject_filter_and_threads},
 		{"strict", subject_strict},
+		{"lost", subject_lost},
 		{"filter-and-fork", subject_filter_and_fork},
 		{"filter-all-threads", subject_filter_all_threads},
 		{"filter-all-threads-armed", subject_filter_all_threads_armed},
@@ -1337,6 +1384,19 @@ static void strict_mode(void **state)
 	under_a_filter("strict");
 }
 
+static void signals_that_cannot_be_queued_again(void **state)
+{
+	static const char line[] = "faultline: more signals came at once than can wait, and they "
+				   "cannot be queued again: some are lost\n";
+	static struct outcome o;
+
+	(void)state;
+	for (enum side side = NATIVE; side <= ARMED; side++) {
+		run("lost", side, false, &o);
+		assert_string_equal(o.out, side == NATIVE ? "" : line);
+	}
+}
+
 static void one_line(const char *subject, const char *text)
 {
 	static struct outcome o;
@@ -1375,6 +1435,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(strict_filters),
 		cmocka_unit_test(filters_of_what_hooks_look_up),
 		cmocka_unit_test(strict_mode),
+		cmocka_unit_test(signals_that_cannot_be_queued_again),
 		cmocka_unit_test(a_filter_that_comes_first),
 	};
 	int failed;
