@@ -20,6 +20,7 @@
 #include "entry-offsets.h"
 #include "entry.h"
 #include "filter.h"
+#include "mm.h"
 #include "mmap.h"
 #include "near.h"
 #include "patch.h"
@@ -61,6 +62,7 @@
 
 static struct mm *hook_mm;
 static bool no_children;
+static bool unseen_said;		    /* atomic */
 static uint64_t verify_every, verify_calls; /* calls: atomic */
 
 /* The bytes of a mapping of `len` bytes from `off` that are backed by the file fd. */
@@ -86,8 +88,13 @@ static long do_mmap(const long *a)
 	long r = mm_mmap(hook_mm, (uintptr_t)a[0], len, prot, flags, fd, a[5]);
 
 	if (!sys_err(r) && (prot & PROT_EXEC) != 0 && (prot & PROT_READ) != 0 &&
-	    (flags & (MAP_ANONYMOUS | MAP_TYPE)) == MAP_PRIVATE && !mm_is_filtered(hook_mm))
-		patch_mapping((unsigned char *)r, backed(fd, a[5], len));
+	    (flags & (MAP_ANONYMOUS | MAP_TYPE)) == MAP_PRIVATE && !mm_is_filtered(hook_mm) &&
+	    !patch_mapping((unsigned char *)r, backed(fd, a[5], len)) &&
+	    !__atomic_exchange_n(&unseen_said, true, __ATOMIC_RELAXED))
+		log_line_own(&hook_mm->sink, FL_LOG_WARN,
+			     "code that was mapped at 0x%lx cannot be patched: memory calls that "
+			     "it makes itself are not seen",
+			     r);
 	return r;
 }
 

@@ -875,26 +875,26 @@ int patch_program(bool watch, char *why, size_t why_size)
 
 /* ---- what is mapped later ---- */
 
-void patch_mapping(byte *start, size_t len)
+bool patch_mapping(byte *start, size_t len)
 {
 	const byte *end = start + len;
 	struct writer w;
-	bool open = false;
+	bool open = false, all = true;
 	struct site s;
 
 	lock_take(&patch_lock);
-	for (byte *p = start; (p = next_syscall(p, end)) != NULL; p += 2) {
+	for (byte *p = start; all && (p = next_syscall(p, end)) != NULL; p += 2) {
 		if (p - start < INSN_SIZE || !match_call(p - INSN_SIZE, &s))
 			continue;
 		if (!open)
 			writer_open(&w);
 		open = true;
-		if (!patch_site(&w, &s))
-			break;
+		all = patch_site(&w, &s);
 	}
 	if (open)
 		writer_close(&w);
 	lock_drop(&patch_lock);
+	return all;
 }
 
 void patch_fork_begin(bool alone)

@@ -32,9 +32,9 @@ bool patch_affinity(void);
 
 /*
  * Patch the sites in [start, start + len), which was just mapped executable
- * and private from a file and which nobody runs yet.
+ * and private from a file and which nobody runs yet.  False when some are left.
  */
-void patch_mapping(unsigned char *start, size_t len);
+bool patch_mapping(unsigned char *start, size_t len);
 
 /*
  * Around a fork, so that a child never inherits the patcher at work.  Signals are

@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -138,6 +140,37 @@ static void locks_too_much(void)
 	memset(closed, 1, MIB);
 	MUST(munlockall() == 0);
 	fill(mib);
+	check();
+}
+
+/* ---- code ---- */
+
+static int open_libc(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	int *fd = arg;
+
+	(void)size;
+	if (strstr(info->dlpi_name, "/libc.so") == NULL)
+		return 0;
+	*fd = open(info->dlpi_name, O_RDONLY | O_CLOEXEC);
+	return 1;
+}
+
+/* Maps code twice, with system calls in it, that has no other memory in reach of a jump. */
+static void maps_code_far_away(void)
+{
+	const size_t around = 3UL << 30;
+	int fd = -1;
+	char *room = mmap(NULL, 2 * around, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			  -1, 0);
+	struct stat st;
+
+	MUST(room != MAP_FAILED);
+	dl_iterate_phdr(open_libc, &fd);
+	MUST(fd >= 0 && fstat(fd, &st) == 0);
+	for (unsigned i = 0; i < 2; i++)
+		MUST(mmap(room + around, (size_t)st.st_size, PROT_READ | PROT_EXEC,
+			  MAP_PRIVATE | MAP_FIXED, fd, 0) == room + around);
 	check();
 }
 
@@ -415,6 +448,7 @@ static const struct {
 	{"nothing", nothing},
 	{"locks", locks_all},
 	{"locks-more", locks_too_much},
+	{"code", maps_code_far_away},
 };
 
 int main(int argc, char **argv)

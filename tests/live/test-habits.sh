@@ -47,6 +47,11 @@ same 'timeout' timeout 600 "$habits" nothing 24
 	fail "locks, not paged: $(cat "$work/paged")"
 diff "$work/native" "$work/paged" || fail "locks, not paged: differs from native (<)"
 
+# Code that cannot be patched: said once.
+"$faultline" run --limit 8M -- "$habits" code 24 >"$work/paged" 2>&1 || fail "code: $(cat "$work/paged")"
+[ "$(grep -c '^faultline: code that was mapped at 0x[0-9a-f]* cannot be patched' "$work/paged")" -eq 1 ] ||
+	fail "code: $(cat "$work/paged")"
+
 # What is locked fits the limit, which nobody has natively.
 for options in --limit=8M '--limit=64M --limit-group'; do
 	# shellcheck disable=SC2086 # several words
