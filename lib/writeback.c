@@ -346,16 +346,19 @@ static bool is_hopeless(const struct pagecache *pc, uint64_t stuck, uint64_t now
 
 void cache_give_up(struct pagecache *pc)
 {
+	/* 0: none was begun, which only memory is wanting for */
+	const int err = pc->failure.err != 0 ? pc->failure.err : -ENOMEM;
+
 	if (pc->mm->flags & MM_SERVER) {
 		mm_log(pc->mm, FL_LOG_ERROR,
 		       "%s: %lu pages could not be written, and are lost unless a program has them "
 		       "mapped: %s",
-		       pc->name, (unsigned long)pc->dirty, log_strerror(pc->failure.err));
+		       pc->name, (unsigned long)pc->dirty, log_strerror(err));
 		pc->given_up = true;
 		return;
 	}
 	mm_log(pc->mm, FL_LOG_ERROR, "%s: %lu pages that could not be written are lost: %s",
-	       pc->name, (unsigned long)pc->dirty, log_strerror(pc->failure.err));
+	       pc->name, (unsigned long)pc->dirty, log_strerror(err));
 	for (uint64_t page = 0; (page = cache_next(pc, page, CACHE_DIRTY)) != CACHE_NONE; page++)
 		cache_set(pc, page, cache_get(pc, page) & ~CACHE_DIRTY);
 }
@@ -536,8 +539,10 @@ int cache_flush(struct pager *p, struct pagecache *pc)
 {
 	int err = cache_write_all(p, pc);
 
-	if (pc->dirty != 0)
+	if (pc->dirty != 0) {
+		err = err != 0 ? err : -ENOMEM;
 		cache_give_up(pc);
+	}
 	return err;
 }
 

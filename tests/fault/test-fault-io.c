@@ -745,6 +745,68 @@ static void what_is_not_touched_is_not_lost(void **state)
 	}
 }
 
+/* ---- a source that pagers have no memory to write to ---- */
+
+static int read_zeros(void *ctx, uint64_t offset, void *buf, size_t length)
+{
+	(void)ctx;
+	(void)offset;
+	memset(buf, 0, length);
+	return 0;
+}
+
+static int write_nothing(void *ctx, uint64_t offset, const void *buf, size_t length)
+{
+	(void)ctx;
+	(void)offset;
+	(void)buf;
+	(void)length;
+	wrong("there was memory to write");
+}
+
+static long mmap_on_no_pager(long a, long b, long c, long d, long e, long f)
+{
+	if (sys_bare(SYS_gettid, 0, 0, 0, 0, 0, 0) != getpid())
+		return -ENOMEM;
+	return sys_bare(sys_table[SYSROW_mmap].nr, a, b, c, d, e, f);
+}
+
+static void close_without_memory(void *arg)
+{
+	static const struct fl_backing_ops ops = {
+		.size = sizeof(ops), .read = read_zeros, .write = write_nothing};
+	struct fl *fl = open_runtime(arg);
+	struct fl_backing *backing;
+	char *p = MAP_FAILED;
+
+	if (fl_backing_open(fl, &backing, &ops, NULL, 8 * PG) == 0)
+		p = fl_mmap_backing(fl, NULL, 8 * PG, PROT_READ | PROT_WRITE, MAP_SHARED, backing,
+				    0);
+	if (p == MAP_FAILED)
+		wrong("fl_mmap_backing");
+	memset(p, 1, 8 * PG);
+	if (fl_munmap(fl, p, 8 * PG) != 0)
+		wrong("fl_munmap");
+	sys_table[SYSROW_mmap].fn = mmap_on_no_pager;
+	if (fl_backing_close(backing) != -ENOMEM)
+		wrong("fl_backing_close has not said that it lost pages");
+	if (fl_close(fl) != 0)
+		wrong("fl_close");
+}
+
+static void what_is_not_written_for_want_of_memory_is_said_to_be_lost(void **state)
+{
+	struct io_case c = {.engine = FL_ENGINE_SYNC};
+	struct report *r;
+
+	(void)state;
+	if (run_case(close_without_memory, &c, &r) != END_WELL)
+		fail_msg("%s %s %s", r->wrong, r->line[0], r->stderr_text);
+	assert_int_equal(r->nlines, 1);
+	assert_non_null(strstr(r->line[0], "8 pages that could not be written are lost: Cannot "
+					   "allocate memory"));
+}
+
 /* ---- calls beside a thread that replaces memory ---- */
 
 struct beside {
@@ -968,6 +1030,7 @@ int main(void)
 		cmocka_unit_test(a_pager_that_cannot_start_says_why),
 		cmocka_unit_test(what_is_not_touched_is_not_lost),
 		cmocka_unit_test(an_area_is_turned_off_whatever_else_is_read),
+		cmocka_unit_test(what_is_not_written_for_want_of_memory_is_said_to_be_lost),
 		cmocka_unit_test(calls_wait_for_who_replaces_memory),
 		cmocka_unit_test(a_lower_limit_waits_for_nobody_for_ever),
 	};
