@@ -195,8 +195,9 @@ API int fl_backing_file(struct fl *fl, struct fl_backing **out, int fd)
 	if (b == NULL)
 		return -ENOMEM;
 	b->writable = (mode & O_ACCMODE) == O_RDWR;
-	choose_on_storage(fd, &b->noexec);
-	r = open_cache(b, fd, 0);
+	r = choose_on_storage(fd, &b->noexec);
+	if (r >= 0)
+		r = open_cache(b, fd, 0);
 	if (r != 0) {
 		backing_free(b);
 		return gate(r);

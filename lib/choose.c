@@ -163,14 +163,18 @@ bool choose_match(const char *patterns, const char *path, bool *by_name)
 
 /* ---- files ---- */
 
-bool choose_on_storage(int fd, bool *noexec)
+int choose_on_storage(int fd, bool *noexec)
 {
 	struct statfs fs;
 	struct stat st;
+	long r = SYS2(fstat, fd, &st);
 
-	if (sys_err(SYS2(fstat, fd, &st)) || !S_ISREG(st.st_mode) ||
-	    sys_err(SYS2(fstatfs, fd, &fs)))
-		return false;
+	if (r == 0 && S_ISREG(st.st_mode))
+		r = SYS2(fstatfs, fd, &fs);
+	if (sys_err(r))
+		return (int)r;
+	if (!S_ISREG(st.st_mode))
+		return 0;
 	*noexec = fs.f_flags & ST_NOEXEC;
 	switch ((unsigned long)fs.f_type) {
 	case TMPFS_MAGIC:
@@ -180,9 +184,9 @@ bool choose_on_storage(int fd, bool *noexec)
 	case SYSFS_MAGIC:
 	case DEBUGFS_MAGIC:
 	case TRACEFS_MAGIC:
-		return false;
+		return 0;
 	default:
-		return true;
+		return 1;
 	}
 }
 

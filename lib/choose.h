@@ -56,8 +56,9 @@ const char *choose_end(const char *patterns);
 
 /*
  * An ordinary file on storage: the files of memory and of the kernel's own are the kernel's to map.
- * *noexec: it is mounted so that files are not executed.
+ * *noexec: it is mounted so that files are not executed.  1: it is, 0: it is not, or -errno: it
+ * cannot be told.
  */
-bool choose_on_storage(int fd, bool *noexec);
+int choose_on_storage(int fd, bool *noexec);
 
 #endif

@@ -189,13 +189,18 @@ static void populate(uintptr_t addr, size_t len, int prot)
 	     prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
-/* By the API every file on storage is managed. */
-static bool fileable(const struct mm *mm, int flags, int fd, bool *noexec)
+/*
+ * By the API every file on storage is managed: 1, 0, or -errno.  What cannot be told is not the
+ * kernel's to map: there may be more of the file in a cache of ours.
+ */
+static int fileable(const struct mm *mm, int flags, int fd, bool *noexec)
 {
 	const int special = MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_HUGETLB | MAP_STACK;
+	int r = 0;
 
-	return !(mm->flags & MM_PRELOAD) && !mm->confined && !(flags & special) &&
-	       choose_on_storage(fd, noexec);
+	if (!(mm->flags & MM_PRELOAD) && !mm->confined && !(flags & special))
+		r = choose_on_storage(fd, noexec);
+	return r != -EBADF ? r : 0; /* as mmap(2) orders its errors */
 }
 
 static void made(struct mm *mm, enum choice how)
@@ -398,7 +403,10 @@ long mm_mmap(struct mm *mm, uintptr_t addr, size_t len, int prot, int flags, int
 	long err = 0;
 	long r;
 
-	if (fileable(mm, flags & ~hold, fd, &m.noexec))
+	r = fileable(mm, flags & ~hold, fd, &m.noexec);
+	if (r < 0)
+		return r;
+	if (r != 0)
 		return mm_mmap_file(mm, &m, off);
 	if (flags & hold) {
 		r = flags & MAP_ANONYMOUS ? -EINVAL : SYS3(fcntl, fd, F_GETFD, 0);
@@ -944,9 +952,11 @@ long mm_ftruncate(struct mm *mm, int fd, long len)
 	uint64_t mask;
 	long r;
 
-	/* what cannot be is the kernel's to say */
-	if (!mm_armed(mm) || len < 0 || sys_err(SYS2(fstat, fd, &st)))
+	if (!mm_armed(mm) || len < 0)
 		return SYS2(ftruncate, fd, len);
+	r = SYS2(fstat, fd, &st);
+	if (sys_err(r))
+		return r;
 	t = sys_mem_alloc(sizeof(*t));
 	if (t == NULL)
 		return -ENOMEM;
@@ -963,11 +973,12 @@ long mm_ftruncate(struct mm *mm, int fd, long len)
 		if (r > 0)
 			futex_wait(&mm->files.event, event, EVENT_PATIENCE);
 	} while (r > 0);
-	t->result = SYS2(ftruncate, fd, len);
-	t->called = true;
-	hop_call(mm, HOP_TRUNCATE, (long)t, 0, 0, 0, 0, 0, 0);
+	if (r == 0) {
+		r = t->result = SYS2(ftruncate, fd, len);
+		t->called = true;
+		hop_call(mm, HOP_TRUNCATE, (long)t, 0, 0, 0, 0, 0, 0);
+	}
 	signals_restore(mm, &mask);
-	r = t->result;
 	sys_mem_free(t, sizeof(*t));
 	return r;
 }

@@ -1304,14 +1304,16 @@ void cache_grow(struct pagecache *pc, uint64_t size)
 		zero_rest(pc, last, from);
 }
 
-void cache_look_at_size(struct pagecache *pc)
+int cache_look_at_size(struct pagecache *pc)
 {
 	struct stat st;
+	long r = pc->source == NULL ? SYS2(fstat, pc->fd, &st) : 0;
 
-	if (pc->source != NULL || sys_err(SYS2(fstat, pc->fd, &st)))
-		return;
+	if (sys_err(r) || pc->source != NULL)
+		return (int)r;
 	if ((uint64_t)st.st_size != pc->size)
 		cache_resize(pc, (uint64_t)st.st_size);
+	return 0;
 }
 
 void cache_renew(struct pagecache *pc)

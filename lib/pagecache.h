@@ -421,8 +421,8 @@ void cache_resize(struct pagecache *pc, uint64_t size);
  * stored behind its end was nobody's, and becomes zeros.
  */
 void cache_grow(struct pagecache *pc, uint64_t size);
-/* Ask the file for its size. */
-void cache_look_at_size(struct pagecache *pc);
+/* Ask the file for its size: 0, or -errno and it is as it was last seen. */
+int cache_look_at_size(struct pagecache *pc);
 
 /* Pages of which there are private copies are the next to be dropped; now: at once. */
 void cache_spare(struct pagecache *pc, uint64_t page, uint64_t n, bool now);

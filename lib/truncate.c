@@ -77,13 +77,19 @@ bool cut_holds(const struct pagecache *pc, uint64_t page)
 
 /* ---- another end ---- */
 
-/* What is done before the file gets another end, and when it may have got it. */
-static void before(struct pager *p, struct pagecache *pc, struct cache_cut *cut, uint64_t size)
+/* What is done before the file gets another end, 0 or -errno, and when it may have got it. */
+static int before(struct pager *p, struct pagecache *pc, struct cache_cut *cut, uint64_t size)
 {
+	int err;
+
 	*cut = (struct cache_cut){.page = size >> PAGE_SHIFT, .end = CACHE_NONE};
 	cut_begin(p, pc, cut);
-	cache_look_at_size(pc);
-	cache_grow(pc, size);
+	err = cache_look_at_size(pc);
+	if (err == 0)
+		cache_grow(pc, size);
+	else
+		cut_end(pc, cut);
+	return err;
 }
 
 static void after(struct pagecache *pc, struct cache_cut *cut, uint64_t size, long result)
@@ -91,7 +97,8 @@ static void after(struct pagecache *pc, struct cache_cut *cut, uint64_t size, lo
 	/* by now it may have grown again, with nothing of what was cached there */
 	if (!sys_err(result) && size < pc->size)
 		cache_resize(pc, size);
-	cache_look_at_size(pc);
+	if (cache_look_at_size(pc) != 0 && !sys_err(result) && size > pc->size)
+		cache_resize(pc, size);
 	cut_end(pc, cut);
 }
 
@@ -107,14 +114,17 @@ static struct pagecache *cache_by_id(const struct mm *mm, uint64_t dev, uint64_t
 long do_truncate(struct pager *p, struct truncation *t)
 {
 	struct pagecache *pc = cache_by_id(p->mm, t->dev, t->ino);
+	int err;
 
 	if (pc == NULL)
 		return 0;
 	if (!t->called) {
 		if (pc->truncating)
 			return 1;
-		pc->truncating = t->begun = true;
-		before(p, pc, &t->cut, t->size);
+		pc->truncating = true;
+		err = before(p, pc, &t->cut, t->size);
+		t->begun = pc->truncating = err == 0;
+		return err;
 	} else if (t->begun) {
 		after(pc, &t->cut, t->size, t->result);
 		pc->truncating = false;
@@ -127,9 +137,10 @@ long do_truncate(struct pager *p, struct truncation *t)
 long cut_file(struct pager *p, struct pagecache *pc, int fd, long size)
 {
 	struct cache_cut cut;
-	long r;
+	long r = before(p, pc, &cut, (uint64_t)size);
 
-	before(p, pc, &cut, (uint64_t)size);
+	if (sys_err(r))
+		return r;
 	r = SYS2(ftruncate, fd, size);
 	after(pc, &cut, (uint64_t)size, r);
 	return r;

@@ -58,8 +58,8 @@ struct truncation {
 };
 
 /*
- * Its first half: 0, or 1: another one of the file is under way, call again when files.event has
- * grown.  After a 0, and ftruncate(2), its second half: 0.
+ * Its first half: 0; 1: another one of the file is under way, call again when files.event has
+ * grown; or -errno.  After a 0, and ftruncate(2), its second half: 0.
  */
 long do_truncate(struct pager *p, struct truncation *t);
 /* All of it, for a descriptor of the pagers' whose file nobody but the runtime writes to. */

@@ -299,6 +299,60 @@ static void beyond_what_may_be(void **state)
 	end();
 }
 
+static sys_fn fstat_fn;
+static uint32_t fstat_left; /* atomic: calls that are still good */
+
+static long fstat_fails(long of, long st, long c, long d, long e, long f)
+{
+	if (__atomic_fetch_sub(&fstat_left, 1, __ATOMIC_RELAXED) == 0)
+		return -EIO;
+	return fstat_fn(of, st, c, d, e, f);
+}
+
+/* Where nobody says what the file is, and how long, a call fails and nothing is lost. */
+static void nothing_is_guessed(void **state)
+{
+	struct stat st;
+	unsigned failed = 0;
+
+	(void)state;
+	begin(8 * MIB);
+	fstat_fn = sys_table[SYSROW_fstat].fn;
+	for (unsigned i = 0; i < 12; i++) {
+		const size_t len = SHORTER + i % 2 * 100;
+		void *over;
+		int r;
+
+		for (size_t page = SHORTER - 8; page < SHORTER; page++)
+			live_page(map, page)[8] = i + 1;
+		__atomic_store_n(&fstat_left, i / 2, __ATOMIC_RELAXED);
+		sys_table[SYSROW_fstat].fn = fstat_fails;
+		over = fl_mmap(fl, map + (SHORTER - 4) * PG, 2 * PG, RW, MAP_SHARED | MAP_FIXED, fd,
+			       (SHORTER - 4) * PG);
+		assert_true(over != FL_FAILED || errno == EIO);
+		failed += over == FL_FAILED;
+		__atomic_store_n(&fstat_left, i / 2, __ATOMIC_RELAXED);
+		r = fl_ftruncate(fl, fd, (off_t)(len * PG));
+		sys_table[SYSROW_fstat].fn = fstat_fn;
+		assert_true(r == 0 || r == -EIO);
+		failed += r != 0;
+		assert_int_equal(fstat(fd, &st), 0);
+		if (r == 0)
+			assert_int_equal(st.st_size, len * PG);
+		assert_int_equal(fl_msync(fl, map, SHORTER * PG, MS_SYNC), 0);
+		for (size_t page = SHORTER - 8; page < SHORTER; page++) {
+			uint64_t word;
+
+			assert_int_equal(live_page(map, page)[8], i + 1);
+			assert_int_equal(pread(fd, &word, 8, (off_t)(page * PG + 64)), 8);
+			assert_int_equal(word, i + 1);
+		}
+	}
+	assert_true(failed >= 4);
+	memsource_set(source, &source->held, false);
+	end();
+}
+
 /* ---- dirty pages ---- */
 
 #define READERS 100U
@@ -388,6 +442,7 @@ int main(void)
 		cmocka_unit_test(a_hole_that_is_not_ours),
 		cmocka_unit_test(another_end_beside_a_writer),
 		cmocka_unit_test(beyond_what_may_be),
+		cmocka_unit_test(nothing_is_guessed),
 		cmocka_unit_test(dirty_pages_beside_a_writer),
 	};
 
