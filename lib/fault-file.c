@@ -410,7 +410,7 @@ static uint32_t read_run(struct pager *p, struct pagecache *pc, uint64_t page, u
 	run = (uint32_t)cache_may_bind(mm, run, false);
 	if (run == 0 && (flags & CACHE_DEMAND)) {
 		run = 1;
-		here = pc->source == NULL && cache_may_bind(mm, 1, true) == 0;
+		here |= pc->source == NULL && cache_may_bind(mm, 1, true) == 0;
 	}
 	run = reclaim_some_room(p, run);
 	if (run == 0 || cache_get(pc, page) != 0)
