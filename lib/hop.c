@@ -576,6 +576,8 @@ static bool is_an_end(const struct hop_slot *s)
 		return true;
 	case HOP_FLAGS:
 		return s->arg[3] & REGION_HELD;
+	case HOP_TRUNCATE:
+		return ((const struct truncation *)s->arg[0])->called;
 	default:
 		return false;
 	}
@@ -588,8 +590,9 @@ bool hop_serve_ends(struct pager *p)
 	struct hop *h = &p->mm->hop;
 	bool any = false;
 
-	for (uint32_t i = 0; i < HOP_SLOTS && (f->jobs != 0 || p->mm->regions.held_pages != 0 ||
-					       __atomic_load_n(&f->exiting, __ATOMIC_RELAXED));
+	for (uint32_t i = 0;
+	     i < HOP_SLOTS && (f->jobs != 0 || f->cuts != 0 || p->mm->regions.held_pages != 0 ||
+			       __atomic_load_n(&f->exiting, __ATOMIC_RELAXED));
 	     i++)
 		if (__atomic_load_n(&h->slot[i].state, __ATOMIC_ACQUIRE) == HOP_POSTED &&
 		    is_an_end(&h->slot[i])) {

@@ -144,8 +144,9 @@ bool hop_kicked(struct mm *mm, uintptr_t addr);
 
 /*
  * From within a call: hear of the end of I/O that is told by calls of its own
- * (HOP_SOURCE_DONE), which the other one may wait for, and of memory that was replaced (REGION_HELD);
- * and see to HOP_WRITE_OUT, whose caller that I/O may wait for.  True: of some.
+ * (HOP_SOURCE_DONE), which the other one may wait for, of memory that was replaced (REGION_HELD),
+ * and of the end of a truncation, before which no frame comes of what it cuts off; and see to
+ * HOP_WRITE_OUT, whose caller that I/O may wait for.  True: of some.
  */
 bool hop_serve_ends(struct pager *p);
 

@@ -266,6 +266,43 @@ static void another_end_beside_a_writer(void **state)
 	end();
 }
 
+#define LEFT 900U /* pages that are stored to between the halves of the call */
+
+static void *shrink(void *arg)
+{
+	(void)arg;
+	assert_int_equal(fl_set_limit(fl, FL_LIMIT_MIN), 0);
+	return NULL;
+}
+
+static pthread_t shrinker;
+
+/* The pager waits for frames that cannot leave before the caller of this is back. */
+static long truncate_among_waits(long to, long len, long c, long d, long e, long f)
+{
+	if (to == fd) {
+		for (size_t i = 0; i < LEFT; i++)
+			live_page(map, i)[5] = 22;
+		assert_int_equal(pthread_create(&shrinker, NULL, shrink, NULL), 0);
+		until(live_stats(fl).limit == FL_LIMIT_MIN);
+	}
+	return truncate_fn(to, len, c, d, e, f);
+}
+
+static void another_end_beside_another_limit(void **state)
+{
+	(void)state;
+	begin(8 * MIB);
+	truncate_fn = sys_table[SYSROW_ftruncate].fn;
+	sys_table[SYSROW_ftruncate].fn = truncate_among_waits;
+	assert_int_equal(fl_ftruncate(fl, fd, 0), 0);
+	pthread_join(shrinker, NULL);
+	sys_table[SYSROW_ftruncate].fn = truncate_fn;
+	assert_true(live_bus(map));
+	memsource_set(source, &source->held, false);
+	end();
+}
+
 static volatile sig_atomic_t told;
 
 static void note_signal(int sig)
@@ -441,6 +478,7 @@ int main(void)
 		cmocka_unit_test(a_hole_beside_a_writer),
 		cmocka_unit_test(a_hole_that_is_not_ours),
 		cmocka_unit_test(another_end_beside_a_writer),
+		cmocka_unit_test(another_end_beside_another_limit),
 		cmocka_unit_test(beyond_what_may_be),
 		cmocka_unit_test(nothing_is_guessed),
 		cmocka_unit_test(dirty_pages_beside_a_writer),
