@@ -151,6 +151,11 @@ static void count(uint64_t *total, bool was, bool is)
 		__atomic_store_n(total, *total + (is ? 1U : (uint64_t)-1), __ATOMIC_RELAXED);
 }
 
+static bool is_bound(uint32_t w)
+{
+	return w & (w & CACHE_ERROR ? CACHE_BOUND & ~CACHE_DIRTY : CACHE_BOUND);
+}
+
 /* A word is about to be another: where words are counted. */
 static void recount(struct pagecache *pc, uint64_t page, uint32_t was, uint32_t word)
 {
@@ -163,7 +168,7 @@ static void recount(struct pagecache *pc, uint64_t page, uint32_t was, uint32_t 
 	count(&f->frames, was & FRAME, frame);
 	count(&f->dirty, was & CACHE_DIRTY, dirty);
 	count(&f->writeback, was & CACHE_WRITEBACK, word & CACHE_WRITEBACK);
-	count(&f->bound, was & CACHE_BOUND, word & CACHE_BOUND);
+	count(&f->bound, is_bound(was), is_bound(word));
 	count(&f->idle, was & CACHE_IDLE, word & CACHE_IDLE);
 	count(&f->recent, was & CACHE_RECENT, word & CACHE_RECENT);
 	count(&pc->loose, was & CACHE_LOOSE, word & CACHE_LOOSE);

@@ -80,7 +80,9 @@
  * Not all frames become bound to files: direct I/O of a file waits for a thread that holds the
  * file's lock in write(2), and that one may wait for a frame.  So a part is left to what
  * can leave without, memory and clean pages: stores wait (fault_file()), nothing is read ahead,
- * and in the end what is asked for is read where no lock is needed (detour_read()).
+ * and in the end what is asked for is read where no lock is needed (detour_read()).  What could
+ * not be written is not counted: it waits for nobody before the next try, and stores do not wait
+ * for a time when it can be.
  *
  * Called with the mm lock held.
  */
@@ -130,9 +132,9 @@ struct source;
 #define CACHE_CHUNKS ((uint64_t)1 << 17)
 #define CACHE_PAGES_MAX (CHUNK_PAGES * CACHE_CHUNKS) /* 128 TiB */
 #define CACHE_NONE UINT64_MAX
-/* How long a server's memfd of words is, with what is behind them: RLIMIT_FSIZE is to allow that. */
 /* No frame can be had of these before I/O of their file has ended. */
 #define CACHE_BOUND (CACHE_LOCKED | CACHE_DIRTY | CACHE_WRITEBACK | CACHE_LEFT)
+/* How long a server's memfd of words is, with what is behind them: RLIMIT_FSIZE is to allow that. */
 #define CACHE_REACH (CACHE_PAGES_MAX * sizeof(uint32_t) + PAGE_SIZE)
 #define CACHE_BLOCK 512U /* pages: what counts are kept for */
 
