@@ -196,6 +196,20 @@ static void read_again(struct pagecache *pc, uint64_t page, uint64_t stop)
 		cache_set(pc, page, cache_get(pc, page) | CACHE_GONE);
 }
 
+/*
+ * What is dirty can be stored to without a fault: who has seen the hole elsewhere must not do so
+ * before it is dropped here.
+ */
+static void protect_dirty(struct pagecache *pc, uint64_t page, uint64_t stop)
+{
+	for (uint64_t n; (page = cache_next_before(pc, page, stop, CACHE_DIRTY)) < stop;
+	     page += n) {
+		for (n = 1; page + n < stop && (cache_get(pc, page + n) & CACHE_DIRTY);)
+			n++;
+		cache_protect(pc, page, n);
+	}
+}
+
 /* A page of what is a hole in the file. */
 static void forget(struct pagecache *pc, uint64_t page)
 {
@@ -217,6 +231,7 @@ long cut_hole(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t sto
 	cache_look_at_size(pc);
 	read_again(pc, page, stop);
 	cut_begin(p, pc, &cut);
+	protect_dirty(pc, page, stop);
 	err = punch(p, pc, page, stop);
 	if (err == 0)
 		for (; (page = cache_next(pc, page, CACHE_UPTODATE | CACHE_LOCKED)) < stop; page++)

@@ -10,8 +10,9 @@
  *	dirty		they are not written: a write that came later would make the file longer
  *			again, or fill the hole
  *	absent		they may be read: who holds the file's lock may wait for one
- *	of a hole	no store makes one dirty: where zeros were seen, what is stored to them must
- *			not go with what was there before.  A touch for that waits
+ *	of a hole	no store makes one dirty, or goes to one that is: where zeros were seen,
+ *			what is stored then must not go with what was there before.  A touch for
+ *			that waits
  * They are what they were if the call fails.
  *
  * Accepted.  A read(2) of a file past the kernel's cache (on XFS: any) into pages of its own

@@ -176,6 +176,81 @@ static void a_hole_beside_a_writer(void **state)
 	end();
 }
 
+static uint32_t holding, storing, has_stored; /* atomic; storing: the thread that does */
+static sys_fn enter_fn;
+
+/* A pager that has begun to make the hole does not hear that it was made. */
+static long enter_and_hold(long a, long b, long c, long d, long e, long f)
+{
+	long r = enter_fn(a, b, c, d, e, f);
+
+	while (__atomic_load_n(&punching, __ATOMIC_ACQUIRE) &&
+	       __atomic_load_n(&holding, __ATOMIC_ACQUIRE))
+		sched_yield();
+	return r;
+}
+
+static void *store_behind_hole(void *arg)
+{
+	(void)arg;
+	__atomic_store_n(&storing, (uint32_t)gettid(), __ATOMIC_RELEASE);
+	live_page(map, DIRTY)[5] = 17;
+	__atomic_store_n(&has_stored, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static bool is_asleep(uint32_t tid)
+{
+	char path[64], state = 'R';
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%u/stat", tid);
+	stat = fopen(path, "re");
+	if (stat == NULL)
+		return false;
+	if (fscanf(stat, "%*d %*s %c", &state) != 1)
+		state = 'R';
+	fclose(stat);
+	return state != 'R';
+}
+
+static bool is_hole(void)
+{
+	static char page[PG] __attribute__((aligned(8)));
+
+	assert_int_equal(pread(fd, page, PG, (off_t)(AWAY * PG)), PG);
+	return is_zero(page);
+}
+
+/* Who has seen the hole stores to a page of it that was dirty: that is not before the hole. */
+static void a_store_behind_a_hole(void **state)
+{
+	pthread_t remover, storer;
+
+	(void)state;
+	begin(8 * MIB);
+	memsource_set(source, &source->held, false);
+	live_page(map, DIRTY)[7] = 16;
+	__atomic_store_n(&holding, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&storing, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&has_stored, 0, __ATOMIC_RELAXED);
+	enter_fn = sys_table[SYSROW_uring_enter].fn;
+	sys_table[SYSROW_uring_enter].fn = enter_and_hold;
+	assert_int_equal(pthread_create(&remover, NULL, remove_hole, NULL), 0);
+	until(is_hole());
+	assert_int_equal(pthread_create(&storer, NULL, store_behind_hole, NULL), 0);
+	until(__atomic_load_n(&has_stored, __ATOMIC_ACQUIRE) ||
+	      (__atomic_load_n(&storing, __ATOMIC_ACQUIRE) != 0 &&
+	       is_asleep(__atomic_load_n(&storing, __ATOMIC_ACQUIRE))));
+	__atomic_store_n(&holding, 0, __ATOMIC_RELEASE);
+	pthread_join(remover, NULL);
+	pthread_join(storer, NULL);
+	sys_table[SYSROW_uring_enter].fn = enter_fn;
+	assert_int_equal(live_page(map, DIRTY)[5], 17);
+	assert_int_equal(live_page(map, DIRTY)[7], 0);
+	end();
+}
+
 /* Where the kernel's own mapping of a file is in the range. */
 static void a_hole_that_is_not_ours(void **state)
 {
@@ -505,6 +580,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_hole_beside_a_writer),
+		cmocka_unit_test(a_store_behind_a_hole),
 		cmocka_unit_test(a_hole_that_is_not_ours),
 		cmocka_unit_test(another_end_beside_a_writer),
 		cmocka_unit_test(another_end_beside_another_limit),
