@@ -245,8 +245,10 @@ long do_remove(struct pager *p, uintptr_t start, uintptr_t end, bool skip)
 	struct mm *mm = p->mm;
 	const struct region *r = region_next(&mm->regions, start);
 
+	if (skip && r != NULL && r->start < end)
+		return (long)(r->start > start ? r->start : start);
 	if (skip)
-		return (long)(r != NULL && r->start < end ? r->start : end);
+		return (long)end;
 	for (uintptr_t stop; start < end; start = stop) {
 		uint64_t page;
 		long err;
