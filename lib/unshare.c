@@ -290,7 +290,9 @@ static long step(struct pager *p, uintptr_t from, uintptr_t at, uintptr_t end, b
 	if ((w & CACHE_GONE) && !(w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_LEFT)) &&
 	    cache_drop(pc, page, 1))
 		return 0;
-	if (w == 0 && file_prefetch(p, pc, page, n < PIECE ? n : PIECE) != 0) {
+	/* while much is bound nothing is read but what is waited for */
+	if (w == 0 && (file_prefetch(p, pc, page, n < PIECE ? n : PIECE) != 0 ||
+		       file_read(p, pc, page))) {
 		tried->reads++;
 		return 0;
 	}
