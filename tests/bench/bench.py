@@ -132,9 +132,10 @@ PARTS = ["memory", "patterns", "threads", "sequential", "strided", "wide", "limi
 # Those whose sides are the ones of --sides, with what the worker does in them.
 MEMORY_PARTS = {"memory": WORKS, "patterns": PATTERNS, "threads": THREADS,
                 "sequential": SEQUENTIAL, "strided": STRIDED, "wide": WIDE, "limits": LIMITS}
-# What kept values depend on: files of the build (some are libtool's scripts), and options.
+# What kept values depend on: files of the build (some are libtool's scripts), of ours, and options.
 BUILT = ("src/cli/faultline", "src/cli/.libs/faultline", "lib/.libs/libfaultline.so",
          "src/preload/.libs/libfaultline-preload.so", "tests/bench/bench-*")
+SCRIPTS = pathlib.Path(__file__).resolve().parent
 OF_VALUES = ("mib", "limit_mib", "ops", "content", "sides", "quick", "rounds", "program_rounds",
              "engine", "wp", "pagers")
 PAGED_BY_US = (sides.Api, sides.Run)
@@ -925,13 +926,18 @@ def show(args, measured, wanted, todo):
     return text, missed
 
 
+def digest(paths):
+    of = hashlib.sha256()
+    for path in sorted(paths):
+        of.update(path.name.encode() + b"\0" + path.read_bytes())
+    return of.hexdigest()
+
+
 def fingerprint(args, work):
     """What values are of: those of another one are not to be shown in one table with them."""
-    build = hashlib.sha256()
-    for path in sorted(q for p_ in BUILT for q in args.build.glob(p_) if q.is_file()):
-        build.update(path.name.encode() + b"\0" + path.read_bytes())
+    build = digest(q for p_ in BUILT for q in args.build.glob(p_) if q.is_file())
     machine = device.Machine(work)
-    return {"build": build.hexdigest(), "machine": machine.what, "disk": machine.disk,
+    return {"build": build, "scripts": digest(SCRIPTS.glob("*.py")), "machine": machine.what, "disk": machine.disk,
             **{f"--{name.replace('_', '-')}": getattr(args, name) for name in OF_VALUES},
             "--before": str(args.before)}
 

@@ -339,6 +339,15 @@ class Kept(Case):
         self.assertIsNone(bench.kept(self.dir / "state", "memory", now))
         self.assertIsNotNone(bench.kept(self.dir / "state", "memory", of))
 
+    def test_other_scripts(self):
+        scripts, bench.SCRIPTS = bench.SCRIPTS, self.dir
+        self.addCleanup(setattr, bench, "SCRIPTS", scripts)
+        script(self.dir / "works.py", "one")
+        of = bench.fingerprint(self.arguments(), self.dir)
+        script(self.dir / "works.py", "one and two")
+        now = bench.fingerprint(self.arguments(), self.dir)
+        self.assertEqual([k for k in of if of[k] != now[k]], ["scripts"])
+
     def test_what_does_not_say(self):
         (self.dir / "memory.json").write_text(bench.json.dumps(bench.Results().saved()),
                                               encoding="utf-8")
