@@ -515,11 +515,6 @@ uint32_t file_prefetch(struct pager *p, struct pagecache *pc, uint64_t page, uin
 	return read_absent(p, pc, page, n < most ? n : most, HEARD_ALL);
 }
 
-bool file_read(struct pager *p, struct pagecache *pc, uint64_t page)
-{
-	return read_run(p, pc, page, 1, CACHE_DEMAND, HEARD_ALL, NULL) != 0;
-}
-
 static void read_ahead(struct pager *p, struct pagecache *pc, const struct file_window *w)
 {
 	uint64_t at = w->ahead;

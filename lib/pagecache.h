@@ -474,8 +474,6 @@ void files_close(struct pager *p);
 /* fault-file.c: reading. */
 /* Start reading what is absent of [page, page + n), in the background; how many pages were started. */
 uint32_t file_prefetch(struct pager *p, struct pagecache *pc, uint64_t page, uint64_t n);
-/* Start reading one that is absent, for a call that waits for it: false if there is no frame, or no memory. */
-bool file_read(struct pager *p, struct pagecache *pc, uint64_t page);
 /* More than that are not begun by one call: what comes later would push out what came first. */
 uint64_t file_prefetch_most(const struct mm *mm);
 /* Pages were asked for: they are no longer what was only read ahead. */

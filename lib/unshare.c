@@ -290,9 +290,7 @@ static long step(struct pager *p, uintptr_t from, uintptr_t at, uintptr_t end, b
 	if ((w & CACHE_GONE) && !(w & (CACHE_LOCKED | CACHE_WRITEBACK | CACHE_LEFT)) &&
 	    cache_drop(pc, page, 1))
 		return 0;
-	/* while much is bound nothing is read but what is waited for */
-	if (w == 0 && (file_prefetch(p, pc, page, n < PIECE ? n : PIECE) != 0 ||
-		       file_read(p, pc, page))) {
+	if (w == 0 && file_prefetch(p, pc, page, n < PIECE ? n : PIECE) != 0) {
 		tried->reads++;
 		return 0;
 	}

@@ -556,64 +556,6 @@ static void dirty_pages_beside_a_writer(void **state)
 	end();
 }
 
-#define OTHER_PAGES 16U
-
-/* What a call waits for is read, though no more pages may become dirty. */
-static void a_private_mapping_beside_dirty_pages(void **state)
-{
-	int other = live_file(OTHER_PAGES, 5);
-	pthread_t storer;
-	char *mine;
-
-	(void)state;
-	unlink(memsource_path); /* which is another file's from here on */
-	begin(FL_LIMIT_MIN);
-	mine = fl_mmap(fl, NULL, OTHER_PAGES * PG, PROT_READ, MAP_PRIVATE, other, 0);
-	assert_ptr_not_equal(mine, FL_FAILED);
-	live_check(map, 0, WRITTEN, 1);
-	look_at_cache();
-	__atomic_store_n(&stored, 0, __ATOMIC_RELAXED);
-	take_lock(&fd);
-	assert_int_equal(pthread_create(&storer, NULL, store_all, NULL), 0);
-	until(__atomic_load_n(&stored, __ATOMIC_ACQUIRE) >= ncached - ncached / 8 - 8);
-	assert_int_equal(fl_mprotect(fl, mine, OTHER_PAGES * PG, RW), 0);
-	live_check(mine, 0, OTHER_PAGES, 5);
-	let_go(&fd);
-	pthread_join(storer, NULL);
-	assert_int_equal(fl_munmap(fl, mine, OTHER_PAGES * PG), 0);
-	end();
-	close(other);
-}
-
-static long no_space(enum blk_op op, const struct blk_dev *dev, uint64_t off, uint64_t len)
-{
-	(void)off, (void)len;
-	return op == BLK_WRITE && dev->file ? -ENOSPC : 0;
-}
-
-/* What is not written for want of space waits for nobody: stores to what is there go on. */
-static void dirty_pages_that_cannot_be_written(void **state)
-{
-	(void)state;
-	begin(2 * MIB);
-	live_check(map, 0, WRITTEN, 1);
-	look_at_cache();
-	blkio_inject = no_space;
-	for (uint32_t i = 0; i < ncached - 8; i++)
-		live_page(map, cached[i])[5] = 21;
-	assert_int_equal(fl_msync(fl, map, FILE_PAGES * PG, MS_SYNC), -ENOSPC);
-	blkio_inject = NULL;
-	assert_int_equal(fl_msync(fl, map, FILE_PAGES * PG, MS_SYNC), 0);
-	for (uint32_t i = 0; i < ncached - 8; i++) {
-		static char page[PG] __attribute__((aligned(8)));
-
-		assert_int_equal(pread(fd, page, PG, (off_t)(cached[i] * PG)), PG);
-		assert_int_equal(live_page(page, 0)[5], 21);
-	}
-	memsource_set(source, &source->held, false);
-	end();
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -625,8 +567,6 @@ int main(void)
 		cmocka_unit_test(beyond_what_may_be),
 		cmocka_unit_test(nothing_is_guessed),
 		cmocka_unit_test(dirty_pages_beside_a_writer),
-		cmocka_unit_test(a_private_mapping_beside_dirty_pages),
-		cmocka_unit_test(dirty_pages_that_cannot_be_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
