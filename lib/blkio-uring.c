@@ -46,6 +46,7 @@
 #define TAG_CANCEL 2U
 #define TAG_MASK 3U
 #define GENERATION 4U
+#define WORKERS_MAX 512U
 #define TROUBLE_NS 1000000U /* how often completions are looked for when waits fail */
 #define TROUBLE_MAX 1000U   /* failures in a row after which a wait gives up */
 
@@ -360,6 +361,21 @@ static int uring_wait(struct blkio *q, int fd, uint64_t timeout_ns)
 	return mask;
 }
 
+/*
+ * Requests that wait for a file's lock have a kernel's worker each.  As many as there are CPUs,
+ * times four, and no others would find one: also not what the lock's holder waits for.
+ */
+static void allow_workers(const struct uring *u)
+{
+	unsigned most[2] = {u->ring.sq.ring_entries, 0};
+
+	if (most[0] > WORKERS_MAX)
+		most[0] = WORKERS_MAX;
+	/* before Linux 5.15 there are those */
+	(void)sys_bare(SYS_io_uring_register, u->ring.ring_fd, IORING_REGISTER_IOWQ_MAX_WORKERS,
+		       (long)most, 2, 0, 0);
+}
+
 static int setup(struct uring *u, unsigned entries, unsigned flags)
 {
 	struct io_uring_params p = {.flags = flags};
@@ -381,6 +397,7 @@ static int setup(struct uring *u, unsigned entries, unsigned flags)
 		u->ring.sq.array[i] = i;
 	/* Else the mapping in a child would keep the ring, and what it polls, alive. */
 	(void)io_uring_ring_dontfork(&u->ring);
+	allow_workers(u);
 	return 0;
 }
 

@@ -558,6 +558,39 @@ static void dirty_pages_beside_a_writer(void **state)
 	end();
 }
 
+/* Many requests that wait for the lock of one file leave room for those of another. */
+static void a_hole_beside_many_readers(void **state)
+{
+	pthread_t reader[READERS];
+	uint64_t reads;
+	char *mine;
+	int other;
+
+	(void)state;
+	other = live_file(HOLE_PAGES, 5);
+	unlink(memsource_path); /* which is another file's from here on */
+	begin(64 * MIB);
+	mine = fl_mmap(fl, NULL, HOLE_PAGES * PG, RW, MAP_SHARED, other, 0);
+	assert_ptr_not_equal(mine, FL_FAILED);
+	live_check(mine, 0, HOLE_PAGES, 5);
+	assert_int_equal(fl_madvise(fl, map, FILE_PAGES * PG, MADV_RANDOM), 0);
+	take_lock(&fd);
+	reads = live_stats(fl).file_reads;
+	for (uint32_t i = 0; i < READERS; i++) {
+		absent[i] = i * 8;
+		assert_int_equal(pthread_create(&reader[i], NULL, read_one, &absent[i]), 0);
+	}
+	until(live_stats(fl).file_reads >= reads + READERS / 4);
+	assert_int_equal(fl_madvise(fl, mine, HOLE_PAGES * PG / 2, MADV_REMOVE), 0);
+	assert_true(is_zero(mine));
+	live_check(mine, HOLE_PAGES / 2, HOLE_PAGES / 2, 5);
+	let_go(&fd);
+	for (uint32_t i = 0; i < READERS; i++)
+		pthread_join(reader[i], NULL);
+	end();
+	close(other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -569,6 +602,7 @@ int main(void)
 		cmocka_unit_test(beyond_what_may_be),
 		cmocka_unit_test(nothing_is_guessed),
 		cmocka_unit_test(dirty_pages_beside_a_writer),
+		cmocka_unit_test(a_hole_beside_many_readers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
