@@ -17,11 +17,7 @@
 
 static struct pagecache *find(const struct mm *mm, const struct filedata *d)
 {
-	struct pagecache *pc = mm->files.first;
-
-	while (pc != NULL && (pc->source != NULL || pc->dev != d->dev || pc->ino != d->ino))
-		pc = pc->next;
-	return pc;
+	return cache_find(mm, d->dev, d->ino);
 }
 
 /* The part of [off, off + size) that lies in a page: its first byte there, and how many. */

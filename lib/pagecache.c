@@ -580,7 +580,7 @@ static void note_name(struct pagecache *pc, int dup)
 		memcpy(pc->name + sizeof(pc->name) - sizeof(cut), cut, sizeof(cut));
 }
 
-static struct pagecache *find(const struct mm *mm, uint64_t dev, uint64_t ino)
+struct pagecache *cache_find(const struct mm *mm, uint64_t dev, uint64_t ino)
 {
 	struct pagecache *pc = mm->files.first;
 
@@ -599,7 +599,7 @@ static int open_dup(struct mm *mm, int dup, bool write, struct pagecache **out)
 		return (int)r;
 	if (!S_ISREG(st.st_mode))
 		return -ENODEV;
-	pc = find(mm, st.st_dev, st.st_ino);
+	pc = cache_find(mm, st.st_dev, st.st_ino);
 	if (pc != NULL) {
 		*out = pc;
 		pc->orphan_tries = 0;
@@ -1379,7 +1379,7 @@ static bool is_memfd(const struct pagecache *pc, uint64_t ino)
 
 bool cache_has(const struct mm *mm, uint64_t dev, uint64_t ino, uint64_t memfd_ino)
 {
-	const struct pagecache *pc = find(mm, dev, ino);
+	const struct pagecache *pc = cache_find(mm, dev, ino);
 
 	return pc != NULL && is_memfd(pc, memfd_ino);
 }
@@ -1627,7 +1627,7 @@ static long take(struct mm *mm, int fd, bool write, const struct cache_before *b
 
 	if (sys_err(r))
 		return r;
-	pc = find(mm, st.st_dev, st.st_ino);
+	pc = cache_find(mm, st.st_dev, st.st_ino);
 	if (pc != NULL) {
 		if (!is_memfd(pc, before->memfd_ino))
 			return -EBUSY;

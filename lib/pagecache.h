@@ -310,6 +310,8 @@ static inline uint64_t cache_pages(const struct pagecache *pc)
 	return (pc->size + PAGE_SIZE - 1) >> PAGE_SHIFT;
 }
 
+/* That of an ordinary file; NULL: there is none. */
+struct pagecache *cache_find(const struct mm *mm, uint64_t dev, uint64_t ino);
 /*
  * The cache of the file behind descriptor fd of the program, on a pager:
  * found or made.  `write`: a mapping will be shared and writable.  0 or -errno.

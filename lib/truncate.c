@@ -13,16 +13,12 @@
  */
 #include "truncate.h"
 
-#include "do.h"
-#include "hop.h"
 #include "mm.h"
 #include "pager.h"
 #include "share.h"
 #include "sys.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/falloc.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -102,18 +98,9 @@ static void after(struct pagecache *pc, struct cache_cut *cut, uint64_t size, lo
 	cut_end(pc, cut);
 }
 
-static struct pagecache *cache_by_id(const struct mm *mm, uint64_t dev, uint64_t ino)
-{
-	struct pagecache *pc = mm->files.first;
-
-	while (pc != NULL && (pc->source != NULL || pc->dev != dev || pc->ino != ino))
-		pc = pc->next;
-	return pc;
-}
-
 long do_truncate(struct pager *p, struct truncation *t)
 {
-	struct pagecache *pc = cache_by_id(p->mm, t->dev, t->ino);
+	struct pagecache *pc = cache_find(p->mm, t->dev, t->ino);
 	int err;
 
 	if (pc == NULL)
